@@ -1,0 +1,150 @@
+# How tests are declared.
+#
+#   tarn_add_test(NAME n SOURCES a.cc ... [LINK shared|static|core|none] [LIBS lib...] [GTEST]
+#                 [LABELS l...] [TIMEOUT s] [ENV K=V...] [ARGS ...] [RUN_SERIAL])
+#       builds the executable n. A test that is linked with the library, shared (the default) or
+#       static, runs twice, as n.cpu and n.thread, once for each cache mode; a test of tarn_core
+#       or of none of it runs once, as n.
+#   tarn_add_script_test(NAME n COMMAND script args... [LABELS l...] [TIMEOUT s] [ENV K=V...]
+#                        [MODES] [RUN_SERIAL])
+#       runs a script with TARN_LIB (the path of libtarn.so) and TARN_BUILD (the build directory)
+#       in its environment; with MODES once for each cache mode, with TARN_MODE set.
+#
+# A test that ends with exit code 77 counts as skipped: something that it needs is not there.
+#
+# Tests are labelled with what they are linked with, too (core, shared, static). The label `asan`
+# or `tsan` says that a test also runs in that sanitizer's build; only the tests of tarn_core and
+# those linked with nothing can, for there the sanitizer's malloc is the malloc of the process.
+
+find_package(GTest REQUIRED)
+find_package(Threads REQUIRED)
+
+set(TARN_TEST_DEFAULT_TIMEOUT_SECONDS 120)
+
+# The modes that this build can run in. Without rseq there is only one.
+set(TARN_TEST_MODES cpu thread)
+if(TARN_NO_RSEQ)
+  set(TARN_TEST_MODES thread)
+endif()
+
+# Sets `result` to whether a test with these labels belongs to this build.
+function(tarn_test_wanted result link labels)
+  set(wanted TRUE)
+  if(TARN_TEST_LABELS)
+    list(FILTER labels INCLUDE REGEX "${TARN_TEST_LABELS}")
+    if(NOT labels)
+      set(wanted FALSE)
+    endif()
+  endif()
+  if(TARN_SANITIZE AND NOT link MATCHES "^(core|none)$")
+    set(wanted FALSE)
+  endif()
+  set(${result} ${wanted} PARENT_SCOPE)
+endfunction()
+
+# Registers one ctest, or one for each cache mode.
+function(tarn_register_test name modes)
+  cmake_parse_arguments(PARSE_ARGV 2 arg "RUN_SERIAL" "TIMEOUT" "COMMAND;LABELS;ENV")
+  if(NOT arg_TIMEOUT)
+    set(arg_TIMEOUT ${TARN_TEST_DEFAULT_TIMEOUT_SECONDS})
+  endif()
+  if(modes)
+    set(variants ${TARN_TEST_MODES})
+  else()
+    set(variants once)
+  endif()
+  foreach(variant ${variants})
+    set(test ${name})
+    set(environment ${arg_ENV})
+    if(modes)
+      set(test ${name}.${variant})
+      list(APPEND environment TARN_MODE=${variant})
+    endif()
+    add_test(NAME ${test} COMMAND ${arg_COMMAND})
+    set_tests_properties(${test} PROPERTIES
+      LABELS "${arg_LABELS}"
+      TIMEOUT ${arg_TIMEOUT}
+      SKIP_RETURN_CODE 77
+      ENVIRONMENT "${environment}")
+    if(arg_RUN_SERIAL)
+      set_tests_properties(${test} PROPERTIES RUN_SERIAL ON)
+    endif()
+  endforeach()
+endfunction()
+
+function(tarn_add_test)
+  cmake_parse_arguments(PARSE_ARGV 0 arg "GTEST;RUN_SERIAL" "NAME;LINK;TIMEOUT"
+                        "SOURCES;LIBS;LABELS;ENV;ARGS")
+  if(arg_UNPARSED_ARGUMENTS OR NOT arg_NAME OR NOT arg_SOURCES)
+    message(FATAL_ERROR "tarn_add_test(${arg_NAME}): not understood: ${arg_UNPARSED_ARGUMENTS}")
+  endif()
+  if(NOT arg_LINK)
+    set(arg_LINK shared)
+  endif()
+  if(NOT arg_LINK MATCHES "^(shared|static|core|none)$")
+    message(FATAL_ERROR "tarn_add_test(${arg_NAME}): LINK ${arg_LINK} is not known")
+  endif()
+  if(NOT arg_LINK STREQUAL "none")
+    list(APPEND arg_LABELS ${arg_LINK})
+    list(REMOVE_DUPLICATES arg_LABELS)
+  endif()
+  tarn_test_wanted(wanted ${arg_LINK} "${arg_LABELS}")
+  if(NOT wanted)
+    return()
+  endif()
+
+  add_executable(${arg_NAME} ${arg_SOURCES})
+  set_target_properties(${arg_NAME} PROPERTIES
+    RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
+  # A test that uses assert must not lose it in the release build.
+  target_compile_options(${arg_NAME} PRIVATE -UNDEBUG)
+  # The compiler may not remove a malloc or a new whose result is only freed: that is what is tested.
+  target_compile_options(${arg_NAME} PRIVATE -fno-builtin
+                         $<$<CXX_COMPILER_ID:GNU>:-fno-allocation-dce>)
+  if(NOT arg_LINK STREQUAL "none")
+    target_link_libraries(${arg_NAME} PRIVATE tarn_${arg_LINK})
+  endif()
+  if(arg_GTEST)
+    target_link_libraries(${arg_NAME} PRIVATE GTest::gtest_main)
+  endif()
+  target_link_libraries(${arg_NAME} PRIVATE ${arg_LIBS} Threads::Threads)
+
+  set(modes FALSE)
+  if(arg_LINK MATCHES "^(shared|static)$")
+    set(modes TRUE)
+  endif()
+  set(serial "")
+  if(arg_RUN_SERIAL)
+    set(serial RUN_SERIAL)
+  endif()
+  tarn_register_test(${arg_NAME} ${modes} COMMAND ${arg_NAME} ${arg_ARGS} LABELS ${arg_LABELS}
+                     TIMEOUT ${arg_TIMEOUT} ENV ${arg_ENV} ${serial})
+endfunction()
+
+function(tarn_add_script_test)
+  cmake_parse_arguments(PARSE_ARGV 0 arg "MODES;RUN_SERIAL" "NAME;TIMEOUT" "COMMAND;LABELS;ENV")
+  if(arg_UNPARSED_ARGUMENTS OR NOT arg_NAME OR NOT arg_COMMAND)
+    message(FATAL_ERROR
+            "tarn_add_script_test(${arg_NAME}): not understood: ${arg_UNPARSED_ARGUMENTS}")
+  endif()
+  # Scripts look at the built library, which a sanitizer's build has not.
+  tarn_test_wanted(wanted script "${arg_LABELS}")
+  if(NOT wanted)
+    return()
+  endif()
+  # A script is named relative to the directory that declares it.
+  list(POP_FRONT arg_COMMAND script)
+  if(EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/${script})
+    set(script ${CMAKE_CURRENT_SOURCE_DIR}/${script})
+  endif()
+  if(TARGET tarn_shared)
+    list(APPEND arg_ENV TARN_LIB=$<TARGET_FILE_DIR:tarn_shared>/libtarn.so)
+  endif()
+  list(APPEND arg_ENV TARN_BUILD=${PROJECT_BINARY_DIR})
+  set(serial "")
+  if(arg_RUN_SERIAL)
+    set(serial RUN_SERIAL)
+  endif()
+  tarn_register_test(${arg_NAME} ${arg_MODES} COMMAND ${script} ${arg_COMMAND}
+                     LABELS ${arg_LABELS} TIMEOUT ${arg_TIMEOUT} ENV ${arg_ENV} ${serial})
+endfunction()
