@@ -1,0 +1,119 @@
+#include "allocator/central/central_free_list.h"
+
+#include "allocator/central/span_objects.h"
+#include "allocator/os/crash.h"
+#include "allocator/pages/page_map.h"
+
+namespace tarn {
+
+Span* CentralFreeList::FullestSpan() {
+  for (auto& bucket : buckets_) {
+    if (!bucket.empty()) return bucket.front();
+  }
+  return nullptr;
+}
+
+void CentralFreeList::Enlist(Span* span) {
+  span->bucket = static_cast<std::uint8_t>(BucketOf(span));
+  buckets_[span->bucket].PushFront(span);
+}
+
+std::size_t CentralFreeList::RemoveRange(void** objects, std::size_t count) {
+  std::size_t taken = 0;
+  lock_.Acquire();
+  while (taken < count) {
+    Span* span = FullestSpan();
+    if (span == nullptr) {
+      // Whoever else finds the list empty now gets a span of its own, which is what a class in demand wants.
+      lock_.Release();
+      span = page_heap_->AllocateSmall(size_class_);
+      if (span == nullptr) return taken;
+      lock_.Acquire();
+      spans_.store(spans_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+      Enlist(span);
+    }
+    const std::size_t here = TakeObjects(span, objects + taken, count - taken);
+    taken += here;
+    live_objects_ += here;
+    if (span->live_objects == span->object_count) {
+      IntrusiveList<Span>::Remove(span);
+    } else if (BucketOf(span) != span->bucket) {
+      IntrusiveList<Span>::Remove(span);
+      Enlist(span);
+    }
+  }
+  lock_.Release();
+  return taken;
+}
+
+void CentralFreeList::InsertRange(void* const* objects, std::size_t count, const char* call) {
+  TARN_CHECK(count <= kMaxBatchObjects);
+  // Looked up before the lock is taken: an object that is out keeps its span from going away. (With a wrong pointer the
+  // span may go meanwhile; the record stays readable, and the checks below catch it or the bits do.)
+  Span* spans[kMaxBatchObjects];
+  std::uint16_t indices[kMaxBatchObjects];
+  for (std::size_t i = 0; i < count; ++i) {
+    const auto address = reinterpret_cast<std::uintptr_t>(objects[i]);
+    Span* span = page_map.SpanOf(PageId::Containing(address));
+    if (span == nullptr || span->kind != SpanKind::kSmall) {
+      ReportMisuse(call, objects[i], span == nullptr ? Misuse::kSpanAlreadyFree : Misuse::kWrongSize);
+    }
+    // The caches file an object under the class of the size that the program gave, which may be wrong.
+    if (span->size_class != size_class_) ReportMisuse(call, objects[i], Misuse::kWrongSize);
+    const int index = FindObject(span, address);
+    if (index < 0) ReportMisuse(call, objects[i], Misuse::kInteriorPointer);
+    spans[i] = span;
+    indices[i] = static_cast<std::uint16_t>(index);
+  }
+
+  IntrusiveList<Span> empty;
+  void* freed_twice = nullptr;
+  lock_.Acquire();
+  for (std::size_t i = 0; i < count; ++i) {
+    Span* span = spans[i];
+    const bool was_full = span->live_objects == span->object_count;
+    if (!ReturnObject(span, indices[i])) {
+      freed_twice = objects[i];
+      break;
+    }
+    --live_objects_;
+    if (span->live_objects == 0) {
+      if (!was_full) IntrusiveList<Span>::Remove(span);
+      spans_.store(spans_.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);
+      // On this private list only until the lock is released; nobody else can reach an empty span.
+      empty.PushFront(span);
+    } else if (was_full) {
+      Enlist(span);
+    } else if (BucketOf(span) != span->bucket) {
+      IntrusiveList<Span>::Remove(span);
+      Enlist(span);
+    }
+  }
+  lock_.Release();
+  if (freed_twice != nullptr) ReportMisuse(call, freed_twice, Misuse::kAlreadyFree);
+  while (Span* span = empty.PopFront()) page_heap_->Deallocate(span);
+}
+
+CentralFreeListStats CentralFreeList::Stats() {
+  LockHolder holder(lock_);
+  CentralFreeListStats stats;
+  stats.spans = spans_.load(std::memory_order_relaxed);
+  stats.live_objects = live_objects_;
+  stats.free_objects = stats.spans * kSizeClasses[size_class_].objects_per_span - live_objects_;
+  return stats;
+}
+
+void CentralFreeList::CheckInvariants() {
+  LockHolder holder(lock_);
+  for (auto& bucket : buckets_) {
+    for (Span* span = bucket.front(); span != nullptr; span = IntrusiveList<Span>::Next(span)) {
+      std::size_t free_objects = 0;
+      for (std::size_t i = 0; i < span->object_count; ++i) free_objects += IsFree(span, i) ? 1 : 0;
+      TARN_CHECK(free_objects != 0 && free_objects + span->live_objects == span->object_count);
+      TARN_CHECK(&buckets_[span->bucket] == &bucket && BucketOf(span) == span->bucket);
+      TARN_CHECK(page_map.SpanOf(span->first_page) == span && span->size_class == size_class_);
+    }
+  }
+}
+
+}  // namespace tarn

@@ -1,0 +1,69 @@
+// The central free list of one size class: the owner of all spans of that class.
+//
+// Called by the transfer cache, in batches. Calls the page heap for spans, with no lock held.
+//
+// A batch is taken out of the fullest span that has a free object, so that the others drain and go back to the page
+// heap as a whole. Spans are kept on bucket lists by the share of their objects that are out.
+//
+// This is where misuse of a small object is seen exactly: an address that no object of the class starts at, an object
+// that is free already, a span that went back.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "allocator/base/intrusive_list.h"
+#include "allocator/os/lock.h"
+#include "allocator/pages/page_heap.h"
+
+namespace tarn {
+
+struct CentralFreeListStats {
+  std::size_t spans = 0;
+  std::size_t live_objects = 0;  // out of their spans: with the user, in CPU caches or in the transfer cache
+  std::size_t free_objects = 0;  // in spans
+};
+
+class alignas(64) CentralFreeList {
+ public:
+  constexpr CentralFreeList() = default;
+
+  void Init(SizeClass size_class, PageHeap* page_heap) {
+    size_class_ = size_class;
+    page_heap_ = page_heap;
+  }
+
+  // Takes up to `count` objects; fewer only when there is no memory for more. `count` is at most kMaxBatchObjects.
+  [[nodiscard]] std::size_t RemoveRange(void** objects, std::size_t count) TARN_EXCLUDES(lock_);
+
+  // Takes objects back, at most kMaxBatchObjects; aborts on misuse. `call` names the caller in the message.
+  void InsertRange(void* const* objects, std::size_t count, const char* call) TARN_EXCLUDES(lock_);
+
+  CentralFreeListStats Stats() TARN_EXCLUDES(lock_);
+  void CheckInvariants() TARN_EXCLUDES(lock_);
+  Lock& lock() TARN_THREAD_ANNOTATION(lock_returned(lock_)) { return lock_; }
+
+  // A span of the class was never needed; a fork may pass by.
+  bool untouched() const { return spans_.load(std::memory_order_relaxed) == 0; }
+
+ private:
+  static constexpr std::size_t kBuckets = 8;
+
+  // Bucket 0 holds the fullest spans. A span with free objects has live below count, so the result is in range.
+  static std::size_t BucketOf(const Span* span) {
+    return kBuckets - 1 - span->live_objects * kBuckets / (span->object_count + std::size_t{1});
+  }
+  Span* FullestSpan() TARN_REQUIRES(lock_);
+  void Enlist(Span* span) TARN_REQUIRES(lock_);
+
+  Lock lock_;
+  SizeClass size_class_ = 0;
+  PageHeap* page_heap_ = nullptr;
+  IntrusiveList<Span> buckets_[kBuckets] TARN_GUARDED_BY(lock_);
+  // Written under the lock, read without it by untouched().
+  std::atomic<std::size_t> spans_ = 0;
+  std::size_t live_objects_ TARN_GUARDED_BY(lock_) = 0;
+};
+
+}  // namespace tarn

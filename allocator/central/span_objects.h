@@ -1,0 +1,54 @@
+// The objects of a span: taking free ones out and putting them back, by bits.
+//
+// Called by the central free list under its lock, except FindObject, which needs none. Nothing here touches the objects
+// themselves.
+#pragma once
+
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+
+#include "allocator/base/check.h"
+#include "allocator/pages/span.h"
+
+namespace tarn {
+
+// Takes up to `count` free objects out of the span, lowest address first, and stores their addresses; returns how many.
+inline std::size_t TakeObjects(Span* span, void** objects, std::size_t count) {
+  const std::size_t size_bytes = kSizeClasses[span->size_class].size_bytes;
+  std::uint64_t* words = span->free_bits();
+  std::size_t taken = 0;
+  for (std::size_t w = 0; w < span->word_count() && taken < count; ++w) {
+    std::uint64_t word = words[w];
+    while (word != 0 && taken < count) {
+      const std::size_t index = w * 64 + static_cast<std::size_t>(std::countr_zero(word));
+      objects[taken++] = reinterpret_cast<void*>(span->start_address() + index * size_bytes);
+      word &= word - 1;
+    }
+    words[w] = word;
+  }
+  span->live_objects = static_cast<std::uint16_t>(span->live_objects + taken);
+  return taken;
+}
+
+// The index of the object that starts at `address`, which lies in the span; or -1 when none starts there.
+inline int FindObject(const Span* span, std::uintptr_t address) {
+  const auto offset_bytes = static_cast<std::uint32_t>(address - span->start_address());
+  const std::uint32_t index = ObjectIndex(span->size_class, offset_bytes);
+  if (index >= span->object_count || index * kSizeClasses[span->size_class].size_bytes != offset_bytes) return -1;
+  return static_cast<int>(index);
+}
+
+inline bool IsFree(Span* span, std::size_t index) { return (span->free_bits()[index / 64] >> (index % 64) & 1) != 0; }
+
+// Puts the object back. False when it is free already: then nothing has changed.
+[[nodiscard]] inline bool ReturnObject(Span* span, std::size_t index) {
+  std::uint64_t& word = span->free_bits()[index / 64];
+  const std::uint64_t bit = std::uint64_t{1} << (index % 64);
+  if ((word & bit) != 0) return false;
+  word |= bit;
+  --span->live_objects;
+  return true;
+}
+
+}  // namespace tarn

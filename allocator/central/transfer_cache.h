@@ -1,0 +1,53 @@
+// The transfer cache of one size class: objects on their way from one CPU cache to another, without the spans.
+//
+// Called by the CPU cache; calls the central free list for what it cannot serve or hold. An array of pointers under a
+// lock that is held for one memcpy of a batch; last in, first out, so that what comes out is warm.
+//
+// Objects in here count as live for their spans, so it is bounded in bytes and drained when memory is asked for.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+
+#include "allocator/central/central_free_list.h"
+#include "allocator/os/lock.h"
+
+namespace tarn {
+
+class alignas(64) TransferCache {
+ public:
+  constexpr TransferCache() = default;
+
+  void Init(SizeClass size_class, PageHeap* page_heap);
+
+  // As CentralFreeList's: up to `count` objects, fewer only when there is no memory.
+  [[nodiscard]] std::size_t RemoveRange(void** objects, std::size_t count) TARN_EXCLUDES(lock_);
+  void InsertRange(void* const* objects, std::size_t count, const char* call) TARN_EXCLUDES(lock_);
+
+  // Moves everything to the central free list; returns the bytes.
+  std::size_t Drain(const char* call) TARN_EXCLUDES(lock_);
+
+  std::size_t cached_objects() const { return size_.load(std::memory_order_relaxed); }
+  CentralFreeList& central() { return central_; }
+  Lock& lock() TARN_THREAD_ANNOTATION(lock_returned(lock_)) { return lock_; }
+
+ private:
+  // Chosen: what two CPUs pass to and fro within a time slice, bounded so that all classes together stay below 10 MiB.
+  static constexpr std::size_t kMaxBatches = 16;
+  static constexpr std::size_t kMaxBytes = std::size_t{128} << 10;
+
+  static std::size_t Capacity(SizeClass size_class);
+  // The array is made at the first insertion, for most classes are never used. Null when there is no memory.
+  void** EnsureObjects() TARN_EXCLUDES(lock_);
+
+  Lock lock_;
+  SizeClass size_class_ = 0;
+  std::size_t capacity_ = 0;
+  PageHeap* page_heap_ = nullptr;
+  std::atomic<void**> objects_ = nullptr;
+  // Written under the lock; read without it to pass an empty cache by and for statistics.
+  std::atomic<std::size_t> size_ = 0;
+  CentralFreeList central_;
+};
+
+}  // namespace tarn

@@ -1,0 +1,402 @@
+#include "allocator/cpu_cache/cpu_cache.h"
+
+#include <algorithm>
+#include <new>
+
+#include "allocator/cpu_cache/slab_ops.h"
+#include "allocator/os/thread_state.h"
+
+namespace tarn {
+
+constinit Slab empty_slab = {};
+constinit SlabTable slab_table = {};
+
+namespace {
+
+// A slab of a thread holds this part of what a CPU's does: there are many more threads than CPUs.
+constexpr std::size_t kThreadSlabDivisor = 8;
+// How many classes a miss looks at for capacity to steal. Chosen: bounds the time of a slow path.
+constexpr int kStealTries = 8;
+
+std::uint16_t LoadEnd(Slab* slab, SizeClass size_class) {
+  // Others change it by SlabSetEnd only, which compares; so a stale value is caught there.
+  return std::atomic_ref<std::uint16_t>(slab->headers[size_class].end).load(std::memory_order_relaxed);
+}
+
+std::uint64_t LoadWord(const Slab* slab, SizeClass size_class) {
+  return std::atomic_ref<std::uint64_t>(const_cast<Slab*>(slab)->headers[size_class].word)
+      .load(std::memory_order_relaxed);
+}
+
+template <typename T>
+void Count(std::atomic<T>& counter, std::size_t by) {
+  counter.fetch_add(static_cast<T>(by), std::memory_order_relaxed);
+}
+
+std::int32_t CurrentId() {
+  const char* thread_pointer = static_cast<const char*>(__builtin_thread_pointer());
+  return *reinterpret_cast<const volatile std::int32_t*>(thread_pointer + slab_table.id_offset);
+}
+
+}  // namespace
+
+// --- Start-up ------------------------------------------------------------------------------------------------------
+
+void CpuCache::Init(CacheMode mode, const RseqSupport& rseq, std::size_t budget_bytes, TransferCache* transfer_caches,
+                    PageHeap* page_heap) {
+  mode_ = mode;
+  rseq_ = rseq;
+  budget_bytes_ = budget_bytes;
+  transfer_caches_ = transfer_caches;
+  page_heap_ = page_heap;
+  attach_threads_ = mode == CacheMode::kThread || rseq.register_threads;
+  // In the thread mode the table is filled as indices are given out.
+  index_bound_ = mode == CacheMode::kThread ? kMaxSlabs : std::min(CpuIdBound(), kMaxSlabs);
+  slab_table.id_offset = rseq.id_offset;
+  slab_table.rseq_cs_offset = rseq.rseq_cs_offset;
+  slab_table.unregistered[0] = &empty_slab;
+  slab_table.unregistered[1] = &empty_slab;
+  if (mode == CacheMode::kCpu) {
+    for (std::size_t i = 0; i < index_bound_; ++i) slab_table.slabs[i].store(&empty_slab, std::memory_order_relaxed);
+  }
+  ComputeLayout();
+}
+
+void CpuCache::ComputeLayout() {
+  std::size_t next_slot = kFirstSlot;
+  for (int c = 1; c < kSizeClassCount; ++c) {
+    std::size_t slots = kSizeClasses[c].max_cached_objects;
+    if (mode_ == CacheMode::kThread) slots = std::max<std::size_t>(slots / kThreadSlabDivisor, 2);
+    layout_[c].begin = static_cast<std::uint16_t>(next_slot);
+    next_slot += slots;
+    TARN_CHECK(next_slot <= kSlabTopMask);
+    layout_[c].limit = static_cast<std::uint16_t>(next_slot);
+  }
+  slab_bytes_ = next_slot * sizeof(void*);
+}
+
+// --- Slabs and their owners ----------------------------------------------------------------------------------------
+
+Slab* CpuCache::NewSlab() {
+  void* memory = page_heap_->AllocateMetadata(slab_bytes_, alignof(Slab) < 64 ? 64 : alignof(Slab));
+  if (memory == nullptr) return nullptr;
+  // Metadata is zero, and the slots stay untouched.
+  auto* slab = static_cast<Slab*>(memory);
+  for (int c = 1; c < kSizeClassCount; ++c) {
+    SlabHeader& header = slab->headers[c];
+    header.word = layout_[c].begin;
+    header.sample_due = kNeverSample;
+    header.begin = layout_[c].begin;
+    header.end = layout_[c].begin;
+    header.limit = layout_[c].limit;
+  }
+  slab->policy.spare_bytes.store(static_cast<std::int64_t>(budget_bytes_), std::memory_order_relaxed);
+  slab->policy.steal_hand.store(1, std::memory_order_relaxed);
+  Count(populated_slabs_, 1);
+  return slab;
+}
+
+Slab* CpuCache::Populate(std::size_t index) {
+  if (claimed_[index].exchange(true, std::memory_order_relaxed)) return nullptr;
+  Slab* slab = NewSlab();
+  if (slab == nullptr) {
+    claimed_[index].store(false, std::memory_order_relaxed);
+    return nullptr;
+  }
+  // Under the lock, because a drain that is under way must not find a slab in the table that it did not take out.
+  LockHolder holder(drain_lock_);
+  slabs_[index].store(slab, std::memory_order_release);
+  // Release: whoever finds the slab in the table sees its headers.
+  slab_table.slabs[index].store(slab, std::memory_order_release);
+  return slab;
+}
+
+Slab* CpuCache::CurrentSlab() {
+  const std::int32_t id = CurrentId();
+  if (id < 0 || static_cast<std::size_t>(id) >= index_bound_) return nullptr;
+  const auto index = static_cast<std::size_t>(id);
+  Slab* slab = slab_table.slabs[index].load(std::memory_order_acquire);
+  if (slab != &empty_slab) return slab;
+  if (budget_bytes_ == 0) return nullptr;
+  // Populated but not in the table: a drain is at work.
+  if (slabs_[index].load(std::memory_order_relaxed) != nullptr) return nullptr;
+  return Populate(index);
+}
+
+bool CpuCache::NeedsAttachSlow() const { return CurrentId() < 0 && !thread_state.exiting; }
+
+void CpuCache::AttachThread() {
+  if (rseq_.register_threads && mode_ == CacheMode::kCpu) {
+    // One attempt: a thread that the kernel refuses goes without a slab.
+    if (!RegisterThreadArea()) thread_state.exiting = true;
+    return;
+  }
+  if (budget_bytes_ == 0) {
+    thread_state.exiting = true;
+    return;
+  }
+  std::uint32_t index_plus_one = 0;
+  {
+    LockHolder holder(drain_lock_);
+    if (first_unowned_ != 0) {
+      index_plus_one = first_unowned_;
+      first_unowned_ = slabs_[index_plus_one - 1].load(std::memory_order_relaxed)->policy.next_unowned;
+    } else if (indices_used_ < kMaxSlabs) {
+      index_plus_one = ++indices_used_;
+    }
+  }
+  if (index_plus_one == 0) {
+    thread_state.exiting = true;
+    return;
+  }
+  const std::size_t index = index_plus_one - 1;
+  if (slabs_[index].load(std::memory_order_relaxed) == nullptr) {
+    Slab* slab = NewSlab();
+    // Without memory the thread keeps the index and the empty slab.
+    slabs_[index].store(slab, std::memory_order_relaxed);
+    slab_table.slabs[index].store(slab == nullptr ? &empty_slab : slab, std::memory_order_relaxed);
+    if (slab == nullptr) {
+      thread_state.exiting = true;
+      return;
+    }
+  }
+  thread_state.area.mm_cid = static_cast<std::int32_t>(index);
+}
+
+void CpuCache::DetachThread() {
+  thread_state.exiting = true;
+  if (mode_ != CacheMode::kThread || thread_state.area.mm_cid < 0) return;
+  const auto index = static_cast<std::size_t>(thread_state.area.mm_cid);
+  Slab* slab = slabs_[index].load(std::memory_order_relaxed);
+  thread_state.area.mm_cid = -1;
+  DrainOwned(slab, "thread exit");
+  LockHolder holder(drain_lock_);
+  slab->policy.next_unowned = first_unowned_;
+  first_unowned_ = static_cast<std::uint32_t>(index + 1);
+}
+
+// --- Refill and flush ----------------------------------------------------------------------------------------------
+
+void* CpuCache::AllocateDirect(SizeClass size_class) {
+  void* object;
+  if (transfer_caches_[size_class].RemoveRange(&object, 1) == 0) return nullptr;
+  Count(direct_[size_class].allocations, 1);
+  return object;
+}
+
+void* CpuCache::AllocateSlow(SizeClass size_class) {
+  Slab* slab = CurrentSlab();
+  if (slab == nullptr) return AllocateDirect(size_class);
+  SlabCounters& counters = slab->counters[size_class];
+  Count(counters.refills, 1);
+  Count(counters.recent_misses, 1);
+  Grow(slab, size_class);
+
+  // No more than there is room for, and the one that the caller gets.
+  const SlabHeader& header = slab->headers[size_class];
+  const std::size_t room = LoadEnd(slab, size_class) - header.begin;
+  const std::size_t wanted = std::min<std::size_t>(kSizeClasses[size_class].batch_objects, room + 1);
+  void* batch[kMaxBatchObjects];
+  const std::size_t got = transfer_caches_[size_class].RemoveRange(batch, wanted);
+  if (got == 0) return nullptr;
+  // The first is the lowest address of its span; the slab gives out the others from the last pushed on, so they are
+  // turned round to come out in rising order, as memory is best walked.
+  std::reverse(batch + 1, batch + got);
+  // The thread may run elsewhere by now: the objects then go to that slab, and the sum of the counters is right still.
+  const std::size_t pushed = got == 1 ? 0 : SlabPushBatch(size_class, batch + 1, got - 1);
+  Count(counters.refilled, pushed);
+  Count(counters.direct_allocations, 1);
+  if (pushed != got - 1) {
+    transfer_caches_[size_class].InsertRange(batch + 1 + pushed, got - 1 - pushed, "malloc");
+  }
+  return batch[0];
+}
+
+void CpuCache::DeallocateSlow(SizeClass size_class, void* object, const char* call) {
+  Slab* slab = CurrentSlab();
+  TransferCache& transfer = transfer_caches_[size_class];
+  if (slab == nullptr) {
+    Count(direct_[size_class].frees, 1);
+    transfer.InsertRange(&object, 1, call);
+    return;
+  }
+  SlabCounters& counters = slab->counters[size_class];
+  Count(counters.recent_misses, 1);
+  Grow(slab, size_class);
+  if (SlabPush(size_class, object)) return;
+  Count(counters.flushes, 1);
+  void* batch[kMaxBatchObjects];
+  const std::size_t popped = SlabPopBatch(size_class, batch, kSizeClasses[size_class].batch_objects);
+  Count(counters.flushed, popped);
+  if (popped != 0) transfer.InsertRange(batch, popped, call);
+  if (SlabPush(size_class, object)) return;
+  Count(counters.direct_frees, 1);
+  transfer.InsertRange(&object, 1, call);
+}
+
+// --- Capacities ----------------------------------------------------------------------------------------------------
+
+void CpuCache::Grow(Slab* slab, SizeClass size_class) {
+  const std::uint16_t end = LoadEnd(slab, size_class);
+  const std::size_t room = layout_[size_class].limit - end;
+  const std::size_t by = std::min<std::size_t>(kSizeClasses[size_class].batch_objects, room);
+  if (by == 0) return;
+  const auto object_bytes = static_cast<std::int64_t>(kSizeClasses[size_class].size_bytes);
+  const std::int64_t wanted_bytes = static_cast<std::int64_t>(by) * object_bytes;
+  // Taken first and given back if it was not to be had, so that threads in here at once never overdraw it.
+  std::int64_t missing_bytes =
+      wanted_bytes - slab->policy.spare_bytes.fetch_sub(wanted_bytes, std::memory_order_relaxed);
+  if (missing_bytes > 0) missing_bytes -= Steal(slab, size_class, missing_bytes);
+  // What is missing still is not there: grow by less, down to nothing.
+  std::int64_t granted_bytes = wanted_bytes;
+  if (missing_bytes > 0) {
+    const std::int64_t covered_bytes = std::max<std::int64_t>(wanted_bytes - missing_bytes, 0);
+    granted_bytes = covered_bytes / object_bytes * object_bytes;
+  }
+  const auto new_end = static_cast<std::uint16_t>(end + granted_bytes / object_bytes);
+  if (granted_bytes != 0 && !SlabSetEnd(size_class, slab, end, new_end)) granted_bytes = 0;
+  if (granted_bytes != wanted_bytes) {
+    slab->policy.spare_bytes.fetch_add(wanted_bytes - granted_bytes, std::memory_order_relaxed);
+  }
+}
+
+std::int64_t CpuCache::Steal(Slab* slab, SizeClass for_class, std::int64_t wanted_bytes) {
+  std::int64_t stolen_bytes = 0;
+  for (int tries = 0; tries < kStealTries && stolen_bytes < wanted_bytes; ++tries) {
+    const std::uint32_t hand = slab->policy.steal_hand.fetch_add(1, std::memory_order_relaxed);
+    const auto victim = static_cast<SizeClass>(1 + hand % (kSizeClassCount - 1));
+    if (victim == for_class) continue;
+    const std::uint16_t end = LoadEnd(slab, victim);
+    const std::size_t capacity = end - layout_[victim].begin;
+    if (capacity == 0) continue;
+    // A class that missed since the hand was here last is in use; it is spared this time.
+    if (slab->counters[victim].recent_misses.exchange(0, std::memory_order_relaxed) != 0) continue;
+    const SizeClassInfo& info = kSizeClasses[victim];
+    const std::size_t by = std::min<std::size_t>(info.batch_objects, capacity);
+    const auto new_end = static_cast<std::uint16_t>(end - by);
+    if (!SlabSetEnd(victim, slab, end, new_end)) {
+      void* batch[kMaxBatchObjects];
+      const std::size_t popped = SlabPopBatch(victim, batch, by);
+      if (popped != 0) {
+        Count(slab->counters[victim].flushed, popped);
+        transfer_caches_[victim].InsertRange(batch, popped, "free");
+      }
+      if (!SlabSetEnd(victim, slab, end, new_end)) continue;
+    }
+    const std::int64_t bytes = static_cast<std::int64_t>(by) * info.size_bytes;
+    slab->policy.spare_bytes.fetch_add(bytes, std::memory_order_relaxed);
+    stolen_bytes += bytes;
+  }
+  return stolen_bytes;
+}
+
+// --- Drain ---------------------------------------------------------------------------------------------------------
+
+std::size_t CpuCache::DrainOwned(Slab* slab, const char* call) {
+  std::size_t drained_bytes = 0;
+  for (int c = 1; c < kSizeClassCount; ++c) {
+    SlabHeader& header = slab->headers[c];
+    void* batch[kMaxBatchObjects];
+    while (true) {
+      const std::size_t top = header.word & kSlabTopMask;
+      const std::size_t count = std::min<std::size_t>(top - header.begin, kMaxBatchObjects);
+      if (count == 0) break;
+      std::copy(slab->slots() + top - count, slab->slots() + top, batch);
+      // The word before the insertion: a fork in between leaks the batch in the child instead of having it twice.
+      std::atomic_ref<std::uint64_t>(header.word).fetch_add(count * kSlabPopIncrement, std::memory_order_relaxed);
+      Count(slab->counters[c].flushed, count);
+      transfer_caches_[c].central().InsertRange(batch, count, call);
+      drained_bytes += count * kSizeClasses[c].size_bytes;
+    }
+    // The capacity goes too, and is learnt anew.
+    const std::int64_t capacity_bytes =
+        static_cast<std::int64_t>(header.end - header.begin) * kSizeClasses[c].size_bytes;
+    std::atomic_ref<std::uint16_t>(header.end).store(header.begin, std::memory_order_relaxed);
+    slab->policy.spare_bytes.fetch_add(capacity_bytes, std::memory_order_relaxed);
+  }
+  return drained_bytes;
+}
+
+std::size_t CpuCache::DrainAll(const char* call) {
+  std::size_t drained_bytes = 0;
+  if (mode_ == CacheMode::kThread) {
+    Slab* slab = thread_state.area.mm_cid < 0 ? nullptr : CurrentSlab();
+    if (slab != nullptr) drained_bytes += DrainOwned(slab, call);
+  } else {
+    LockHolder holder(drain_lock_);
+    for (std::size_t i = 0; i < index_bound_; ++i) {
+      if (slabs_[i].load(std::memory_order_relaxed) != nullptr) {
+        slab_table.slabs[i].store(&empty_slab, std::memory_order_relaxed);
+      }
+    }
+    // The barrier orders the stores above before whatever any thread does next, and restarts what it was doing.
+    const bool owned = AbortAllSequences();
+    for (std::size_t i = 0; i < index_bound_; ++i) {
+      Slab* slab = slabs_[i].load(std::memory_order_relaxed);
+      if (slab == nullptr) continue;
+      if (owned) drained_bytes += DrainOwned(slab, call);
+      slab_table.slabs[i].store(slab, std::memory_order_release);
+    }
+  }
+  for (int c = 1; c < kSizeClassCount; ++c) {
+    if (transfer_caches_[c].cached_objects() != 0) drained_bytes += transfer_caches_[c].Drain(call);
+  }
+  return drained_bytes;
+}
+
+void CpuCache::RepairInForkedChild(bool may_lock) {
+  drain_lock_.ResetInForkedChild();
+  if (mode_ == CacheMode::kCpu) {
+    // A drain of a thread that is no more may have left slabs out of the table.
+    for (std::size_t i = 0; i < index_bound_; ++i) {
+      Slab* slab = slabs_[i].load(std::memory_order_relaxed);
+      if (slab != nullptr) {
+        slab_table.slabs[i].store(slab, std::memory_order_relaxed);
+      } else {
+        claimed_[i].store(false, std::memory_order_relaxed);
+      }
+    }
+    return;
+  }
+  if (!may_lock) return;
+  // The slabs of threads that are no more.
+  LockHolder holder(drain_lock_);
+  first_unowned_ = 0;
+  for (std::uint32_t i = 0; i < indices_used_; ++i) {
+    if (static_cast<std::int32_t>(i) == thread_state.area.mm_cid) continue;
+    Slab* slab = slabs_[i].load(std::memory_order_relaxed);
+    // An index whose thread was only just getting its slab has none and is lost.
+    if (slab == nullptr) continue;
+    DrainOwned(slab, "fork");
+    slab->policy.next_unowned = first_unowned_;
+    first_unowned_ = i + 1;
+  }
+}
+
+// --- Statistics ----------------------------------------------------------------------------------------------------
+
+CacheClassStats CpuCache::ClassStats(SizeClass size_class) const {
+  CacheClassStats stats;
+  stats.allocations = direct_[size_class].allocations.load(std::memory_order_relaxed);
+  stats.frees = direct_[size_class].frees.load(std::memory_order_relaxed);
+  for (std::size_t i = 0; i < index_bound_; ++i) {
+    const Slab* slab = slabs_[i].load(std::memory_order_acquire);
+    if (slab == nullptr) {
+      // Indices of threads are given out in order, those of CPUs are not.
+      if (mode_ == CacheMode::kThread) break;
+      continue;
+    }
+    const SlabCounters& counters = slab->counters[size_class];
+    const std::uint64_t word = LoadWord(slab, size_class);
+    const std::uint64_t pops = word >> kSlabPopsShift;
+    const std::uint64_t cached = (word & kSlabTopMask) - slab->headers[size_class].begin;
+    stats.allocations += pops - counters.flushed.load(std::memory_order_relaxed) +
+                         counters.direct_allocations.load(std::memory_order_relaxed);
+    stats.frees += cached + pops - counters.refilled.load(std::memory_order_relaxed) +
+                   counters.direct_frees.load(std::memory_order_relaxed);
+    stats.cached_objects += cached;
+  }
+  return stats;
+}
+
+}  // namespace tarn

@@ -1,0 +1,124 @@
+// The CPU cache: all slabs, and the policy over them.
+//
+// entry/ calls AllocateSlow and DeallocateSlow when a pop or push missed; calls the transfer caches for batches.
+//
+// Capacities. Each slab has a budget in bytes. A class starts with no capacity at all and gets room for one more batch
+// at each miss, out of the spare part of the budget, and when that is used up out of the capacity of a class that has
+// not missed since the stealing hand came by. So the budget goes where the misses are, and a class that is not used
+// costs nothing.
+//
+// Ownership. In the CPU mode a slab belongs to whoever runs under its id, through restartable sequences only. To work
+// on another one's slab, Drain stores the empty slab into the table, lets membarrier restart all sequences, and then
+// owns the slab: every sequence from now on finds the empty slab, and a thread that comes to the slow path so goes past
+// the cache. The slab is put back with a release store; its next user reads the table entry and then the slab through
+// it, an address dependency, which orders the loads on every architecture that Linux runs on. In the thread mode a slab
+// belongs to the thread that attached it; nobody else touches it until the thread detaches it at its exit.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "allocator/central/transfer_cache.h"
+#include "allocator/cpu_cache/slab.h"
+#include "allocator/os/lock.h"
+#include "allocator/os/rseq.h"
+#include "allocator/pages/page_heap.h"
+
+namespace tarn {
+
+enum class CacheMode : std::uint8_t { kCpu, kThread };
+
+// Of one size class over all slabs. Exact when no thread allocates or frees meanwhile; otherwise each slab's part is
+// from a moment of its own.
+struct CacheClassStats {
+  std::uint64_t allocations = 0;
+  std::uint64_t frees = 0;
+  std::uint64_t cached_objects = 0;  // in slabs
+};
+
+class CpuCache {
+ public:
+  constexpr CpuCache() = default;
+
+  // Called once, before hit_limit_bytes is set. `budget_bytes` is per slab; 0 turns the caches off.
+  void Init(CacheMode mode, const RseqSupport& rseq, std::size_t budget_bytes, TransferCache* transfer_caches,
+            PageHeap* page_heap);
+
+  // Whether the calling thread has to call AttachThread before it can use a slab.
+  bool NeedsAttach() const { return attach_threads_ && NeedsAttachSlow(); }
+  // Gives the thread a slab (thread mode) or registers it with the kernel (where libc did not).
+  void AttachThread();
+  // Thread mode, at the thread's exit: empties the slab and gives it back.
+  void DetachThread();
+
+  // A refill: one object for the caller, the rest of the batch for the slab. Null when there is no memory.
+  [[nodiscard]] void* AllocateSlow(SizeClass size_class);
+  // A flush, or more room: the object is taken in any case. `call` is named in messages about misuse.
+  void DeallocateSlow(SizeClass size_class, void* object, const char* call);
+
+  // Empties all slabs (thread mode: the calling thread's) and all transfer caches into the spans; returns the bytes.
+  std::size_t DrainAll(const char* call);
+
+  // In the child of a fork: only the calling thread is left. `may_lock` is false when that thread was interrupted in a
+  // slow path; what the slabs of the other threads hold is lost then (thread mode).
+  void RepairInForkedChild(bool may_lock);
+
+  CacheMode mode() const { return mode_; }
+  bool can_drain_remotely() const { return rseq_.remote_abort; }
+  const RseqSupport& rseq() const { return rseq_; }
+  std::size_t budget_bytes() const { return budget_bytes_; }
+  std::size_t populated_slabs() const { return populated_slabs_.load(std::memory_order_relaxed); }
+  std::size_t slab_bytes() const { return slab_bytes_; }
+  CacheClassStats ClassStats(SizeClass size_class) const;
+
+ private:
+  struct Layout {
+    std::uint16_t begin;
+    std::uint16_t limit;
+  };
+
+  bool NeedsAttachSlow() const;
+  // The slab of the running thread, or null: not populated and not to be had, taken out by a drain, no id.
+  Slab* CurrentSlab();
+  Slab* Populate(std::size_t index);
+  Slab* NewSlab();
+  void ComputeLayout();
+
+  void Grow(Slab* slab, SizeClass size_class);
+  std::int64_t Steal(Slab* slab, SizeClass for_class, std::int64_t wanted_bytes);
+  void* AllocateDirect(SizeClass size_class);
+  // Empties a slab that the caller owns.
+  std::size_t DrainOwned(Slab* slab, const char* call);
+
+  CacheMode mode_ = CacheMode::kThread;
+  bool attach_threads_ = false;
+  RseqSupport rseq_;
+  std::size_t budget_bytes_ = 0;
+  std::size_t slab_bytes_ = 0;
+  std::size_t index_bound_ = 0;
+  TransferCache* transfer_caches_ = nullptr;
+  PageHeap* page_heap_ = nullptr;
+  Layout layout_[kSizeClassCount] = {};
+  std::atomic<std::size_t> populated_slabs_ = 0;
+
+  // Held while slabs are taken out of the table or put into it. Nests outside of the transfer caches' locks.
+  Lock drain_lock_;
+  // The slab of each index, whether it is in the table or not. Null: not populated.
+  std::atomic<Slab*> slabs_[kMaxSlabs] = {};
+  // Somebody is making the slab of this index.
+  std::atomic<bool> claimed_[kMaxSlabs] = {};
+  // Thread mode: slabs without an owner, by index + 1, linked through SlabPolicy::next_unowned; and how many indices
+  // were ever given out.
+  std::uint32_t first_unowned_ TARN_GUARDED_BY(drain_lock_) = 0;
+  std::uint32_t indices_used_ TARN_GUARDED_BY(drain_lock_) = 0;
+
+  // What went past all slabs.
+  struct DirectCounters {
+    std::atomic<std::uint64_t> allocations = 0;
+    std::atomic<std::uint64_t> frees = 0;
+  };
+  DirectCounters direct_[kSizeClassCount];
+};
+
+}  // namespace tarn

@@ -1,0 +1,111 @@
+// A slab: the table of cached pointers of one (virtual) CPU, or of one thread where there is no rseq.
+//
+// Pop and Push work on it (cpu_cache/slab_ops.h); cpu_cache/cpu_cache.h decides what is in it.
+//
+//   +-----------------------------+ 0
+//   | SlabHeader, one per class   |   32 bytes each: all that a pop or push reads besides the slot
+//   +-----------------------------+
+//   | SlabPolicy                  |   the budget, of slow paths only
+//   | SlabCounters, one per class |
+//   +-----------------------------+ kFirstSlot * 8
+//   | slots of class 1            |   [begin, end) is in use as a stack, [end, limit) is room to grow into
+//   | slots of class 2 ...        |
+//   +-----------------------------+
+//
+// A slot is named by its index from the start of the slab in units of 8 bytes, so that 16 bits suffice. Slots that were
+// never used are never touched.
+//
+// Who may write a header: Pop, Push and their kin on the slab that the running thread's id names, whose one store
+// commits; and a thread that took the slab out of the table (CpuCache::Drain), with plain stores.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "allocator/base/units.h"
+
+namespace tarn {
+
+// word:  63                         16 15            0
+//        |  pops since the start (48) |  top (16)     |
+//
+// `top` is the index of the first slot above the stack: begin <= top <= end. A pop adds 0xFFFF (one pop more, top one
+// lower), a push adds 1; that one store commits the operation, the counting comes with it.
+struct alignas(32) SlabHeader {
+  std::uint64_t word;
+  // A pop that finds word >= sample_due leaves it to the slow path. In the unit of word: pops << 16.
+  std::uint64_t sample_due;
+  std::uint16_t begin;
+  std::uint16_t end;
+  std::uint16_t limit;  // the most that end may become
+  std::uint16_t reserved[5];
+};
+static_assert(sizeof(SlabHeader) == 32);
+
+inline constexpr std::size_t kSlabHeaderShift = 5;
+inline constexpr int kSlabPopsShift = 16;
+inline constexpr std::uint64_t kSlabTopMask = 0xFFFF;
+inline constexpr std::uint64_t kSlabPopIncrement = (std::uint64_t{1} << kSlabPopsShift) - 1;
+inline constexpr std::uint64_t kNeverSample = UINT64_MAX;
+
+// What the slow paths moved, because pops and pushes count their batches too:
+//   allocations by the program = pops - flushed + direct_allocations
+//   frees by the program       = pushes - refilled + direct_frees,   pushes = (top - begin) + pops
+// Several threads may be in a slow path of the same slab at once, so these are atomics.
+struct SlabCounters {
+  std::atomic<std::uint64_t> refilled;            // objects pushed by refills
+  std::atomic<std::uint64_t> flushed;             // objects popped by flushes, drains and stealing
+  std::atomic<std::uint64_t> direct_allocations;  // handed to the program without a pop
+  std::atomic<std::uint64_t> direct_frees;        // taken from the program without a push
+  std::atomic<std::uint32_t> refills;
+  std::atomic<std::uint32_t> flushes;
+  // Misses since the stealing hand came by.
+  std::atomic<std::uint32_t> recent_misses;
+  std::uint32_t reserved;
+};
+
+struct SlabPolicy {
+  // Bytes of the budget that no class has as capacity.
+  std::atomic<std::int64_t> spare_bytes;
+  // The class that the stealing hand points at.
+  std::atomic<std::uint32_t> steal_hand;
+  // Thread mode: the next slab on the list of those without an owner, by index + 1.
+  std::uint32_t next_unowned;
+};
+
+struct Slab {
+  SlabHeader headers[kSizeClassCount];
+  SlabPolicy policy;
+  SlabCounters counters[kSizeClassCount];
+  // Slots follow; they are addressed through slots().
+
+  void** slots() { return reinterpret_cast<void**>(this); }
+};
+
+inline constexpr std::size_t kFirstSlot = (sizeof(Slab) + sizeof(void*) - 1) / sizeof(void*);
+
+// The most slabs: one per possible CPU, or one per living thread in the thread mode (threads beyond it go without).
+// CONFIG_NR_CPUS goes no higher than 8192.
+inline constexpr std::size_t kMaxSlabs = 8192;
+
+// What the hit paths of malloc and free read before they know anything.
+struct SlabTable {
+  // Requests below this are served by the hit path. 0 until the allocator has started, so that the very first malloc,
+  // which the loader may make before any constructor ran, takes the slow path without a test of its own.
+  std::size_t hit_limit_bytes;
+  // Offsets from the thread pointer of the field that holds the index of the thread's slab, and of rseq_cs.
+  std::ptrdiff_t id_offset;
+  std::ptrdiff_t rseq_cs_offset;
+  // A thread that is not registered has the id -1, or -2 if its registration failed: the two entries below index 0 hold
+  // the empty slab, so that the hit path needs no test of the range.
+  Slab* unregistered[2];
+  std::atomic<Slab*> slabs[kMaxSlabs];
+};
+
+extern constinit SlabTable slab_table;
+
+// Capacity zero and a sample due in every class: both operations fall into their slow paths by themselves. All zeroes.
+extern constinit Slab empty_slab;
+
+}  // namespace tarn

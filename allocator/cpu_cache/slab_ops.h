@@ -1,0 +1,19 @@
+// The seam between the architectures: each offers the five operations on the current slab.
+//
+//   void* SlabPop(c)                   the top object of the class, or null: empty, a sample is due, or no slab
+//   bool SlabPush(c, object)           false: full, or no slab
+//   size_t SlabPopBatch(c, out, n)     up to n of the top objects
+//   size_t SlabPushBatch(c, in, n)     up to n objects
+//   bool SlabSetEnd(c, slab, old, new) changes the end of the class's slots from old to new, if the current slab is
+//                                      `slab` and holds no object above the new end
+//
+// Each is all or nothing against preemption, migration and signals, and against a drain that takes the slab out of the
+// table: it works on one slab, which is the current one at the moment of its commit. In the thread mode the current slab
+// is the thread's own, and there a signal handler that allocates while it interrupts one of them is not safe.
+#pragma once
+
+#if defined(__x86_64__) && !defined(TARN_NO_RSEQ)
+#include "allocator/cpu_cache/slab_ops_x86_64.h"
+#else
+#include "allocator/cpu_cache/slab_ops_portable.h"
+#endif

@@ -1,0 +1,209 @@
+// The slab operations for x86-64 as restartable sequences.
+//
+// Each sequence: publish the descriptor in rseq_cs; then, inside [start, commit): read the id, table[id], the header;
+// decide; and commit with one store. If the kernel preempts, migrates or signals the thread inside, or membarrier
+// restarts it, it continues at the abort handler, which begins anew: nothing was stored but values into slots above the
+// top, which nobody reads. Leaving by a jump (slow path) stores nothing either. rseq_cs is not cleared afterwards: the
+// kernel ignores a descriptor whose range does not hold the instruction pointer, and the library is never unloaded
+// (-z nodelete).
+//
+// The index and everything derived from it live only within the sequence; nothing of it is kept from one operation to
+// the next.
+//
+// The abort handler must be preceded by the signature 0x53053053; it is written as the operand of an undefined
+// instruction (ud1), so that disassemblers stay in step (linux/rseq.h, glibc's bits/rseq.h). The descriptors are also
+// listed in __rseq_cs_ptr_array, for debuggers that step over sequences.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "allocator/base/attributes.h"
+#include "allocator/cpu_cache/slab.h"
+
+namespace tarn {
+
+static_assert(offsetof(SlabHeader, word) == 0 && offsetof(SlabHeader, sample_due) == 8);
+static_assert(offsetof(SlabHeader, begin) == 16 && offsetof(SlabHeader, end) == 18);
+static_assert(sizeof(std::atomic<Slab*>) == 8);
+
+// The descriptor, the abort handler, and the entry, which loads the current slab into %[slab].
+// clang-format off
+#define TARN_RSEQ_BEGIN                                        \
+  ".pushsection __rseq_cs, \"aw\", @progbits\n"                \
+  ".balign 32\n"                                               \
+  "10:\n"                                                      \
+  ".long 0, 0\n"                                               \
+  ".quad 12f, 13f - 12f, 14f\n"                                \
+  ".popsection\n"                                              \
+  ".pushsection __rseq_cs_ptr_array, \"aw\", @progbits\n"      \
+  ".quad 10b\n"                                                \
+  ".popsection\n"                                              \
+  "11:\n"                                                      \
+  "leaq 10b(%%rip), %[slab]\n"                                 \
+  "movq %[slab], %%fs:(%[rseq_cs])\n"                          \
+  "12:\n"                                                      \
+  "movslq %%fs:(%[id]), %[slab]\n"                             \
+  "movq %c[slabs](%[table], %[slab], 8), %[slab]\n"
+
+// Stands directly behind the committing store.
+#define TARN_RSEQ_COMMITTED                                    \
+  "13:\n"                                                      \
+  ".pushsection .text.tarn_rseq_abort, \"ax\", @progbits\n"    \
+  ".byte 0x0f, 0xb9, 0x3d\n"                                   \
+  ".long 0x53053053\n"                                         \
+  "14:\n"                                                      \
+  "jmp 11b\n"                                                  \
+  ".popsection\n"
+// clang-format on
+
+#define TARN_RSEQ_INPUTS                                                                   \
+  [rseq_cs] "r"(slab_table.rseq_cs_offset), [id] "r"(slab_table.id_offset),                \
+      [table] "r"(&slab_table), [slabs] "i"(offsetof(SlabTable, slabs)),                   \
+      [header] "r"(std::size_t{size_class} << kSlabHeaderShift)
+
+TARN_ALWAYS_INLINE void* SlabPop(SizeClass size_class) {
+  std::uintptr_t slab;
+  std::uintptr_t object;
+  asm goto volatile(
+      TARN_RSEQ_BEGIN
+      "movq (%[slab], %[header]), %[object]\n"
+      "cmpq 8(%[slab], %[header]), %[object]\n"
+      "jae %l[miss]\n"
+      "movzwl %w[object], %k[object]\n"
+      "cmpw 16(%[slab], %[header]), %w[object]\n"
+      "jbe %l[miss]\n"
+      "movq -8(%[slab], %[object], 8), %[object]\n"
+      "addq $0xFFFF, (%[slab], %[header])\n"
+      TARN_RSEQ_COMMITTED
+      : [slab] "=&r"(slab), [object] "=&r"(object)
+      : TARN_RSEQ_INPUTS
+      : "cc", "memory"
+      : miss);
+  // Slots below the top hold objects; the compiler then knows that this end is the hit, and tests nothing.
+  if (object == 0) __builtin_unreachable();
+  return reinterpret_cast<void*>(object);
+miss:
+  return nullptr;
+}
+
+TARN_ALWAYS_INLINE bool SlabPush(SizeClass size_class, void* object) {
+  std::uintptr_t slab;
+  std::uintptr_t top;
+  asm goto volatile(
+      TARN_RSEQ_BEGIN
+      "movzwl (%[slab], %[header]), %k[top]\n"
+      "cmpw 18(%[slab], %[header]), %w[top]\n"
+      "jae %l[miss]\n"
+      "movq %[object], (%[slab], %[top], 8)\n"
+      "incq (%[slab], %[header])\n"
+      TARN_RSEQ_COMMITTED
+      : [slab] "=&r"(slab), [top] "=&r"(top)
+      : TARN_RSEQ_INPUTS, [object] "r"(object)
+      : "cc", "memory"
+      : miss);
+  return true;
+miss:
+  return false;
+}
+
+TARN_ALWAYS_INLINE std::size_t SlabPopBatch(SizeClass size_class, void** objects, std::size_t count) {
+  std::uintptr_t slab;
+  std::uintptr_t from;
+  std::size_t taken;
+  std::size_t left;
+  std::uintptr_t object;
+  asm goto volatile(
+      TARN_RSEQ_BEGIN
+      "movzwl (%[slab], %[header]), %k[from]\n"
+      "movzwl 16(%[slab], %[header]), %k[left]\n"
+      "movq %[from], %[taken]\n"
+      "subq %[left], %[taken]\n"
+      "cmpq %[count], %[taken]\n"
+      "cmovaq %[count], %[taken]\n"
+      "testq %[taken], %[taken]\n"
+      "jz %l[miss]\n"
+      // The objects go to the caller's memory, which a restart simply writes again.
+      "subq %[taken], %[from]\n"
+      "leaq (%[slab], %[from], 8), %[from]\n"
+      "movq %[taken], %[left]\n"
+      "15:\n"
+      "movq -8(%[from], %[left], 8), %[object]\n"
+      "movq %[object], -8(%[objects], %[left], 8)\n"
+      "decq %[left]\n"
+      "jnz 15b\n"
+      // So many pops more, the top so much lower.
+      "movq %[taken], %[left]\n"
+      "shlq $16, %[left]\n"
+      "subq %[taken], %[left]\n"
+      "addq %[left], (%[slab], %[header])\n"
+      TARN_RSEQ_COMMITTED
+      : [slab] "=&r"(slab), [from] "=&r"(from), [taken] "=&r"(taken), [left] "=&r"(left), [object] "=&r"(object)
+      : TARN_RSEQ_INPUTS, [objects] "r"(objects), [count] "r"(count)
+      : "cc", "memory"
+      : miss);
+  return taken;
+miss:
+  return 0;
+}
+
+TARN_ALWAYS_INLINE std::size_t SlabPushBatch(SizeClass size_class, void* const* objects, std::size_t count) {
+  std::uintptr_t slab;
+  std::uintptr_t to;
+  std::size_t pushed;
+  std::size_t left;
+  std::uintptr_t object;
+  asm goto volatile(
+      TARN_RSEQ_BEGIN
+      "movzwl (%[slab], %[header]), %k[to]\n"
+      "movzwl 18(%[slab], %[header]), %k[pushed]\n"
+      "subq %[to], %[pushed]\n"
+      "cmpq %[count], %[pushed]\n"
+      "cmovaq %[count], %[pushed]\n"
+      "testq %[pushed], %[pushed]\n"
+      "jz %l[miss]\n"
+      // Slots above the top belong to nobody until the commit.
+      "leaq (%[slab], %[to], 8), %[to]\n"
+      "movq %[pushed], %[left]\n"
+      "15:\n"
+      "movq -8(%[objects], %[left], 8), %[object]\n"
+      "movq %[object], -8(%[to], %[left], 8)\n"
+      "decq %[left]\n"
+      "jnz 15b\n"
+      "addq %[pushed], (%[slab], %[header])\n"
+      TARN_RSEQ_COMMITTED
+      : [slab] "=&r"(slab), [to] "=&r"(to), [pushed] "=&r"(pushed), [left] "=&r"(left), [object] "=&r"(object)
+      : TARN_RSEQ_INPUTS, [objects] "r"(objects), [count] "r"(count)
+      : "cc", "memory"
+      : miss);
+  return pushed;
+miss:
+  return 0;
+}
+
+TARN_ALWAYS_INLINE bool SlabSetEnd(SizeClass size_class, const Slab* expected_slab, std::uint16_t old_end, std::uint16_t new_end) {
+  std::uintptr_t slab;
+  asm goto volatile(
+      TARN_RSEQ_BEGIN
+      "cmpq %[expected_slab], %[slab]\n"
+      "jne %l[miss]\n"
+      "cmpw %w[old_end], 18(%[slab], %[header])\n"
+      "jne %l[miss]\n"
+      "cmpw %w[new_end], (%[slab], %[header])\n"
+      "ja %l[miss]\n"
+      "movw %w[new_end], 18(%[slab], %[header])\n"
+      TARN_RSEQ_COMMITTED
+      : [slab] "=&r"(slab)
+      : TARN_RSEQ_INPUTS, [expected_slab] "r"(expected_slab), [old_end] "r"(old_end), [new_end] "r"(new_end)
+      : "cc", "memory"
+      : miss);
+  return true;
+miss:
+  return false;
+}
+
+#undef TARN_RSEQ_BEGIN
+#undef TARN_RSEQ_COMMITTED
+#undef TARN_RSEQ_INPUTS
+
+}  // namespace tarn

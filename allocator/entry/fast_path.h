@@ -1,0 +1,51 @@
+// The hit paths: all that a malloc or free of a small object runs when the CPU's slab can serve it.
+//
+// Included by malloc.cc and operator_new.cc only. Read first; then slab_ops_x86_64.h for the sequences, then slow_path.h
+// for what happens on a miss. tests/golden holds the instruction counts.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+#include "allocator/base/attributes.h"
+#include "allocator/cpu_cache/slab_ops.h"
+#include "allocator/pages/page_map.h"
+#include "size_classes/size_classes.h"
+
+namespace tarn {
+
+// The classes of operator new at (bytes + 7) / 8: like malloc's, but for the 8-byte class.
+inline constexpr auto kNewSizeClasses = [] {
+  std::array<SizeClass, kSmallLookupMaxBytes / 8 + 1> classes = {};
+  for (std::size_t i = 0; i < classes.size(); ++i) classes[i] = NewSizeClass(i * 8);
+  return classes;
+}();
+
+// Null: take the slow path, whatever the reason is (too large, nothing cached, not started yet, a sample is due).
+TARN_ALWAYS_INLINE void* MallocHit(std::size_t bytes) {
+  if (bytes >= slab_table.hit_limit_bytes) [[unlikely]] return nullptr;
+  return SlabPop(kSmallSizeClasses[SmallLookupIndex(bytes)]);
+}
+
+TARN_ALWAYS_INLINE void* NewHit(std::size_t bytes) {
+  if (bytes >= slab_table.hit_limit_bytes) [[unlikely]] return nullptr;
+  return SlabPop(kNewSizeClasses[(bytes + 7) >> 3]);
+}
+
+// False: nothing happened. Any pointer is a valid argument; the class of what is not a small object is 0, which has no
+// room in any slab.
+TARN_ALWAYS_INLINE bool FreeHit(void* object) {
+  return SlabPush(page_map.ClassOf(reinterpret_cast<std::uintptr_t>(object)), object);
+}
+
+// As FreeHit, and false too if the object is not of the class that operator new picks for `bytes`. The check costs five
+// instructions and makes a wrong size, such as a delete through a base class without a virtual destructor, known at the
+// call; a free by the given size alone would file the object under the wrong class and corrupt.
+TARN_ALWAYS_INLINE bool SizedDeleteHit(void* object, std::size_t bytes) {
+  const SizeClass size_class = page_map.ClassOf(reinterpret_cast<std::uintptr_t>(object));
+  if (bytes > kSmallLookupMaxBytes || size_class != kNewSizeClasses[(bytes + 7) >> 3]) [[unlikely]] return false;
+  return SlabPush(size_class, object);
+}
+
+}  // namespace tarn

@@ -1,0 +1,249 @@
+#include "allocator/entry/slow_path.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+
+#include "allocator/cpu_cache/slab_ops.h"
+#include "allocator/heap/process_heap.h"
+#include "allocator/heap/thread_exit.h"
+#include "allocator/os/crash.h"
+#include "allocator/os/thread_state.h"
+#include "allocator/pages/page_map.h"
+
+namespace tarn {
+
+namespace {
+
+constexpr std::size_t kMaxRequestBytes = PTRDIFF_MAX;
+
+// --- Frees by signal handlers that interrupted tarn ----------------------------------------------------------------
+
+// Such a free may need a lock that its own thread holds, so the object is put here, for the next slow free that is not
+// nested. What finds no place is leaked.
+constexpr std::size_t kDeferredFrees = 256;
+std::atomic<void*> deferred_frees[kDeferredFrees];
+std::atomic<std::size_t> deferred_count = 0;
+
+void DeferFree(void* object) {
+  for (auto& place : deferred_frees) {
+    void* expected = nullptr;
+    // Release pairs with the acquire of the exchange below.
+    if (place.compare_exchange_strong(expected, object, std::memory_order_release, std::memory_order_relaxed)) {
+      deferred_count.fetch_add(1, std::memory_order_relaxed);
+      return;
+    }
+  }
+}
+
+void FreeUnnested(void* object, SizeClass size_class, const char* call);
+
+void FreeDeferred() {
+  if (deferred_count.load(std::memory_order_relaxed) == 0) [[likely]] return;
+  for (auto& place : deferred_frees) {
+    void* object = place.exchange(nullptr, std::memory_order_acquire);
+    if (object == nullptr) continue;
+    deferred_count.fetch_sub(1, std::memory_order_relaxed);
+    FreeUnnested(object, page_map.ClassOf(reinterpret_cast<std::uintptr_t>(object)), "free");
+  }
+}
+
+// --- Pointers that may be anything ---------------------------------------------------------------------------------
+
+[[noreturn]] TARN_COLD void ReportBadPointer(const char* call, const void* object) {
+  const auto address = reinterpret_cast<std::uintptr_t>(object);
+  Misuse misuse = Misuse::kNotAllocated;
+  if (page_map.SpanAround(address) != nullptr) {
+    misuse = Misuse::kInteriorPointer;
+  } else if (const HugePage* huge_page = page_map.HugePageOf(PageId::Containing(address))) {
+    if (huge_page->state != HugePageState::kMetadata) misuse = Misuse::kSpanAlreadyFree;
+  }
+  ReportMisuse(call, object, misuse);
+}
+
+// The span of a large object; aborts when no large object starts at the address. Also for addresses of class 0 only.
+Span* LargeSpan(const void* object, const char* call) {
+  const auto address = reinterpret_cast<std::uintptr_t>(object);
+  Span* span = page_map.SpanOf(PageId::Containing(address));
+  if (span == nullptr || span->kind == SpanKind::kFree || span->start_address() != address) {
+    ReportBadPointer(call, object);
+  }
+  return span;
+}
+
+// --- Sizes ---------------------------------------------------------------------------------------------------------
+
+// Not below one page: huge alignments make large objects of any size.
+PageCount LargePages(std::size_t bytes) { return std::max(PageCount::FromBytesCeil(bytes), PageCount(1)); }
+
+SizeClass ClassFor(std::size_t bytes, Request request) {
+  return request == Request::kNew ? NewSizeClass(bytes) : MallocSizeClass(bytes);
+}
+
+SizeClass AlignedNewSizeClass(std::size_t bytes, std::size_t alignment) {
+  return AlignedSizeClass(bytes, std::max(alignment, kMallocAlignmentBytes));
+}
+
+// --- Allocation ----------------------------------------------------------------------------------------------------
+
+void* AllocateClass(SizeClass size_class) {
+  PrepareThread();
+  SlowPathScope scope;
+  if (scope.nested()) return nullptr;
+  return process_heap.cpu_cache.AllocateSlow(size_class);
+}
+
+void* AllocateLarge(std::size_t bytes, std::size_t alignment, bool* zero) {
+  if (bytes > kMaxRequestBytes || alignment > kMaxRequestBytes) return nullptr;
+  PrepareThread();
+  SlowPathScope scope;
+  if (scope.nested()) return nullptr;
+  const PageCount pages = LargePages(bytes);
+  const PageCount alignment_pages = std::max(PageCount::FromBytesCeil(alignment), PageCount(1));
+  Span* span = process_heap.page_heap.AllocateLarge(pages, alignment_pages, zero);
+  if (span == nullptr) {
+    // What the caches and the page heap keep may be what is missing.
+    process_heap.cpu_cache.DrainAll("malloc");
+    process_heap.page_heap.ReleaseFree(0, true);
+    span = process_heap.page_heap.AllocateLarge(pages, alignment_pages, zero);
+  }
+  return span == nullptr ? nullptr : span->start();
+}
+
+void FreeUnnested(void* object, SizeClass size_class, const char* call) {
+  if (size_class != 0) {
+    process_heap.cpu_cache.DeallocateSlow(size_class, object, call);
+  } else {
+    process_heap.page_heap.Deallocate(LargeSpan(object, call));
+  }
+}
+
+}  // namespace
+
+void* AllocateSlow(std::size_t bytes, Request request) {
+  const SizeClass size_class = ClassFor(bytes, request);
+  if (size_class == 0) {
+    bool zero;
+    return AllocateLarge(bytes, 0, &zero);
+  }
+  // Sizes that only the larger of the two lookups knows still hit here. (Not before the start: the sequence would not
+  // know where rseq_cs lies.)
+  if (bytes > kSmallLookupMaxBytes && slab_table.hit_limit_bytes != 0) {
+    if (void* object = SlabPop(size_class)) return object;
+  }
+  return AllocateClass(size_class);
+}
+
+void* AllocateAligned(std::size_t bytes, std::size_t alignment) {
+  if (bytes > kMaxRequestBytes) return nullptr;
+  const SizeClass size_class = AlignedNewSizeClass(bytes, alignment);
+  if (size_class == 0) {
+    bool zero;
+    return AllocateLarge(bytes, alignment, &zero);
+  }
+  if (slab_table.hit_limit_bytes != 0) {
+    if (void* object = SlabPop(size_class)) return object;
+  }
+  return AllocateClass(size_class);
+}
+
+void* AllocateZeroed(std::size_t bytes) {
+  const SizeClass size_class = MallocSizeClass(bytes);
+  if (size_class == 0) {
+    bool zero = false;
+    void* object = AllocateLarge(bytes, 0, &zero);
+    if (object != nullptr && !zero) std::memset(object, 0, bytes);
+    return object;
+  }
+  void* object = AllocateSlow(bytes, Request::kMalloc);
+  if (object != nullptr) std::memset(object, 0, bytes);
+  return object;
+}
+
+// --- Deallocation --------------------------------------------------------------------------------------------------
+
+void FreeSlow(void* object, const char* call) {
+  if (object == nullptr) return;
+  const SizeClass size_class = page_map.ClassOf(reinterpret_cast<std::uintptr_t>(object));
+  // Before the first allocation no pointer is ours, and there is nothing that could look at it.
+  if (size_class == 0) static_cast<void>(LargeSpan(object, call));
+  PrepareThread();
+  SlowPathScope scope;
+  if (scope.nested()) {
+    DeferFree(object);
+    return;
+  }
+  FreeDeferred();
+  FreeUnnested(object, size_class, call);
+}
+
+void FreeSized(void* object, std::size_t bytes, const char* call) {
+  if (bytes > UsableBytes(object, call)) ReportMisuse(call, object, Misuse::kWrongSize);
+  FreeSlow(object, call);
+}
+
+void DeleteSized(void* object, std::size_t bytes, std::size_t alignment) {
+  if (object == nullptr) return;
+  const char* const call = "operator delete";
+  const SizeClass size_class = page_map.ClassOf(reinterpret_cast<std::uintptr_t>(object));
+  const SizeClass expected_class = alignment == 0 ? NewSizeClass(bytes) : AlignedNewSizeClass(bytes, alignment);
+  bool matches = size_class == expected_class;
+  if (size_class == 0) {
+    const Span* span = LargeSpan(object, call);
+    matches = matches && span->pages == LargePages(bytes);
+  }
+  if (!matches) ReportMisuse(call, object, Misuse::kWrongSize);
+  if (size_class != 0 && SlabPush(size_class, object)) return;
+  FreeSlow(object, call);
+}
+
+// --- Resizing ------------------------------------------------------------------------------------------------------
+
+std::size_t UsableBytes(const void* object, const char* call) {
+  if (object == nullptr) return 0;
+  const SizeClass size_class = page_map.ClassOf(reinterpret_cast<std::uintptr_t>(object));
+  if (size_class != 0) {
+    const Span* span = page_map.SpanOf(PageId::Containing(object));
+    if ((reinterpret_cast<std::uintptr_t>(object) - span->start_address()) % kSizeClasses[size_class].size_bytes != 0) {
+      ReportMisuse(call, object, Misuse::kInteriorPointer);
+    }
+    return kSizeClasses[size_class].size_bytes;
+  }
+  return LargeSpan(object, call)->bytes();
+}
+
+void* Reallocate(void* object, std::size_t bytes) {
+  if (bytes > kMaxRequestBytes) {
+    static_cast<void>(UsableBytes(object, "realloc"));
+    return nullptr;
+  }
+  const std::size_t old_bytes = UsableBytes(object, "realloc");
+  const bool large = page_map.ClassOf(reinterpret_cast<std::uintptr_t>(object)) == 0;
+  if (large && bytes > kMaxSmallBytes) {
+    Span* span = LargeSpan(object, "realloc");
+    const PageCount pages = PageCount::FromBytesCeil(bytes);
+    if (pages == span->pages) return object;
+    PrepareThread();
+    SlowPathScope scope;
+    if (!scope.nested() && process_heap.page_heap.ResizeLarge(span, pages)) return object;
+  }
+  // Shrinking moves only when half of the object would lie waste.
+  if (bytes <= old_bytes && bytes >= old_bytes / 2) return object;
+  // A small result of half the bytes or less, or a large one that could not be resized where it is.
+  void* moved = AllocateSlow(bytes, Request::kMalloc);
+  if (moved == nullptr) return bytes <= old_bytes ? object : nullptr;
+  std::memcpy(moved, object, std::min(bytes, old_bytes));
+  FreeSlow(object, "realloc");
+  return moved;
+}
+
+std::size_t Trim(std::size_t keep_bytes) {
+  PrepareThread();
+  SlowPathScope scope;
+  if (scope.nested()) return 0;
+  FreeDeferred();
+  process_heap.cpu_cache.DrainAll("malloc_trim");
+  return process_heap.page_heap.ReleaseFree(keep_bytes, keep_bytes == 0);
+}
+
+}  // namespace tarn

@@ -1,0 +1,43 @@
+// Where a call goes that its hit path could not serve, and everything that is not malloc or free of a small object.
+//
+// Called by malloc.cc, operator_new.cc and malloc_info.cc. Null means that there is no memory (or that a signal handler
+// interrupted tarn itself); errno is never changed here, that is the callers' affair.
+#pragma once
+
+#include <cstddef>
+
+#include "allocator/base/attributes.h"
+
+namespace tarn {
+
+// Any size. The memory is aligned to 16 bytes; with kNew, requests of up to 8 bytes may be aligned to 8 only.
+enum class Request { kMalloc, kNew };
+[[nodiscard]] TARN_NOINLINE void* AllocateSlow(std::size_t bytes, Request request);
+
+// `alignment` is a power of two of any size.
+[[nodiscard]] TARN_NOINLINE void* AllocateAligned(std::size_t bytes, std::size_t alignment);
+
+// Zeroed memory; nothing is written to pages that are known to be zero.
+[[nodiscard]] TARN_NOINLINE void* AllocateZeroed(std::size_t bytes);
+
+// `call` is named when the pointer turns out to be none of ours. Null is allowed and does nothing.
+TARN_NOINLINE void FreeSlow(void* object, const char* call);
+
+// free_sized and free_aligned_sized: frees, and aborts when the object is too small to have been asked for with `bytes`.
+// It may be larger than such an object usually is, because realloc leaves a shrunk object where it is. Null is allowed.
+TARN_NOINLINE void FreeSized(void* object, std::size_t bytes, const char* call);
+
+// The sized operator delete: frees, and aborts unless operator new would give an object of this size class for `bytes`
+// and `alignment` (0: the plain operator new). Null is allowed.
+TARN_NOINLINE void DeleteSized(void* object, std::size_t bytes, std::size_t alignment);
+
+// realloc for a pointer that is not null and a size that is not 0.
+[[nodiscard]] TARN_NOINLINE void* Reallocate(void* object, std::size_t bytes);
+
+// The bytes that the object really has; 0 for null. Aborts when the pointer is none of ours.
+std::size_t UsableBytes(const void* object, const char* call);
+
+// Gives back what can be given back, keeping about `keep_bytes` of free memory; returns the bytes that the kernel got.
+std::size_t Trim(std::size_t keep_bytes);
+
+}  // namespace tarn

@@ -1,0 +1,114 @@
+// fork in a process with threads.
+//
+// The child has one thread, and a copy of every lock as it was at that moment. So the forking thread acquires all locks
+// first: then nobody is inside of what they guard. Three things make this harder than it sounds.
+//
+// Order against libc. After the handlers, glibc's fork takes the lock of the list of stdio files, and a thread that
+// allocates under that lock waits for ours: each waits for the other. So we take libc's (recursive, exported) lock
+// first; whoever holds it can still allocate and will let go of it.
+//
+// A fork from a signal handler that interrupted one of our slow paths: the thread itself holds a lock. That one is left
+// as it is: in the child the same thread returns from the handler and goes on. No lock is acquired while another one is
+// held (os/lock.h), so none of the other holders can be waiting for the interrupted thread, and waiting for them ends.
+//
+// A drain holds its lock while it calls into the other floors, so waiting for it might not end; the child repairs what
+// a drain can leave behind instead (CpuCache::RepairInForkedChild).
+//
+// A process with a single thread needs none of this: nobody else can hold a lock. Most forks in the world are of this
+// kind, and cost nothing here. _Fork runs no handlers; POSIX allows its child only async-signal-safe calls if the
+// process had threads.
+#include <pthread.h>
+
+#include "allocator/heap/process_heap.h"
+#include "allocator/os/thread_state.h"
+
+// glibc 2.2.5 and later; weak, for other libcs have other ways.
+extern "C" {
+__attribute__((weak)) void _IO_list_lock(void);
+__attribute__((weak)) void _IO_list_unlock(void);
+__attribute__((weak)) void _IO_list_resetlock(void);
+// glibc 2.32 and later: true while the process never had a second thread, or has one again for certain.
+extern __attribute__((weak)) char __libc_single_threaded;
+}
+
+namespace tarn {
+
+namespace {
+
+constexpr int kLockCount = 2 * kSizeClassCount + 1;
+
+Lock& LockAt(int index) {
+  if (index < kSizeClassCount) return process_heap.transfer_caches[index].lock();
+  if (index < 2 * kSizeClassCount) return process_heap.transfer_caches[index - kSizeClassCount].central().lock();
+  return process_heap.page_heap.lock();
+}
+
+// Of the fork that is under way. Only one can be: the prepare handler holds all locks, and those it does not hold
+// belong to the same thread.
+struct {
+  bool locked_stdio = false;
+  bool locked = false;
+  // Forks by signal handlers that interrupted the thread between its own prepare handler and the fork proper.
+  int nested = 0;
+  bool held_before[kLockCount] = {};
+} fork_state;
+
+bool SingleThreaded() { return &__libc_single_threaded != nullptr && __libc_single_threaded != 0; }
+
+void BeforeFork() TARN_NO_THREAD_SAFETY_ANALYSIS {
+  if (!process_heap.started() || SingleThreaded()) return;
+  if (process_heap.page_heap.lock().HeldByThisThread() && fork_state.locked) {
+    ++fork_state.nested;
+    return;
+  }
+  const bool lock_stdio = _IO_list_lock != nullptr && _IO_list_unlock != nullptr && _IO_list_resetlock != nullptr;
+  if (lock_stdio) _IO_list_lock();
+  for (int i = 0; i < kLockCount; ++i) {
+    const bool held = LockAt(i).HeldByThisThread();
+    if (!held) LockAt(i).Acquire();
+    fork_state.held_before[i] = held;
+  }
+  fork_state.locked_stdio = lock_stdio;
+  fork_state.locked = true;
+}
+
+void AfterForkInParent() TARN_NO_THREAD_SAFETY_ANALYSIS {
+  if (!fork_state.locked) return;
+  if (fork_state.nested != 0) {
+    --fork_state.nested;
+    return;
+  }
+  fork_state.locked = false;
+  const bool locked_stdio = fork_state.locked_stdio;
+  for (int i = kLockCount - 1; i >= 0; --i) {
+    if (!fork_state.held_before[i]) LockAt(i).Release();
+  }
+  if (locked_stdio) _IO_list_unlock();
+}
+
+void AfterForkInChild() {
+  thread_state.tid = 0;  // The child's only thread has a new one.
+  if (!process_heap.started()) return;
+  const bool was_locked = fork_state.locked;
+  fork_state.locked = false;
+  fork_state.nested = 0;
+  bool interrupted_slow_path = false;
+  if (was_locked) {
+    for (int i = 0; i < kLockCount; ++i) {
+      if (fork_state.held_before[i]) {
+        LockAt(i).AdoptInForkedChild();
+        interrupted_slow_path = true;
+      } else {
+        LockAt(i).ResetInForkedChild();
+      }
+    }
+    if (fork_state.locked_stdio) _IO_list_resetlock();
+  }
+  process_heap.cpu_cache.RepairInForkedChild(was_locked && !interrupted_slow_path);
+}
+
+}  // namespace
+
+void RegisterForkHandlers() { static_cast<void>(::pthread_atfork(&BeforeFork, &AfterForkInParent, &AfterForkInChild)); }
+
+}  // namespace tarn

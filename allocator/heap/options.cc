@@ -1,0 +1,139 @@
+#include "allocator/heap/options.h"
+
+#include <algorithm>
+#include <array>
+#include <string_view>
+
+#include "allocator/base/text.h"
+
+namespace tarn {
+
+namespace {
+
+constexpr std::string_view kPrefix = "TARN_";
+constexpr std::string_view kTestPrefix = "TARN_TEST_";
+// The largest budget of a slab: its slots take no more.
+constexpr std::uint64_t kMaxCpuCacheBytes = std::uint64_t{1} << 40;
+
+bool ParseSwitch(std::string_view value, bool* result) {
+  for (std::string_view on : {"on", "1", "yes", "true"}) {
+    if (value == on) return *result = true;
+  }
+  for (std::string_view off : {"off", "0", "no", "false"}) {
+    if (value == off) {
+      *result = false;
+      return true;
+    }
+  }
+  return false;
+}
+
+bool ParseBytes(std::string_view value, std::size_t* result) {
+  std::uint64_t number = 0;
+  std::size_t digits = 0;
+  while (digits < value.size() && value[digits] >= '0' && value[digits] <= '9') {
+    if (number > kMaxCpuCacheBytes) return false;
+    number = number * 10 + static_cast<std::uint64_t>(value[digits++] - '0');
+  }
+  if (digits == 0) return false;
+  const std::string_view unit(value.data() + digits, value.size() - digits);
+  struct Unit {
+    std::string_view name;
+    int shift;
+  };
+  for (const Unit known : {Unit{"", 0}, Unit{"B", 0}, Unit{"KiB", 10}, Unit{"MiB", 20}, Unit{"GiB", 30},
+                           Unit{"TiB", 40}}) {
+    if (unit != known.name) continue;
+    if (number > kMaxCpuCacheBytes >> known.shift) return false;
+    *result = static_cast<std::size_t>(number << known.shift);
+    return true;
+  }
+  return false;
+}
+
+bool ParseMode(std::string_view value, ModeRequest* result) {
+  if (value == "auto") return *result = ModeRequest::kAuto, true;
+  if (value == "cpu") return *result = ModeRequest::kCpu, true;
+  if (value == "thread") return *result = ModeRequest::kThread, true;
+  return false;
+}
+
+struct Setting {
+  std::string_view name;
+  std::string_view expected;
+  bool (*parse)(std::string_view value, Options* options);
+};
+
+constexpr Setting kSettings[] = {
+    {"TARN_VERBOSE", "on or off", [](std::string_view v, Options* o) { return ParseSwitch(v, &o->verbose); }},
+    {"TARN_STATS", "on or off", [](std::string_view v, Options* o) { return ParseSwitch(v, &o->stats); }},
+    {"TARN_STRICT", "on or off", [](std::string_view v, Options* o) { return ParseSwitch(v, &o->strict); }},
+    {"TARN_MODE", "auto, cpu or thread", [](std::string_view v, Options* o) { return ParseMode(v, &o->mode); }},
+    {"TARN_CPU_CACHE", "a number of bytes such as 1536KiB, at most 1TiB",
+     [](std::string_view v, Options* o) { return ParseBytes(v, &o->cpu_cache_bytes); }},
+};
+
+// Damerau's distance between short names: insertions, deletions, replacements, swaps of neighbours.
+std::size_t EditDistance(std::string_view a, std::string_view b) {
+  constexpr std::size_t kLongest = 40;
+  if (a.size() > kLongest || b.size() > kLongest) return kLongest;
+  std::size_t rows[3][kLongest + 1];
+  for (std::size_t j = 0; j <= b.size(); ++j) rows[0][j] = j;
+  for (std::size_t i = 1; i <= a.size(); ++i) {
+    std::size_t* row = rows[i % 3];
+    const std::size_t* above = rows[(i + 2) % 3];
+    const std::size_t* two_above = rows[(i + 1) % 3];
+    row[0] = i;
+    for (std::size_t j = 1; j <= b.size(); ++j) {
+      row[j] = std::min({above[j] + 1, row[j - 1] + 1, above[j - 1] + (a[i - 1] == b[j - 1] ? 0u : 1u)});
+      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) row[j] = std::min(row[j], two_above[j - 2] + 1);
+    }
+  }
+  return rows[a.size() % 3][b.size()];
+}
+
+std::string_view NearestName(std::string_view name) {
+  // Further away than this it is no misspelling.
+  std::size_t best_distance = 4;
+  std::string_view best;
+  for (const Setting& setting : kSettings) {
+    const std::size_t distance = EditDistance(name, setting.name);
+    if (distance < best_distance) {
+      best_distance = distance;
+      best = setting.name;
+    }
+  }
+  return best;
+}
+
+}  // namespace
+
+int ParseOptions(const char* const* environment, Options* options, Complain complain) {
+  int complaints = 0;
+  for (; environment != nullptr && *environment != nullptr; ++environment) {
+    const std::string_view entry = *environment;
+    if (!entry.starts_with(kPrefix) || entry.starts_with(kTestPrefix)) continue;
+    // Not by substr, which may throw.
+    const std::size_t name_length = std::min(entry.find('='), entry.size());
+    const std::string_view name(entry.data(), name_length);
+    std::string_view value(entry.data() + name_length, entry.size() - name_length);
+    if (!value.empty()) value.remove_prefix(1);
+    const Setting* setting = std::ranges::find(kSettings, name, &Setting::name);
+    Text<256> line;
+    if (setting == std::end(kSettings)) {
+      line << "tarn: unknown option " << name;
+      const std::string_view nearest = NearestName(name);
+      if (!nearest.empty()) line << "; did you mean " << nearest << "?";
+    } else if (setting->parse(value, options)) {
+      continue;
+    } else {
+      line << "tarn: " << name << "=" << value << " cannot be used: expected " << setting->expected;
+    }
+    line << " (TARN_STRICT=1 makes this fatal)";
+    complain(line.view().data(), line.view().size());
+    ++complaints;
+  }
+  return complaints;
+}
+
+}  // namespace tarn

@@ -1,0 +1,38 @@
+// The settings of the process, from the environment.
+//
+// Read once, at the first allocation; ignored when the process runs with rights that its caller does not have. Every
+// name that begins with TARN_ and is not known, and every value that cannot be used, is reported on stderr, with the
+// nearest right one. TARN_STRICT=on makes that fatal: exit code 78.
+//
+//   TARN_VERBOSE     on|off            a line at the start that tells version and modes          off
+//   TARN_STATS       on|off            statistics on stderr at the process's end                 off
+//   TARN_MODE        auto|cpu|thread   who owns the slabs of the caches                          auto
+//   TARN_CPU_CACHE   bytes             budget of one CPU's slab, 0 turns the caches off          1536KiB
+//   TARN_STRICT      on|off            a wrong setting ends the process                          off
+//
+// on: on, 1, yes, true. off: off, 0, no, false. bytes: a number, with B, KiB, MiB, GiB or TiB behind it.
+// Names that begin with TARN_TEST_ belong to tarn's own tests and mean nothing to the library.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace tarn {
+
+enum class ModeRequest : std::uint8_t { kAuto, kCpu, kThread };
+
+struct Options {
+  bool verbose = false;
+  bool stats = false;
+  bool strict = false;
+  ModeRequest mode = ModeRequest::kAuto;
+  // Per slab. In the thread mode a slab gets a part of it (see kThreadBudgetDivisor in process_heap.cc).
+  std::size_t cpu_cache_bytes = std::size_t{1536} << 10;
+};
+
+// Parses the NULL-terminated NAME=value strings (null: none). Each complaint is passed to `complain` as one line
+// without a line end; returns their number.
+using Complain = void (*)(const char* line, std::size_t length);
+int ParseOptions(const char* const* environment, Options* options, Complain complain);
+
+}  // namespace tarn

@@ -1,0 +1,85 @@
+#include "allocator/heap/process_heap.h"
+
+#include <sched.h>
+#include <unistd.h>
+
+#include "allocator/base/text.h"
+#include "allocator/os/crash.h"
+#include "allocator/os/environment.h"
+#include "allocator/os/rseq.h"
+#include "allocator/os/thread_state.h"
+
+namespace tarn {
+
+constinit ProcessHeap process_heap;
+
+namespace {
+
+// A thread's slab gets this part of a CPU's budget. Chosen: eight threads per CPU are a usual server.
+constexpr std::size_t kThreadBudgetDivisor = 8;
+// sysexits.h: EX_CONFIG.
+constexpr int kExitBadConfiguration = 78;
+
+void WriteLine(const char* line, std::size_t length) {
+  WriteToStderr({line, length});
+  WriteToStderr("\n");
+}
+
+void WriteStartLine(const ProcessHeap& heap) {
+  const RseqSupport& rseq = heap.cpu_cache.rseq();
+  Text<256> line;
+  line << "tarn: " << TARN_VERSION << " in " << ProgramName() << " (" << static_cast<std::uint64_t>(::getpid()) << "): ";
+  if (heap.cpu_cache.mode() == CacheMode::kCpu) {
+    line << "per-CPU caches (rseq, " << (rseq.index == RseqIndex::kMmCid ? "mm_cid" : "cpu_id")
+         << (rseq.register_threads ? ", registered by tarn" : "") << (rseq.remote_abort ? "" : ", no remote drain")
+         << ")";
+  } else {
+    line << "per-thread caches ("
+         << (heap.options.mode == ModeRequest::kThread ? "by TARN_MODE" : rseq.reason) << ")";
+  }
+  line << ", " << static_cast<std::uint64_t>(heap.cpu_cache.budget_bytes() >> 10) << " KiB each\n";
+  WriteToStderr(line.view());
+}
+
+}  // namespace
+
+void ProcessHeap::Start() {
+  SlowPathScope scope;
+  State expected = State::kNotStarted;
+  if (!state.compare_exchange_strong(expected, State::kStarting, std::memory_order_acquire)) {
+    // Another thread is at it, which takes a few microseconds.
+    while (!started()) ::sched_yield();
+    return;
+  }
+
+  int complaints = 0;
+  if (!SecureExecution()) complaints = ParseOptions(Environment(), &options, &WriteLine);
+
+  RseqSupport rseq = DetectRseq();
+  if (options.mode == ModeRequest::kThread && rseq.index != RseqIndex::kNone) {
+    // The id of a thread's slab lives in our own block, whoever registered an area for the thread.
+    rseq = RseqSupport();
+    rseq.id_offset = ThreadPointerOffset(&thread_state.area.mm_cid);
+    rseq.rseq_cs_offset = ThreadPointerOffset(&thread_state.area.rseq_cs);
+    thread_state.area.mm_cid = -1;
+  }
+  const CacheMode mode = rseq.index == RseqIndex::kNone ? CacheMode::kThread : CacheMode::kCpu;
+  if (options.mode == ModeRequest::kCpu && mode != CacheMode::kCpu) {
+    Text<256> line;
+    line << "tarn: TARN_MODE=cpu cannot be had: " << rseq.reason << " (TARN_STRICT=1 makes this fatal)";
+    WriteLine(line.view().data(), line.view().size());
+    ++complaints;
+  }
+  if (complaints != 0 && options.strict) ::_exit(kExitBadConfiguration);
+
+  for (int c = 1; c < kSizeClassCount; ++c) transfer_caches[c].Init(static_cast<SizeClass>(c), &page_heap);
+  const std::size_t budget_bytes =
+      mode == CacheMode::kCpu ? options.cpu_cache_bytes : options.cpu_cache_bytes / kThreadBudgetDivisor;
+  cpu_cache.Init(mode, rseq, budget_bytes, transfer_caches, &page_heap);
+  if (options.verbose) WriteStartLine(*this);
+  if (options.stats) KeepStderr();
+  slab_table.hit_limit_bytes = kSmallLookupMaxBytes + 1;
+  state.store(State::kStarted, std::memory_order_release);
+}
+
+}  // namespace tarn

@@ -1,0 +1,47 @@
+// The composition root: the one heap of the process, and how it starts.
+//
+// entry/ and observe/ reach every floor through here. All of it is constinit and zero, so it exists before the first
+// constructor runs; Start() brings it to life at the first allocation:
+//
+//   1. options from the environment
+//   2. the mode: rseq by libc's registration, by our own, or none
+//   3. the floors learn of each other; the table of slabs gets the empty slab everywhere
+//   4. hit_limit_bytes opens the hit path
+//
+// What needs libc's own start-up to be over (fork handlers) is registered by a constructor, which nothing waits for.
+#pragma once
+
+#include <atomic>
+
+#include "allocator/central/transfer_cache.h"
+#include "allocator/cpu_cache/cpu_cache.h"
+#include "allocator/heap/options.h"
+#include "allocator/pages/page_heap.h"
+
+namespace tarn {
+
+struct ProcessHeap {
+  PageHeap page_heap;
+  TransferCache transfer_caches[kSizeClassCount];
+  CpuCache cpu_cache;
+  Options options;
+
+  bool started() const { return state.load(std::memory_order_acquire) == State::kStarted; }
+  // Returns when the heap has started. Not called by a slow path that is nested in another.
+  void EnsureStarted() {
+    if (!started()) Start();
+  }
+
+  enum class State : int { kNotStarted, kStarting, kStarted };
+  std::atomic<State> state = State::kNotStarted;
+
+ private:
+  void Start();
+};
+
+extern constinit ProcessHeap process_heap;
+
+// Registers the handlers that make fork safe (heap/fork.cc).
+void RegisterForkHandlers();
+
+}  // namespace tarn

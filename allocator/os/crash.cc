@@ -1,0 +1,71 @@
+#include "allocator/os/crash.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdint>
+#include <cstdlib>
+
+#include "allocator/base/text.h"
+
+namespace tarn {
+
+namespace {
+
+int kept_stderr = -1;
+
+const char* Description(Misuse misuse) {
+  switch (misuse) {
+    case Misuse::kNotAllocated:
+      return "pointer was not allocated by tarn";
+    case Misuse::kInteriorPointer:
+      return "pointer is inside an object, not at its start";
+    case Misuse::kAlreadyFree:
+      return "object is already free";
+    case Misuse::kSpanAlreadyFree:
+      return "span is already free";
+    case Misuse::kWrongSize:
+      return "size does not match the object";
+  }
+  return "unknown misuse";
+}
+
+}  // namespace
+
+void WriteToStderr(std::string_view text) {
+  int descriptor = STDERR_FILENO;
+  while (!text.empty()) {
+    const ssize_t written = ::write(descriptor, text.data(), text.size());
+    if (written > 0) {
+      text.remove_prefix(static_cast<std::size_t>(written));
+    } else if (errno == EBADF && descriptor == STDERR_FILENO && kept_stderr >= 0) {
+      descriptor = kept_stderr;
+    } else if (errno != EINTR) {
+      return;
+    }
+  }
+}
+
+void KeepStderr() {
+  // High, so that a program that counts on the lowest free descriptors is not disturbed.
+  constexpr int kLowestDescriptor = 100;
+  kept_stderr = ::fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, kLowestDescriptor);
+}
+
+void ReportMisuse(const char* call, const void* address, Misuse misuse) {
+  Text<256> line;
+  line << "tarn: fatal: " << call << "(";
+  line.Hex(reinterpret_cast<std::uintptr_t>(address)) << "): " << Description(misuse) << "\n";
+  WriteToStderr(line.view());
+  std::abort();
+}
+
+void CheckFailed(const char* condition, const char* file, int line_number) {
+  Text<512> line;
+  line << "tarn: fatal: check failed: " << condition << " (" << file << ":" << line_number << ")\n";
+  WriteToStderr(line.view());
+  std::abort();
+}
+
+}  // namespace tarn

@@ -1,0 +1,29 @@
+// The last words: one line on stderr, then abort. The complete list of what tarn says to a program that misuses it.
+#pragma once
+
+#include <string_view>
+
+#include "allocator/base/attributes.h"
+#include "allocator/base/check.h"
+
+namespace tarn {
+
+enum class Misuse {
+  kNotAllocated,     // no span of ours holds the address
+  kInteriorPointer,  // a span of ours does, but no object starts there
+  kAlreadyFree,      // the object is free already
+  kSpanAlreadyFree,  // the whole span went back to the page heap already
+  kWrongSize,        // the size given to a sized free is not the object's
+};
+
+// Prints "tarn: fatal: <call>(0x<address>): <what is wrong>" and aborts. Takes no lock, allocates nothing.
+[[noreturn]] TARN_COLD void ReportMisuse(const char* call, const void* address, Misuse misuse);
+
+// Writes the text to stderr as it is. A closed stderr is not an error.
+void WriteToStderr(std::string_view text);
+
+// Keeps a second descriptor of stderr for what is written at the process's end, because many programs close theirs
+// first (coreutils do, to see write errors). From then on WriteToStderr uses it where stderr itself is closed.
+void KeepStderr();
+
+}  // namespace tarn

@@ -1,0 +1,73 @@
+// A lock of four bytes that knows its owner.
+//
+// Spins shortly, then sleeps in the kernel (futex), so that more threads than CPUs do no harm. The word holds the
+// owner's thread id: a fork from a signal handler must not wait for a lock that its own thread holds.
+//
+// All locks of tarn, in rank order. None is ever acquired while another one is held, so their order cannot matter and a
+// fork may acquire all of them in any state of the process; adding a nesting means to rethink heap/fork.cc.
+//   1. the CPU cache's drain lock (cpu_cache/cpu_cache.h): the one exception, held while its owner calls into 2..4;
+//      a fork does not acquire it
+//   2. a transfer cache's lock, one per size class (central/transfer_cache.h)
+//   3. a central free list's lock, one per size class (central/central_free_list.h)
+//   4. the page heap's lock (pages/page_heap.h), which also guards the metadata and the writers of the page map
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+#include "allocator/base/attributes.h"
+#include "allocator/os/thread_state.h"
+
+namespace tarn {
+
+class TARN_CAPABILITY("lock") Lock {
+ public:
+  constexpr Lock() = default;
+  Lock(const Lock&) = delete;
+  Lock& operator=(const Lock&) = delete;
+
+  void Acquire() TARN_ACQUIRE() {
+    std::uint32_t expected = 0;
+    // Acquire pairs with the release in Release(): the owner before is done with what the lock guards.
+    if (!word_.compare_exchange_strong(expected, ThreadId(), std::memory_order_acquire, std::memory_order_relaxed)) {
+      AcquireSlow();
+    }
+  }
+
+  void Release() TARN_RELEASE() {
+    if ((word_.exchange(0, std::memory_order_release) & kHasWaiters) != 0) WakeOne();
+  }
+
+  // Relaxed, because only the calling thread can have stored its own id.
+  bool HeldByThisThread() const {
+    return (word_.load(std::memory_order_relaxed) & ~kHasWaiters) == ThreadId();
+  }
+
+  // For the child of a fork, where no other thread is left: makes the lock free whatever it was.
+  void ResetInForkedChild() { word_.store(0, std::memory_order_relaxed); }
+  // For the child of a fork whose only thread holds the lock, under the id that it had in the parent.
+  void AdoptInForkedChild() { word_.store(ThreadId(), std::memory_order_relaxed); }
+
+ private:
+  // Thread ids stay below 2^22 (PID_MAX_LIMIT), so the top bit is free.
+  static constexpr std::uint32_t kHasWaiters = std::uint32_t{1} << 31;
+
+  TARN_COLD void AcquireSlow();
+  TARN_COLD void WakeOne();
+
+  // 0: free. Else the owner's thread id, and kHasWaiters when somebody may sleep on the word.
+  std::atomic<std::uint32_t> word_ = 0;
+};
+
+class TARN_SCOPED_CAPABILITY LockHolder {
+ public:
+  explicit LockHolder(Lock& lock) TARN_ACQUIRE(lock) : lock_(lock) { lock_.Acquire(); }
+  ~LockHolder() TARN_RELEASE() { lock_.Release(); }
+  LockHolder(const LockHolder&) = delete;
+  LockHolder& operator=(const LockHolder&) = delete;
+
+ private:
+  Lock& lock_;
+};
+
+}  // namespace tarn

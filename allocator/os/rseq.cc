@@ -1,0 +1,116 @@
+#include "allocator/os/rseq.h"
+
+#include <cerrno>
+#include <linux/membarrier.h>
+#include <sys/auxv.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdint>
+
+#include "allocator/os/thread_state.h"
+
+// glibc 2.35 and later register an area for every thread and say where (<sys/rseq.h>). Weak, so that the library loads
+// with an older libc.
+extern "C" {
+extern __attribute__((weak)) const std::ptrdiff_t __rseq_offset;
+extern __attribute__((weak)) const unsigned int __rseq_size;
+}
+
+namespace tarn {
+
+namespace {
+
+// linux/rseq.h: the word in front of every abort handler on x86.
+constexpr std::uint32_t kRseqSignature = 0x53053053;
+// elf.h of newer systems: how many bytes of the area the kernel fills in. 28 and more include mm_cid.
+constexpr unsigned long kAuxRseqFeatureSize = 27;
+constexpr unsigned long kFeatureSizeWithMmCid = offsetof(RseqArea, mm_cid) + sizeof(RseqArea::mm_cid);
+
+// The ids are read as the kernel writes them: from a signal's view, so volatile.
+std::int32_t ReadId(std::ptrdiff_t offset) {
+  return *reinterpret_cast<const volatile std::int32_t*>(static_cast<char*>(__builtin_thread_pointer()) + offset);
+}
+
+// The area's cpu_id must be the CPU that the kernel names. A migration between the two looks may spoil a trial, so
+// there are several; an area that nobody updates fails them all on every CPU but one.
+bool CpuIdIsTrue(std::ptrdiff_t cpu_id_offset) {
+  for (int trial = 0; trial < 8; ++trial) {
+    unsigned int cpu = 0;
+    if (::syscall(SYS_getcpu, &cpu, nullptr, nullptr) != 0) return false;
+    if (ReadId(cpu_id_offset) == static_cast<std::int32_t>(cpu)) return true;
+  }
+  return false;
+}
+
+bool RegisterMembarrier() {
+  return ::syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ, 0, 0) == 0;
+}
+
+}  // namespace
+
+std::size_t CpuIdBound() {
+  // The raw call answers with the size of the kernel's own mask, whatever the process may use of it.
+  alignas(8) unsigned char mask[8192];
+  const long bytes = ::syscall(SYS_sched_getaffinity, 0, sizeof(mask), mask);
+  constexpr std::size_t kLargestKernel = 8192;  // CONFIG_NR_CPUS goes no higher.
+  return bytes <= 0 ? kLargestKernel : static_cast<std::size_t>(bytes) * 8;
+}
+
+bool RegisterThreadArea() {
+  thread_state.area.cpu_id_start = 0;
+  return ::syscall(SYS_rseq, &thread_state.area, sizeof(RseqArea), 0, kRseqSignature) == 0;
+}
+
+#if defined(TARN_NO_RSEQ)
+RseqSupport DetectRseq() {
+  RseqSupport support;
+  support.reason = "built without rseq";
+  support.id_offset = ThreadPointerOffset(&thread_state.area.mm_cid);
+  support.rseq_cs_offset = ThreadPointerOffset(&thread_state.area.rseq_cs);
+  return support;
+}
+#else
+RseqSupport DetectRseq() {
+  RseqSupport support;
+  std::ptrdiff_t area_offset = ThreadPointerOffset(&thread_state.area);
+  support.id_offset = area_offset + static_cast<std::ptrdiff_t>(offsetof(RseqArea, mm_cid));
+  support.rseq_cs_offset = area_offset + static_cast<std::ptrdiff_t>(offsetof(RseqArea, rseq_cs));
+  if (&__rseq_size != nullptr && __rseq_size != 0) {
+    area_offset = __rseq_offset;
+  } else if (RegisterThreadArea()) {
+    support.register_threads = true;
+  } else {
+    support.reason = errno == ENOSYS ? "the kernel has no rseq" : "the kernel refused to register rseq";
+    return support;
+  }
+  const auto cpu_id_offset = area_offset + static_cast<std::ptrdiff_t>(offsetof(RseqArea, cpu_id));
+  if (!CpuIdIsTrue(cpu_id_offset)) {
+    support.reason = "rseq is registered but its CPU number is wrong";
+    // Our own area must not look like an assigned slab to the thread mode.
+    if (support.register_threads) thread_state.area.mm_cid = -1;
+    return support;
+  }
+  support.rseq_cs_offset = area_offset + static_cast<std::ptrdiff_t>(offsetof(RseqArea, rseq_cs));
+  support.id_offset = cpu_id_offset;
+  support.index = RseqIndex::kCpuId;
+  const auto mm_cid_offset = area_offset + static_cast<std::ptrdiff_t>(offsetof(RseqArea, mm_cid));
+  if (::getauxval(kAuxRseqFeatureSize) >= kFeatureSizeWithMmCid && ReadId(mm_cid_offset) >= 0 &&
+      static_cast<std::size_t>(ReadId(mm_cid_offset)) < CpuIdBound()) {
+    support.id_offset = mm_cid_offset;
+    support.index = RseqIndex::kMmCid;
+  }
+  support.remote_abort = RegisterMembarrier();
+  return support;
+}
+#endif
+
+bool AbortAllSequences() {
+  if (::syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ, 0, 0) == 0) return true;
+  // A registration belongs to the address space; a child that was forked before has to make its own.
+  return errno == EPERM && RegisterMembarrier() &&
+         ::syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ, 0, 0) == 0;
+}
+
+}  // namespace tarn

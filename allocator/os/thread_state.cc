@@ -1,0 +1,31 @@
+#include "allocator/os/thread_state.h"
+
+#include <cerrno>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <atomic>
+
+namespace tarn {
+
+constinit thread_local ThreadState thread_state;
+
+std::uint32_t ThreadId() {
+  if (thread_state.tid == 0) thread_state.tid = static_cast<std::uint32_t>(::syscall(SYS_gettid));
+  return thread_state.tid;
+}
+
+// The fences keep the compiler from moving a lock past the mark: the only other observer is a signal handler on the
+// same thread.
+SlowPathScope::SlowPathScope() : saved_errno_(errno), nested_(thread_state.slow_path_depth != 0) {
+  ++thread_state.slow_path_depth;
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+}
+
+SlowPathScope::~SlowPathScope() {
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  --thread_state.slow_path_depth;
+  errno = saved_errno_;
+}
+
+}  // namespace tarn

@@ -1,0 +1,57 @@
+#include "allocator/os/virtual_memory.h"
+
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+
+#include <cstdint>
+
+namespace tarn {
+
+namespace {
+
+void* MapReserved(std::size_t bytes) {
+  void* start = ::mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  return start == MAP_FAILED ? nullptr : start;
+}
+
+}  // namespace
+
+std::size_t OsPageBytes() { return ::getauxval(AT_PAGESZ); }
+
+std::size_t AddressSpaceLimitBytes() {
+  struct rlimit limit;
+  if (::getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return SIZE_MAX;
+  return limit.rlim_cur;
+}
+
+void* Reserve(std::size_t bytes, std::size_t alignment) {
+  // Kernels from 6.7 on align large anonymous mappings to huge pages by themselves, so the plain attempt often fits.
+  void* start = MapReserved(bytes);
+  if (start == nullptr) return nullptr;
+  if (reinterpret_cast<std::uintptr_t>(start) % alignment == 0) return start;
+  Unreserve(start, bytes);
+  if (bytes > SIZE_MAX - alignment) return nullptr;
+  start = MapReserved(bytes + alignment);
+  if (start == nullptr) return nullptr;
+  const std::size_t misaligned_bytes = reinterpret_cast<std::uintptr_t>(start) % alignment;
+  const std::size_t head_bytes = misaligned_bytes == 0 ? 0 : alignment - misaligned_bytes;
+  char* aligned = static_cast<char*>(start) + head_bytes;
+  // Where the kernel refuses to cut (no mappings left) the margins stay reserved: addresses lost, nothing else.
+  if (head_bytes != 0) Unreserve(start, head_bytes);
+  if (head_bytes != alignment) Unreserve(aligned + bytes, alignment - head_bytes);
+  return aligned;
+}
+
+void Unreserve(void* start, std::size_t bytes) {
+  // A refusal leaves the range mapped and unused; there is nothing better to do about it.
+  static_cast<void>(::munmap(start, bytes));
+}
+
+bool Commit(void* start, std::size_t bytes) { return ::mprotect(start, bytes, PROT_READ | PROT_WRITE) == 0; }
+
+bool Release(void* start, std::size_t bytes) { return ::madvise(start, bytes, MADV_DONTNEED) == 0; }
+
+void AdviseHugePages(void* start, std::size_t bytes) { static_cast<void>(::madvise(start, bytes, MADV_HUGEPAGE)); }
+
+}  // namespace tarn

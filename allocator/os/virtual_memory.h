@@ -1,0 +1,35 @@
+// Address space and memory as states and transitions; the only callers of mmap and its kin.
+//
+//   (nothing) --Reserve--> Reserved --Commit--> Committed <--(touch)-- Released
+//                             ^                     |                      ^
+//                             |                     +-------Release--------+
+//   (nothing) <--Unreserve----+ (any state)
+//
+// Reserved: addresses are ours, no access, no memory, nothing counted against an overcommit limit. Committed: readable
+// and writable; zero until first written. Released: as freshly committed, the kernel has taken the memory back; the
+// next touch brings zeroes.
+//
+// All functions are thread-safe, take addresses and lengths in multiples of OsPageBytes(), may change errno, and say
+// false or null when the kernel refuses; nothing has changed then.
+#pragma once
+
+#include <cstddef>
+
+namespace tarn {
+
+// The kernel's page size in bytes: a power of two, 4 KiB on x86-64, up to 64 KiB elsewhere.
+std::size_t OsPageBytes();
+
+// RLIMIT_AS in bytes; SIZE_MAX where there is no limit.
+std::size_t AddressSpaceLimitBytes();
+
+// `alignment` is a power of two of at least OsPageBytes().
+[[nodiscard]] void* Reserve(std::size_t bytes, std::size_t alignment);
+void Unreserve(void* start, std::size_t bytes);
+[[nodiscard]] bool Commit(void* start, std::size_t bytes);
+[[nodiscard]] bool Release(void* start, std::size_t bytes);
+
+// Asks for transparent huge pages behind a committed range. Only advice: failure has no consequence.
+void AdviseHugePages(void* start, std::size_t bytes);
+
+}  // namespace tarn

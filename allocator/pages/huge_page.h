@@ -1,0 +1,55 @@
+// What the page heap knows of one huge page, and of the reservations that huge pages come from.
+//
+// Everything here is guarded by the page heap's lock.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "allocator/base/bitmap.h"
+#include "allocator/base/intrusive_list.h"
+#include "allocator/base/units.h"
+
+namespace tarn {
+
+struct Reservation;
+
+enum class HugePageState : std::uint8_t {
+  kWholeFree,  // no page is in a span; may be uncommitted, released or warm
+  kPacked,     // some pages are in spans, some may be free
+  kMetadata,   // belongs to the allocator itself
+};
+
+// Invariants: zero is a subset of free; free_pages and longest_free_run describe free; the huge page is on the packing
+// list of its longest_free_run if it is kPacked and that is not 0, and on the warm list if it is kWholeFree, committed
+// and not all zero.
+struct HugePage : ListLink<HugePage> {
+  using PageBits = Bitmap<kPagesPerHugePage>;
+
+  PageId first_page;
+  Reservation* reservation = nullptr;
+  PageBits free;  // pages in no span
+  PageBits zero;  // free pages that nobody wrote since they were committed or released: not resident, zero
+  std::uint16_t free_pages = 0;
+  std::uint16_t longest_free_run = 0;
+  HugePageState state = HugePageState::kWholeFree;
+  bool committed = false;
+  bool advised_huge = false;
+
+  std::size_t warm_pages() const { return free_pages - zero.Count(); }
+};
+
+// A reservation: address space that grows into use from its start, in huge pages.
+struct Reservation {
+  static constexpr std::size_t kMaxHugePages = 512;  // 1 GiB
+
+  Reservation* next = nullptr;
+  PageId first_page;
+  std::size_t huge_page_count = 0;
+  HugePage* huge_pages = nullptr;  // huge_page_count of them
+  Bitmap<kMaxHugePages> whole_free;
+  // An upper bound of the longest run in whole_free, so that a search passes full reservations by.
+  std::size_t longest_free_bound = 0;
+};
+
+}  // namespace tarn

@@ -1,0 +1,654 @@
+#include "allocator/pages/page_heap.h"
+
+#include <algorithm>
+#include <new>
+
+#include "allocator/os/virtual_memory.h"
+#include "allocator/pages/page_map.h"
+
+namespace tarn {
+
+namespace {
+
+// A reservation's usual size: as large as a leaf of the page map, so that a large heap needs few of either.
+constexpr std::size_t kReservationHugePages = Reservation::kMaxHugePages;
+// Under an address space limit a reservation takes at most this part of it, because thread stacks and files must find
+// room too. Chosen.
+constexpr std::size_t kLimitedReservationDivisor = 16;
+constexpr std::size_t kMinReservationHugePages = 4;
+// Large objects up to this come out of reservations; larger ones have a mapping of their own, which costs three system
+// calls but no search, and their pages would seldom fit anything else. Half a reservation.
+constexpr std::size_t kMaxRunHugePages = Reservation::kMaxHugePages / 2;
+// How many huge pages of a packing list are looked at for the fullest. Chosen: the lists are short, and the first few
+// already differ more than the rest.
+constexpr int kPackingCandidates = 8;
+// Free huge pages keep their memory up to this and up to a share of what is in use: programs that allocate and free
+// large blocks in turn must not fault each time. What goes beyond is released at once by whoever frees it.
+constexpr std::size_t kWarmFloorBytes = std::size_t{64} << 20;
+constexpr std::size_t kWarmShareDivisor = 4;
+// A heap of at least this size asks for transparent huge pages behind further growth: a fault costs 2.6 us per 4 KiB,
+// a whole huge page 1.0 us per 4 KiB. Below it, the last, half used huge page would weigh more than 6 %.
+constexpr std::size_t kHugeBackingFloorBytes = std::size_t{32} << 20;
+constexpr std::size_t kMetadataAlignmentBytes = 64;
+
+std::size_t ReservationGoal() {
+  const std::size_t limit_bytes = AddressSpaceLimitBytes();
+  if (limit_bytes == SIZE_MAX) return kReservationHugePages;
+  return std::clamp(limit_bytes / kLimitedReservationDivisor / kHugePageBytes, kMinReservationHugePages,
+                    kReservationHugePages);
+}
+
+std::size_t IndexInHugePage(PageId page) { return page.raw() % kPagesPerHugePage; }
+
+}  // namespace
+
+// --- Spans ---------------------------------------------------------------------------------------------------------
+
+Span* PageHeap::AllocateSmall(SizeClass size_class) {
+  const SizeClassInfo& info = kSizeClasses[size_class];
+  Span* span;
+  {
+    LockHolder holder(lock_);
+    span = NewSpan(info.objects_per_span);
+    if (span == nullptr) return nullptr;
+    const Run run = AllocateRun(PageCount(info.span_pages), PageCount(1));
+    if (!run.found) {
+      metadata_.DeleteSpan(span);
+      return nullptr;
+    }
+    span->first_page = run.first_page;
+  }
+  span->pages = PageCount(info.span_pages);
+  span->kind = SpanKind::kSmall;
+  span->size_class = size_class;
+  span->object_count = info.objects_per_span;
+  std::uint64_t* words = span->free_bits();
+  for (std::size_t left = info.objects_per_span; left != 0; ++words) {
+    const std::size_t here = std::min<std::size_t>(left, 64);
+    *words = ~std::uint64_t{0} >> (64 - here);
+    left -= here;
+  }
+  page_map.Register(span);
+  return span;
+}
+
+Span* PageHeap::AllocateLarge(PageCount pages, PageCount alignment, bool* zero) {
+  if (pages.huge_pages_ceil() > kMaxRunHugePages || alignment.huge_pages_ceil() > kMaxRunHugePages) {
+    *zero = true;
+    return AllocateMapped(pages, alignment);
+  }
+  Span* span;
+  {
+    LockHolder holder(lock_);
+    span = NewSpan(0);
+    if (span == nullptr) return nullptr;
+    const Run run = AllocateRun(pages, alignment);
+    if (!run.found) {
+      metadata_.DeleteSpan(span);
+      return nullptr;
+    }
+    span->first_page = run.first_page;
+    *zero = run.zero;
+    large_in_use_ += pages;
+    ++large_objects_;
+    ++large_allocations_total_;
+  }
+  span->pages = pages;
+  span->kind = SpanKind::kLarge;
+  page_map.Register(span);
+  return span;
+}
+
+Span* PageHeap::AllocateMapped(PageCount pages, PageCount alignment) {
+  const std::size_t alignment_bytes = std::max(alignment.bytes(), kHugePageBytes);
+  void* start = Reserve(pages.bytes(), alignment_bytes);
+  if (start == nullptr) return nullptr;
+  Span* span = nullptr;
+  if (Commit(start, pages.bytes())) {
+    LockHolder holder(lock_);
+    if (EnsureLeaves(PageId::Containing(start), PageCount(1))) span = NewSpan(0);
+    if (span != nullptr) {
+      mapped_bytes_ += pages.bytes();
+      ++large_objects_;
+      ++large_allocations_total_;
+    }
+  }
+  if (span == nullptr) {
+    Unreserve(start, pages.bytes());
+    return nullptr;
+  }
+  span->first_page = PageId::Containing(start);
+  span->pages = pages;
+  span->kind = SpanKind::kMapped;
+  page_map.Register(span);
+  return span;
+}
+
+void PageHeap::Deallocate(Span* span) {
+  // First out of the map, then free: as soon as the lock is released the pages may have another owner.
+  page_map.Unregister(span);
+  const PageId first_page = span->first_page;
+  const PageCount pages = span->pages;
+  const SpanKind kind = span->kind;
+  if (kind == SpanKind::kMapped) Unreserve(first_page.start(), pages.bytes());
+  std::size_t keep_warm_bytes;
+  bool too_warm;
+  {
+    LockHolder holder(lock_);
+    metadata_.DeleteSpan(span);
+    if (kind != SpanKind::kSmall) --large_objects_;
+    if (kind == SpanKind::kMapped) {
+      mapped_bytes_ -= pages.bytes();
+    } else {
+      if (kind == SpanKind::kLarge) large_in_use_ -= pages;
+      FreeRun(first_page, pages);
+    }
+    keep_warm_bytes = std::max(kWarmFloorBytes, in_use_.bytes() / kWarmShareDivisor);
+    too_warm = warm_huge_bytes_ > keep_warm_bytes;
+  }
+  if (too_warm) ReleaseFree(keep_warm_bytes, false);
+}
+
+bool PageHeap::ResizeLarge(Span* span, PageCount pages) {
+  if (span->kind == SpanKind::kMapped) return false;
+  LockHolder holder(lock_);
+  const PageId old_end = span->first_page + span->pages;
+  const PageId new_end = span->first_page + pages;
+  if (new_end < old_end) {
+    FreeRun(new_end, old_end - new_end);
+    large_in_use_ -= old_end - new_end;
+    span->pages = pages;
+    return true;
+  }
+  // The huge page of the last page that the span has now; the trackers of a reservation lie in a row.
+  HugePage* const first = page_map.HugePageOf(old_end - PageCount(1));
+  const HugePage* const reservation_end = first->reservation->huge_pages + first->reservation->huge_page_count;
+  // Look first, so that nothing has to be undone for pages that are in use.
+  HugePage* huge_page = first;
+  PageId page = old_end;
+  if (IndexInHugePage(page) == 0) ++huge_page;
+  HugePage* const start = huge_page;
+  while (page < new_end) {
+    if (huge_page == reservation_end) return false;
+    const std::size_t index = IndexInHugePage(page);
+    const std::size_t count = std::min(kPagesPerHugePage - index, (new_end - page).raw());
+    const bool whole_free = huge_page->state == HugePageState::kWholeFree;
+    if (!whole_free && (huge_page->state != HugePageState::kPacked || !huge_page->free.AllSet(index, count))) {
+      return false;
+    }
+    page = page + PageCount(count);
+    ++huge_page;
+  }
+  huge_page = start;
+  page = old_end;
+  while (page < new_end) {
+    const std::size_t index = IndexInHugePage(page);
+    const std::size_t count = std::min(kPagesPerHugePage - index, (new_end - page).raw());
+    if (huge_page->state == HugePageState::kWholeFree) {
+      if (!huge_page->committed && !CommitHugePages(huge_page, 1)) {
+        if (page != old_end) FreeRun(old_end, page - old_end);
+        return false;
+      }
+      RemoveWholeFree(huge_page);
+      huge_page->state = HugePageState::kPacked;
+    } else {
+      Unlist(huge_page);
+    }
+    MarkUsed(huge_page, index, count);
+    Relist(huge_page);
+    in_use_ += PageCount(count);
+    page = page + PageCount(count);
+    ++huge_page;
+  }
+  large_in_use_ += new_end - old_end;
+  span->pages = pages;
+  return true;
+}
+
+// --- Runs of pages -------------------------------------------------------------------------------------------------
+
+PageHeap::Run PageHeap::AllocateRun(PageCount pages, PageCount alignment) {
+  if (pages.raw() <= kPagesPerHugePage && alignment.raw() <= kPagesPerHugePage) {
+    return AllocateWithinHugePage(pages.raw(), alignment.raw());
+  }
+  const std::size_t count = pages.huge_pages_ceil();
+  HugePage* first = TakeHugePages(count, alignment.huge_pages_ceil());
+  if (first == nullptr) return {};
+  bool zero = true;
+  std::size_t left = pages.raw();
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::size_t here = std::min(left, kPagesPerHugePage);
+    zero &= MarkUsed(&first[i], 0, here);
+    Relist(&first[i]);
+    left -= here;
+  }
+  in_use_ += pages;
+  return {first->first_page, true, zero};
+}
+
+PageHeap::Run PageHeap::AllocateWithinHugePage(std::size_t pages, std::size_t alignment) {
+  // A free run of this length contains an aligned one wherever it starts; and a whole huge page does in any case.
+  const std::size_t sufficient_pages = std::min(pages + alignment - 1, kPagesPerHugePage);
+  HugePage* huge_page = nullptr;
+  const std::size_t list = nonempty_.FindSet(sufficient_pages);
+  if (list <= kPagesPerHugePage) {
+    HugePage* candidate = packing_[list].front();
+    for (int i = 0; i < kPackingCandidates && candidate != nullptr; ++i) {
+      if (huge_page == nullptr || candidate->free_pages < huge_page->free_pages) huge_page = candidate;
+      candidate = IntrusiveList<HugePage>::Next(candidate);
+    }
+    Unlist(huge_page);
+  } else {
+    huge_page = TakeHugePages(1, 1);
+    if (huge_page == nullptr) return {};
+    AdviseIfDense(huge_page);
+  }
+  // The shortest run that will do.
+  std::size_t best_first = 0;
+  std::size_t best_length = kPagesPerHugePage + 1;
+  for (auto run = huge_page->free.NextRun(0); run.count != 0; run = huge_page->free.NextRun(run.first + run.count)) {
+    const std::size_t aligned_first = RoundUp(run.first, alignment);
+    if (aligned_first + pages <= run.first + run.count && run.count < best_length) {
+      best_first = aligned_first;
+      best_length = run.count;
+    }
+  }
+  TARN_CHECK(best_length <= kPagesPerHugePage);
+  const bool zero = MarkUsed(huge_page, best_first, pages);
+  Relist(huge_page);
+  in_use_ += PageCount(pages);
+  return {huge_page->first_page + PageCount(best_first), true, zero};
+}
+
+void PageHeap::FreeRun(PageId first_page, PageCount pages) {
+  in_use_ -= pages;
+  HugePage* huge_page = page_map.HugePageOf(first_page);
+  std::size_t index = IndexInHugePage(first_page);
+  for (std::size_t left = pages.raw(); left != 0; ++huge_page) {
+    const std::size_t here = std::min(left, kPagesPerHugePage - index);
+    Unlist(huge_page);
+    MarkFree(huge_page, index, here, false);
+    Relist(huge_page);
+    left -= here;
+    index = 0;
+  }
+}
+
+// --- One huge page -------------------------------------------------------------------------------------------------
+
+bool PageHeap::MarkUsed(HugePage* huge_page, std::size_t first, std::size_t count) {
+  TARN_CHECK(huge_page->free.AllSet(first, count));
+  const bool zero = huge_page->zero.AllSet(first, count);
+  huge_page->free.ClearRange(first, count);
+  huge_page->zero.ClearRange(first, count);
+  huge_page->free_pages = static_cast<std::uint16_t>(huge_page->free_pages - count);
+  return zero;
+}
+
+void PageHeap::MarkFree(HugePage* huge_page, std::size_t first, std::size_t count, bool zero) {
+  TARN_CHECK(huge_page->free.CountRange(first, count) == 0);
+  huge_page->free.SetRange(first, count);
+  if (zero) huge_page->zero.SetRange(first, count);
+  huge_page->free_pages = static_cast<std::uint16_t>(huge_page->free_pages + count);
+}
+
+void PageHeap::Unlist(HugePage* huge_page) {
+  if (!huge_page->linked()) return;
+  IntrusiveList<HugePage>::Remove(huge_page);
+  const std::size_t list = huge_page->longest_free_run;
+  if (packing_[list].empty()) nonempty_.ClearRange(list, 1);
+}
+
+void PageHeap::Relist(HugePage* huge_page) {
+  if (huge_page->free_pages == kPagesPerHugePage) {
+    PutWholeFree(huge_page);
+    return;
+  }
+  const std::size_t longest = huge_page->free_pages == 0 ? 0 : huge_page->free.LongestRun();
+  huge_page->longest_free_run = static_cast<std::uint16_t>(longest);
+  if (longest == 0) return;
+  packing_[longest].PushFront(huge_page);
+  nonempty_.SetRange(longest, 1);
+}
+
+void PageHeap::AdviseIfDense(HugePage* huge_page) {
+  if (huge_page->advised_huge || in_use_.bytes() < kHugeBackingFloorBytes) return;
+  huge_page->advised_huge = true;
+  AdviseHugePages(huge_page->first_page.start(), kHugePageBytes);
+}
+
+// --- Whole huge pages ----------------------------------------------------------------------------------------------
+
+void PageHeap::PutWholeFree(HugePage* huge_page) {
+  huge_page->state = HugePageState::kWholeFree;
+  Reservation* reservation = huge_page->reservation;
+  reservation->whole_free.SetRange(static_cast<std::size_t>(huge_page - reservation->huge_pages), 1);
+  reservation->longest_free_bound = reservation->huge_page_count;
+  const std::size_t warm_pages = huge_page->warm_pages();
+  if (warm_pages != 0) {
+    warm_.PushFront(huge_page);
+    warm_huge_bytes_ += PageCount(warm_pages).bytes();
+  }
+}
+
+void PageHeap::RemoveWholeFree(HugePage* huge_page) {
+  Reservation* reservation = huge_page->reservation;
+  reservation->whole_free.ClearRange(static_cast<std::size_t>(huge_page - reservation->huge_pages), 1);
+  if (huge_page->linked()) {
+    IntrusiveList<HugePage>::Remove(huge_page);
+    warm_huge_bytes_ -= PageCount(huge_page->warm_pages()).bytes();
+  }
+}
+
+HugePage* PageHeap::TakeHugePages(std::size_t count, std::size_t alignment) {
+  HugePage* first = nullptr;
+  if (count == 1 && alignment == 1) first = warm_.front();
+  if (first == nullptr) first = FindHugePages(count, alignment);
+  if (first == nullptr) {
+    // With an alignment beyond the huge page the reservation must be long enough wherever it happens to start.
+    if (!AddReservation(count + alignment - 1)) return nullptr;
+    first = FindHugePages(count, alignment);
+    if (first == nullptr) return nullptr;
+  }
+  if (!CommitHugePages(first, count)) return nullptr;
+  for (std::size_t i = 0; i < count; ++i) {
+    RemoveWholeFree(&first[i]);
+    first[i].state = HugePageState::kPacked;
+  }
+  return first;
+}
+
+// The shortest run of free huge pages that will do, so that long ones stay whole; the lowest of equals.
+HugePage* PageHeap::FindHugePages(std::size_t count, std::size_t alignment) {
+  HugePage* best = nullptr;
+  std::size_t best_length = SIZE_MAX;
+  for (Reservation* reservation = reservations_; reservation != nullptr; reservation = reservation->next) {
+    if (reservation->longest_free_bound < count) continue;
+    const std::size_t first_number = reservation->first_page.raw() / kPagesPerHugePage;
+    std::size_t longest = 0;
+    const auto& whole_free = reservation->whole_free;
+    for (auto run = whole_free.NextRun(0); run.count != 0; run = whole_free.NextRun(run.first + run.count)) {
+      longest = std::max(longest, run.count);
+      const std::size_t aligned_first = RoundUp(first_number + run.first, alignment) - first_number;
+      if (aligned_first + count <= run.first + run.count && run.count < best_length) {
+        best = &reservation->huge_pages[aligned_first];
+        best_length = run.count;
+      }
+    }
+    reservation->longest_free_bound = longest;
+  }
+  return best;
+}
+
+bool PageHeap::CommitHugePages(HugePage* first, std::size_t count) {
+  for (std::size_t i = 0; i < count; ++i) {
+    if (first[i].committed) continue;
+    std::size_t end = i + 1;
+    while (end < count && !first[end].committed) ++end;
+    // Trackers are set up here and not with the reservation, so that the unused ones are never touched. A tracker's
+    // place follows from its index.
+    Reservation* reservation = nullptr;
+    for (Reservation* r = reservations_; r != nullptr; r = r->next) {
+      if (first >= r->huge_pages && first < r->huge_pages + r->huge_page_count) reservation = r;
+    }
+    TARN_CHECK(reservation != nullptr);
+    const PageId first_page =
+        reservation->first_page +
+        PageCount::FromHugePages(static_cast<std::size_t>(&first[i] - reservation->huge_pages));
+    if (!Commit(first_page.start(), (end - i) * kHugePageBytes)) return false;
+    for (std::size_t j = i; j < end; ++j) {
+      HugePage* huge_page = ::new (&first[j]) HugePage;
+      huge_page->first_page = first_page + PageCount::FromHugePages(j - i);
+      huge_page->reservation = reservation;
+      huge_page->free.SetRange(0, kPagesPerHugePage);
+      huge_page->zero.SetRange(0, kPagesPerHugePage);
+      huge_page->free_pages = kPagesPerHugePage;
+      huge_page->committed = true;
+      page_map.SetHugePage(huge_page->first_page, huge_page);
+    }
+    i = end - 1;
+  }
+  return true;
+}
+
+// --- Reservations and metadata -------------------------------------------------------------------------------------
+
+bool PageHeap::AddReservation(std::size_t huge_pages) {
+  // The worst case of what the reservation needs for itself: its record, trackers, and leaves for both of the GiB
+  // that it may lie in. It takes its own first huge pages for that when the current block has no room.
+  const std::size_t worst_metadata_bytes = sizeof(Reservation) + Reservation::kMaxHugePages * sizeof(HugePage) +
+                                           2 * sizeof(PageMapLeaf) + 4 * kMetadataAlignmentBytes;
+  constexpr std::size_t kOwnHugePages = 2;
+  static_assert(sizeof(Reservation) + Reservation::kMaxHugePages * sizeof(HugePage) + 2 * sizeof(PageMapLeaf) +
+                    4 * kMetadataAlignmentBytes <=
+                kOwnHugePages * kHugePageBytes);
+  if (huge_pages + kOwnHugePages > Reservation::kMaxHugePages) return false;
+
+  std::size_t count = std::max(ReservationGoal(), huge_pages + kOwnHugePages);
+  void* start = nullptr;
+  while (true) {
+    start = tarn::Reserve(count * kHugePageBytes, kHugePageBytes);
+    if (start != nullptr) break;
+    if (count == huge_pages + kOwnHugePages) return false;
+    count = std::max(count / 2, huge_pages + kOwnHugePages);
+  }
+
+  const PageId first_page = PageId::Containing(start);
+  const PageCount pages = PageCount::FromHugePages(count);
+  std::size_t metadata_bytes = sizeof(Reservation) + count * sizeof(HugePage) + 2 * kMetadataAlignmentBytes;
+  const std::size_t first_leaf = first_page.raw() / kPagesPerLeaf;
+  const std::size_t last_leaf = (first_page + pages - PageCount(1)).raw() / kPagesPerLeaf;
+  for (std::size_t leaf = first_leaf; leaf <= last_leaf; ++leaf) {
+    if (!page_map.HasLeaf(leaf)) metadata_bytes += sizeof(PageMapLeaf) + kMetadataAlignmentBytes;
+  }
+  TARN_CHECK(metadata_bytes <= worst_metadata_bytes);
+  std::size_t own_huge_pages = 0;
+  if (!metadata_.Fits(metadata_bytes, kMetadataAlignmentBytes)) {
+    own_huge_pages = (metadata_bytes + kHugePageBytes - 1) / kHugePageBytes;
+    if (!Commit(start, own_huge_pages * kHugePageBytes)) {
+      Unreserve(start, count * kHugePageBytes);
+      return false;
+    }
+    metadata_.AddBlock(start, own_huge_pages * kHugePageBytes);
+  }
+
+  auto* reservation = ::new (metadata_.Allocate(sizeof(Reservation), kMetadataAlignmentBytes)) Reservation;
+  reservation->first_page = first_page;
+  reservation->huge_page_count = count;
+  reservation->huge_pages =
+      static_cast<HugePage*>(metadata_.Allocate(count * sizeof(HugePage), kMetadataAlignmentBytes));
+  TARN_CHECK(EnsureLeaves(first_page, pages));
+  for (std::size_t i = 0; i < own_huge_pages; ++i) {
+    HugePage* huge_page = ::new (&reservation->huge_pages[i]) HugePage;
+    huge_page->first_page = first_page + PageCount::FromHugePages(i);
+    huge_page->reservation = reservation;
+    huge_page->state = HugePageState::kMetadata;
+    huge_page->committed = true;
+  }
+  reservation->whole_free.SetRange(own_huge_pages, count - own_huge_pages);
+  reservation->longest_free_bound = count;
+  reservation->next = reservations_;
+  reservations_ = reservation;
+  return true;
+}
+
+bool PageHeap::EnsureLeaves(PageId first_page, PageCount pages) {
+  const std::size_t last_leaf = (first_page + pages - PageCount(1)).raw() / kPagesPerLeaf;
+  for (std::size_t leaf = first_page.raw() / kPagesPerLeaf; leaf <= last_leaf; ++leaf) {
+    if (page_map.HasLeaf(leaf)) continue;
+    void* memory = metadata_.Allocate(sizeof(PageMapLeaf), kMetadataAlignmentBytes);
+    if (memory == nullptr) {
+      if (!EnsureMetadata(sizeof(PageMapLeaf), kMetadataAlignmentBytes)) return false;
+      memory = metadata_.Allocate(sizeof(PageMapLeaf), kMetadataAlignmentBytes);
+    }
+    // Not constructed member by member: that would touch a MiB. Zeroed memory is a valid leaf.
+    page_map.InstallLeaf(leaf, static_cast<PageMapLeaf*>(memory));
+  }
+  return true;
+}
+
+bool PageHeap::EnsureMetadata(std::size_t bytes, std::size_t alignment) {
+  if (metadata_.Fits(bytes, alignment)) return true;
+  const std::size_t count = (bytes + alignment + kHugePageBytes - 1) / kHugePageBytes;
+  HugePage* block = TakeHugePages(count, 1);
+  if (block == nullptr) return false;
+  bool zero = true;
+  for (std::size_t i = 0; i < count; ++i) {
+    zero &= MarkUsed(&block[i], 0, kPagesPerHugePage);
+    block[i].state = HugePageState::kMetadata;
+  }
+  // Metadata is zero when it is handed out, so a warm huge page is emptied first; the lock stays held, for the pages
+  // cannot be had in another way and this happens once per 2 MiB of metadata.
+  if (!zero && !tarn::Release(block->first_page.start(), count * kHugePageBytes)) {
+    auto* bytes_to_clear = static_cast<char*>(block->first_page.start());
+    std::fill(bytes_to_clear, bytes_to_clear + count * kHugePageBytes, '\0');
+  }
+  metadata_.AddBlock(block->first_page.start(), count * kHugePageBytes);
+  return true;
+}
+
+Span* PageHeap::NewSpan(std::size_t objects) {
+  Span* span = metadata_.NewSpan(objects);
+  if (span != nullptr) return span;
+  if (!EnsureMetadata(kMaxSpanRecordUnits * Span::kRecordUnitBytes, Span::kRecordUnitBytes)) return nullptr;
+  return metadata_.NewSpan(objects);
+}
+
+void* PageHeap::AllocateMetadata(std::size_t bytes, std::size_t alignment) {
+  LockHolder holder(lock_);
+  if (!EnsureMetadata(bytes, alignment)) return nullptr;
+  return metadata_.Allocate(bytes, alignment);
+}
+
+// --- Giving memory back --------------------------------------------------------------------------------------------
+
+std::size_t PageHeap::ReleasePages(HugePage* huge_page, std::size_t first, std::size_t count) {
+  // Only whole pages of the kernel's can go.
+  const std::size_t os_pages = std::max<std::size_t>(OsPageBytes() / kPageBytes, 1);
+  const std::size_t end = (first + count) / os_pages * os_pages;
+  first = RoundUp(first, os_pages);
+  if (first >= end) return 0;
+  count = end - first;
+  // Taken out like an allocation, so that nobody else can get the pages while the lock is not held.
+  if (huge_page->state == HugePageState::kWholeFree) {
+    RemoveWholeFree(huge_page);
+    huge_page->state = HugePageState::kPacked;
+  } else {
+    Unlist(huge_page);
+  }
+  MarkUsed(huge_page, first, count);
+  Relist(huge_page);
+  void* const start = (huge_page->first_page + PageCount(first)).start();
+  lock_.Release();
+  const bool released = tarn::Release(start, PageCount(count).bytes());
+  lock_.Acquire();
+  Unlist(huge_page);
+  MarkFree(huge_page, first, count, released);
+  Relist(huge_page);
+  if (!released) return 0;
+  released_bytes_total_ += PageCount(count).bytes();
+  return PageCount(count).bytes();
+}
+
+std::size_t PageHeap::ReleaseFree(std::size_t keep_warm_bytes, bool break_huge_pages) {
+  LockHolder holder(lock_);
+  std::size_t released_bytes = 0;
+  while (warm_huge_bytes_ > keep_warm_bytes) {
+    // The one that was freed longest ago is the last of the list; the walk is nothing against the system call.
+    HugePage* huge_page = warm_.front();
+    while (HugePage* next = IntrusiveList<HugePage>::Next(huge_page)) huge_page = next;
+    const std::size_t bytes = ReleasePages(huge_page, 0, kPagesPerHugePage);
+    if (bytes == 0) break;  // The kernel refuses; it would refuse the next one too.
+    released_bytes += bytes;
+  }
+  if (!break_huge_pages) return released_bytes;
+  for (Reservation* reservation = reservations_; reservation != nullptr; reservation = reservation->next) {
+    for (std::size_t i = 0; i < reservation->huge_page_count; ++i) {
+      HugePage* huge_page = &reservation->huge_pages[i];
+      // Uncommitted trackers were never written; reading them would make them resident.
+      if (reservation->whole_free.Test(i)) continue;
+      std::size_t from = 0;
+      while (huge_page->state == HugePageState::kPacked) {
+        const auto run = huge_page->free.NextRun(from);
+        if (run.count == 0) break;
+        from = run.first + run.count;
+        if (!huge_page->zero.AllSet(run.first, run.count)) {
+          released_bytes += ReleasePages(huge_page, run.first, run.count);
+        }
+      }
+    }
+  }
+  return released_bytes;
+}
+
+// --- What others may know ------------------------------------------------------------------------------------------
+
+PageHeapStats PageHeap::Stats() {
+  LockHolder holder(lock_);
+  PageHeapStats stats;
+  stats.metadata_block_bytes = metadata_.block_bytes();
+  stats.metadata_used_bytes = metadata_.used_bytes();
+  stats.in_use_bytes = in_use_.bytes();
+  stats.mapped_bytes = mapped_bytes_;
+  stats.large_bytes = large_in_use_.bytes() + mapped_bytes_;
+  stats.large_objects = large_objects_;
+  stats.large_allocations_total = large_allocations_total_;
+  stats.released_bytes_total = released_bytes_total_;
+  for (Reservation* reservation = reservations_; reservation != nullptr; reservation = reservation->next) {
+    stats.reserved_bytes += reservation->huge_page_count * kHugePageBytes;
+    for (std::size_t i = 0; i < reservation->huge_page_count; ++i) {
+      const HugePage& huge_page = reservation->huge_pages[i];
+      if (!huge_page.committed) {
+        stats.uncommitted_bytes += kHugePageBytes;
+        continue;
+      }
+      if (huge_page.state == HugePageState::kMetadata) continue;
+      if (huge_page.state == HugePageState::kWholeFree) ++stats.whole_free_huge_pages;
+      const std::size_t warm_bytes = PageCount(huge_page.warm_pages()).bytes();
+      stats.free_warm_bytes += warm_bytes;
+      stats.free_zero_bytes += PageCount(huge_page.free_pages).bytes() - warm_bytes;
+    }
+  }
+  return stats;
+}
+
+void PageHeap::CheckInvariants() {
+  LockHolder holder(lock_);
+  std::size_t used_pages = 0;
+  std::size_t warm_bytes = 0;
+  for (Reservation* reservation = reservations_; reservation != nullptr; reservation = reservation->next) {
+    for (std::size_t i = 0; i < reservation->huge_page_count; ++i) {
+      const HugePage& huge_page = reservation->huge_pages[i];
+      const bool whole_free = reservation->whole_free.Test(i);
+      if (!huge_page.committed) {
+        TARN_CHECK(whole_free);
+        continue;
+      }
+      if (huge_page.state == HugePageState::kMetadata) {
+        TARN_CHECK(!whole_free);
+        continue;
+      }
+      TARN_CHECK(huge_page.reservation == reservation);
+      TARN_CHECK(page_map.HugePageOf(huge_page.first_page) == &huge_page);
+      TARN_CHECK(huge_page.free_pages == huge_page.free.Count());
+      for (std::size_t page = 0; page < kPagesPerHugePage; ++page) {
+        TARN_CHECK(!huge_page.zero.Test(page) || huge_page.free.Test(page));
+      }
+      TARN_CHECK(whole_free == (huge_page.free_pages == kPagesPerHugePage));
+      TARN_CHECK(whole_free == (huge_page.state == HugePageState::kWholeFree));
+      if (whole_free) {
+        TARN_CHECK(huge_page.linked() == (huge_page.warm_pages() != 0));
+        warm_bytes += PageCount(huge_page.warm_pages()).bytes();
+      } else {
+        TARN_CHECK(huge_page.longest_free_run == huge_page.free.LongestRun());
+        TARN_CHECK(huge_page.linked() == (huge_page.longest_free_run != 0));
+        TARN_CHECK(huge_page.longest_free_run == 0 || nonempty_.Test(huge_page.longest_free_run));
+      }
+      used_pages += kPagesPerHugePage - huge_page.free_pages;
+    }
+  }
+  TARN_CHECK(used_pages == in_use_.raw());
+  TARN_CHECK(warm_bytes == warm_huge_bytes_);
+}
+
+}  // namespace tarn

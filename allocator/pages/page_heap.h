@@ -1,0 +1,131 @@
+// The page heap: the owner of all spans and pages of the process.
+//
+// Called by the central free lists (spans of small objects), by entry/ (large objects), by the CPU cache (metadata).
+// Calls os/virtual_memory.h.
+//
+// Pages come in huge pages of 2 MiB, huge pages out of reservations of up to 1 GiB that are committed as they come into
+// use. A request of up to a huge page goes where it fits most tightly: of the huge pages whose longest free run is just
+// long enough, a full one. So sparsely used huge pages drain and become free as a whole. Larger requests take whole
+// huge pages in a row; what the last of them has left over is packed like any other. Requests beyond a reservation get
+// a mapping of their own.
+//
+// One lock. It is held while memory is committed (mprotect, once per 2 MiB of growth or less often) and while a
+// reservation is made (mmap, once per GiB): the caller cannot go on without it, and others would only pile up more
+// reservations. It is not held while memory is released.
+#pragma once
+
+#include <cstddef>
+
+#include "allocator/base/units.h"
+#include "allocator/os/lock.h"
+#include "allocator/pages/huge_page.h"
+#include "allocator/pages/metadata.h"
+#include "allocator/pages/span.h"
+
+namespace tarn {
+
+// Bytes, as of one moment. reserved = metadata_block + in_use + free_warm + free_zero + uncommitted.
+struct PageHeapStats {
+  std::size_t reserved_bytes = 0;       // address space in reservations
+  std::size_t metadata_block_bytes = 0; // given to the metadata
+  std::size_t metadata_used_bytes = 0;  // of these, handed out
+  std::size_t in_use_bytes = 0;         // in spans that lie in reservations
+  std::size_t free_warm_bytes = 0;      // free, but the kernel still holds memory for them
+  std::size_t free_zero_bytes = 0;      // free and released, or never touched
+  std::size_t uncommitted_bytes = 0;
+  std::size_t mapped_bytes = 0;         // in spans with a mapping of their own, beside the reservations
+  std::size_t large_bytes = 0;          // in_use and mapped bytes that belong to large objects
+  std::size_t large_objects = 0;
+  std::size_t large_allocations_total = 0;
+  std::size_t whole_free_huge_pages = 0;  // committed ones
+  std::size_t released_bytes_total = 0;
+};
+
+class PageHeap {
+ public:
+  constexpr PageHeap() = default;
+  PageHeap(const PageHeap&) = delete;
+  PageHeap& operator=(const PageHeap&) = delete;
+
+  // A span for objects of the class, registered in the page map, all objects free. Null when there is no memory.
+  [[nodiscard]] Span* AllocateSmall(SizeClass size_class) TARN_EXCLUDES(lock_);
+
+  // One large object. `alignment` is a power of two of pages. `*zero` tells whether every byte is known to be zero.
+  [[nodiscard]] Span* AllocateLarge(PageCount pages, PageCount alignment, bool* zero) TARN_EXCLUDES(lock_);
+
+  // The span must not be in use by anybody. Its record is gone afterwards.
+  void Deallocate(Span* span) TARN_EXCLUDES(lock_);
+
+  // Makes a large span end at `pages`: growing takes the pages behind it if they are free (false otherwise, or where
+  // the span has its own mapping), shrinking gives the tail back and always works within a reservation.
+  [[nodiscard]] bool ResizeLarge(Span* span, PageCount pages) TARN_EXCLUDES(lock_);
+
+  // Zero-filled memory for the allocator itself, never given back. `alignment` is at most 4096.
+  [[nodiscard]] void* AllocateMetadata(std::size_t bytes, std::size_t alignment) TARN_EXCLUDES(lock_);
+
+  // Gives free memory back to the kernel, whole huge pages first, until `keep_warm_bytes` remain; returns the bytes.
+  // With `break_huge_pages`, free pages of huge pages in use go too.
+  std::size_t ReleaseFree(std::size_t keep_warm_bytes, bool break_huge_pages) TARN_EXCLUDES(lock_);
+
+  PageHeapStats Stats() TARN_EXCLUDES(lock_);
+
+  // Aborts when an invariant of huge_page.h does not hold. Slow; for tests.
+  void CheckInvariants() TARN_EXCLUDES(lock_);
+
+  Lock& lock() TARN_THREAD_ANNOTATION(lock_returned(lock_)) { return lock_; }
+
+ private:
+  struct Run {
+    PageId first_page;
+    bool found = false;
+    bool zero = false;
+  };
+
+  Run AllocateRun(PageCount pages, PageCount alignment) TARN_REQUIRES(lock_);
+  Run AllocateWithinHugePage(std::size_t pages, std::size_t alignment) TARN_REQUIRES(lock_);
+  void FreeRun(PageId first_page, PageCount pages) TARN_REQUIRES(lock_);
+
+  // Takes `count` whole free huge pages in a row out of the free ones, committed. `alignment` counts huge pages.
+  HugePage* TakeHugePages(std::size_t count, std::size_t alignment) TARN_REQUIRES(lock_);
+  HugePage* FindHugePages(std::size_t count, std::size_t alignment) TARN_REQUIRES(lock_);
+  bool CommitHugePages(HugePage* first, std::size_t count) TARN_REQUIRES(lock_);
+  void PutWholeFree(HugePage* huge_page) TARN_REQUIRES(lock_);
+  void RemoveWholeFree(HugePage* huge_page) TARN_REQUIRES(lock_);
+  bool AddReservation(std::size_t huge_pages) TARN_REQUIRES(lock_);
+  Reservation* ReserveAddressSpace(std::size_t huge_pages) TARN_REQUIRES(lock_);
+
+  // Marks pages of a committed huge page used or free and moves it to the list where it now belongs.
+  bool MarkUsed(HugePage* huge_page, std::size_t first, std::size_t count) TARN_REQUIRES(lock_);
+  void MarkFree(HugePage* huge_page, std::size_t first, std::size_t count, bool zero) TARN_REQUIRES(lock_);
+  void Unlist(HugePage* huge_page) TARN_REQUIRES(lock_);
+  void Relist(HugePage* huge_page) TARN_REQUIRES(lock_);
+  void AdviseIfDense(HugePage* huge_page) TARN_REQUIRES(lock_);
+
+  // Releases up to `count` pages from `first` on; the lock is not held meanwhile, and the pages belong to nobody else.
+  std::size_t ReleasePages(HugePage* huge_page, std::size_t first, std::size_t count) TARN_REQUIRES(lock_);
+
+  bool EnsureMetadata(std::size_t bytes, std::size_t alignment) TARN_REQUIRES(lock_);
+  Span* NewSpan(std::size_t objects) TARN_REQUIRES(lock_);
+  Span* AllocateMapped(PageCount pages, PageCount alignment) TARN_EXCLUDES(lock_);
+  bool EnsureLeaves(PageId first_page, PageCount pages) TARN_REQUIRES(lock_);
+
+  Lock lock_;
+  Metadata metadata_ TARN_GUARDED_BY(lock_);
+  Reservation* reservations_ TARN_GUARDED_BY(lock_) = nullptr;
+  // Packed huge pages by the length of their longest free run; bit i of nonempty_ says that list i has one.
+  static constexpr std::size_t kPackingLists = kPagesPerHugePage + 64;
+  IntrusiveList<HugePage> packing_[kPagesPerHugePage + 1] TARN_GUARDED_BY(lock_);
+  Bitmap<kPackingLists> nonempty_ TARN_GUARDED_BY(lock_);
+  // Whole free huge pages that have memory behind them, the last freed first.
+  IntrusiveList<HugePage> warm_ TARN_GUARDED_BY(lock_);
+  // Kept up to date so that Stats() and the policies need no walk.
+  PageCount in_use_ TARN_GUARDED_BY(lock_);
+  PageCount large_in_use_ TARN_GUARDED_BY(lock_);
+  std::size_t mapped_bytes_ TARN_GUARDED_BY(lock_) = 0;
+  std::size_t warm_huge_bytes_ TARN_GUARDED_BY(lock_) = 0;  // warm pages of the huge pages in warm_
+  std::size_t large_objects_ TARN_GUARDED_BY(lock_) = 0;
+  std::size_t large_allocations_total_ TARN_GUARDED_BY(lock_) = 0;
+  std::size_t released_bytes_total_ TARN_GUARDED_BY(lock_) = 0;
+};
+
+}  // namespace tarn

@@ -1,0 +1,52 @@
+#include "allocator/pages/page_map.h"
+
+#include "allocator/pages/span.h"
+
+namespace tarn {
+
+constinit PageMap page_map;
+
+void PageMap::Register(Span* span) {
+  if (span->kind != SpanKind::kSmall) {
+    LeafOf(span->first_page)->spans[span->first_page.raw() % kPagesPerLeaf].store(span, std::memory_order_relaxed);
+    return;
+  }
+  for (std::size_t i = 0; i < span->pages.raw(); ++i) {
+    const PageId page = span->first_page + PageCount(i);
+    PageMapLeaf* leaf = LeafOf(page);
+    leaf->classes[page.raw() % kPagesPerLeaf].store(span->size_class, std::memory_order_relaxed);
+    leaf->spans[page.raw() % kPagesPerLeaf].store(span, std::memory_order_relaxed);
+  }
+}
+
+void PageMap::Unregister(Span* span) {
+  const std::size_t registered_pages = span->kind == SpanKind::kSmall ? span->pages.raw() : 1;
+  for (std::size_t i = 0; i < registered_pages; ++i) {
+    const PageId page = span->first_page + PageCount(i);
+    PageMapLeaf* leaf = LeafOf(page);
+    leaf->classes[page.raw() % kPagesPerLeaf].store(0, std::memory_order_relaxed);
+    leaf->spans[page.raw() % kPagesPerLeaf].store(nullptr, std::memory_order_relaxed);
+  }
+}
+
+Span* PageMap::SpanAround(std::uintptr_t address) const {
+  const PageId page = PageId::Containing(address);
+  std::uintptr_t candidate = page.raw();
+  while (candidate / kPagesPerLeaf < kRootEntries) {
+    const PageMapLeaf* leaf = LeafOf(PageId(candidate));
+    if (leaf == nullptr) {
+      // Large spans may cross from one GiB into the next, but one that covers a whole GiB has a mapping of its own and
+      // is not worth a longer walk.
+      if (candidate / kPagesPerLeaf + 1 < page.raw() / kPagesPerLeaf || candidate < kPagesPerLeaf) return nullptr;
+      candidate = candidate / kPagesPerLeaf * kPagesPerLeaf - 1;
+      continue;
+    }
+    Span* span = leaf->spans[candidate % kPagesPerLeaf].load(std::memory_order_relaxed);
+    if (span != nullptr) return page < span->first_page + span->pages ? span : nullptr;
+    if (candidate == 0) return nullptr;
+    --candidate;
+  }
+  return nullptr;
+}
+
+}  // namespace tarn

@@ -1,0 +1,103 @@
+// From an address to the size class and the span that it belongs to.
+//
+// A radix tree of two levels: the root has one entry per GiB of user address space; a leaf has, for each of our pages
+// in that GiB, one byte with the size class and one pointer to the span.
+//
+//   address   46          30 29             13 12        0
+//             |  root (17)  |  leaf (17)     |  in page  |
+//
+// The class byte is what free reads. 0 means "not a plain small object: take the slow path": a large object, a
+// stranger's pointer, a page that belongs to nobody. The root lies in zero-filled memory that is not touched where it
+// is not used.
+//
+// Threads: a page's entries are written by whoever owns the page at that time (the page heap hands it to one caller),
+// so writers never meet. A reader that holds an object got it by a path that synchronises with its allocation, so the
+// relaxed loads see the entry of that allocation. A reader with a wrong pointer sees some value, and every value is
+// safe to act on: span records are never unmapped. Leaves are installed under the page heap's lock and never removed.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "allocator/base/attributes.h"
+#include "allocator/base/units.h"
+
+namespace tarn {
+
+struct Span;
+struct HugePage;
+
+inline constexpr std::size_t kLeafShift = 30;  // a leaf covers 1 GiB of addresses
+inline constexpr std::size_t kPagesPerLeaf = std::size_t{1} << (kLeafShift - kPageShift);
+inline constexpr std::size_t kRootEntries = std::size_t{1} << (kAddressBits - kLeafShift);
+
+struct PageMapLeaf {
+  std::atomic<SizeClass> classes[kPagesPerLeaf];  // must be first, see PageMap::root_
+  std::atomic<Span*> spans[kPagesPerLeaf];
+  std::atomic<HugePage*> huge_pages[std::size_t{1} << (kLeafShift - kHugePageShift)];
+};
+
+class PageMap {
+ public:
+  constexpr PageMap() = default;
+
+  // The size class of the page of `address`, or 0. Any bit pattern is a valid argument.
+  TARN_ALWAYS_INLINE SizeClass ClassOf(std::uintptr_t address) const {
+    const std::uintptr_t root_index = address >> kLeafShift;
+    if (root_index >= kRootEntries) [[unlikely]] return 0;
+    const std::uintptr_t biased_leaf = root_[root_index].load(std::memory_order_relaxed);
+    if (biased_leaf == 0) [[unlikely]] return 0;
+    return reinterpret_cast<const std::atomic<SizeClass>*>(biased_leaf + (address >> kPageShift))
+        ->load(std::memory_order_relaxed);
+  }
+
+  // The span that `page` was registered for, or null. Large spans are registered at their first page only.
+  Span* SpanOf(PageId page) const {
+    const PageMapLeaf* leaf = LeafOf(page);
+    return leaf == nullptr ? nullptr : leaf->spans[page.raw() % kPagesPerLeaf].load(std::memory_order_relaxed);
+  }
+
+  // The span whose pages include that of `address`, looked for at lower addresses too; null when there is none. Slow,
+  // for error messages.
+  Span* SpanAround(std::uintptr_t address) const;
+
+  // Registers all pages of a small span, or the first page of a large one; and takes that back.
+  void Register(Span* span);
+  void Unregister(Span* span);
+
+  HugePage* HugePageOf(PageId page) const {
+    const PageMapLeaf* leaf = LeafOf(page);
+    return leaf == nullptr ? nullptr : leaf->huge_pages[HugeIndex(page)].load(std::memory_order_relaxed);
+  }
+  void SetHugePage(PageId first_page, HugePage* huge_page) {
+    LeafOf(first_page)->huge_pages[HugeIndex(first_page)].store(huge_page, std::memory_order_relaxed);
+  }
+
+  // Leaves are installed by the page heap, from zeroed metadata.
+  bool HasLeaf(std::size_t root_index) const { return root_[root_index].load(std::memory_order_relaxed) != 0; }
+  void InstallLeaf(std::size_t root_index, PageMapLeaf* leaf) {
+    // Release: a thread with a wrong pointer may look into the leaf at any time and must see its zeroes.
+    root_[root_index].store(reinterpret_cast<std::uintptr_t>(leaf) - root_index * kPagesPerLeaf,
+                            std::memory_order_release);
+  }
+
+ private:
+  static std::size_t HugeIndex(PageId page) { return page.raw() % kPagesPerLeaf / kPagesPerHugePage; }
+
+  PageMapLeaf* LeafOf(PageId page) const {
+    const std::uintptr_t root_index = page.raw() / kPagesPerLeaf;
+    if (root_index >= kRootEntries) return nullptr;
+    const std::uintptr_t biased_leaf = root_[root_index].load(std::memory_order_relaxed);
+    return biased_leaf == 0 ? nullptr
+                            : reinterpret_cast<PageMapLeaf*>(biased_leaf + root_index * kPagesPerLeaf);
+  }
+
+  // Addresses of leaves, each minus the number of the first page that it covers, so that the class byte of a page is at
+  // entry + page number: free is spared the masking. 0 where there is no leaf.
+  std::atomic<std::uintptr_t> root_[kRootEntries] = {};
+};
+
+extern constinit PageMap page_map;
+
+}  // namespace tarn

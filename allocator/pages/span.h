@@ -1,0 +1,61 @@
+// A span: a run of pages with one owner, and the bits that say which of its objects are free.
+//
+// Created and destroyed by the page heap (pages/page_heap.h). A span of small objects belongs to the central free list
+// of its class; a large span is one object of a user. All of this lies in metadata, never in the span's own pages.
+//
+// Invariants of a span of small objects, under the lock of its central free list:
+//   live_objects + number of set bits == object_count
+//   the span is on one of the list's bucket lists if and only if it has a free object
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "allocator/base/intrusive_list.h"
+#include "allocator/base/units.h"
+
+namespace tarn {
+
+enum class SpanKind : std::uint8_t {
+  kFree,    // the record is unused
+  kSmall,   // carved into objects of one size class
+  kLarge,   // one object, pages out of a reservation
+  kMapped,  // one object with a mapping of its own
+};
+
+struct Span : ListLink<Span> {
+  PageId first_page;
+  PageCount pages;
+  SpanKind kind = SpanKind::kFree;
+  SizeClass size_class = 0;
+  // Small spans only: the bucket list that the span is on, by how full it is.
+  std::uint8_t bucket = 0;
+  // Bytes of this record in units of kRecordUnitBytes, for its way back to the page heap's free records.
+  std::uint8_t record_units = 0;
+  std::uint16_t object_count = 0;
+  // Objects out of the span: with the user or in a cache.
+  std::uint16_t live_objects = 0;
+
+  static constexpr std::size_t kRecordUnitBytes = 64;
+
+  // Bit i is set when object i is free. The words lie behind the record.
+  std::uint64_t* free_bits() { return reinterpret_cast<std::uint64_t*>(this + 1); }
+  std::size_t word_count() const { return (object_count + std::size_t{63}) / 64; }
+
+  std::uintptr_t start_address() const { return first_page.address(); }
+  void* start() const { return first_page.start(); }
+  std::size_t bytes() const { return pages.bytes(); }
+
+  // The units that a record with bits for `objects` objects takes.
+  static constexpr std::size_t RecordUnits(std::size_t objects);
+};
+static_assert(sizeof(Span) == 40);
+
+constexpr std::size_t Span::RecordUnits(std::size_t objects) {
+  return (sizeof(Span) + (objects + 63) / 64 * sizeof(std::uint64_t) + kRecordUnitBytes - 1) / kRecordUnitBytes;
+}
+
+// The largest record: an 8-byte class of 1024 objects.
+inline constexpr std::size_t kMaxSpanRecordUnits = Span::RecordUnits(1024);
+
+}  // namespace tarn
