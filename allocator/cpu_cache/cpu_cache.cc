@@ -8,7 +8,7 @@
 
 namespace tarn {
 
-constinit Slab empty_slab = {};
+constinit const SlabHeader empty_headers[kSizeClassCount] = {};
 constinit SlabTable slab_table = {};
 
 namespace {
@@ -50,14 +50,17 @@ void CpuCache::Init(CacheMode mode, const RseqSupport& rseq, std::size_t budget_
   transfer_caches_ = transfer_caches;
   page_heap_ = page_heap;
   attach_threads_ = mode == CacheMode::kThread || rseq.register_threads;
-  // In the thread mode the table is filled as indices are given out.
-  index_bound_ = mode == CacheMode::kThread ? kMaxSlabs : std::min(CpuIdBound(), kMaxSlabs);
+  const std::size_t index_bound = mode == CacheMode::kThread ? kMaxSlabs : std::min(CpuIdBound(), kMaxSlabs);
+  // Without memory for the indices there are no slabs, and everything goes past the caches.
+  entries_ = static_cast<Entry*>(page_heap->AllocateMetadata(index_bound * sizeof(Entry), alignof(Entry)));
+  index_bound_ = entries_ == nullptr ? 0 : index_bound;
   slab_table.id_offset = rseq.id_offset;
   slab_table.rseq_cs_offset = rseq.rseq_cs_offset;
-  slab_table.unregistered[0] = &empty_slab;
-  slab_table.unregistered[1] = &empty_slab;
+  slab_table.unregistered[0] = EmptySlab();
+  slab_table.unregistered[1] = EmptySlab();
+  // In the thread mode the table is filled as indices are given out.
   if (mode == CacheMode::kCpu) {
-    for (std::size_t i = 0; i < index_bound_; ++i) slab_table.slabs[i].store(&empty_slab, std::memory_order_relaxed);
+    for (std::size_t i = 0; i < index_bound; ++i) slab_table.slabs[i].store(EmptySlab(), std::memory_order_relaxed);
   }
   ComputeLayout();
 }
@@ -97,15 +100,15 @@ Slab* CpuCache::NewSlab() {
 }
 
 Slab* CpuCache::Populate(std::size_t index) {
-  if (claimed_[index].exchange(true, std::memory_order_relaxed)) return nullptr;
+  if (entries_[index].claimed.exchange(true, std::memory_order_relaxed)) return nullptr;
   Slab* slab = NewSlab();
   if (slab == nullptr) {
-    claimed_[index].store(false, std::memory_order_relaxed);
+    entries_[index].claimed.store(false, std::memory_order_relaxed);
     return nullptr;
   }
   // Under the lock, because a drain that is under way must not find a slab in the table that it did not take out.
   LockHolder holder(drain_lock_);
-  slabs_[index].store(slab, std::memory_order_release);
+  entries_[index].slab.store(slab, std::memory_order_release);
   // Release: whoever finds the slab in the table sees its headers.
   slab_table.slabs[index].store(slab, std::memory_order_release);
   return slab;
@@ -116,10 +119,10 @@ Slab* CpuCache::CurrentSlab() {
   if (id < 0 || static_cast<std::size_t>(id) >= index_bound_) return nullptr;
   const auto index = static_cast<std::size_t>(id);
   Slab* slab = slab_table.slabs[index].load(std::memory_order_acquire);
-  if (slab != &empty_slab) return slab;
+  if (slab != EmptySlab()) return slab;
   if (budget_bytes_ == 0) return nullptr;
   // Populated but not in the table: a drain is at work.
-  if (slabs_[index].load(std::memory_order_relaxed) != nullptr) return nullptr;
+  if (entries_[index].slab.load(std::memory_order_relaxed) != nullptr) return nullptr;
   return Populate(index);
 }
 
@@ -140,8 +143,8 @@ void CpuCache::AttachThread() {
     LockHolder holder(drain_lock_);
     if (first_unowned_ != 0) {
       index_plus_one = first_unowned_;
-      first_unowned_ = slabs_[index_plus_one - 1].load(std::memory_order_relaxed)->policy.next_unowned;
-    } else if (indices_used_ < kMaxSlabs) {
+      first_unowned_ = entries_[index_plus_one - 1].slab.load(std::memory_order_relaxed)->policy.next_unowned;
+    } else if (indices_used_ < index_bound_) {
       index_plus_one = ++indices_used_;
     }
   }
@@ -150,11 +153,11 @@ void CpuCache::AttachThread() {
     return;
   }
   const std::size_t index = index_plus_one - 1;
-  if (slabs_[index].load(std::memory_order_relaxed) == nullptr) {
+  if (entries_[index].slab.load(std::memory_order_relaxed) == nullptr) {
     Slab* slab = NewSlab();
     // Without memory the thread keeps the index and the empty slab.
-    slabs_[index].store(slab, std::memory_order_relaxed);
-    slab_table.slabs[index].store(slab == nullptr ? &empty_slab : slab, std::memory_order_relaxed);
+    entries_[index].slab.store(slab, std::memory_order_relaxed);
+    slab_table.slabs[index].store(slab == nullptr ? EmptySlab() : slab, std::memory_order_relaxed);
     if (slab == nullptr) {
       thread_state.exiting = true;
       return;
@@ -167,7 +170,7 @@ void CpuCache::DetachThread() {
   thread_state.exiting = true;
   if (mode_ != CacheMode::kThread || thread_state.area.mm_cid < 0) return;
   const auto index = static_cast<std::size_t>(thread_state.area.mm_cid);
-  Slab* slab = slabs_[index].load(std::memory_order_relaxed);
+  Slab* slab = entries_[index].slab.load(std::memory_order_relaxed);
   thread_state.area.mm_cid = -1;
   DrainOwned(slab, "thread exit");
   LockHolder holder(drain_lock_);
@@ -325,14 +328,14 @@ std::size_t CpuCache::DrainAll(const char* call) {
   } else {
     LockHolder holder(drain_lock_);
     for (std::size_t i = 0; i < index_bound_; ++i) {
-      if (slabs_[i].load(std::memory_order_relaxed) != nullptr) {
-        slab_table.slabs[i].store(&empty_slab, std::memory_order_relaxed);
+      if (entries_[i].slab.load(std::memory_order_relaxed) != nullptr) {
+        slab_table.slabs[i].store(EmptySlab(), std::memory_order_relaxed);
       }
     }
     // The barrier orders the stores above before whatever any thread does next, and restarts what it was doing.
     const bool owned = AbortAllSequences();
     for (std::size_t i = 0; i < index_bound_; ++i) {
-      Slab* slab = slabs_[i].load(std::memory_order_relaxed);
+      Slab* slab = entries_[i].slab.load(std::memory_order_relaxed);
       if (slab == nullptr) continue;
       if (owned) drained_bytes += DrainOwned(slab, call);
       slab_table.slabs[i].store(slab, std::memory_order_release);
@@ -349,11 +352,11 @@ void CpuCache::RepairInForkedChild(bool may_lock) {
   if (mode_ == CacheMode::kCpu) {
     // A drain of a thread that is no more may have left slabs out of the table.
     for (std::size_t i = 0; i < index_bound_; ++i) {
-      Slab* slab = slabs_[i].load(std::memory_order_relaxed);
+      Slab* slab = entries_[i].slab.load(std::memory_order_relaxed);
       if (slab != nullptr) {
         slab_table.slabs[i].store(slab, std::memory_order_relaxed);
       } else {
-        claimed_[i].store(false, std::memory_order_relaxed);
+        entries_[i].claimed.store(false, std::memory_order_relaxed);
       }
     }
     return;
@@ -364,7 +367,7 @@ void CpuCache::RepairInForkedChild(bool may_lock) {
   first_unowned_ = 0;
   for (std::uint32_t i = 0; i < indices_used_; ++i) {
     if (static_cast<std::int32_t>(i) == thread_state.area.mm_cid) continue;
-    Slab* slab = slabs_[i].load(std::memory_order_relaxed);
+    Slab* slab = entries_[i].slab.load(std::memory_order_relaxed);
     // An index whose thread was only just getting its slab has none and is lost.
     if (slab == nullptr) continue;
     DrainOwned(slab, "fork");
@@ -380,7 +383,7 @@ CacheClassStats CpuCache::ClassStats(SizeClass size_class) const {
   stats.allocations = direct_[size_class].allocations.load(std::memory_order_relaxed);
   stats.frees = direct_[size_class].frees.load(std::memory_order_relaxed);
   for (std::size_t i = 0; i < index_bound_; ++i) {
-    const Slab* slab = slabs_[i].load(std::memory_order_acquire);
+    const Slab* slab = entries_[i].slab.load(std::memory_order_acquire);
     if (slab == nullptr) {
       // Indices of threads are given out in order, those of CPUs are not.
       if (mode_ == CacheMode::kThread) break;

@@ -78,6 +78,13 @@ class CpuCache {
     std::uint16_t limit;
   };
 
+  struct Entry {
+    // The slab of this index, whether it is in the table or not. Null: not populated.
+    std::atomic<Slab*> slab;
+    // Somebody is making the slab, or has made it.
+    std::atomic<bool> claimed;
+  };
+
   bool NeedsAttachSlow() const;
   // The slab of the running thread, or null: not populated and not to be had, taken out by a drain, no id.
   Slab* CurrentSlab();
@@ -91,7 +98,7 @@ class CpuCache {
   // Empties a slab that the caller owns.
   std::size_t DrainOwned(Slab* slab, const char* call);
 
-  CacheMode mode_ = CacheMode::kThread;
+  CacheMode mode_ = CacheMode::kCpu;
   bool attach_threads_ = false;
   RseqSupport rseq_;
   std::size_t budget_bytes_ = 0;
@@ -104,10 +111,8 @@ class CpuCache {
 
   // Held while slabs are taken out of the table or put into it. Nests outside of the transfer caches' locks.
   Lock drain_lock_;
-  // The slab of each index, whether it is in the table or not. Null: not populated.
-  std::atomic<Slab*> slabs_[kMaxSlabs] = {};
-  // Somebody is making the slab of this index.
-  std::atomic<bool> claimed_[kMaxSlabs] = {};
+  // By index; in zeroed metadata.
+  Entry* entries_ = nullptr;
   // Thread mode: slabs without an owner, by index + 1, linked through SlabPolicy::next_unowned; and how many indices
   // were ever given out.
   std::uint32_t first_unowned_ TARN_GUARDED_BY(drain_lock_) = 0;

@@ -105,7 +105,9 @@ struct SlabTable {
 
 extern constinit SlabTable slab_table;
 
-// Capacity zero and a sample due in every class: both operations fall into their slow paths by themselves. All zeroes.
-extern constinit Slab empty_slab;
+// Capacity zero and a sample due in every class: both operations fall into their slow paths by themselves. Only its
+// headers exist, all zeroes, in read-only memory.
+extern const SlabHeader empty_headers[kSizeClassCount];
+inline Slab* EmptySlab() { return reinterpret_cast<Slab*>(const_cast<SlabHeader*>(empty_headers)); }
 
 }  // namespace tarn

@@ -55,8 +55,8 @@ void FreeDeferred() {
   Misuse misuse = Misuse::kNotAllocated;
   if (page_map.SpanAround(address) != nullptr) {
     misuse = Misuse::kInteriorPointer;
-  } else if (const HugePage* huge_page = page_map.HugePageOf(PageId::Containing(address))) {
-    if (huge_page->state != HugePageState::kMetadata) misuse = Misuse::kSpanAlreadyFree;
+  } else if (process_heap.page_heap.ServesAddress(address)) {
+    misuse = Misuse::kSpanAlreadyFree;
   }
   ReportMisuse(call, object, misuse);
 }

@@ -22,12 +22,20 @@ namespace tarn {
 enum class ModeRequest : std::uint8_t { kAuto, kCpu, kThread };
 
 struct Options {
-  bool verbose = false;
-  bool stats = false;
-  bool strict = false;
-  ModeRequest mode = ModeRequest::kAuto;
+  bool verbose;
+  bool stats;
+  bool strict;
+  ModeRequest mode;
   // Per slab. In the thread mode a slab gets a part of it (see kThreadBudgetDivisor in process_heap.cc).
-  std::size_t cpu_cache_bytes = std::size_t{1536} << 10;
+  std::size_t cpu_cache_bytes;
+};
+
+inline constexpr Options kDefaultOptions = {
+    .verbose = false,
+    .stats = false,
+    .strict = false,
+    .mode = ModeRequest::kAuto,
+    .cpu_cache_bytes = std::size_t{1536} << 10,
 };
 
 // Parses the NULL-terminated NAME=value strings (null: none). Each complaint is passed to `complain` as one line

@@ -52,6 +52,7 @@ void ProcessHeap::Start() {
     return;
   }
 
+  options = kDefaultOptions;
   int complaints = 0;
   if (!SecureExecution()) complaints = ParseOptions(Environment(), &options, &WriteLine);
 

@@ -1,7 +1,7 @@
 // The composition root: the one heap of the process, and how it starts.
 //
 // entry/ and observe/ reach every floor through here. All of it is constinit and zero, so it exists before the first
-// constructor runs; Start() brings it to life at the first allocation:
+// constructor runs, and lies in memory that costs nothing where it is not used; Start() brings it to life at the first allocation:
 //
 //   1. options from the environment
 //   2. the mode: rseq by libc's registration, by our own, or none
@@ -24,7 +24,7 @@ struct ProcessHeap {
   PageHeap page_heap;
   TransferCache transfer_caches[kSizeClassCount];
   CpuCache cpu_cache;
-  Options options;
+  Options options = {};
 
   bool started() const { return state.load(std::memory_order_acquire) == State::kStarted; }
   // Returns when the heap has started. Not called by a slow path that is nested in another.

@@ -25,7 +25,7 @@ struct RseqSupport {
   // membarrier can restart the sequences of all other threads.
   bool remote_abort = false;
   // Why the index is kNone, in words for the start line.
-  const char* reason = "";
+  const char* reason = nullptr;
 };
 
 // Looks at libc's registration, tries our own where there is none, and checks the ids against the kernel's word.

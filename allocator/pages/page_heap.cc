@@ -52,11 +52,12 @@ Span* PageHeap::AllocateSmall(SizeClass size_class) {
     span = NewSpan(info.objects_per_span);
     if (span == nullptr) return nullptr;
     const Run run = AllocateRun(PageCount(info.span_pages), PageCount(1));
-    if (!run.found) {
+    if (run.huge_page == nullptr) {
       metadata_.DeleteSpan(span);
       return nullptr;
     }
     span->first_page = run.first_page;
+    span->huge_page = run.huge_page;
   }
   span->pages = PageCount(info.span_pages);
   span->kind = SpanKind::kSmall;
@@ -83,11 +84,12 @@ Span* PageHeap::AllocateLarge(PageCount pages, PageCount alignment, bool* zero) 
     span = NewSpan(0);
     if (span == nullptr) return nullptr;
     const Run run = AllocateRun(pages, alignment);
-    if (!run.found) {
+    if (run.huge_page == nullptr) {
       metadata_.DeleteSpan(span);
       return nullptr;
     }
     span->first_page = run.first_page;
+    span->huge_page = run.huge_page;
     *zero = run.zero;
     large_in_use_ += pages;
     ++large_objects_;
@@ -127,6 +129,7 @@ Span* PageHeap::AllocateMapped(PageCount pages, PageCount alignment) {
 void PageHeap::Deallocate(Span* span) {
   // First out of the map, then free: as soon as the lock is released the pages may have another owner.
   page_map.Unregister(span);
+  HugePage* const huge_page = span->huge_page;
   const PageId first_page = span->first_page;
   const PageCount pages = span->pages;
   const SpanKind kind = span->kind;
@@ -141,7 +144,7 @@ void PageHeap::Deallocate(Span* span) {
       mapped_bytes_ -= pages.bytes();
     } else {
       if (kind == SpanKind::kLarge) large_in_use_ -= pages;
-      FreeRun(first_page, pages);
+      FreeRun(huge_page, first_page, pages);
     }
     keep_warm_bytes = std::max(kWarmFloorBytes, in_use_.bytes() / kWarmShareDivisor);
     too_warm = warm_huge_bytes_ > keep_warm_bytes;
@@ -154,20 +157,22 @@ bool PageHeap::ResizeLarge(Span* span, PageCount pages) {
   LockHolder holder(lock_);
   const PageId old_end = span->first_page + span->pages;
   const PageId new_end = span->first_page + pages;
+  // The trackers of a reservation lie in a row.
+  const auto huge_page_of = [span](PageId page) {
+    return span->huge_page + (page.raw() / kPagesPerHugePage - span->first_page.raw() / kPagesPerHugePage);
+  };
   if (new_end < old_end) {
-    FreeRun(new_end, old_end - new_end);
+    FreeRun(huge_page_of(new_end), new_end, old_end - new_end);
     large_in_use_ -= old_end - new_end;
     span->pages = pages;
     return true;
   }
-  // The huge page of the last page that the span has now; the trackers of a reservation lie in a row.
-  HugePage* const first = page_map.HugePageOf(old_end - PageCount(1));
-  const HugePage* const reservation_end = first->reservation->huge_pages + first->reservation->huge_page_count;
+  const Reservation* const reservation = span->huge_page->reservation;
+  const HugePage* const reservation_end = reservation->huge_pages + reservation->huge_page_count;
   // Look first, so that nothing has to be undone for pages that are in use.
-  HugePage* huge_page = first;
+  HugePage* const start = huge_page_of(old_end);
+  HugePage* huge_page = start;
   PageId page = old_end;
-  if (IndexInHugePage(page) == 0) ++huge_page;
-  HugePage* const start = huge_page;
   while (page < new_end) {
     if (huge_page == reservation_end) return false;
     const std::size_t index = IndexInHugePage(page);
@@ -186,7 +191,7 @@ bool PageHeap::ResizeLarge(Span* span, PageCount pages) {
     const std::size_t count = std::min(kPagesPerHugePage - index, (new_end - page).raw());
     if (huge_page->state == HugePageState::kWholeFree) {
       if (!huge_page->committed && !CommitHugePages(huge_page, 1)) {
-        if (page != old_end) FreeRun(old_end, page - old_end);
+        if (page != old_end) FreeRun(start, old_end, page - old_end);
         return false;
       }
       RemoveWholeFree(huge_page);
@@ -223,7 +228,7 @@ PageHeap::Run PageHeap::AllocateRun(PageCount pages, PageCount alignment) {
     left -= here;
   }
   in_use_ += pages;
-  return {first->first_page, true, zero};
+  return {first, first->first_page, zero};
 }
 
 PageHeap::Run PageHeap::AllocateWithinHugePage(std::size_t pages, std::size_t alignment) {
@@ -257,12 +262,11 @@ PageHeap::Run PageHeap::AllocateWithinHugePage(std::size_t pages, std::size_t al
   const bool zero = MarkUsed(huge_page, best_first, pages);
   Relist(huge_page);
   in_use_ += PageCount(pages);
-  return {huge_page->first_page + PageCount(best_first), true, zero};
+  return {huge_page, huge_page->first_page + PageCount(best_first), zero};
 }
 
-void PageHeap::FreeRun(PageId first_page, PageCount pages) {
+void PageHeap::FreeRun(HugePage* huge_page, PageId first_page, PageCount pages) {
   in_use_ -= pages;
-  HugePage* huge_page = page_map.HugePageOf(first_page);
   std::size_t index = IndexInHugePage(first_page);
   for (std::size_t left = pages.raw(); left != 0; ++huge_page) {
     const std::size_t here = std::min(left, kPagesPerHugePage - index);
@@ -404,7 +408,6 @@ bool PageHeap::CommitHugePages(HugePage* first, std::size_t count) {
       huge_page->zero.SetRange(0, kPagesPerHugePage);
       huge_page->free_pages = kPagesPerHugePage;
       huge_page->committed = true;
-      page_map.SetHugePage(huge_page->first_page, huge_page);
     }
     i = end - 1;
   }
@@ -492,6 +495,11 @@ bool PageHeap::EnsureMetadata(std::size_t bytes, std::size_t alignment) {
   const std::size_t count = (bytes + alignment + kHugePageBytes - 1) / kHugePageBytes;
   HugePage* block = TakeHugePages(count, 1);
   if (block == nullptr) return false;
+  if (metadata_.Fits(bytes, alignment)) {
+    // Taking them has made a reservation, and that has brought metadata of its own.
+    for (std::size_t i = 0; i < count; ++i) PutWholeFree(&block[i]);
+    return true;
+  }
   bool zero = true;
   for (std::size_t i = 0; i < count; ++i) {
     zero &= MarkUsed(&block[i], 0, kPagesPerHugePage);
@@ -583,6 +591,19 @@ std::size_t PageHeap::ReleaseFree(std::size_t keep_warm_bytes, bool break_huge_p
 
 // --- What others may know ------------------------------------------------------------------------------------------
 
+bool PageHeap::ServesAddress(std::uintptr_t address) {
+  const PageId page = PageId::Containing(address);
+  LockHolder holder(lock_);
+  for (Reservation* reservation = reservations_; reservation != nullptr; reservation = reservation->next) {
+    if (page < reservation->first_page) continue;
+    const std::size_t index = (page - reservation->first_page).raw() / kPagesPerHugePage;
+    if (index >= reservation->huge_page_count) continue;
+    const HugePage& huge_page = reservation->huge_pages[index];
+    return huge_page.committed && huge_page.state != HugePageState::kMetadata;
+  }
+  return false;
+}
+
 PageHeapStats PageHeap::Stats() {
   LockHolder holder(lock_);
   PageHeapStats stats;
@@ -629,7 +650,6 @@ void PageHeap::CheckInvariants() {
         continue;
       }
       TARN_CHECK(huge_page.reservation == reservation);
-      TARN_CHECK(page_map.HugePageOf(huge_page.first_page) == &huge_page);
       TARN_CHECK(huge_page.free_pages == huge_page.free.Count());
       for (std::size_t page = 0; page < kPagesPerHugePage; ++page) {
         TARN_CHECK(!huge_page.zero.Test(page) || huge_page.free.Test(page));

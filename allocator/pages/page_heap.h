@@ -67,6 +67,9 @@ class PageHeap {
   // With `break_huge_pages`, free pages of huge pages in use go too.
   std::size_t ReleaseFree(std::size_t keep_warm_bytes, bool break_huge_pages) TARN_EXCLUDES(lock_);
 
+  // Whether the address lies in memory that spans are or were made of. Slow, for error messages.
+  bool ServesAddress(std::uintptr_t address) TARN_EXCLUDES(lock_);
+
   PageHeapStats Stats() TARN_EXCLUDES(lock_);
 
   // Aborts when an invariant of huge_page.h does not hold. Slow; for tests.
@@ -76,14 +79,15 @@ class PageHeap {
 
  private:
   struct Run {
+    HugePage* huge_page = nullptr;  // of the first page; null when there was no memory
     PageId first_page;
-    bool found = false;
     bool zero = false;
   };
 
   Run AllocateRun(PageCount pages, PageCount alignment) TARN_REQUIRES(lock_);
   Run AllocateWithinHugePage(std::size_t pages, std::size_t alignment) TARN_REQUIRES(lock_);
-  void FreeRun(PageId first_page, PageCount pages) TARN_REQUIRES(lock_);
+  // `huge_page` is that of the first page.
+  void FreeRun(HugePage* huge_page, PageId first_page, PageCount pages) TARN_REQUIRES(lock_);
 
   // Takes `count` whole free huge pages in a row out of the free ones, committed. `alignment` counts huge pages.
   HugePage* TakeHugePages(std::size_t count, std::size_t alignment) TARN_REQUIRES(lock_);

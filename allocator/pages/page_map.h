@@ -26,7 +26,6 @@
 namespace tarn {
 
 struct Span;
-struct HugePage;
 
 inline constexpr std::size_t kLeafShift = 30;  // a leaf covers 1 GiB of addresses
 inline constexpr std::size_t kPagesPerLeaf = std::size_t{1} << (kLeafShift - kPageShift);
@@ -35,7 +34,6 @@ inline constexpr std::size_t kRootEntries = std::size_t{1} << (kAddressBits - kL
 struct PageMapLeaf {
   std::atomic<SizeClass> classes[kPagesPerLeaf];  // must be first, see PageMap::root_
   std::atomic<Span*> spans[kPagesPerLeaf];
-  std::atomic<HugePage*> huge_pages[std::size_t{1} << (kLeafShift - kHugePageShift)];
 };
 
 class PageMap {
@@ -66,14 +64,6 @@ class PageMap {
   void Register(Span* span);
   void Unregister(Span* span);
 
-  HugePage* HugePageOf(PageId page) const {
-    const PageMapLeaf* leaf = LeafOf(page);
-    return leaf == nullptr ? nullptr : leaf->huge_pages[HugeIndex(page)].load(std::memory_order_relaxed);
-  }
-  void SetHugePage(PageId first_page, HugePage* huge_page) {
-    LeafOf(first_page)->huge_pages[HugeIndex(first_page)].store(huge_page, std::memory_order_relaxed);
-  }
-
   // Leaves are installed by the page heap, from zeroed metadata.
   bool HasLeaf(std::size_t root_index) const { return root_[root_index].load(std::memory_order_relaxed) != 0; }
   void InstallLeaf(std::size_t root_index, PageMapLeaf* leaf) {
@@ -83,8 +73,6 @@ class PageMap {
   }
 
  private:
-  static std::size_t HugeIndex(PageId page) { return page.raw() % kPagesPerLeaf / kPagesPerHugePage; }
-
   PageMapLeaf* LeafOf(PageId page) const {
     const std::uintptr_t root_index = page.raw() / kPagesPerLeaf;
     if (root_index >= kRootEntries) return nullptr;

@@ -16,6 +16,8 @@
 
 namespace tarn {
 
+struct HugePage;
+
 enum class SpanKind : std::uint8_t {
   kFree,    // the record is unused
   kSmall,   // carved into objects of one size class
@@ -26,6 +28,8 @@ enum class SpanKind : std::uint8_t {
 struct Span : ListLink<Span> {
   PageId first_page;
   PageCount pages;
+  // The huge page of the first page; null for a span with a mapping of its own.
+  HugePage* huge_page = nullptr;
   SpanKind kind = SpanKind::kFree;
   SizeClass size_class = 0;
   // Small spans only: the bucket list that the span is on, by how full it is.
@@ -49,7 +53,7 @@ struct Span : ListLink<Span> {
   // The units that a record with bits for `objects` objects takes.
   static constexpr std::size_t RecordUnits(std::size_t objects);
 };
-static_assert(sizeof(Span) == 40);
+static_assert(sizeof(Span) == 48);
 
 constexpr std::size_t Span::RecordUnits(std::size_t objects) {
   return (sizeof(Span) + (objects + 63) / 64 * sizeof(std::uint64_t) + kRecordUnitBytes - 1) / kRecordUnitBytes;

@@ -1,6 +1,6 @@
 // A library to preload that writes down every malloc and free of a program, for replay_requests.
 //
-//   TARN_TRACE_PREFIX=/tmp/trace. LD_PRELOAD=librecord_requests.so program ...
+//   REQUEST_TRACE_PREFIX=/tmp/trace. LD_PRELOAD=librecord_requests.so program ...
 //
 // writes one file for each process, named by the prefix, the program's name and the process id. The program runs on
 // glibc's malloc, to which the calls are handed on by its internal names. A forked child that does not exec is not
@@ -39,7 +39,7 @@ std::atomic<tarn::RequestEvent*> events = nullptr;
 std::atomic<std::size_t> event_count = 0;
 
 void Start() {
-  const char* prefix = std::getenv("TARN_TRACE_PREFIX");
+  const char* prefix = std::getenv("REQUEST_TRACE_PREFIX");
   if (prefix == nullptr) return;
   char path[4096];
   std::snprintf(path, sizeof(path), "%s%s.%d", prefix, program_invocation_short_name, getpid());

@@ -1,0 +1,204 @@
+// Signals in the middle of malloc and free, and threads that are moved between CPUs there.
+
+#include <gtest/gtest.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "tests/entry/on_tarn.h"
+#include "tests/life/churn.h"
+#include "tests/life/process.h"
+
+namespace tarn_test {
+namespace {
+
+constexpr double kBodySeconds = 60;
+constexpr double kStormSeconds = 3;
+
+std::atomic<uint64_t> g_signals = 0;
+// Allocations of handlers that were answered with null.
+std::atomic<uint64_t> g_refusals = 0;
+
+void QuietHandler(int) { g_signals.fetch_add(1, std::memory_order_relaxed); }
+
+// Allocates, writes, checks and frees, in several classes and beyond them, so that the caches run
+// empty and full under the handler, too.
+void AllocatingHandler(int) {
+  const int saved_errno = errno;
+  const uint64_t number = g_signals.fetch_add(1, std::memory_order_relaxed);
+  void* objects[6];
+  const size_t sizes[6] = {24, 24 + number % 500, 100, 1000 + number % 3000, 20000, number % 50 == 0 ? 400000u : 8u};
+  for (size_t i = 0; i < 6; ++i) {
+    errno = 0;
+    objects[i] = malloc(sizes[i]);
+    if (objects[i] == nullptr) {
+      TARN_LIFE_REQUIRE(errno == ENOMEM);
+      g_refusals.fetch_add(1, std::memory_order_relaxed);
+      continue;
+    }
+    Fill(objects[i], number + i, 0, sizes[i]);
+  }
+  for (size_t i = 0; i < 6; ++i) {
+    if (objects[i] == nullptr) continue;
+    TARN_LIFE_REQUIRE(Holds(objects[i], number + i, 0, sizes[i]));
+    free(objects[i]);
+  }
+  errno = saved_errno;
+}
+
+// Signals from a timer of the CPU time and from a thread that sends them as fast as it can, to
+// threads that verify every object.
+void Storm(void (*handler)(int)) {
+  struct sigaction action = {};
+  action.sa_handler = handler;
+  action.sa_flags = SA_RESTART;
+  // One at a time in a thread: a handler is not interrupted by another.
+  sigaddset(&action.sa_mask, SIGPROF);
+  sigaddset(&action.sa_mask, SIGUSR1);
+  TARN_LIFE_REQUIRE(sigaction(SIGPROF, &action, nullptr) == 0);
+  TARN_LIFE_REQUIRE(sigaction(SIGUSR1, &action, nullptr) == 0);
+  const struct itimerval timer = {{0, 1000}, {0, 1000}};
+  TARN_LIFE_REQUIRE(setitimer(ITIMER_PROF, &timer, nullptr) == 0);
+  {
+    ChurnThreads threads(3);
+    const double end = Seconds() + kStormSeconds;
+    uint64_t sent = 0;
+    while (Seconds() < end) {
+      for (std::thread& thread : threads.threads()) {
+        TARN_LIFE_REQUIRE(pthread_kill(thread.native_handle(), SIGUSR1) == 0);
+      }
+      if (++sent % 8 == 0) Sleep(30);
+    }
+    const struct itimerval none = {};
+    TARN_LIFE_REQUIRE(setitimer(ITIMER_PROF, &none, nullptr) == 0);
+  }
+  dprintf(1, "signals handled: %lu\n", static_cast<unsigned long>(g_signals.load()));
+  TARN_LIFE_REQUIRE(g_signals > 100);
+}
+
+TEST(Signals, HandlersThatDoNotAllocate) {
+  EXPECT_EQ(InChild(kBodySeconds, [] { Storm(QuietHandler); }), "");
+}
+
+// With rseq an interrupted operation starts again, so that a handler that allocates finds the
+// caches whole, and no lock of the slow path may be waited for by its own holder: there the answer
+// may be null, but no more than now and then. Caches that belong to threads do not promise this.
+TEST(Signals, HandlersThatAllocate) {
+  const char* mode = std::getenv("TARN_MODE");
+  if (!WhyNotOnTarn().empty()) GTEST_SKIP() << "not promised by other allocators";
+  if (mode == nullptr || std::strcmp(mode, "cpu") != 0) {
+    GTEST_SKIP() << "only promised for caches that belong to CPUs";
+  }
+  EXPECT_EQ(InChild(kBodySeconds,
+                    [] {
+                      Storm(AllocatingHandler);
+                      dprintf(1, "refusals: %lu\n", static_cast<unsigned long>(g_refusals.load()));
+                      TARN_LIFE_REQUIRE(g_refusals < g_signals * 6 / 2);
+                    }),
+            "");
+}
+
+// A signal that the program blocks stays blocked through its calls of malloc and free.
+TEST(Signals, BlockedSignalsArriveLater) {
+  EXPECT_EQ(InChild(kBodySeconds,
+                    [] {
+                      signal(SIGUSR1, QuietHandler);
+                      sigset_t blocked;
+                      sigemptyset(&blocked);
+                      sigaddset(&blocked, SIGUSR1);
+                      Churn churn(1);
+                      for (int i = 0; i < 2000; ++i) {
+                        pthread_sigmask(SIG_BLOCK, &blocked, nullptr);
+                        raise(SIGUSR1);
+                        churn.Steps(20);
+                        TARN_LIFE_REQUIRE(g_signals == static_cast<uint64_t>(i));
+                        pthread_sigmask(SIG_UNBLOCK, &blocked, nullptr);
+                        TARN_LIFE_REQUIRE(g_signals == static_cast<uint64_t>(i) + 1);
+                      }
+                    }),
+            "");
+}
+
+TEST(Affinity, ThreadsAreMovedWhileTheyAllocate) {
+  EXPECT_EQ(InChild(kBodySeconds,
+                    [] {
+                      cpu_set_t allowed;
+                      TARN_LIFE_REQUIRE(sched_getaffinity(0, sizeof(allowed), &allowed) == 0);
+                      std::vector<int> cpus;
+                      for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+                        if (CPU_ISSET(cpu, &allowed)) cpus.push_back(cpu);
+                      }
+                      constexpr size_t kThreads = 4;
+                      std::atomic<pid_t> ids[kThreads] = {};
+                      std::atomic<bool> stop = false;
+                      std::vector<std::thread> threads;
+                      for (size_t i = 0; i < kThreads; ++i) {
+                        threads.emplace_back([i, &ids, &stop] {
+                          ids[i] = static_cast<pid_t>(syscall(SYS_gettid));
+                          Churn churn(i);
+                          while (!stop) churn.Step();
+                        });
+                      }
+                      for (std::atomic<pid_t>& id : ids) {
+                        while (id == 0) sched_yield();
+                      }
+                      const double end = Seconds() + kStormSeconds;
+                      Churn own(50);
+                      size_t moves = 0;
+                      while (Seconds() < end) {
+                        for (size_t i = 0; i <= kThreads; ++i) {
+                          cpu_set_t one;
+                          CPU_ZERO(&one);
+                          CPU_SET(cpus[(moves + i * 3 + moves / 7) % cpus.size()], &one);
+                          // The last one is the mover itself.
+                          const pid_t id = i < kThreads ? ids[i].load() : 0;
+                          TARN_LIFE_REQUIRE(sched_setaffinity(id, sizeof(one), &one) == 0);
+                          own.Step();
+                          ++moves;
+                        }
+                      }
+                      stop = true;
+                      for (std::thread& thread : threads) thread.join();
+                      own.Verify();
+                      TARN_LIFE_REQUIRE(moves > 100);
+                    }),
+            "");
+}
+
+// Threads are moved by themselves, at each of their steps.
+TEST(Affinity, ThreadsMoveThemselves) {
+  EXPECT_EQ(InChild(kBodySeconds,
+                    [] {
+                      cpu_set_t allowed;
+                      TARN_LIFE_REQUIRE(sched_getaffinity(0, sizeof(allowed), &allowed) == 0);
+                      std::vector<std::thread> threads;
+                      for (uint64_t i = 0; i < 3; ++i) {
+                        threads.emplace_back([i, allowed] {
+                          Churn churn(i);
+                          for (int k = 0; k < 3000; ++k) {
+                            int cpu = static_cast<int>((i + static_cast<uint64_t>(k)) % CPU_SETSIZE);
+                            while (!CPU_ISSET(cpu, &allowed)) cpu = (cpu + 1) % CPU_SETSIZE;
+                            cpu_set_t one;
+                            CPU_ZERO(&one);
+                            CPU_SET(cpu, &one);
+                            TARN_LIFE_REQUIRE(sched_setaffinity(0, sizeof(one), &one) == 0);
+                            churn.Steps(10);
+                          }
+                        });
+                      }
+                      for (std::thread& thread : threads) thread.join();
+                    }),
+            "");
+}
+
+}  // namespace
+}  // namespace tarn_test
