@@ -12,17 +12,17 @@ namespace tarn {
 
 }  // namespace tarn
 
-#define TARN_CHECK(condition)                                                   \
-  do {                                                                          \
-    if (!(condition)) [[unlikely]]                                              \
-      ::tarn::CheckFailed(#condition, __FILE__, __LINE__);                      \
+#define TARN_CHECK(condition)                              \
+  do {                                                     \
+    if (!(condition)) [[unlikely]]                         \
+      ::tarn::CheckFailed(#condition, __FILE__, __LINE__); \
   } while (false)
 
 #if TARN_DCHECK_ENABLED
 #define TARN_DCHECK(condition) TARN_CHECK(condition)
 #else
-#define TARN_DCHECK(condition)                     \
-  do {                                             \
-    if (false) static_cast<void>(condition);       \
+#define TARN_DCHECK(condition)               \
+  do {                                       \
+    if (false) static_cast<void>(condition); \
   } while (false)
 #endif

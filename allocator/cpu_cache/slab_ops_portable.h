@@ -60,7 +60,8 @@ TARN_ALWAYS_INLINE std::size_t SlabPushBatch(SizeClass size_class, void* const* 
   return pushed;
 }
 
-TARN_ALWAYS_INLINE bool SlabSetEnd(SizeClass size_class, const Slab* expected_slab, std::uint16_t old_end, std::uint16_t new_end) {
+TARN_ALWAYS_INLINE bool SlabSetEnd(SizeClass size_class, const Slab* expected_slab, std::uint16_t old_end,
+                                   std::uint16_t new_end) {
   Slab* slab = OwnSlab();
   SlabHeader& header = slab->headers[size_class];
   if (slab != expected_slab || header.end != old_end || (header.word & kSlabTopMask) > new_end) return false;

@@ -57,29 +57,26 @@ static_assert(sizeof(std::atomic<Slab*>) == 8);
   ".popsection\n"
 // clang-format on
 
-#define TARN_RSEQ_INPUTS                                                                   \
-  [rseq_cs] "r"(slab_table.rseq_cs_offset), [id] "r"(slab_table.id_offset),                \
-      [table] "r"(&slab_table), [slabs] "i"(offsetof(SlabTable, slabs)),                   \
-      [header] "r"(std::size_t{size_class} << kSlabHeaderShift)
+#define TARN_RSEQ_INPUTS                                                                              \
+  [rseq_cs] "r"(slab_table.rseq_cs_offset), [id] "r"(slab_table.id_offset), [table] "r"(&slab_table), \
+      [slabs] "i"(offsetof(SlabTable, slabs)), [header] "r"(std::size_t{size_class} << kSlabHeaderShift)
 
 TARN_ALWAYS_INLINE void* SlabPop(SizeClass size_class) {
   std::uintptr_t slab;
   std::uintptr_t object;
-  asm goto volatile(
-      TARN_RSEQ_BEGIN
-      "movq (%[slab], %[header]), %[object]\n"
-      "cmpq 8(%[slab], %[header]), %[object]\n"
-      "jae %l[miss]\n"
-      "movzwl %w[object], %k[object]\n"
-      "cmpw 16(%[slab], %[header]), %w[object]\n"
-      "jbe %l[miss]\n"
-      "movq -8(%[slab], %[object], 8), %[object]\n"
-      "addq $0xFFFF, (%[slab], %[header])\n"
-      TARN_RSEQ_COMMITTED
-      : [slab] "=&r"(slab), [object] "=&r"(object)
-      : TARN_RSEQ_INPUTS
-      : "cc", "memory"
-      : miss);
+  asm goto volatile(TARN_RSEQ_BEGIN
+                    "movq (%[slab], %[header]), %[object]\n"
+                    "cmpq 8(%[slab], %[header]), %[object]\n"
+                    "jae %l[miss]\n"
+                    "movzwl %w[object], %k[object]\n"
+                    "cmpw 16(%[slab], %[header]), %w[object]\n"
+                    "jbe %l[miss]\n"
+                    "movq -8(%[slab], %[object], 8), %[object]\n"
+                    "addq $0xFFFF, (%[slab], %[header])\n" TARN_RSEQ_COMMITTED
+                    : [slab] "=&r"(slab), [object] "=&r"(object)
+                    : TARN_RSEQ_INPUTS
+                    : "cc", "memory"
+                    : miss);
   // Slots below the top hold objects; the compiler then knows that this end is the hit, and tests nothing.
   if (object == 0) __builtin_unreachable();
   return reinterpret_cast<void*>(object);
@@ -90,18 +87,16 @@ miss:
 TARN_ALWAYS_INLINE bool SlabPush(SizeClass size_class, void* object) {
   std::uintptr_t slab;
   std::uintptr_t top;
-  asm goto volatile(
-      TARN_RSEQ_BEGIN
-      "movzwl (%[slab], %[header]), %k[top]\n"
-      "cmpw 18(%[slab], %[header]), %w[top]\n"
-      "jae %l[miss]\n"
-      "movq %[object], (%[slab], %[top], 8)\n"
-      "incq (%[slab], %[header])\n"
-      TARN_RSEQ_COMMITTED
-      : [slab] "=&r"(slab), [top] "=&r"(top)
-      : TARN_RSEQ_INPUTS, [object] "r"(object)
-      : "cc", "memory"
-      : miss);
+  asm goto volatile(TARN_RSEQ_BEGIN
+                    "movzwl (%[slab], %[header]), %k[top]\n"
+                    "cmpw 18(%[slab], %[header]), %w[top]\n"
+                    "jae %l[miss]\n"
+                    "movq %[object], (%[slab], %[top], 8)\n"
+                    "incq (%[slab], %[header])\n" TARN_RSEQ_COMMITTED
+                    : [slab] "=&r"(slab), [top] "=&r"(top)
+                    : TARN_RSEQ_INPUTS, [object] "r"(object)
+                    : "cc", "memory"
+                    : miss);
   return true;
 miss:
   return false;
@@ -136,8 +131,7 @@ TARN_ALWAYS_INLINE std::size_t SlabPopBatch(SizeClass size_class, void** objects
       "movq %[taken], %[left]\n"
       "shlq $16, %[left]\n"
       "subq %[taken], %[left]\n"
-      "addq %[left], (%[slab], %[header])\n"
-      TARN_RSEQ_COMMITTED
+      "addq %[left], (%[slab], %[header])\n" TARN_RSEQ_COMMITTED
       : [slab] "=&r"(slab), [from] "=&r"(from), [taken] "=&r"(taken), [left] "=&r"(left), [object] "=&r"(object)
       : TARN_RSEQ_INPUTS, [objects] "r"(objects), [count] "r"(count)
       : "cc", "memory"
@@ -170,8 +164,7 @@ TARN_ALWAYS_INLINE std::size_t SlabPushBatch(SizeClass size_class, void* const* 
       "movq %[object], -8(%[to], %[left], 8)\n"
       "decq %[left]\n"
       "jnz 15b\n"
-      "addq %[pushed], (%[slab], %[header])\n"
-      TARN_RSEQ_COMMITTED
+      "addq %[pushed], (%[slab], %[header])\n" TARN_RSEQ_COMMITTED
       : [slab] "=&r"(slab), [to] "=&r"(to), [pushed] "=&r"(pushed), [left] "=&r"(left), [object] "=&r"(object)
       : TARN_RSEQ_INPUTS, [objects] "r"(objects), [count] "r"(count)
       : "cc", "memory"
@@ -181,7 +174,8 @@ miss:
   return 0;
 }
 
-TARN_ALWAYS_INLINE bool SlabSetEnd(SizeClass size_class, const Slab* expected_slab, std::uint16_t old_end, std::uint16_t new_end) {
+TARN_ALWAYS_INLINE bool SlabSetEnd(SizeClass size_class, const Slab* expected_slab, std::uint16_t old_end,
+                                   std::uint16_t new_end) {
   std::uintptr_t slab;
   asm goto volatile(
       TARN_RSEQ_BEGIN
@@ -191,8 +185,7 @@ TARN_ALWAYS_INLINE bool SlabSetEnd(SizeClass size_class, const Slab* expected_sl
       "jne %l[miss]\n"
       "cmpw %w[new_end], (%[slab], %[header])\n"
       "ja %l[miss]\n"
-      "movw %w[new_end], 18(%[slab], %[header])\n"
-      TARN_RSEQ_COMMITTED
+      "movw %w[new_end], 18(%[slab], %[header])\n" TARN_RSEQ_COMMITTED
       : [slab] "=&r"(slab)
       : TARN_RSEQ_INPUTS, [expected_slab] "r"(expected_slab), [old_end] "r"(old_end), [new_end] "r"(new_end)
       : "cc", "memory"

@@ -24,12 +24,14 @@ inline constexpr auto kNewSizeClasses = [] {
 
 // Null: take the slow path, whatever the reason is (too large, nothing cached, not started yet, a sample is due).
 TARN_ALWAYS_INLINE void* MallocHit(std::size_t bytes) {
-  if (bytes >= slab_table.hit_limit_bytes) [[unlikely]] return nullptr;
+  if (bytes >= slab_table.hit_limit_bytes) [[unlikely]]
+    return nullptr;
   return SlabPop(kSmallSizeClasses[SmallLookupIndex(bytes)]);
 }
 
 TARN_ALWAYS_INLINE void* NewHit(std::size_t bytes) {
-  if (bytes >= slab_table.hit_limit_bytes) [[unlikely]] return nullptr;
+  if (bytes >= slab_table.hit_limit_bytes) [[unlikely]]
+    return nullptr;
   return SlabPop(kNewSizeClasses[(bytes + 7) >> 3]);
 }
 
@@ -44,7 +46,8 @@ TARN_ALWAYS_INLINE bool FreeHit(void* object) {
 // call; a free by the given size alone would file the object under the wrong class and corrupt.
 TARN_ALWAYS_INLINE bool SizedDeleteHit(void* object, std::size_t bytes) {
   const SizeClass size_class = page_map.ClassOf(reinterpret_cast<std::uintptr_t>(object));
-  if (bytes > kSmallLookupMaxBytes || size_class != kNewSizeClasses[(bytes + 7) >> 3]) [[unlikely]] return false;
+  if (bytes > kSmallLookupMaxBytes || size_class != kNewSizeClasses[(bytes + 7) >> 3]) [[unlikely]]
+    return false;
   return SlabPush(size_class, object);
 }
 

@@ -17,7 +17,10 @@ __attribute__((constructor(101))) void OnLoad() {
 }
 
 __attribute__((destructor(101))) void OnExit() {
-  if (process_heap.options.stats) WriteStatistics();
+  if (!process_heap.options.stats) return;
+  Statistics statistics;
+  process_heap.GatherStatistics(&statistics);
+  WriteStatistics(statistics);
 }
 
 }  // namespace

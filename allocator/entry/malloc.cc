@@ -23,28 +23,29 @@ namespace tarn {
 namespace {
 
 void* OrNoMemory(void* object) {
-  if (object == nullptr) [[unlikely]] errno = ENOMEM;
+  if (object == nullptr) [[unlikely]]
+    errno = ENOMEM;
   return object;
 }
 
 TARN_NOINLINE void* MallocMiss(std::size_t bytes) { return OrNoMemory(AllocateSlow(bytes, Request::kMalloc)); }
 TARN_NOINLINE void FreeMiss(void* object) { FreeSlow(object, "free"); }
 
-void* Memalign(std::size_t alignment, std::size_t bytes) {
-  return OrNoMemory(AllocateAligned(bytes, alignment));
-}
+void* Memalign(std::size_t alignment, std::size_t bytes) { return OrNoMemory(AllocateAligned(bytes, alignment)); }
 
 }  // namespace
 
 extern "C" {
 
 TARN_EXPORT void* malloc(std::size_t bytes) noexcept {
-  if (void* object = MallocHit(bytes)) [[likely]] return object;
+  if (void* object = MallocHit(bytes)) [[likely]]
+    return object;
   return MallocMiss(bytes);
 }
 
 TARN_EXPORT void free(void* object) noexcept {
-  if (FreeHit(object)) [[likely]] return;
+  if (FreeHit(object)) [[likely]]
+    return;
   FreeMiss(object);
 }
 
@@ -54,7 +55,8 @@ TARN_EXPORT void* calloc(std::size_t count, std::size_t bytes) noexcept {
     errno = ENOMEM;
     return nullptr;
   }
-  if (void* object = MallocHit(total_bytes)) [[likely]] return std::memset(object, 0, total_bytes);
+  if (void* object = MallocHit(total_bytes)) [[likely]]
+    return std::memset(object, 0, total_bytes);
   return OrNoMemory(AllocateZeroed(total_bytes));
 }
 

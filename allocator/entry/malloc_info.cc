@@ -13,6 +13,7 @@
 #include "allocator/base/attributes.h"
 #include "allocator/base/text.h"
 #include "allocator/entry/slow_path.h"
+#include "allocator/heap/process_heap.h"
 #include "allocator/heap/thread_exit.h"
 #include "allocator/observe/statistics.h"
 
@@ -23,7 +24,7 @@ namespace {
 Statistics Gather() {
   PrepareThread();
   Statistics statistics;
-  GatherStatistics(&statistics);
+  process_heap.GatherStatistics(&statistics);
   return statistics;
 }
 
@@ -59,17 +60,14 @@ TARN_EXPORT struct mallinfo2 mallinfo2() noexcept { return Info(); }
 
 TARN_EXPORT struct mallinfo mallinfo() noexcept {
   const struct mallinfo2 info = Info();
-  return {Saturate(info.arena),   Saturate(info.ordblks), Saturate(info.smblks),   Saturate(info.hblks),
-          Saturate(info.hblkhd),  Saturate(info.usmblks), Saturate(info.fsmblks),  Saturate(info.uordblks),
+  return {Saturate(info.arena),    Saturate(info.ordblks), Saturate(info.smblks),  Saturate(info.hblks),
+          Saturate(info.hblkhd),   Saturate(info.usmblks), Saturate(info.fsmblks), Saturate(info.uordblks),
           Saturate(info.fordblks), Saturate(info.keepcost)};
 }
 
 TARN_EXPORT int malloc_trim(std::size_t pad) noexcept { return Trim(pad) != 0 ? 1 : 0; }
 
-TARN_EXPORT void malloc_stats() noexcept {
-  PrepareThread();
-  WriteStatistics();
-}
+TARN_EXPORT void malloc_stats() noexcept { WriteStatistics(Gather()); }
 
 // glibc's parameters have no counterpart here, and nothing breaks when they are ignored: 1, as for a known parameter, so
 // that no caller takes it for an error.

@@ -16,12 +16,14 @@ using tarn::NewMiss;
 using tarn::NewMissNothrow;
 
 TARN_ALWAYS_INLINE void* New(std::size_t bytes) {
-  if (void* object = tarn::NewHit(bytes)) [[likely]] return object;
+  if (void* object = tarn::NewHit(bytes)) [[likely]]
+    return object;
   return NewMiss(bytes, 0);
 }
 
 TARN_ALWAYS_INLINE void* NewNothrow(std::size_t bytes) {
-  if (void* object = tarn::NewHit(bytes)) [[likely]] return object;
+  if (void* object = tarn::NewHit(bytes)) [[likely]]
+    return object;
   return NewMissNothrow(bytes, 0);
 }
 
@@ -29,12 +31,14 @@ TARN_NOINLINE void DeleteMiss(void* object) { tarn::FreeSlow(object, "operator d
 TARN_NOINLINE void SizedDeleteMiss(void* object, std::size_t bytes) { tarn::DeleteSized(object, bytes, 0); }
 
 TARN_ALWAYS_INLINE void Delete(void* object) {
-  if (tarn::FreeHit(object)) [[likely]] return;
+  if (tarn::FreeHit(object)) [[likely]]
+    return;
   DeleteMiss(object);
 }
 
 TARN_ALWAYS_INLINE void DeleteSized(void* object, std::size_t bytes) {
-  if (tarn::SizedDeleteHit(object, bytes)) [[likely]] return;
+  if (tarn::SizedDeleteHit(object, bytes)) [[likely]]
+    return;
   SizedDeleteMiss(object, bytes);
 }
 
@@ -47,9 +51,7 @@ TARN_EXPORT void* operator new[](std::size_t bytes) { return New(bytes); }
 TARN_EXPORT void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept { return NewNothrow(bytes); }
 TARN_EXPORT void* operator new[](std::size_t bytes, const std::nothrow_t&) noexcept { return NewNothrow(bytes); }
 
-TARN_EXPORT void* operator new(std::size_t bytes, std::align_val_t alignment) {
-  return NewMiss(bytes, Raw(alignment));
-}
+TARN_EXPORT void* operator new(std::size_t bytes, std::align_val_t alignment) { return NewMiss(bytes, Raw(alignment)); }
 TARN_EXPORT void* operator new[](std::size_t bytes, std::align_val_t alignment) {
   return NewMiss(bytes, Raw(alignment));
 }

@@ -39,7 +39,8 @@ void DeferFree(void* object) {
 void FreeUnnested(void* object, SizeClass size_class, const char* call);
 
 void FreeDeferred() {
-  if (deferred_count.load(std::memory_order_relaxed) == 0) [[likely]] return;
+  if (deferred_count.load(std::memory_order_relaxed) == 0) [[likely]]
+    return;
   for (auto& place : deferred_frees) {
     void* object = place.exchange(nullptr, std::memory_order_acquire);
     if (object == nullptr) continue;
@@ -178,6 +179,7 @@ void FreeSlow(void* object, const char* call) {
 }
 
 void FreeSized(void* object, std::size_t bytes, const char* call) {
+  if (object == nullptr) return;
   if (bytes > UsableBytes(object, call)) ReportMisuse(call, object, Misuse::kWrongSize);
   FreeSlow(object, call);
 }
@@ -218,8 +220,8 @@ void* Reallocate(void* object, std::size_t bytes) {
     return nullptr;
   }
   const std::size_t old_bytes = UsableBytes(object, "realloc");
-  const bool large = page_map.ClassOf(reinterpret_cast<std::uintptr_t>(object)) == 0;
-  if (large && bytes > kMaxSmallBytes) {
+  const SizeClass size_class = page_map.ClassOf(reinterpret_cast<std::uintptr_t>(object));
+  if (size_class == 0 && bytes > kMaxSmallBytes) {
     Span* span = LargeSpan(object, "realloc");
     const PageCount pages = PageCount::FromBytesCeil(bytes);
     if (pages == span->pages) return object;
@@ -227,8 +229,8 @@ void* Reallocate(void* object, std::size_t bytes) {
     SlowPathScope scope;
     if (!scope.nested() && process_heap.page_heap.ResizeLarge(span, pages)) return object;
   }
-  // Shrinking moves only when half of the object would lie waste.
-  if (bytes <= old_bytes && bytes >= old_bytes / 2) return object;
+  // Shrinking moves only when half of the object would lie waste, and a smaller class is to be had.
+  if (bytes <= old_bytes && (bytes >= old_bytes / 2 || MallocSizeClass(bytes) == size_class)) return object;
   // A small result of half the bytes or less, or a large one that could not be resized where it is.
   void* moved = AllocateSlow(bytes, Request::kMalloc);
   if (moved == nullptr) return bytes <= old_bytes ? object : nullptr;

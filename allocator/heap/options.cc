@@ -41,8 +41,8 @@ bool ParseBytes(std::string_view value, std::size_t* result) {
     std::string_view name;
     int shift;
   };
-  for (const Unit known : {Unit{"", 0}, Unit{"B", 0}, Unit{"KiB", 10}, Unit{"MiB", 20}, Unit{"GiB", 30},
-                           Unit{"TiB", 40}}) {
+  for (const Unit known :
+       {Unit{"", 0}, Unit{"B", 0}, Unit{"KiB", 10}, Unit{"MiB", 20}, Unit{"GiB", 30}, Unit{"TiB", 40}}) {
     if (unit != known.name) continue;
     if (number > kMaxCpuCacheBytes >> known.shift) return false;
     *result = static_cast<std::size_t>(number << known.shift);
@@ -86,7 +86,8 @@ std::size_t EditDistance(std::string_view a, std::string_view b) {
     row[0] = i;
     for (std::size_t j = 1; j <= b.size(); ++j) {
       row[j] = std::min({above[j] + 1, row[j - 1] + 1, above[j - 1] + (a[i - 1] == b[j - 1] ? 0u : 1u)});
-      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) row[j] = std::min(row[j], two_above[j - 2] + 1);
+      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+        row[j] = std::min(row[j], two_above[j - 2] + 1);
     }
   }
   return rows[a.size() % 3][b.size()];

@@ -1,11 +1,9 @@
 #include "allocator/heap/process_heap.h"
 
-#include <sched.h>
-#include <unistd.h>
-
 #include "allocator/base/text.h"
 #include "allocator/os/crash.h"
 #include "allocator/os/environment.h"
+#include "allocator/os/process.h"
 #include "allocator/os/rseq.h"
 #include "allocator/os/thread_state.h"
 
@@ -28,14 +26,13 @@ void WriteLine(const char* line, std::size_t length) {
 void WriteStartLine(const ProcessHeap& heap) {
   const RseqSupport& rseq = heap.cpu_cache.rseq();
   Text<256> line;
-  line << "tarn: " << TARN_VERSION << " in " << ProgramName() << " (" << static_cast<std::uint64_t>(::getpid()) << "): ";
+  line << "tarn: " << TARN_VERSION << " in " << ProgramName() << " (" << ProcessId() << "): ";
   if (heap.cpu_cache.mode() == CacheMode::kCpu) {
     line << "per-CPU caches (rseq, " << (rseq.index == RseqIndex::kMmCid ? "mm_cid" : "cpu_id")
          << (rseq.register_threads ? ", registered by tarn" : "") << (rseq.remote_abort ? "" : ", no remote drain")
          << ")";
   } else {
-    line << "per-thread caches ("
-         << (heap.options.mode == ModeRequest::kThread ? "by TARN_MODE" : rseq.reason) << ")";
+    line << "per-thread caches (" << (heap.options.mode == ModeRequest::kThread ? "by TARN_MODE" : rseq.reason) << ")";
   }
   line << ", " << static_cast<std::uint64_t>(heap.cpu_cache.budget_bytes() >> 10) << " KiB each\n";
   WriteToStderr(line.view());
@@ -48,7 +45,7 @@ void ProcessHeap::Start() {
   State expected = State::kNotStarted;
   if (!state.compare_exchange_strong(expected, State::kStarting, std::memory_order_acquire)) {
     // Another thread is at it, which takes a few microseconds.
-    while (!started()) ::sched_yield();
+    while (!started()) YieldCpu();
     return;
   }
 
@@ -71,7 +68,7 @@ void ProcessHeap::Start() {
     WriteLine(line.view().data(), line.view().size());
     ++complaints;
   }
-  if (complaints != 0 && options.strict) ::_exit(kExitBadConfiguration);
+  if (complaints != 0 && options.strict) ExitAtOnce(kExitBadConfiguration);
 
   for (int c = 1; c < kSizeClassCount; ++c) transfer_caches[c].Init(static_cast<SizeClass>(c), &page_heap);
   const std::size_t budget_bytes =

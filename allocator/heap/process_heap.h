@@ -16,6 +16,7 @@
 #include "allocator/central/transfer_cache.h"
 #include "allocator/cpu_cache/cpu_cache.h"
 #include "allocator/heap/options.h"
+#include "allocator/observe/statistics.h"
 #include "allocator/pages/page_heap.h"
 
 namespace tarn {
@@ -30,6 +31,10 @@ struct ProcessHeap {
   // Returns when the heap has started. Not called by a slow path that is nested in another.
   void EnsureStarted() {
     if (!started()) Start();
+  }
+
+  void GatherStatistics(Statistics* statistics) {
+    tarn::GatherStatistics(page_heap, transfer_caches, cpu_cache, statistics);
   }
 
   enum class State : int { kNotStarted, kStarting, kStarted };

@@ -6,7 +6,8 @@
 // libc's registry of thread_local destructors (glibc 2.18 and later, musl has none): a thread's exit is seen without
 // one of the 1024 pthread keys, which are all the program's. Weak: without it a thread's slab stays filled after its
 // exit until another thread takes it over.
-extern "C" __attribute__((weak)) int __cxa_thread_atexit_impl(void (*destructor)(void*), void* object, void* dso_handle);
+extern "C" __attribute__((weak)) int __cxa_thread_atexit_impl(void (*destructor)(void*), void* object,
+                                                              void* dso_handle);
 extern "C" __attribute__((visibility("hidden"))) void* __dso_handle;
 
 namespace tarn {

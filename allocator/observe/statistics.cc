@@ -5,20 +5,19 @@
 
 namespace tarn {
 
-void GatherStatistics(Statistics* statistics) {
+void GatherStatistics(PageHeap& page_heap, TransferCache* transfer_caches, const CpuCache& cpu_cache,
+                      Statistics* statistics) {
   *statistics = Statistics();
-  ProcessHeap& heap = process_heap;
-  if (!heap.started()) return;
   for (int c = 1; c < kSizeClassCount; ++c) {
     const auto size_class = static_cast<SizeClass>(c);
     const SizeClassInfo& info = kSizeClasses[c];
-    const CacheClassStats cache = heap.cpu_cache.ClassStats(size_class);
+    const CacheClassStats cache = cpu_cache.ClassStats(size_class);
     SizeClassStatistics& of_class = statistics->classes[c];
     of_class.allocations = cache.allocations;
     of_class.frees = cache.frees;
     of_class.slab_objects = cache.cached_objects;
-    of_class.transfer_objects = heap.transfer_caches[c].cached_objects();
-    const CentralFreeListStats central = heap.transfer_caches[c].central().Stats();
+    of_class.transfer_objects = transfer_caches[c].cached_objects();
+    const CentralFreeListStats central = transfer_caches[c].central().Stats();
     of_class.spans = central.spans;
     of_class.span_objects = central.free_objects;
     // A snapshot of moving counters may be off by what moved; it must not wrap round.
@@ -29,27 +28,26 @@ void GatherStatistics(Statistics* statistics) {
     statistics->small_in_spans_bytes +=
         central.spans * PageCount(info.span_pages).bytes() - central.live_objects * info.size_bytes;
   }
-  statistics->pages = heap.page_heap.Stats();
+  statistics->pages = page_heap.Stats();
   statistics->live_bytes = statistics->small_live_bytes + statistics->pages.large_bytes;
-  statistics->slabs = heap.cpu_cache.populated_slabs();
+  statistics->slabs = cpu_cache.populated_slabs();
 }
 
-void WriteStatistics() {
-  Statistics statistics;
-  GatherStatistics(&statistics);
+void WriteStatistics(const Statistics& statistics) {
   const PageHeapStats& pages = statistics.pages;
   Text<256> line;
   const auto write = [&line] {
     WriteToStderr((line << "\n").view());
     line.Clear();
   };
-  line << "tarn: live " ;
+  line << "tarn: live ";
   line.Mebibytes(statistics.live_bytes) << " (small ";
   line.Mebibytes(statistics.small_live_bytes) << ", large ";
   line.Mebibytes(pages.large_bytes) << " in " << std::uint64_t{pages.large_objects} << ")";
   write();
   line << "tarn: cached ";
-  line.Mebibytes(statistics.small_cached_bytes) << " in " << std::uint64_t{statistics.slabs} << " slabs; free in spans ";
+  line.Mebibytes(statistics.small_cached_bytes)
+      << " in " << std::uint64_t{statistics.slabs} << " slabs; free in spans ";
   line.Mebibytes(statistics.small_in_spans_bytes);
   write();
   line << "tarn: pages: in use ";

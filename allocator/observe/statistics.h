@@ -7,7 +7,9 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "allocator/heap/process_heap.h"
+#include "allocator/central/transfer_cache.h"
+#include "allocator/cpu_cache/cpu_cache.h"
+#include "allocator/pages/page_heap.h"
 
 namespace tarn {
 
@@ -31,9 +33,11 @@ struct Statistics {
   std::size_t slabs = 0;
 };
 
-void GatherStatistics(Statistics* statistics);
+// `transfer_caches` has one entry per size class.
+void GatherStatistics(PageHeap& page_heap, TransferCache* transfer_caches, const CpuCache& cpu_cache,
+                      Statistics* statistics);
 
 // Writes a table for people to stderr, without allocating.
-void WriteStatistics();
+void WriteStatistics(const Statistics& statistics);
 
 }  // namespace tarn

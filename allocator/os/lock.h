@@ -39,9 +39,7 @@ class TARN_CAPABILITY("lock") Lock {
   }
 
   // Relaxed, because only the calling thread can have stored its own id.
-  bool HeldByThisThread() const {
-    return (word_.load(std::memory_order_relaxed) & ~kHasWaiters) == ThreadId();
-  }
+  bool HeldByThisThread() const { return (word_.load(std::memory_order_relaxed) & ~kHasWaiters) == ThreadId(); }
 
   // For the child of a fork, where no other thread is left: makes the lock free whatever it was.
   void ResetInForkedChild() { word_.store(0, std::memory_order_relaxed); }

@@ -1,10 +1,10 @@
 #include "allocator/os/rseq.h"
 
-#include <cerrno>
 #include <linux/membarrier.h>
 #include <sys/auxv.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#include <cerrno>
 
 #include <atomic>
 #include <cstdint>

@@ -1,8 +1,8 @@
 #include "allocator/os/thread_state.h"
 
-#include <cerrno>
 #include <sys/syscall.h>
 #include <unistd.h>
+#include <cerrno>
 
 #include <atomic>
 

@@ -396,9 +396,8 @@ bool PageHeap::CommitHugePages(HugePage* first, std::size_t count) {
       if (first >= r->huge_pages && first < r->huge_pages + r->huge_page_count) reservation = r;
     }
     TARN_CHECK(reservation != nullptr);
-    const PageId first_page =
-        reservation->first_page +
-        PageCount::FromHugePages(static_cast<std::size_t>(&first[i] - reservation->huge_pages));
+    const PageId first_page = reservation->first_page +
+                              PageCount::FromHugePages(static_cast<std::size_t>(&first[i] - reservation->huge_pages));
     if (!Commit(first_page.start(), (end - i) * kHugePageBytes)) return false;
     for (std::size_t j = i; j < end; ++j) {
       HugePage* huge_page = ::new (&first[j]) HugePage;

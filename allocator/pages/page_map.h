@@ -43,9 +43,11 @@ class PageMap {
   // The size class of the page of `address`, or 0. Any bit pattern is a valid argument.
   TARN_ALWAYS_INLINE SizeClass ClassOf(std::uintptr_t address) const {
     const std::uintptr_t root_index = address >> kLeafShift;
-    if (root_index >= kRootEntries) [[unlikely]] return 0;
+    if (root_index >= kRootEntries) [[unlikely]]
+      return 0;
     const std::uintptr_t biased_leaf = root_[root_index].load(std::memory_order_relaxed);
-    if (biased_leaf == 0) [[unlikely]] return 0;
+    if (biased_leaf == 0) [[unlikely]]
+      return 0;
     return reinterpret_cast<const std::atomic<SizeClass>*>(biased_leaf + (address >> kPageShift))
         ->load(std::memory_order_relaxed);
   }
@@ -77,8 +79,7 @@ class PageMap {
     const std::uintptr_t root_index = page.raw() / kPagesPerLeaf;
     if (root_index >= kRootEntries) return nullptr;
     const std::uintptr_t biased_leaf = root_[root_index].load(std::memory_order_relaxed);
-    return biased_leaf == 0 ? nullptr
-                            : reinterpret_cast<PageMapLeaf*>(biased_leaf + root_index * kPagesPerLeaf);
+    return biased_leaf == 0 ? nullptr : reinterpret_cast<PageMapLeaf*>(biased_leaf + root_index * kPagesPerLeaf);
   }
 
   // Addresses of leaves, each minus the number of the first page that it covers, so that the class byte of a page is at

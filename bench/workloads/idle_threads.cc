@@ -3,12 +3,12 @@
 // Stands for servers with a thread per connection. Prints KiB per thread, twice: after the thread has started and
 // made one small allocation, and after it has touched 20 sizes (one object each, freed again, 16 bytes to 32 KiB). The
 // same program's cost without allocations is measured first, in the same process, and taken off: the thread's own stack.
+#include <pthread.h>
+#include <unistd.h>
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <pthread.h>
-#include <unistd.h>
 
 #include <thread>
 #include <vector>

@@ -1,0 +1,119 @@
+#!/usr/bin/env python3
+"""Python's own tests, with every Python object from malloc (PYTHONMALLOC=malloc).
+
+The second argument names a group of modules of Python's test package, or `script`: a program of our
+own (python_work.py), whose output is compared. Debian's libpython3.11-testsuite has the package; a
+group is skipped where it is missing. A module that fails on glibc, too, is told of and does not
+count.
+"""
+
+import os
+import re
+import sys
+
+import programs
+
+GROUPS = {
+    "core": """
+        test_array test_bisect test_buffer test_class test_collections test_complex test_copy
+        test_dataclasses test_decimal test_deque test_descr test_dict test_enum test_exceptions
+        test_float test_fractions test_functools test_gc test_generators test_heapq test_int
+        test_iter test_itertools test_list test_long test_marshal test_memoryview test_ordered_dict
+        test_pickle test_random test_range test_set test_slice test_sort test_struct test_tuple
+        test_weakref test_weakset""",
+    "text": """
+        test_ast test_base64 test_binascii test_bufio test_bytes test_bz2 test_codecs test_compile
+        test_configparser test_csv test_ctypes test_datetime test_difflib test_fileio test_format
+        test_fstring test_gzip test_hashlib test_html test_ipaddress test_json test_memoryio
+        test_pyexpat test_re test_shelve test_sqlite3 test_string test_tarfile test_textwrap
+        test_tokenize test_unicode test_unicodedata test_xml_etree test_xml_etree_c test_zipfile
+        test_zlib""",
+    "threads": """
+        test_atexit test_faulthandler test_interpreters test_queue test_thread test_threadedtempfile
+        test_threading test_threading_local test_threadsignals test_tracemalloc""",
+    "system": """
+        test_fork1 test_glob test_mmap test_os test_posix test_shutil test_subprocess test_tempfile
+        test_wait3 test_wait4""",
+}
+
+# Names that some interpreter of the machine may have.
+INTERPRETERS = ("/usr/bin/python3", "python3", sys.executable)
+
+FIND_MODULES = """
+import importlib.util, sys
+print(' '.join(n for n in sys.argv[1:] if importlib.util.find_spec('test.' + n)))
+"""
+
+
+def find_modules(stage, names):
+    """An interpreter that has a good part of the modules, and which of them it has."""
+    best = (None, [])
+    for name in INTERPRETERS:
+        try:
+            interpreter = programs.find_program(name)
+        except programs.Skip:
+            continue
+        # A name may be a script that chooses an interpreter; ask for the real one.
+        asked = stage.run([interpreter, "-c", "import sys; print(sys.executable)"], tarn=False)
+        interpreter = asked.stdout.decode().strip()
+        found = stage.run([interpreter, "-c", FIND_MODULES, *names], tarn=False, check=False)
+        modules = found.stdout.decode().split()
+        if len(modules) > len(best[1]):
+            best = (interpreter, modules)
+    if len(best[1]) < len(names) // 2:
+        raise programs.Skip("Python's test package is not installed (libpython3.11-testsuite)")
+    return best
+
+
+def run_suite(stage, interpreter, modules, tarn):
+    # A module that hangs says where; all together are within the test's time limit.
+    command = [interpreter, "-m", "test", "--timeout", "150", *modules]
+    return stage.run(command, tarn=tarn, check=False, env={"PYTHONMALLOC": "malloc"}, timeout=400)
+
+
+def failed_modules(output):
+    """The modules in the list after `2 tests failed:`."""
+    text = output.decode(errors="replace")
+    failed = re.search(r"tests? failed:\n((?:    .*\n)+)", text)
+    return failed.group(1).split() if failed else []
+
+
+def run_group(stage, group):
+    interpreter, modules = find_modules(stage, GROUPS[group].split())
+    print(f"{group}: {len(modules)} modules with {interpreter}")
+    done = run_suite(stage, interpreter, modules, tarn=True)
+    if done.returncode != 0:
+        failed = failed_modules(done.stdout)
+        if not failed:
+            raise programs.Failure(
+                f"exit {done.returncode}\n{programs.short(done.stdout)}\n"
+                f"{programs.short(done.stderr, 60)}"
+            )
+        again = run_suite(stage, interpreter, failed, tarn=False)
+        excused = failed_modules(again.stdout)
+        ours = [module for module in failed if module not in excused]
+        print(f"fail on glibc, too, and do not count: {' '.join(excused) or 'none'}")
+        if ours:
+            raise programs.Failure(
+                f"these modules fail on tarn only: {' '.join(ours)}\n"
+                f"{programs.short(done.stdout, 40)}\n{programs.short(done.stderr, 60)}"
+            )
+    stage.require_witnessed(os.path.basename(os.path.realpath(interpreter)))
+
+
+def run_script(stage):
+    interpreter = programs.find_program("/usr/bin/python3", "python3")
+    script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "python_work.py")
+    for allocator in ("malloc", "pymalloc"):
+        stage.compare([interpreter, script], env={"PYTHONMALLOC": allocator, "PYTHONHASHSEED": "1"})
+
+
+def test(stage, group):
+    if group == "script":
+        run_script(stage)
+    else:
+        run_group(stage, group)
+
+
+if __name__ == "__main__":
+    programs.main(test)
