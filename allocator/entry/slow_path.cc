@@ -91,7 +91,13 @@ void* AllocateClass(SizeClass size_class) {
   PrepareThread();
   SlowPathScope scope;
   if (scope.nested()) return nullptr;
-  return process_heap.cpu_cache.AllocateSlow(size_class);
+  void* object = process_heap.cpu_cache.AllocateSlow(size_class);
+  if (object == nullptr) [[unlikely]] {
+    // Free objects of other classes, in caches, may keep the pages that are missing.
+    process_heap.cpu_cache.DrainAll("malloc");
+    object = process_heap.cpu_cache.AllocateSlow(size_class);
+  }
+  return object;
 }
 
 void* AllocateLarge(std::size_t bytes, std::size_t alignment, bool* zero) {

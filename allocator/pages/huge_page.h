@@ -46,7 +46,8 @@ struct Reservation {
   Reservation* next = nullptr;
   PageId first_page;
   std::size_t huge_page_count = 0;
-  HugePage* huge_pages = nullptr;  // huge_page_count of them
+  HugePage* huge_pages = nullptr;
+  std::size_t tracker_capacity = 0;  // trackers at huge_pages, at least huge_page_count
   Bitmap<kMaxHugePages> whole_free;
   // An upper bound of the longest run in whole_free, so that a search passes full reservations by.
   std::size_t longest_free_bound = 0;

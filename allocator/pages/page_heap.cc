@@ -104,6 +104,10 @@ Span* PageHeap::AllocateLarge(PageCount pages, PageCount alignment, bool* zero) 
 Span* PageHeap::AllocateMapped(PageCount pages, PageCount alignment) {
   const std::size_t alignment_bytes = std::max(alignment.bytes(), kHugePageBytes);
   void* start = Reserve(pages.bytes(), alignment_bytes);
+  if (start == nullptr) {
+    LockHolder holder(lock_);
+    if (UnreserveFree()) start = Reserve(pages.bytes(), alignment_bytes);
+  }
   if (start == nullptr) return nullptr;
   Span* span = nullptr;
   if (Commit(start, pages.bytes())) {
@@ -426,14 +430,11 @@ bool PageHeap::AddReservation(std::size_t huge_pages) {
                 kOwnHugePages * kHugePageBytes);
   if (huge_pages + kOwnHugePages > Reservation::kMaxHugePages) return false;
 
-  std::size_t count = std::max(ReservationGoal(), huge_pages + kOwnHugePages);
-  void* start = nullptr;
-  while (true) {
-    start = tarn::Reserve(count * kHugePageBytes, kHugePageBytes);
-    if (start != nullptr) break;
-    if (count == huge_pages + kOwnHugePages) return false;
-    count = std::max(count / 2, huge_pages + kOwnHugePages);
-  }
+  std::size_t count = 0;
+  void* start = ReserveAtLeast(huge_pages + kOwnHugePages, &count);
+  // What other reservations keep for nothing may be what is missing.
+  if (start == nullptr && UnreserveFree()) start = ReserveAtLeast(huge_pages + kOwnHugePages, &count);
+  if (start == nullptr) return false;
 
   const PageId first_page = PageId::Containing(start);
   const PageCount pages = PageCount::FromHugePages(count);
@@ -454,11 +455,8 @@ bool PageHeap::AddReservation(std::size_t huge_pages) {
     metadata_.AddBlock(start, own_huge_pages * kHugePageBytes);
   }
 
-  auto* reservation = ::new (metadata_.Allocate(sizeof(Reservation), kMetadataAlignmentBytes)) Reservation;
+  Reservation* reservation = NewReservation(count);
   reservation->first_page = first_page;
-  reservation->huge_page_count = count;
-  reservation->huge_pages =
-      static_cast<HugePage*>(metadata_.Allocate(count * sizeof(HugePage), kMetadataAlignmentBytes));
   TARN_CHECK(EnsureLeaves(first_page, pages));
   for (std::size_t i = 0; i < own_huge_pages; ++i) {
     HugePage* huge_page = ::new (&reservation->huge_pages[i]) HugePage;
@@ -472,6 +470,68 @@ bool PageHeap::AddReservation(std::size_t huge_pages) {
   reservation->next = reservations_;
   reservations_ = reservation;
   return true;
+}
+
+void* PageHeap::ReserveAtLeast(std::size_t huge_pages, std::size_t* count) {
+  *count = std::max(ReservationGoal(), huge_pages);
+  while (true) {
+    void* start = tarn::Reserve(*count * kHugePageBytes, kHugePageBytes);
+    if (start != nullptr || *count == huge_pages) return start;
+    *count = std::max(*count / 2, huge_pages);
+  }
+}
+
+// The record and its trackers, all zero. There is metadata for it.
+Reservation* PageHeap::NewReservation(std::size_t count) {
+  for (Reservation** link = &spare_reservations_; *link != nullptr; link = &(*link)->next) {
+    Reservation* spare = *link;
+    if (spare->tracker_capacity < count) continue;
+    *link = spare->next;
+    HugePage* const trackers = spare->huge_pages;
+    const std::size_t capacity = spare->tracker_capacity;
+    for (std::size_t i = 0; i < count; ++i) ::new (&trackers[i]) HugePage;
+    Reservation* reservation = ::new (spare) Reservation;
+    reservation->huge_page_count = count;
+    reservation->huge_pages = trackers;
+    reservation->tracker_capacity = capacity;
+    return reservation;
+  }
+  auto* reservation = ::new (metadata_.Allocate(sizeof(Reservation), kMetadataAlignmentBytes)) Reservation;
+  reservation->huge_page_count = count;
+  reservation->huge_pages =
+      static_cast<HugePage*>(metadata_.Allocate(count * sizeof(HugePage), kMetadataAlignmentBytes));
+  reservation->tracker_capacity = count;
+  return reservation;
+}
+
+// Gives the free ends of all reservations back to the kernel; false when there were none. Under an address space limit
+// reservations are small, and a large object may need the space of several in a row. The lock stays held: the caller has
+// no memory, so the others have none either.
+bool PageHeap::UnreserveFree() {
+  bool any = false;
+  for (Reservation** link = &reservations_; *link != nullptr;) {
+    Reservation* reservation = *link;
+    std::size_t end = reservation->huge_page_count;
+    while (end != 0 && reservation->whole_free.Test(end - 1)) {
+      --end;
+      if (reservation->huge_pages[end].committed) RemoveWholeFree(&reservation->huge_pages[end]);
+      reservation->whole_free.ClearRange(end, 1);
+    }
+    const std::size_t freed = reservation->huge_page_count - end;
+    if (freed != 0) {
+      any = true;
+      Unreserve((reservation->first_page + PageCount::FromHugePages(end)).start(), freed * kHugePageBytes);
+      reservation->huge_page_count = end;
+    }
+    if (end == 0) {
+      *link = reservation->next;
+      reservation->next = spare_reservations_;
+      spare_reservations_ = reservation;
+    } else {
+      link = &reservation->next;
+    }
+  }
+  return any;
 }
 
 bool PageHeap::EnsureLeaves(PageId first_page, PageCount pages) {

@@ -96,7 +96,9 @@ class PageHeap {
   void PutWholeFree(HugePage* huge_page) TARN_REQUIRES(lock_);
   void RemoveWholeFree(HugePage* huge_page) TARN_REQUIRES(lock_);
   bool AddReservation(std::size_t huge_pages) TARN_REQUIRES(lock_);
-  Reservation* ReserveAddressSpace(std::size_t huge_pages) TARN_REQUIRES(lock_);
+  void* ReserveAtLeast(std::size_t huge_pages, std::size_t* count) TARN_REQUIRES(lock_);
+  bool UnreserveFree() TARN_REQUIRES(lock_);
+  Reservation* NewReservation(std::size_t count) TARN_REQUIRES(lock_);
 
   // Marks pages of a committed huge page used or free and moves it to the list where it now belongs.
   bool MarkUsed(HugePage* huge_page, std::size_t first, std::size_t count) TARN_REQUIRES(lock_);
@@ -116,6 +118,8 @@ class PageHeap {
   Lock lock_;
   Metadata metadata_ TARN_GUARDED_BY(lock_);
   Reservation* reservations_ TARN_GUARDED_BY(lock_) = nullptr;
+  // Records of reservations that went back to the kernel.
+  Reservation* spare_reservations_ TARN_GUARDED_BY(lock_) = nullptr;
   // Packed huge pages by the length of their longest free run; bit i of nonempty_ says that list i has one.
   static constexpr std::size_t kPackingLists = kPagesPerHugePage + 64;
   IntrusiveList<HugePage> packing_[kPagesPerHugePage + 1] TARN_GUARDED_BY(lock_);

@@ -14,6 +14,7 @@
 
 #include "tests/entry/on_tarn.h"
 #include "tests/life/churn.h"
+#include "tests/life/expect_child.h"
 #include "tests/life/process.h"
 
 namespace tarn_test {
@@ -86,12 +87,10 @@ class DlopenTest : public ::testing::TestWithParam<const char*> {
       void* call = library == nullptr ? nullptr : dlsym(library, "free_sized");
       if (call == nullptr) GTEST_SKIP() << "the library is a stand-in that has no malloc";
     }
-    EXPECT_EQ(InChild(kBodySeconds,
-                      [&body] {
-                        TARN_LIFE_REQUIRE(setenv("TARN_MODE", GetParam(), 1) == 0);
-                        body();
-                      }),
-              "");
+    ExpectGoodEnd(kBodySeconds, [&body] {
+      TARN_LIFE_REQUIRE(setenv("TARN_MODE", GetParam(), 1) == 0);
+      body();
+    });
   }
 };
 

@@ -15,6 +15,7 @@
 
 #include "tests/entry/on_tarn.h"
 #include "tests/life/churn.h"
+#include "tests/life/expect_child.h"
 #include "tests/life/process.h"
 
 namespace tarn_test {
@@ -182,37 +183,35 @@ TEST(AtSecure, IgnoresTheEnvironment) {
 
 // A plug-in that allocates in its constructors, in its functions and in its destructors.
 TEST(Plugin, ComesAndGoes) {
-  EXPECT_EQ(InChild(60,
-                    [] {
-                      Churn own(1);
-                      const size_t before = ResidentBytes();
-                      for (int i = 0; i < 300; ++i) {
-                        void* plugin = dlopen(TARN_LIFE_PLUGIN, RTLD_NOW | RTLD_LOCAL);
-                        if (plugin == nullptr) dprintf(2, "%s\n", dlerror());
-                        TARN_LIFE_REQUIRE(plugin != nullptr);
-                        const auto make = reinterpret_cast<void* (*)(size_t)>(dlsym(plugin, "PluginAllocate"));
-                        const auto drop = reinterpret_cast<void (*)(void*)>(dlsym(plugin, "PluginFree"));
-                        const auto work = reinterpret_cast<void (*)()>(dlsym(plugin, "PluginWork"));
-                        TARN_LIFE_REQUIRE(make != nullptr && drop != nullptr && work != nullptr);
-                        void* theirs = make(1000);
-                        TARN_LIFE_REQUIRE(theirs != nullptr);
-                        Fill(theirs, 1, 0, 1000);
-                        drop(malloc(100));
-                        work();
-                        // Threads of the host that work in the plug-in, with its thread-local objects.
-                        std::thread first(work);
-                        std::thread second(work);
-                        own.Steps(50);
-                        first.join();
-                        second.join();
-                        TARN_LIFE_REQUIRE(dlclose(plugin) == 0);
-                        // The object outlives the plug-in that made it.
-                        TARN_LIFE_REQUIRE(Holds(theirs, 1, 0, 1000));
-                        free(theirs);
-                      }
-                      TARN_LIFE_REQUIRE(ResidentBytes() < before + 32 * kMiB);
-                    }),
-            "");
+  ExpectGoodEnd(60, [] {
+    Churn own(1);
+    const size_t before = ResidentBytes();
+    for (int i = 0; i < 300; ++i) {
+      void* plugin = dlopen(TARN_LIFE_PLUGIN, RTLD_NOW | RTLD_LOCAL);
+      if (plugin == nullptr) dprintf(2, "%s\n", dlerror());
+      TARN_LIFE_REQUIRE(plugin != nullptr);
+      const auto make = reinterpret_cast<void* (*)(size_t)>(dlsym(plugin, "PluginAllocate"));
+      const auto drop = reinterpret_cast<void (*)(void*)>(dlsym(plugin, "PluginFree"));
+      const auto work = reinterpret_cast<void (*)()>(dlsym(plugin, "PluginWork"));
+      TARN_LIFE_REQUIRE(make != nullptr && drop != nullptr && work != nullptr);
+      void* theirs = make(1000);
+      TARN_LIFE_REQUIRE(theirs != nullptr);
+      Fill(theirs, 1, 0, 1000);
+      drop(malloc(100));
+      work();
+      // Threads of the host that work in the plug-in, with its thread-local objects.
+      std::thread first(work);
+      std::thread second(work);
+      own.Steps(50);
+      first.join();
+      second.join();
+      TARN_LIFE_REQUIRE(dlclose(plugin) == 0);
+      // The object outlives the plug-in that made it.
+      TARN_LIFE_REQUIRE(Holds(theirs, 1, 0, 1000));
+      free(theirs);
+    }
+    TARN_LIFE_REQUIRE(ResidentBytes() < before + 32 * kMiB);
+  });
 }
 
 }  // namespace

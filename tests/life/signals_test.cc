@@ -16,6 +16,7 @@
 
 #include "tests/entry/on_tarn.h"
 #include "tests/life/churn.h"
+#include "tests/life/expect_child.h"
 #include "tests/life/process.h"
 
 namespace tarn_test {
@@ -86,7 +87,7 @@ void Storm(void (*handler)(int)) {
 }
 
 TEST(Signals, HandlersThatDoNotAllocate) {
-  EXPECT_EQ(InChild(kBodySeconds, [] { Storm(QuietHandler); }), "");
+  ExpectGoodEnd(kBodySeconds, [] { Storm(QuietHandler); });
 }
 
 // With rseq an interrupted operation starts again, so that a handler that allocates finds the
@@ -98,106 +99,98 @@ TEST(Signals, HandlersThatAllocate) {
   if (mode == nullptr || std::strcmp(mode, "cpu") != 0) {
     GTEST_SKIP() << "only promised for caches that belong to CPUs";
   }
-  EXPECT_EQ(InChild(kBodySeconds,
-                    [] {
-                      Storm(AllocatingHandler);
-                      dprintf(1, "refusals: %lu\n", static_cast<unsigned long>(g_refusals.load()));
-                      TARN_LIFE_REQUIRE(g_refusals < g_signals * 6 / 2);
-                    }),
-            "");
+  ExpectGoodEnd(kBodySeconds, [] {
+    Storm(AllocatingHandler);
+    dprintf(1, "refusals: %lu\n", static_cast<unsigned long>(g_refusals.load()));
+    TARN_LIFE_REQUIRE(g_refusals < g_signals * 6 / 2);
+  });
 }
 
 // A signal that the program blocks stays blocked through its calls of malloc and free.
 TEST(Signals, BlockedSignalsArriveLater) {
-  EXPECT_EQ(InChild(kBodySeconds,
-                    [] {
-                      signal(SIGUSR1, QuietHandler);
-                      sigset_t blocked;
-                      sigemptyset(&blocked);
-                      sigaddset(&blocked, SIGUSR1);
-                      Churn churn(1);
-                      for (int i = 0; i < 2000; ++i) {
-                        pthread_sigmask(SIG_BLOCK, &blocked, nullptr);
-                        raise(SIGUSR1);
-                        churn.Steps(20);
-                        TARN_LIFE_REQUIRE(g_signals == static_cast<uint64_t>(i));
-                        pthread_sigmask(SIG_UNBLOCK, &blocked, nullptr);
-                        TARN_LIFE_REQUIRE(g_signals == static_cast<uint64_t>(i) + 1);
-                      }
-                    }),
-            "");
+  ExpectGoodEnd(kBodySeconds, [] {
+    signal(SIGUSR1, QuietHandler);
+    sigset_t blocked;
+    sigemptyset(&blocked);
+    sigaddset(&blocked, SIGUSR1);
+    Churn churn(1);
+    for (int i = 0; i < 2000; ++i) {
+      pthread_sigmask(SIG_BLOCK, &blocked, nullptr);
+      raise(SIGUSR1);
+      churn.Steps(20);
+      TARN_LIFE_REQUIRE(g_signals == static_cast<uint64_t>(i));
+      pthread_sigmask(SIG_UNBLOCK, &blocked, nullptr);
+      TARN_LIFE_REQUIRE(g_signals == static_cast<uint64_t>(i) + 1);
+    }
+  });
 }
 
 TEST(Affinity, ThreadsAreMovedWhileTheyAllocate) {
-  EXPECT_EQ(InChild(kBodySeconds,
-                    [] {
-                      cpu_set_t allowed;
-                      TARN_LIFE_REQUIRE(sched_getaffinity(0, sizeof(allowed), &allowed) == 0);
-                      std::vector<int> cpus;
-                      for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
-                        if (CPU_ISSET(cpu, &allowed)) cpus.push_back(cpu);
-                      }
-                      constexpr size_t kThreads = 4;
-                      std::atomic<pid_t> ids[kThreads] = {};
-                      std::atomic<bool> stop = false;
-                      std::vector<std::thread> threads;
-                      for (size_t i = 0; i < kThreads; ++i) {
-                        threads.emplace_back([i, &ids, &stop] {
-                          ids[i] = static_cast<pid_t>(syscall(SYS_gettid));
-                          Churn churn(i);
-                          while (!stop) churn.Step();
-                        });
-                      }
-                      for (std::atomic<pid_t>& id : ids) {
-                        while (id == 0) sched_yield();
-                      }
-                      const double end = Seconds() + kStormSeconds;
-                      Churn own(50);
-                      size_t moves = 0;
-                      while (Seconds() < end) {
-                        for (size_t i = 0; i <= kThreads; ++i) {
-                          cpu_set_t one;
-                          CPU_ZERO(&one);
-                          CPU_SET(cpus[(moves + i * 3 + moves / 7) % cpus.size()], &one);
-                          // The last one is the mover itself.
-                          const pid_t id = i < kThreads ? ids[i].load() : 0;
-                          TARN_LIFE_REQUIRE(sched_setaffinity(id, sizeof(one), &one) == 0);
-                          own.Step();
-                          ++moves;
-                        }
-                      }
-                      stop = true;
-                      for (std::thread& thread : threads) thread.join();
-                      own.Verify();
-                      TARN_LIFE_REQUIRE(moves > 100);
-                    }),
-            "");
+  ExpectGoodEnd(kBodySeconds, [] {
+    cpu_set_t allowed;
+    TARN_LIFE_REQUIRE(sched_getaffinity(0, sizeof(allowed), &allowed) == 0);
+    std::vector<int> cpus;
+    for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+      if (CPU_ISSET(cpu, &allowed)) cpus.push_back(cpu);
+    }
+    constexpr size_t kThreads = 4;
+    std::atomic<pid_t> ids[kThreads] = {};
+    std::atomic<bool> stop = false;
+    std::vector<std::thread> threads;
+    for (size_t i = 0; i < kThreads; ++i) {
+      threads.emplace_back([i, &ids, &stop] {
+        ids[i] = static_cast<pid_t>(syscall(SYS_gettid));
+        Churn churn(i);
+        while (!stop) churn.Step();
+      });
+    }
+    for (std::atomic<pid_t>& id : ids) {
+      while (id == 0) sched_yield();
+    }
+    const double end = Seconds() + kStormSeconds;
+    Churn own(50);
+    size_t moves = 0;
+    while (Seconds() < end) {
+      for (size_t i = 0; i <= kThreads; ++i) {
+        cpu_set_t one;
+        CPU_ZERO(&one);
+        CPU_SET(cpus[(moves + i * 3 + moves / 7) % cpus.size()], &one);
+        // The last one is the mover itself.
+        const pid_t id = i < kThreads ? ids[i].load() : 0;
+        TARN_LIFE_REQUIRE(sched_setaffinity(id, sizeof(one), &one) == 0);
+        own.Step();
+        ++moves;
+      }
+    }
+    stop = true;
+    for (std::thread& thread : threads) thread.join();
+    own.Verify();
+    TARN_LIFE_REQUIRE(moves > 100);
+  });
 }
 
 // Threads are moved by themselves, at each of their steps.
 TEST(Affinity, ThreadsMoveThemselves) {
-  EXPECT_EQ(InChild(kBodySeconds,
-                    [] {
-                      cpu_set_t allowed;
-                      TARN_LIFE_REQUIRE(sched_getaffinity(0, sizeof(allowed), &allowed) == 0);
-                      std::vector<std::thread> threads;
-                      for (uint64_t i = 0; i < 3; ++i) {
-                        threads.emplace_back([i, allowed] {
-                          Churn churn(i);
-                          for (int k = 0; k < 3000; ++k) {
-                            int cpu = static_cast<int>((i + static_cast<uint64_t>(k)) % CPU_SETSIZE);
-                            while (!CPU_ISSET(cpu, &allowed)) cpu = (cpu + 1) % CPU_SETSIZE;
-                            cpu_set_t one;
-                            CPU_ZERO(&one);
-                            CPU_SET(cpu, &one);
-                            TARN_LIFE_REQUIRE(sched_setaffinity(0, sizeof(one), &one) == 0);
-                            churn.Steps(10);
-                          }
-                        });
-                      }
-                      for (std::thread& thread : threads) thread.join();
-                    }),
-            "");
+  ExpectGoodEnd(kBodySeconds, [] {
+    cpu_set_t allowed;
+    TARN_LIFE_REQUIRE(sched_getaffinity(0, sizeof(allowed), &allowed) == 0);
+    std::vector<std::thread> threads;
+    for (uint64_t i = 0; i < 3; ++i) {
+      threads.emplace_back([i, allowed] {
+        Churn churn(i);
+        for (int k = 0; k < 3000; ++k) {
+          int cpu = static_cast<int>((i + static_cast<uint64_t>(k)) % CPU_SETSIZE);
+          while (!CPU_ISSET(cpu, &allowed)) cpu = (cpu + 1) % CPU_SETSIZE;
+          cpu_set_t one;
+          CPU_ZERO(&one);
+          CPU_SET(cpu, &one);
+          TARN_LIFE_REQUIRE(sched_setaffinity(0, sizeof(one), &one) == 0);
+          churn.Steps(10);
+        }
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+  });
 }
 
 }  // namespace

@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import threading
-import time
 
 import programs
 
@@ -108,6 +107,23 @@ def request_files(port, files, seed, problems):
     connection.close()
 
 
+def workers_of(master):
+    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(master)], capture_output=True)
+    return [int(pid) for pid in found.stdout.split()]
+
+
+def reload(process):
+    """New workers take over, and the old ones end when they are done with what they have."""
+    before = set(workers_of(process.pid))
+    process.send_signal(signal.SIGHUP)
+
+    def replaced():
+        now = workers_of(process.pid)
+        return len(now) == 2 and before.isdisjoint(now)
+
+    programs.wait_until(replaced, "the change of workers")
+
+
 def verify_under_load(process, port, files):
     problems = []
     clients = [
@@ -116,10 +132,8 @@ def verify_under_load(process, port, files):
     ]
     for client in clients:
         client.start()
-    # New workers take over while the old ones finish what they have.
     for _ in range(3):
-        time.sleep(0.3)
-        process.send_signal(signal.SIGHUP)
+        reload(process)
     for client in clients:
         client.join()
     if problems:
@@ -140,11 +154,6 @@ def load_with_wrk(stage, port):
         output = done.stdout.decode()
         if "Non-2xx" in output or "Socket errors" in output or "Requests/sec" not in output:
             raise programs.Failure(f"wrk says\n{output}")
-
-
-def workers_of(master):
-    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(master)], capture_output=True)
-    return [int(pid) for pid in found.stdout.split()]
 
 
 def test(stage):
