@@ -75,11 +75,11 @@ inline constexpr std::size_t kMinObjectsPerSpan = 8;
 inline constexpr std::size_t kManyObjectsMaxBytes = 4096;
 inline constexpr std::size_t kMinLargeSpanBytes = kMinObjectsPerSpan * kManyObjectsMaxBytes;
 
-// A batch is what moves between a CPU cache and the central list at once: about 64 KiB worth, so that the time under
-// the lock and the memory that moves stay bounded, within 2 and 32 objects.
-inline constexpr std::size_t kBatchBytes = 65536;
+// A batch is what moves between a CPU cache and the central list at once: about 32 KiB worth, so that the time under
+// the lock and the memory that moves stay bounded, within 2 and 64 objects.
+inline constexpr std::size_t kBatchBytes = 32768;
 inline constexpr std::size_t kMinBatchObjects = 2;
-inline constexpr std::size_t kMaxBatchObjects = 32;
+inline constexpr std::size_t kMaxBatchObjects = 64;
 
 // The longest that a slab's array of a class may become: about 128 KiB worth, within 4 and 512 objects. Longer arrays
 // spread over more of the kernel's pages, which short processes feel; shorter ones miss more often. Measured: with half
@@ -87,7 +87,7 @@ inline constexpr std::size_t kMaxBatchObjects = 32;
 // and the same time. The sum over all classes is bounded because a slab's header word addresses its arrays with 16 bits.
 inline constexpr std::size_t kMaxCachedBytes = 131072;
 inline constexpr std::size_t kMinMaxCachedObjects = 4;
-inline constexpr std::size_t kMaxMaxCachedObjects = 512;
+inline constexpr std::size_t kMaxMaxCachedObjects = 2048;
 inline constexpr std::size_t kMaxCachedObjectsOfAllClasses = 32000;
 
 // ObjectIndex divides units of 8 bytes (every class is a multiple of it), by multiplication and this shift.

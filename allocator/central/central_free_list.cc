@@ -34,7 +34,7 @@ std::size_t CentralFreeList::RemoveRange(void** objects, std::size_t count) {
     }
     const std::size_t here = TakeObjects(span, objects + taken, count - taken);
     taken += here;
-    live_objects_ += here;
+    live_objects_.store(live_objects_.load(std::memory_order_relaxed) + here, std::memory_order_relaxed);
     if (span->live_objects == span->object_count) {
       IntrusiveList<Span>::Remove(span);
     } else if (BucketOf(span) != span->bucket) {
@@ -76,7 +76,7 @@ void CentralFreeList::InsertRange(void* const* objects, std::size_t count, const
       freed_twice = objects[i];
       break;
     }
-    --live_objects_;
+    live_objects_.store(live_objects_.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);
     if (span->live_objects == 0) {
       if (!was_full) IntrusiveList<Span>::Remove(span);
       spans_.store(spans_.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);
@@ -98,8 +98,8 @@ CentralFreeListStats CentralFreeList::Stats() {
   LockHolder holder(lock_);
   CentralFreeListStats stats;
   stats.spans = spans_.load(std::memory_order_relaxed);
-  stats.live_objects = live_objects_;
-  stats.free_objects = stats.spans * kSizeClasses[size_class_].objects_per_span - live_objects_;
+  stats.live_objects = live_objects_.load(std::memory_order_relaxed);
+  stats.free_objects = stats.spans * kSizeClasses[size_class_].objects_per_span - stats.live_objects;
   return stats;
 }
 

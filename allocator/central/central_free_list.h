@@ -44,8 +44,13 @@ class alignas(64) CentralFreeList {
   void CheckInvariants() TARN_EXCLUDES(lock_);
   Lock& lock() TARN_THREAD_ANNOTATION(lock_returned(lock_)) { return lock_; }
 
-  // A span of the class was never needed; a fork may pass by.
-  bool untouched() const { return spans_.load(std::memory_order_relaxed) == 0; }
+  // Much of the spans' memory is free: flushing the caches of the class would let whole spans go. A hint, without lock.
+  bool IsSparse() const {
+    const std::size_t objects = spans_.load(std::memory_order_relaxed) * kSizeClasses[size_class_].objects_per_span;
+    const std::size_t live = live_objects_.load(std::memory_order_relaxed);
+    const std::size_t free_bytes = live > objects ? 0 : (objects - live) * kSizeClasses[size_class_].size_bytes;
+    return free_bytes >= kSparseFloorBytes && free_bytes >= objects * kSizeClasses[size_class_].size_bytes / 4;
+  }
 
  private:
   static constexpr std::size_t kBuckets = 8;
@@ -61,9 +66,12 @@ class alignas(64) CentralFreeList {
   SizeClass size_class_ = 0;
   PageHeap* page_heap_ = nullptr;
   IntrusiveList<Span> buckets_[kBuckets] TARN_GUARDED_BY(lock_);
-  // Written under the lock, read without it by untouched().
+  // Chosen: less than this is not worth a sweep.
+  static constexpr std::size_t kSparseFloorBytes = std::size_t{128} << 10;
+
+  // Written under the lock, read without it by IsSparse().
   std::atomic<std::size_t> spans_ = 0;
-  std::size_t live_objects_ TARN_GUARDED_BY(lock_) = 0;
+  std::atomic<std::size_t> live_objects_ = 0;
 };
 
 }  // namespace tarn

@@ -33,8 +33,8 @@ class alignas(64) TransferCache {
 
  private:
   // Chosen: what two CPUs pass to and fro within a time slice, bounded so that all classes together stay below 10 MiB.
-  static constexpr std::size_t kMaxBatches = 16;
-  static constexpr std::size_t kMaxBytes = std::size_t{128} << 10;
+  static constexpr std::size_t kMaxBatches = 8;
+  static constexpr std::size_t kMaxBytes = std::size_t{64} << 10;
 
   static std::size_t Capacity(SizeClass size_class);
   // The array is made at the first insertion, for most classes are never used. Null when there is no memory.

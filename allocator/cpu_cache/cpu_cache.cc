@@ -192,8 +192,8 @@ void* CpuCache::AllocateSlow(SizeClass size_class) {
   if (slab == nullptr) return AllocateDirect(size_class);
   SlabCounters& counters = slab->counters[size_class];
   Count(counters.refills, 1);
-  Count(counters.recent_misses, 1);
-  Grow(slab, size_class);
+  SweepIfGrown(slab);
+  Grow(slab, size_class, Miss::kEmpty);
 
   // No more than there is room for, and the one that the caller gets.
   const SlabHeader& header = slab->headers[size_class];
@@ -209,10 +209,19 @@ void* CpuCache::AllocateSlow(SizeClass size_class) {
   const std::size_t pushed = got == 1 ? 0 : SlabPushBatch(size_class, batch + 1, got - 1);
   Count(counters.refilled, pushed);
   Count(counters.direct_allocations, 1);
-  if (pushed != got - 1) {
+  if (pushed < got - 1) {
     transfer_caches_[size_class].InsertRange(batch + 1 + pushed, got - 1 - pushed, "malloc");
   }
   return batch[0];
+}
+
+std::size_t CpuCache::FlushBatch(Slab* slab, SizeClass size_class, std::size_t count, const char* call) {
+  void* batch[kMaxBatchObjects];
+  const std::size_t popped = SlabPopBatch(size_class, batch, count);
+  if (popped == 0) return 0;
+  Count(slab->counters[size_class].flushed, popped);
+  transfer_caches_[size_class].InsertRange(batch, popped, call);
+  return popped;
 }
 
 void CpuCache::DeallocateSlow(SizeClass size_class, void* object, const char* call) {
@@ -224,14 +233,10 @@ void CpuCache::DeallocateSlow(SizeClass size_class, void* object, const char* ca
     return;
   }
   SlabCounters& counters = slab->counters[size_class];
-  Count(counters.recent_misses, 1);
-  Grow(slab, size_class);
+  Grow(slab, size_class, Miss::kFull);
   if (SlabPush(size_class, object)) return;
   Count(counters.flushes, 1);
-  void* batch[kMaxBatchObjects];
-  const std::size_t popped = SlabPopBatch(size_class, batch, kSizeClasses[size_class].batch_objects);
-  Count(counters.flushed, popped);
-  if (popped != 0) transfer.InsertRange(batch, popped, call);
+  FlushBatch(slab, size_class, kSizeClasses[size_class].batch_objects, call);
   if (SlabPush(size_class, object)) return;
   Count(counters.direct_frees, 1);
   transfer.InsertRange(&object, 1, call);
@@ -239,8 +244,15 @@ void CpuCache::DeallocateSlow(SizeClass size_class, void* object, const char* ca
 
 // --- Capacities ----------------------------------------------------------------------------------------------------
 
-void CpuCache::Grow(Slab* slab, SizeClass size_class) {
+void CpuCache::Grow(Slab* slab, SizeClass size_class, Miss miss) {
+  SlabCounters& counters = slab->counters[size_class];
+  counters.recently_missed.store(true, std::memory_order_relaxed);
   const std::uint16_t end = LoadEnd(slab, size_class);
+  // Several threads may be here for the same slab; which of them leaves the mark is of no consequence.
+  const auto last_miss = static_cast<Miss>(counters.last_miss.load(std::memory_order_relaxed));
+  const std::size_t capacity = end - layout_[size_class].begin;
+  if (last_miss == miss && capacity >= kSizeClasses[size_class].batch_objects) return;
+  counters.last_miss.store(static_cast<std::uint8_t>(miss), std::memory_order_relaxed);
   const std::size_t room = layout_[size_class].limit - end;
   const std::size_t by = std::min<std::size_t>(kSizeClasses[size_class].batch_objects, room);
   if (by == 0) return;
@@ -273,17 +285,12 @@ std::int64_t CpuCache::Steal(Slab* slab, SizeClass for_class, std::int64_t wante
     const std::size_t capacity = end - layout_[victim].begin;
     if (capacity == 0) continue;
     // A class that missed since the hand was here last is in use; it is spared this time.
-    if (slab->counters[victim].recent_misses.exchange(0, std::memory_order_relaxed) != 0) continue;
+    if (slab->counters[victim].recently_missed.exchange(false, std::memory_order_relaxed)) continue;
     const SizeClassInfo& info = kSizeClasses[victim];
     const std::size_t by = std::min<std::size_t>(info.batch_objects, capacity);
     const auto new_end = static_cast<std::uint16_t>(end - by);
     if (!SlabSetEnd(victim, slab, end, new_end)) {
-      void* batch[kMaxBatchObjects];
-      const std::size_t popped = SlabPopBatch(victim, batch, by);
-      if (popped != 0) {
-        Count(slab->counters[victim].flushed, popped);
-        transfer_caches_[victim].InsertRange(batch, popped, "free");
-      }
+      FlushBatch(slab, victim, by, "free");
       if (!SlabSetEnd(victim, slab, end, new_end)) continue;
     }
     const std::int64_t bytes = static_cast<std::int64_t>(by) * info.size_bytes;
@@ -291,6 +298,29 @@ std::int64_t CpuCache::Steal(Slab* slab, SizeClass for_class, std::int64_t wante
     stolen_bytes += bytes;
   }
   return stolen_bytes;
+}
+
+void CpuCache::SweepIfGrown(Slab* slab) {
+  const std::uint64_t growth = page_heap_->growth();
+  if (slab->policy.growth_at_sweep.load(std::memory_order_relaxed) == growth) [[likely]]
+    return;
+  slab->policy.growth_at_sweep.store(growth, std::memory_order_relaxed);
+  Sweep(slab);
+}
+
+void CpuCache::Sweep(Slab* slab) {
+  for (int c = 1; c < kSizeClassCount; ++c) {
+    const auto size_class = static_cast<SizeClass>(c);
+    if (!transfer_caches_[c].central().IsSparse()) continue;
+    // No more than the slab held: the thread may run on another CPU by now and flush there, and others push meanwhile.
+    const std::size_t cached = (LoadWord(slab, size_class) & kSlabTopMask) - layout_[c].begin;
+    for (std::size_t flushed = 0; flushed < cached;) {
+      const std::size_t popped = FlushBatch(slab, size_class, kMaxBatchObjects, "free");
+      if (popped == 0) break;
+      flushed += popped;
+    }
+    transfer_caches_[c].Drain("free");
+  }
 }
 
 // --- Drain ---------------------------------------------------------------------------------------------------------
@@ -398,6 +428,8 @@ CacheClassStats CpuCache::ClassStats(SizeClass size_class) const {
     stats.frees += cached + pops - counters.refilled.load(std::memory_order_relaxed) +
                    counters.direct_frees.load(std::memory_order_relaxed);
     stats.cached_objects += cached;
+    stats.refills += counters.refills.load(std::memory_order_relaxed);
+    stats.flushes += counters.flushes.load(std::memory_order_relaxed);
   }
   return stats;
 }

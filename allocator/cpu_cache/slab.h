@@ -60,14 +60,18 @@ struct SlabCounters {
   std::atomic<std::uint64_t> direct_frees;        // taken from the program without a push
   std::atomic<std::uint32_t> refills;
   std::atomic<std::uint32_t> flushes;
-  // Misses since the stealing hand came by.
-  std::atomic<std::uint32_t> recent_misses;
-  std::uint32_t reserved;
+  // A miss since the stealing hand came by.
+  std::atomic<bool> recently_missed;
+  // The kind of the last miss, see CpuCache::Grow.
+  std::atomic<std::uint8_t> last_miss;
+  std::uint8_t reserved[6];
 };
 
 struct SlabPolicy {
   // Bytes of the budget that no class has as capacity.
   std::atomic<std::int64_t> spare_bytes;
+  // The page heap's growth when the slab was last swept.
+  std::atomic<std::uint64_t> growth_at_sweep;
   // The class that the stealing hand points at.
   std::atomic<std::uint32_t> steal_hand;
   // Thread mode: the next slab on the list of those without an owner, by index + 1.

@@ -14,11 +14,12 @@ extern "C" {
 __attribute__((weak)) std::new_handler _ZSt15get_new_handlerv();
 __attribute__((weak)) void _ZSt17__throw_bad_allocv();
 }
-// What the compiler refers to for the catch clause below.
+// What the compilers refer to for the catch clause below: gcc the first four, clang std::terminate too.
 asm(".weak __gxx_personality_v0\n"
     ".weak __cxa_begin_catch\n"
     ".weak __cxa_end_catch\n"
-    ".weak _Unwind_Resume\n");
+    ".weak _Unwind_Resume\n"
+    ".weak _ZSt9terminatev\n");
 
 namespace tarn {
 

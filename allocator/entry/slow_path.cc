@@ -88,6 +88,11 @@ SizeClass AlignedNewSizeClass(std::size_t bytes, std::size_t alignment) {
 // --- Allocation ----------------------------------------------------------------------------------------------------
 
 void* AllocateClass(SizeClass size_class) {
+  // Not every caller comes from a miss: sizes that only the larger of the two lookups knows, aligned ones and realloc's
+  // hit here. (Not before the start: the sequence would not know where rseq_cs lies.)
+  if (slab_table.hit_limit_bytes != 0) {
+    if (void* object = SlabPop(size_class)) return object;
+  }
   PrepareThread();
   SlowPathScope scope;
   if (scope.nested()) return nullptr;
@@ -133,11 +138,6 @@ void* AllocateSlow(std::size_t bytes, Request request) {
     bool zero;
     return AllocateLarge(bytes, 0, &zero);
   }
-  // Sizes that only the larger of the two lookups knows still hit here. (Not before the start: the sequence would not
-  // know where rseq_cs lies.)
-  if (bytes > kSmallLookupMaxBytes && slab_table.hit_limit_bytes != 0) {
-    if (void* object = SlabPop(size_class)) return object;
-  }
   return AllocateClass(size_class);
 }
 
@@ -147,9 +147,6 @@ void* AllocateAligned(std::size_t bytes, std::size_t alignment) {
   if (size_class == 0) {
     bool zero;
     return AllocateLarge(bytes, alignment, &zero);
-  }
-  if (slab_table.hit_limit_bytes != 0) {
-    if (void* object = SlabPop(size_class)) return object;
   }
   return AllocateClass(size_class);
 }
@@ -173,7 +170,11 @@ void FreeSlow(void* object, const char* call) {
   if (object == nullptr) return;
   const SizeClass size_class = page_map.ClassOf(reinterpret_cast<std::uintptr_t>(object));
   // Before the first allocation no pointer is ours, and there is nothing that could look at it.
-  if (size_class == 0) static_cast<void>(LargeSpan(object, call));
+  if (size_class == 0) {
+    static_cast<void>(LargeSpan(object, call));
+  } else if (SlabPush(size_class, object)) {
+    return;
+  }
   PrepareThread();
   SlowPathScope scope;
   if (scope.nested()) {
@@ -201,7 +202,6 @@ void DeleteSized(void* object, std::size_t bytes, std::size_t alignment) {
     matches = matches && span->pages == LargePages(bytes);
   }
   if (!matches) ReportMisuse(call, object, Misuse::kWrongSize);
-  if (size_class != 0 && SlabPush(size_class, object)) return;
   FreeSlow(object, call);
 }
 

@@ -15,6 +15,8 @@ void GatherStatistics(PageHeap& page_heap, TransferCache* transfer_caches, const
     SizeClassStatistics& of_class = statistics->classes[c];
     of_class.allocations = cache.allocations;
     of_class.frees = cache.frees;
+    of_class.refills = cache.refills;
+    of_class.flushes = cache.flushes;
     of_class.slab_objects = cache.cached_objects;
     of_class.transfer_objects = transfer_caches[c].cached_objects();
     const CentralFreeListStats central = transfer_caches[c].central().Stats();
@@ -56,20 +58,22 @@ void WriteStatistics(const Statistics& statistics) {
   line.Mebibytes(pages.free_zero_bytes) << ", metadata ";
   line.Mebibytes(pages.metadata_used_bytes);
   write();
-  line << "tarn:    size   allocations         frees          live   cached  in spans   spans";
+  line << "tarn:    size   allocations         frees   refills   flushes          live   cached  in spans   spans";
   write();
   for (int c = 1; c < kSizeClassCount; ++c) {
     const SizeClassStatistics& of_class = statistics.classes[c];
     if (of_class.allocations == 0 && of_class.spans == 0) continue;
     line << "tarn: ";
     line.Padded(kSizeClasses[c].size_bytes, 7).Padded(of_class.allocations, 14).Padded(of_class.frees, 14);
-    line.Padded(of_class.live_objects, 14).Padded(of_class.slab_objects + of_class.transfer_objects, 9);
-    line.Padded(of_class.span_objects, 10).Padded(of_class.spans, 8);
+    line.Padded(of_class.refills, 10).Padded(of_class.flushes, 10).Padded(of_class.live_objects, 14);
+    line.Padded(of_class.slab_objects + of_class.transfer_objects, 9)
+        .Padded(of_class.span_objects, 10)
+        .Padded(of_class.spans, 8);
     write();
   }
   line << "tarn:   large";
   line.Padded(pages.large_allocations_total, 14).Padded(pages.large_allocations_total - pages.large_objects, 14);
-  line.Padded(pages.large_objects, 14);
+  line.Padded(pages.large_objects, 34);
   write();
 }
 

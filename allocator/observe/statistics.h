@@ -16,6 +16,8 @@ namespace tarn {
 struct SizeClassStatistics {
   std::uint64_t allocations = 0;
   std::uint64_t frees = 0;
+  std::uint64_t refills = 0;
+  std::uint64_t flushes = 0;
   std::size_t live_objects = 0;      // with the program
   std::size_t slab_objects = 0;      // in CPU caches
   std::size_t transfer_objects = 0;  // in the transfer cache

@@ -33,6 +33,7 @@ std::int32_t ReadId(std::ptrdiff_t offset) {
   return *reinterpret_cast<const volatile std::int32_t*>(static_cast<char*>(__builtin_thread_pointer()) + offset);
 }
 
+#if !defined(TARN_NO_RSEQ)
 // The area's cpu_id must be the CPU that the kernel names. A migration between the two looks may spoil a trial, so
 // there are several; an area that nobody updates fails them all on every CPU but one.
 bool CpuIdIsTrue(std::ptrdiff_t cpu_id_offset) {
@@ -43,6 +44,7 @@ bool CpuIdIsTrue(std::ptrdiff_t cpu_id_offset) {
   }
   return false;
 }
+#endif
 
 bool RegisterMembarrier() {
   return ::syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ, 0, 0) == 0;

@@ -14,7 +14,9 @@
 // reservations. It is not held while memory is released.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
+#include <cstdint>
 
 #include "allocator/base/units.h"
 #include "allocator/os/lock.h"
@@ -69,6 +71,9 @@ class PageHeap {
 
   // Whether the address lies in memory that spans are or were made of. Slow, for error messages.
   bool ServesAddress(std::uintptr_t address) TARN_EXCLUDES(lock_);
+
+  // Rises whenever memory was needed that the kernel has to provide: huge pages that were never used, or released.
+  std::uint64_t growth() const { return growth_.load(std::memory_order_relaxed); }
 
   PageHeapStats Stats() TARN_EXCLUDES(lock_);
 
@@ -133,6 +138,8 @@ class PageHeap {
   std::size_t warm_huge_bytes_ TARN_GUARDED_BY(lock_) = 0;  // warm pages of the huge pages in warm_
   std::size_t large_objects_ TARN_GUARDED_BY(lock_) = 0;
   std::size_t large_allocations_total_ TARN_GUARDED_BY(lock_) = 0;
+  // Written under the lock, read without it.
+  std::atomic<std::uint64_t> growth_ = 0;
   std::size_t released_bytes_total_ TARN_GUARDED_BY(lock_) = 0;
 };
 

@@ -144,7 +144,7 @@ constexpr std::size_t kExhaustLimitBytes = 300 * kMiB;
 // Of the address space that is left at the start, this much must be served, as
 // objects of one size. The rest goes to metadata, and to the ends of reservations
 // where none of the largest objects fits (chosen; glibc serves 44 % of 10 MiB).
-constexpr std::size_t kServedPercent = 50;
+constexpr std::size_t kServedPercent = 60;
 // Of what the same size got the first time, this much must be served again.
 constexpr std::size_t kServedAgainPercent = 90;
 

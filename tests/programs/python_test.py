@@ -22,11 +22,11 @@ GROUPS = {
         test_pickle test_random test_range test_set test_slice test_sort test_struct test_tuple
         test_weakref test_weakset""",
     "text": """
-        test_ast test_base64 test_binascii test_bufio test_bytes test_bz2 test_codecs test_compile
+        test_base64 test_binascii test_bufio test_bytes test_bz2 test_codecs
         test_configparser test_csv test_ctypes test_datetime test_difflib test_fileio test_format
         test_fstring test_gzip test_hashlib test_html test_ipaddress test_json test_memoryio
         test_pyexpat test_re test_shelve test_sqlite3 test_string test_tarfile test_textwrap
-        test_tokenize test_unicode test_unicodedata test_xml_etree test_xml_etree_c test_zipfile
+        test_tokenize test_unicode test_unicodedata test_xml_etree test_xml_etree_c
         test_zlib""",
     "threads": """
         test_atexit test_faulthandler test_interpreters test_queue test_thread test_threadedtempfile

@@ -1,0 +1,166 @@
+// The lock: only one thread inside, everybody gets in, and it knows whose it is.
+//
+// A lost wake-up shows as a hang, which the time limit of the test ends.
+
+#include "allocator/os/lock.h"
+
+#include <gtest/gtest.h>
+#include <sched.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <thread>
+#include <vector>
+
+#include "tests/os/in_child.h"
+
+namespace tarn {
+namespace {
+
+void SleepMicroseconds(long microseconds) {
+  const struct timespec time = {0, microseconds * 1000};
+  nanosleep(&time, nullptr);
+}
+
+TEST(Lock, IsFreeWithoutAConstructorAtRunTime) {
+  static constinit Lock lock;
+  EXPECT_FALSE(lock.HeldByThisThread());
+  lock.Acquire();
+  EXPECT_TRUE(lock.HeldByThisThread());
+  lock.Release();
+  EXPECT_FALSE(lock.HeldByThisThread());
+  EXPECT_EQ(sizeof(Lock), 4u);
+}
+
+TEST(Lock, IsNotTakenForAnotherThreads) {
+  Lock lock;
+  {
+    LockHolder holder(lock);
+    std::thread([&lock] { EXPECT_FALSE(lock.HeldByThisThread()); }).join();
+    EXPECT_TRUE(lock.HeldByThisThread());
+  }
+  EXPECT_FALSE(lock.HeldByThisThread());
+}
+
+// The owner is known also while others wait, which marks the word.
+TEST(Lock, KnowsItsOwnerWhileOthersWait) {
+  Lock lock;
+  lock.Acquire();
+  std::atomic<int> entered = 0;
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 3; ++i) {
+    threads.emplace_back([&] {
+      LockHolder holder(lock);
+      EXPECT_TRUE(lock.HeldByThisThread());
+      entered.fetch_add(1);
+    });
+  }
+  // Long enough for them to fall asleep; if they do not, the test only tests less.
+  SleepMicroseconds(20000);
+  EXPECT_EQ(entered.load(), 0);
+  EXPECT_TRUE(lock.HeldByThisThread());
+  lock.Release();
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(entered.load(), 3);
+  EXPECT_FALSE(lock.HeldByThisThread());
+}
+
+// The counter is a plain one, so that ThreadSanitizer sees whether the lock orders what it guards.
+TEST(Lock, LetsOneThreadInAtATime) {
+  constexpr int kThreads = 16;
+  constexpr int kRounds = 4000;
+  Lock lock;
+  long counter = 0;
+  std::atomic<int> inside = 0;
+  std::vector<std::thread> threads;
+  for (int t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&, t] {
+      for (int i = 0; i < kRounds; ++i) {
+        LockHolder holder(lock);
+        // Relaxed, so that this count orders nothing for the plain one.
+        EXPECT_EQ(inside.fetch_add(1, std::memory_order_relaxed), 0);
+        const long seen = counter;
+        // A holder that yields or sleeps makes the others wait in the kernel.
+        if (i % 64 == t) sched_yield();
+        if (i % 1024 == t) SleepMicroseconds(50);
+        counter = seen + 1;
+        inside.fetch_sub(1, std::memory_order_relaxed);
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(counter, long{kThreads} * kRounds);
+}
+
+// Waves of threads that fall asleep on a held lock, with newcomers that take it past them: every sleeper wakes.
+TEST(Lock, LosesNoWakeUp) {
+  constexpr int kThreads = 12;
+  constexpr int kRounds = 60;
+  Lock lock;
+  std::atomic<bool> stop = false;
+  // The newcomer, which never sleeps: it takes the lock between a release and the moment the woken one runs.
+  std::thread newcomer([&] {
+    while (!stop.load(std::memory_order_relaxed)) {
+      LockHolder holder(lock);
+    }
+  });
+  for (int round = 0; round < kRounds; ++round) {
+    lock.Acquire();
+    std::atomic<int> entered = 0;
+    std::vector<std::thread> threads;
+    for (int i = 0; i < kThreads; ++i) {
+      threads.emplace_back([&] {
+        LockHolder holder(lock);
+        entered.fetch_add(1, std::memory_order_relaxed);
+      });
+    }
+    if (round % 3 == 0) SleepMicroseconds(500);
+    lock.Release();
+    for (std::thread& thread : threads) thread.join();
+    ASSERT_EQ(entered.load(), kThreads);
+  }
+  stop.store(true);
+  newcomer.join();
+}
+
+TEST(Lock, AForkedChildCanResetALockOfAThreadThatIsNoMore) {
+  Lock lock;
+  std::atomic<bool> held = false;
+  std::atomic<bool> done = false;
+  std::thread holder([&] {
+    lock.Acquire();
+    held.store(true);
+    while (!done.load()) SleepMicroseconds(200);
+    lock.Release();
+  });
+  while (!held.load()) SleepMicroseconds(200);
+  EXPECT_EQ(tarn_test::ComplaintOfChild([&lock] {
+              thread_state.tid = 0;
+              lock.ResetInForkedChild();
+              TARN_REQUIRE(!lock.HeldByThisThread());
+              lock.Acquire();
+              TARN_REQUIRE(lock.HeldByThisThread());
+              lock.Release();
+            }),
+            "");
+  done.store(true);
+  holder.join();
+}
+
+TEST(Lock, AForkedChildCanAdoptALockThatItsThreadHolds) {
+  Lock lock;
+  LockHolder holder(lock);
+  EXPECT_EQ(tarn_test::ComplaintOfChild([&lock]() TARN_NO_THREAD_SAFETY_ANALYSIS {
+              thread_state.tid = 0;
+              TARN_REQUIRE(!lock.HeldByThisThread());
+              lock.AdoptInForkedChild();
+              TARN_REQUIRE(lock.HeldByThisThread());
+              lock.Release();
+              TARN_REQUIRE(!lock.HeldByThisThread());
+            }),
+            "");
+}
+
+}  // namespace
+}  // namespace tarn

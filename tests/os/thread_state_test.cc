@@ -1,0 +1,79 @@
+// The state of a thread: its id, and the mark of a slow path.
+
+#include "allocator/os/thread_state.h"
+
+#include <errno.h>
+#include <gtest/gtest.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <thread>
+
+namespace tarn {
+namespace {
+
+TEST(ThreadState, StartsWithoutASlabInEveryThread) {
+  std::thread([] {
+    EXPECT_EQ(thread_state.area.cpu_id, -1);
+    EXPECT_EQ(thread_state.area.mm_cid, -1);
+    EXPECT_EQ(thread_state.slow_path_depth, 0u);
+    EXPECT_FALSE(thread_state.exiting);
+  }).join();
+}
+
+TEST(ThreadState, OffsetsHoldInEveryThread) {
+  const std::ptrdiff_t offset = ThreadPointerOffset(&thread_state.tid);
+  std::thread([offset] { EXPECT_EQ(ThreadPointerOffset(&thread_state.tid), offset); }).join();
+}
+
+TEST(ThreadId, IsTheKernelsAndItsOwnInEveryThread) {
+  EXPECT_EQ(ThreadId(), static_cast<std::uint32_t>(syscall(SYS_gettid)));
+  const std::uint32_t here = ThreadId();
+  std::thread([here] {
+    EXPECT_EQ(ThreadId(), static_cast<std::uint32_t>(syscall(SYS_gettid)));
+    EXPECT_NE(ThreadId(), here);
+  }).join();
+  EXPECT_EQ(ThreadId(), here);
+}
+
+TEST(SlowPathScope, TellsWhetherItIsNested) {
+  for (int round = 0; round < 2; ++round) {
+    const SlowPathScope outer;
+    EXPECT_FALSE(outer.nested());
+    {
+      const SlowPathScope inner;
+      EXPECT_TRUE(inner.nested());
+      const SlowPathScope innermost;
+      EXPECT_TRUE(innermost.nested());
+      EXPECT_EQ(thread_state.slow_path_depth, 3u);
+    }
+    const SlowPathScope again;
+    EXPECT_TRUE(again.nested());
+  }
+  EXPECT_EQ(thread_state.slow_path_depth, 0u);
+}
+
+TEST(SlowPathScope, BelongsToItsThread) {
+  const SlowPathScope here;
+  std::thread([] {
+    const SlowPathScope there;
+    EXPECT_FALSE(there.nested());
+  }).join();
+}
+
+TEST(SlowPathScope, KeepsErrno) {
+  errno = ERANGE;
+  {
+    const SlowPathScope outer;
+    errno = ENOMEM;
+    {
+      const SlowPathScope inner;
+      errno = EINVAL;
+    }
+    EXPECT_EQ(errno, ENOMEM);
+  }
+  EXPECT_EQ(errno, ERANGE);
+}
+
+}  // namespace
+}  // namespace tarn

@@ -1,0 +1,177 @@
+// The states of address space and the transitions between them, as the kernel sees them.
+
+#include "allocator/os/virtual_memory.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <cstdint>
+#include <cstring>
+
+#include "tests/os/in_child.h"
+
+namespace tarn {
+namespace {
+
+constexpr std::size_t kMiB = std::size_t{1} << 20;
+
+// Whether the kernel could read (write) a byte there, asked without touching it ourselves.
+bool Readable(const void* address) {
+  int ends[2];
+  EXPECT_EQ(pipe(ends), 0);
+  const bool readable = write(ends[1], address, 1) == 1;
+  close(ends[0]);
+  close(ends[1]);
+  return readable;
+}
+bool Writable(void* address) {
+  const int zeroes = open("/dev/zero", O_RDONLY | O_CLOEXEC);
+  const bool writable = read(zeroes, address, 1) == 1;
+  close(zeroes);
+  return writable;
+}
+
+bool Mapped(void* address) {
+  unsigned char resident;
+  return mincore(address, OsPageBytes(), &resident) == 0;
+}
+std::size_t ResidentOsPages(void* start, std::size_t bytes) {
+  std::string resident(bytes / OsPageBytes(), '\0');
+  EXPECT_EQ(mincore(start, bytes, reinterpret_cast<unsigned char*>(resident.data())), 0);
+  std::size_t count = 0;
+  for (const char c : resident) count += c & 1;
+  return count;
+}
+
+TEST(VirtualMemory, TheOsPageIsAPowerOfTwo) {
+  EXPECT_EQ(OsPageBytes(), static_cast<std::size_t>(sysconf(_SC_PAGESIZE)));
+  EXPECT_EQ(OsPageBytes() & (OsPageBytes() - 1), 0u);
+}
+
+TEST(VirtualMemory, ReservedIsOursButNotToBeTouched) {
+  char* start = static_cast<char*>(Reserve(4 * kMiB, OsPageBytes()));
+  ASSERT_NE(start, nullptr);
+  for (const std::size_t offset : {std::size_t{0}, 2 * kMiB, 4 * kMiB - OsPageBytes()}) {
+    EXPECT_TRUE(Mapped(start + offset));
+    EXPECT_FALSE(Readable(start + offset));
+    EXPECT_FALSE(Writable(start + offset));
+  }
+  Unreserve(start, 4 * kMiB);
+  EXPECT_FALSE(Mapped(start));
+}
+
+TEST(VirtualMemory, ReservationsHaveTheirAlignmentAndLeaveNoMargins) {
+  for (std::size_t alignment = OsPageBytes(); alignment <= std::size_t{64} << 30; alignment *= 4) {
+    for (const std::size_t bytes : {OsPageBytes(), 2 * kMiB, 6 * kMiB + OsPageBytes()}) {
+      const std::size_t before = tarn_test::AddressSpaceBytes();
+      void* start = Reserve(bytes, alignment);
+      ASSERT_NE(start, nullptr) << bytes << " aligned to " << alignment;
+      EXPECT_EQ(reinterpret_cast<std::uintptr_t>(start) % alignment, 0u);
+      EXPECT_TRUE(Mapped(start));
+      EXPECT_TRUE(Mapped(static_cast<char*>(start) + bytes - OsPageBytes()));
+      // The measurement itself may allocate a little.
+      EXPECT_LE(tarn_test::AddressSpaceBytes() - before, bytes + kMiB);
+      Unreserve(start, bytes);
+      EXPECT_LE(tarn_test::AddressSpaceBytes(), before + kMiB);
+    }
+  }
+}
+
+TEST(VirtualMemory, CommittedIsZeroAndCostsNothingUntilTouched) {
+  char* start = static_cast<char*>(Reserve(2 * kMiB, OsPageBytes()));
+  ASSERT_NE(start, nullptr);
+  ASSERT_TRUE(Commit(start + OsPageBytes(), kMiB));
+  EXPECT_EQ(ResidentOsPages(start, 2 * kMiB), 0u);
+  EXPECT_FALSE(Writable(start));
+  EXPECT_TRUE(Writable(start + OsPageBytes()));
+  EXPECT_TRUE(Writable(start + kMiB));
+  EXPECT_FALSE(Writable(start + OsPageBytes() + kMiB));
+  for (std::size_t i = 0; i < kMiB; ++i) ASSERT_EQ(start[OsPageBytes() + i], 0);
+  Unreserve(start, 2 * kMiB);
+}
+
+TEST(VirtualMemory, CommittingAgainKeepsTheContent) {
+  char* start = static_cast<char*>(Reserve(kMiB, OsPageBytes()));
+  ASSERT_NE(start, nullptr);
+  ASSERT_TRUE(Commit(start, kMiB));
+  std::memset(start, 0x5A, kMiB);
+  ASSERT_TRUE(Commit(start, kMiB));
+  for (std::size_t i = 0; i < kMiB; ++i) ASSERT_EQ(start[i], 0x5A);
+  Unreserve(start, kMiB);
+}
+
+TEST(VirtualMemory, ReleasedIsZeroAndNotResident) {
+  char* start = static_cast<char*>(Reserve(kMiB, OsPageBytes()));
+  ASSERT_NE(start, nullptr);
+  ASSERT_TRUE(Commit(start, kMiB));
+  std::memset(start, 0x5A, kMiB);
+  const std::size_t half = kMiB / 2;
+  ASSERT_TRUE(Release(start, half));
+  EXPECT_EQ(ResidentOsPages(start, half), 0u);
+  EXPECT_EQ(ResidentOsPages(start + half, half), half / OsPageBytes());
+  EXPECT_TRUE(Writable(start));
+  for (std::size_t i = 0; i < half; ++i) ASSERT_EQ(start[i], 0);
+  for (std::size_t i = half; i < kMiB; ++i) ASSERT_EQ(start[i], 0x5A);
+  Unreserve(start, kMiB);
+}
+
+TEST(VirtualMemory, AdviceChangesNothingThatCanBeSeen) {
+  char* start = static_cast<char*>(Reserve(4 * kMiB, 2 * kMiB));
+  ASSERT_NE(start, nullptr);
+  ASSERT_TRUE(Commit(start, 2 * kMiB));
+  start[5] = 7;
+  AdviseHugePages(start, 4 * kMiB);
+  EXPECT_EQ(start[5], 7);
+  EXPECT_EQ(start[6], 0);
+  Unreserve(start, 4 * kMiB);
+  // Not even an error, where there is nothing.
+  AdviseHugePages(start, 4 * kMiB);
+}
+
+TEST(VirtualMemory, WhatTheKernelRefusesIsSaid) {
+  void* start = Reserve(kMiB, OsPageBytes());
+  ASSERT_NE(start, nullptr);
+  Unreserve(start, kMiB);
+  EXPECT_FALSE(Commit(start, kMiB));
+  EXPECT_FALSE(Release(start, kMiB));
+  Unreserve(start, kMiB);
+  if (!tarn_test::kSanitized) {
+    EXPECT_EQ(Reserve(std::size_t{1} << 60, OsPageBytes()), nullptr);
+    EXPECT_EQ(Reserve(kMiB, std::size_t{1} << 62), nullptr);
+    EXPECT_EQ(Reserve(SIZE_MAX - OsPageBytes() + 1, std::size_t{1} << 40), nullptr);
+  }
+}
+
+TEST(VirtualMemory, AnAddressSpaceLimitIsSeenAndMet) {
+  if (tarn_test::kSanitized) GTEST_SKIP() << "a sanitizer needs terabytes of address space";
+  EXPECT_EQ(tarn_test::ComplaintOfChild([] {
+              tarn_test::LimitFurtherAddressSpace(64 * kMiB);
+              struct rlimit limit;
+              TARN_REQUIRE(getrlimit(RLIMIT_AS, &limit) == 0);
+              TARN_REQUIRE(AddressSpaceLimitBytes() == limit.rlim_cur);
+              TARN_REQUIRE(Reserve(128 * kMiB, OsPageBytes()) == nullptr);
+              void* start = Reserve(32 * kMiB, OsPageBytes());
+              TARN_REQUIRE(start != nullptr);
+              // There is room for the bytes but not for the margins that the alignment takes at first.
+              TARN_REQUIRE(Reserve(16 * kMiB, std::size_t{1} << 30) == nullptr);
+              // A refusal leaves nothing behind.
+              void* rest = Reserve(24 * kMiB, OsPageBytes());
+              TARN_REQUIRE(rest != nullptr);
+              Unreserve(rest, 24 * kMiB);
+              Unreserve(start, 32 * kMiB);
+            }),
+            "");
+  EXPECT_EQ(tarn_test::ComplaintOfChild([] {
+              struct rlimit limit;
+              TARN_REQUIRE(getrlimit(RLIMIT_AS, &limit) == 0);
+              TARN_REQUIRE((limit.rlim_cur == RLIM_INFINITY) == (AddressSpaceLimitBytes() == SIZE_MAX));
+            }),
+            "");
+}
+
+}  // namespace
+}  // namespace tarn

@@ -1,0 +1,51 @@
+// Page heaps for tests, each with reservations of its own. The page map is that of the process.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <cstddef>
+#include <memory>
+#include <vector>
+
+#include "allocator/pages/page_heap.h"
+
+namespace tarn_test {
+
+// Never given back, because a page heap has no end: its memory stays mapped and in the page map.
+inline tarn::PageHeap& FreshPageHeap() {
+  static std::vector<std::unique_ptr<tarn::PageHeap>> heaps;
+  heaps.push_back(std::make_unique<tarn::PageHeap>());
+  return *heaps.back();
+}
+
+// What holds at any quiet moment.
+inline void ExpectConsistent(tarn::PageHeap& heap) {
+  heap.CheckInvariants();
+  const tarn::PageHeapStats stats = heap.Stats();
+  EXPECT_EQ(stats.reserved_bytes, stats.metadata_block_bytes + stats.in_use_bytes + stats.free_warm_bytes +
+                                      stats.free_zero_bytes + stats.uncommitted_bytes);
+  EXPECT_LE(stats.metadata_used_bytes, stats.metadata_block_bytes);
+  EXPECT_LE(stats.mapped_bytes, stats.large_bytes);
+  EXPECT_LE(stats.large_bytes, stats.in_use_bytes + stats.mapped_bytes);
+  EXPECT_LE(stats.large_objects, stats.large_allocations_total);
+}
+
+// Places one object of so many pages.
+inline tarn::Span* Large(tarn::PageHeap& heap, std::size_t pages, std::size_t alignment = 1, bool* zero = nullptr) {
+  bool told = false;
+  tarn::Span* span = heap.AllocateLarge(tarn::PageCount(pages), tarn::PageCount(alignment), zero ? zero : &told);
+  EXPECT_NE(span, nullptr) << pages << " pages aligned to " << alignment;
+  return span;
+}
+
+inline std::size_t IndexInHugePage(const tarn::Span* span) { return span->first_page.raw() % tarn::kPagesPerHugePage; }
+
+inline bool IsZero(const void* start, std::size_t bytes) {
+  const auto* words = static_cast<const std::size_t*>(start);
+  for (std::size_t i = 0; i < bytes / sizeof(*words); ++i) {
+    if (words[i] != 0) return false;
+  }
+  return true;
+}
+
+}  // namespace tarn_test
