@@ -4,6 +4,7 @@
 #include <new>
 
 #include "allocator/cpu_cache/slab_ops.h"
+#include "allocator/os/cpus.h"
 #include "allocator/os/thread_state.h"
 
 namespace tarn {

@@ -36,16 +36,22 @@ TARN_ALWAYS_INLINE void* NewHit(std::size_t bytes) {
 }
 
 // False: nothing happened. Any pointer is a valid argument; the class of what is not a small object is 0, which has no
-// room in any slab.
+// room in any slab. An address where no page of ours was ever near must not come to the push: before the allocator has
+// started there are no such pages, and the sequence would not know where rseq_cs lies.
 TARN_ALWAYS_INLINE bool FreeHit(void* object) {
-  return SlabPush(page_map.ClassOf(reinterpret_cast<std::uintptr_t>(object)), object);
+  SizeClass size_class;
+  if (!page_map.FindClass(reinterpret_cast<std::uintptr_t>(object), &size_class)) [[unlikely]]
+    return false;
+  return SlabPush(size_class, object);
 }
 
-// As FreeHit, and false too if the object is not of the class that operator new picks for `bytes`. The check costs five
+// As FreeHit, and false too if the object is not of the class that operator new picks for `bytes`. The check costs seven
 // instructions and makes a wrong size, such as a delete through a base class without a virtual destructor, known at the
 // call; a free by the given size alone would file the object under the wrong class and corrupt.
 TARN_ALWAYS_INLINE bool SizedDeleteHit(void* object, std::size_t bytes) {
-  const SizeClass size_class = page_map.ClassOf(reinterpret_cast<std::uintptr_t>(object));
+  SizeClass size_class;
+  if (!page_map.FindClass(reinterpret_cast<std::uintptr_t>(object), &size_class)) [[unlikely]]
+    return false;
   if (bytes > kSmallLookupMaxBytes || size_class != kNewSizeClasses[(bytes + 7) >> 3]) [[unlikely]]
     return false;
   return SlabPush(size_class, object);

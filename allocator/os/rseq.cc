@@ -9,6 +9,7 @@
 #include <atomic>
 #include <cstdint>
 
+#include "allocator/os/cpus.h"
 #include "allocator/os/thread_state.h"
 
 // glibc 2.35 and later register an area for every thread and say where (<sys/rseq.h>). Weak, so that the library loads
@@ -33,7 +34,6 @@ std::int32_t ReadId(std::ptrdiff_t offset) {
   return *reinterpret_cast<const volatile std::int32_t*>(static_cast<char*>(__builtin_thread_pointer()) + offset);
 }
 
-#if !defined(TARN_NO_RSEQ)
 // The area's cpu_id must be the CPU that the kernel names. A migration between the two looks may spoil a trial, so
 // there are several; an area that nobody updates fails them all on every CPU but one.
 bool CpuIdIsTrue(std::ptrdiff_t cpu_id_offset) {
@@ -44,7 +44,6 @@ bool CpuIdIsTrue(std::ptrdiff_t cpu_id_offset) {
   }
   return false;
 }
-#endif
 
 bool RegisterMembarrier() {
   return ::syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ, 0, 0) == 0;
@@ -52,28 +51,11 @@ bool RegisterMembarrier() {
 
 }  // namespace
 
-std::size_t CpuIdBound() {
-  // The raw call answers with the size of the kernel's own mask, whatever the process may use of it.
-  alignas(8) unsigned char mask[8192];
-  const long bytes = ::syscall(SYS_sched_getaffinity, 0, sizeof(mask), mask);
-  constexpr std::size_t kLargestKernel = 8192;  // CONFIG_NR_CPUS goes no higher.
-  return bytes <= 0 ? kLargestKernel : static_cast<std::size_t>(bytes) * 8;
-}
-
 bool RegisterThreadArea() {
   thread_state.area.cpu_id_start = 0;
   return ::syscall(SYS_rseq, &thread_state.area, sizeof(RseqArea), 0, kRseqSignature) == 0;
 }
 
-#if defined(TARN_NO_RSEQ)
-RseqSupport DetectRseq() {
-  RseqSupport support;
-  support.reason = "built without rseq";
-  support.id_offset = ThreadPointerOffset(&thread_state.area.mm_cid);
-  support.rseq_cs_offset = ThreadPointerOffset(&thread_state.area.rseq_cs);
-  return support;
-}
-#else
 RseqSupport DetectRseq() {
   RseqSupport support;
   std::ptrdiff_t area_offset = ThreadPointerOffset(&thread_state.area);
@@ -106,7 +88,6 @@ RseqSupport DetectRseq() {
   support.remote_abort = RegisterMembarrier();
   return support;
 }
-#endif
 
 bool AbortAllSequences() {
   if (::syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ, 0, 0) == 0) return true;

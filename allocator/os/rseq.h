@@ -40,7 +40,4 @@ bool RegisterThreadArea();
 // every CPU that runs the process). False: the kernel refused, nothing is known.
 [[nodiscard]] bool AbortAllSequences();
 
-// An exclusive upper bound of the ids of CPUs on this machine, hot-plugged ones included.
-std::size_t CpuIdBound();
-
 }  // namespace tarn

@@ -40,16 +40,24 @@ class PageMap {
  public:
   constexpr PageMap() = default;
 
-  // The size class of the page of `address`, or 0. Any bit pattern is a valid argument.
-  TARN_ALWAYS_INLINE SizeClass ClassOf(std::uintptr_t address) const {
+  // Finds the size class of the page of `address`, which is 0 where no small span lies. False: no page of ours was ever
+  // near the address, and the class is not set. Any bit pattern is a valid argument.
+  TARN_ALWAYS_INLINE bool FindClass(std::uintptr_t address, SizeClass* size_class) const {
     const std::uintptr_t root_index = address >> kLeafShift;
     if (root_index >= kRootEntries) [[unlikely]]
-      return 0;
+      return false;
     const std::uintptr_t biased_leaf = root_[root_index].load(std::memory_order_relaxed);
     if (biased_leaf == 0) [[unlikely]]
-      return 0;
-    return reinterpret_cast<const std::atomic<SizeClass>*>(biased_leaf + (address >> kPageShift))
-        ->load(std::memory_order_relaxed);
+      return false;
+    *size_class = reinterpret_cast<const std::atomic<SizeClass>*>(biased_leaf + (address >> kPageShift))
+                      ->load(std::memory_order_relaxed);
+    return true;
+  }
+
+  // The same, with 0 for no class of either kind.
+  SizeClass ClassOf(std::uintptr_t address) const {
+    SizeClass size_class = 0;
+    return FindClass(address, &size_class) ? size_class : SizeClass{0};
   }
 
   // The span that `page` was registered for, or null. Large spans are registered at their first page only.

@@ -97,15 +97,15 @@ TEST(SizeClassTable, BatchesAndCachesAreBounded) {
     const SizeClassInfo& info = kSizeClasses[i];
     SCOPED_TRACE(info.size_bytes);
     EXPECT_GE(info.batch_objects, 2u);
-    EXPECT_LE(info.batch_objects, 32u);
+    EXPECT_LE(info.batch_objects, 64u);
     EXPECT_LE(info.batch_objects, info.max_cached_objects / 2u);
     EXPECT_GE(info.max_cached_objects, 4u);
-    EXPECT_LE(info.max_cached_objects, 1024u);
+    EXPECT_LE(info.max_cached_objects, 2048u);
     if (info.batch_objects > 2) {
-      EXPECT_LE(info.batch_objects * info.size_bytes, 65536u);
+      EXPECT_LE(info.batch_objects * info.size_bytes, 32768u);
     }
     if (info.max_cached_objects > 4) {
-      EXPECT_LE(info.max_cached_objects * info.size_bytes, 262144u);
+      EXPECT_LE(info.max_cached_objects * info.size_bytes, 131072u);
     }
     max_cached_objects += info.max_cached_objects;
   }

@@ -1,0 +1,16 @@
+#include "allocator/os/cpus.h"
+
+#include <sys/syscall.h>
+#include <unistd.h>
+
+namespace tarn {
+
+std::size_t CpuIdBound() {
+  // The raw call answers with the size of the kernel's own mask, whatever the process may use of it.
+  alignas(8) unsigned char mask[8192];
+  const long bytes = ::syscall(SYS_sched_getaffinity, 0, sizeof(mask), mask);
+  constexpr std::size_t kLargestKernel = 8192;  // CONFIG_NR_CPUS goes no higher.
+  return bytes <= 0 ? kLargestKernel : static_cast<std::size_t>(bytes) * 8;
+}
+
+}  // namespace tarn

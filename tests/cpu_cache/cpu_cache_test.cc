@@ -1,0 +1,291 @@
+// The policy over the slabs: when they come to be, what they may hold, and that the counters are exact.
+
+#include "allocator/cpu_cache/cpu_cache.h"
+
+#include <gtest/gtest.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <set>
+#include <thread>
+#include <vector>
+
+#include "allocator/cpu_cache/slab_ops.h"
+#include "allocator/pages/page_map.h"
+#include "tests/cpu_cache/floors.h"
+#include "tests/os/in_child.h"
+
+namespace tarn {
+namespace {
+
+using tarn_test::AttachedThread;
+using tarn_test::Churn;
+using tarn_test::ExpectAtRest;
+using tarn_test::ExpectNothingLost;
+using tarn_test::Floors;
+using tarn_test::StartFloors;
+using tarn_test::Tally;
+
+class CpuCacheTest : public tarn_test::BothModes {
+ protected:
+  // Runs the body in so many threads of the program and adds up what they did.
+  template <typename Body>
+  Tally RunThreads(Floors& floors, int count, Body body) {
+    std::vector<Tally> tallies(static_cast<std::size_t>(count));
+    std::vector<std::thread> threads;
+    for (int t = 0; t < count; ++t) {
+      threads.emplace_back([&, t] {
+        const AttachedThread attached(floors);
+        Churn churn(floors, static_cast<std::uint64_t>(t) + 1);
+        body(churn);
+        tallies[static_cast<std::size_t>(t)] = churn.tally();
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+    Tally sum;
+    for (const Tally& tally : tallies) sum += tally;
+    return sum;
+  }
+};
+
+TEST_P(CpuCacheTest, NoSlabIsThereBeforeItIsNeeded) {
+  Floors& floors = StartFloors(GetParam());
+  EXPECT_EQ(floors.cpu_cache.mode(), GetParam());
+  EXPECT_EQ(floors.cpu_cache.populated_slabs(), 0u);
+  ExpectAtRest(floors, {});
+  Tally tally = RunThreads(floors, 1, [&](Churn& churn) {
+    churn.AllocateOne();
+    EXPECT_EQ(floors.cpu_cache.populated_slabs(), 1u);
+    churn.FreeAll();
+  });
+  ExpectAtRest(floors, tally);
+}
+
+TEST_P(CpuCacheTest, ThereAreNoMoreSlabsThanOwners) {
+  Floors& floors = StartFloors(GetParam());
+  // One thread after the other: one slab goes from hand to hand in the thread mode.
+  Tally tally;
+  for (int i = 0; i < 10; ++i) {
+    tally += RunThreads(floors, 1, [](Churn& churn) {
+      for (int step = 0; step < 100; ++step) ASSERT_NO_FATAL_FAILURE(churn.Step(50));
+      churn.FreeAll();
+    });
+  }
+  const auto cpus = static_cast<std::size_t>(sysconf(_SC_NPROCESSORS_CONF));
+  EXPECT_LE(floors.cpu_cache.populated_slabs(), GetParam() == CacheMode::kThread ? 1 : cpus);
+  ExpectAtRest(floors, tally);
+}
+
+TEST_P(CpuCacheTest, ARefillBringsTheObjectsOfABatchInRisingOrder) {
+  Floors& floors = StartFloors(GetParam());
+  const AttachedThread attached(floors);
+  constexpr SizeClass kClass = 6;
+  std::vector<std::uintptr_t> addresses;
+  Tally tally;
+  for (std::size_t i = 0; i < kSizeClasses[kClass].batch_objects; ++i) {
+    void* object = floors.Allocate(kClass);
+    ASSERT_NE(object, nullptr);
+    addresses.push_back(reinterpret_cast<std::uintptr_t>(object));
+    ++tally.allocations[kClass];
+  }
+  if (floors.cpu_cache.populated_slabs() != 1) GTEST_SKIP() << "the thread was moved to another slab";
+  EXPECT_TRUE(std::ranges::is_sorted(addresses));
+  ExpectAtRest(floors, tally);
+}
+
+TEST_P(CpuCacheTest, EveryClassServesAndTakesBack) {
+  Floors& floors = StartFloors(GetParam());
+  Tally tally;
+  std::thread([&] {
+    const AttachedThread attached(floors);
+    for (int c = 1; c < kSizeClassCount; ++c) {
+      const auto size_class = static_cast<SizeClass>(c);
+      const std::size_t count = 3 * kSizeClasses[c].max_cached_objects;
+      std::set<void*> objects;
+      for (std::size_t i = 0; i < count; ++i) {
+        void* object = floors.Allocate(size_class);
+        ASSERT_NE(object, nullptr);
+        ASSERT_EQ(page_map.ClassOf(reinterpret_cast<std::uintptr_t>(object)), c);
+        ASSERT_TRUE(objects.insert(object).second) << "an object was handed out twice";
+      }
+      for (void* object : objects) floors.Free(size_class, object);
+      tally.allocations[size_class] += count;
+      tally.frees[size_class] += count;
+      ASSERT_NO_FATAL_FAILURE(ExpectAtRest(floors, tally)) << "class " << c;
+    }
+    floors.cpu_cache.DrainAll("malloc_trim");
+  }).join();
+  ExpectNothingLost(floors, tally);
+}
+
+TEST_P(CpuCacheTest, ABudgetOfNothingTurnsTheCachesOff) {
+  Floors& floors = StartFloors(GetParam(), 0);
+  const Tally tally = RunThreads(floors, 4, [](Churn& churn) {
+    for (int step = 0; step < 2000; ++step) ASSERT_NO_FATAL_FAILURE(churn.Step(100));
+    churn.FreeAll();
+  });
+  EXPECT_EQ(floors.cpu_cache.populated_slabs(), 0u);
+  ExpectAtRest(floors, tally);
+  floors.cpu_cache.DrainAll("malloc_trim");
+  ExpectNothingLost(floors, tally);
+}
+
+// Small budgets make classes steal from each other all the time. The numbers are no multiples of anything.
+TEST_P(CpuCacheTest, CapacitiesStayWithinTheBudget) {
+  for (const std::size_t budget_bytes : {std::size_t{1}, std::size_t{1000}, std::size_t{70001}, std::size_t{400007}}) {
+    Floors& floors = StartFloors(GetParam(), budget_bytes);
+    const Tally tally = RunThreads(floors, 8, [](Churn& churn) {
+      for (int step = 0; step < 6000; ++step) ASSERT_NO_FATAL_FAILURE(churn.Step(300));
+      ASSERT_NO_FATAL_FAILURE(churn.FreeAll());
+    });
+    ASSERT_NO_FATAL_FAILURE(ExpectAtRest(floors, tally)) << budget_bytes;
+    for (const Slab* slab : floors.Slabs()) {
+      std::size_t cached_bytes = 0;
+      for (int c = 1; c < kSizeClassCount; ++c) {
+        const SlabHeader& header = slab->headers[c];
+        cached_bytes += ((header.word & kSlabTopMask) - header.begin) * kSizeClasses[c].size_bytes;
+      }
+      EXPECT_LE(cached_bytes, budget_bytes);
+    }
+  }
+}
+
+TEST_P(CpuCacheTest, CapacityGoesWhereTheMissesAre) {
+  // Room for some 200 objects of the one class or of the other.
+  constexpr SizeClass kFirst = 25;
+  constexpr SizeClass kSecond = 24;
+  Floors& floors = StartFloors(GetParam(), std::size_t{200} << 10);
+  std::thread([&] {
+    const AttachedThread attached(floors);
+    const auto capacity_bytes = [&](SizeClass size_class) {
+      std::size_t bytes = 0;
+      for (const Slab* slab : floors.Slabs()) {
+        const SlabHeader& header = slab->headers[size_class];
+        bytes += std::size_t{header.end} - header.begin;
+      }
+      return bytes * kSizeClasses[size_class].size_bytes;
+    };
+    const auto use = [&](SizeClass size_class) {
+      std::vector<void*> objects;
+      for (int round = 0; round < 60; ++round) {
+        for (int i = 0; i < 120; ++i) objects.push_back(floors.Allocate(size_class));
+        for (void* object : objects) floors.Free(size_class, object);
+        objects.clear();
+      }
+    };
+    use(kFirst);
+    const std::size_t first_bytes = capacity_bytes(kFirst);
+    EXPECT_GT(first_bytes, 0u);
+    EXPECT_EQ(capacity_bytes(kSecond), 0u);
+    use(kSecond);
+    EXPECT_GT(capacity_bytes(kSecond), 0u);
+    EXPECT_LE(capacity_bytes(kFirst), first_bytes);
+  }).join();
+}
+
+TEST_P(CpuCacheTest, CountersAreExactAfterManyThreads) {
+  Floors& floors = StartFloors(GetParam());
+  Tally tally;
+  for (int round = 0; round < 2; ++round) {
+    // Objects that stay, so that allocations and frees differ.
+    tally += RunThreads(floors, 16, [](Churn& churn) {
+      for (int step = 0; step < 8000; ++step) ASSERT_NO_FATAL_FAILURE(churn.Step(500));
+    });
+    ExpectAtRest(floors, tally);
+  }
+}
+
+// One thread allocates, another frees: objects wander through the transfer caches and are never lost on the way.
+TEST_P(CpuCacheTest, AnotherThreadMayFree) {
+  Floors& floors = StartFloors(GetParam());
+  constexpr SizeClass kClass = 7;
+  constexpr std::size_t kObjects = 100000;
+  constexpr std::size_t kWindow = 1024;
+  std::vector<std::atomic<void*>> window(kWindow);
+  std::thread producer([&] {
+    const AttachedThread attached(floors);
+    for (std::size_t i = 0; i < kObjects; ++i) {
+      void* object = floors.Allocate(kClass);
+      tarn_test::StampObject(object, kClass, i);
+      while (window[i % kWindow].load(std::memory_order_acquire) != nullptr) sched_yield();
+      window[i % kWindow].store(object, std::memory_order_release);
+    }
+  });
+  std::thread consumer([&] {
+    const AttachedThread attached(floors);
+    for (std::size_t i = 0; i < kObjects; ++i) {
+      void* object;
+      while ((object = window[i % kWindow].exchange(nullptr, std::memory_order_acq_rel)) == nullptr) sched_yield();
+      ASSERT_TRUE(tarn_test::HasStamp(object, kClass, i));
+      floors.Free(kClass, object);
+    }
+  });
+  producer.join();
+  consumer.join();
+  Tally tally;
+  tally.allocations[kClass] = tally.frees[kClass] = kObjects;
+  ExpectAtRest(floors, tally);
+  floors.cpu_cache.DrainAll("malloc_trim");
+  ExpectNothingLost(floors, tally);
+}
+
+TEST_P(CpuCacheTest, WithoutMemoryTheAnswerIsNullAndNothingIsLost) {
+  if (tarn_test::kSanitized) GTEST_SKIP() << "a sanitizer needs address space of its own";
+  EXPECT_EQ(tarn_test::ComplaintOfChild([] {
+              Floors& floors = StartFloors(GetParam());
+              const AttachedThread attached(floors);
+              std::vector<void*> objects;
+              objects.reserve(1000000);
+              tarn_test::LimitFurtherAddressSpace(std::size_t{32} << 20);
+              for (const SizeClass size_class : {SizeClass{58}, SizeClass{33}, SizeClass{2}}) {
+                while (void* object = floors.Allocate(size_class)) objects.push_back(object);
+                TARN_REQUIRE(floors.cpu_cache.AllocateSlow(size_class) == nullptr);
+              }
+              for (void* object : objects) {
+                floors.Free(page_map.ClassOf(reinterpret_cast<std::uintptr_t>(object)), object);
+              }
+              floors.cpu_cache.DrainAll("malloc_trim");
+              for (int c = 1; c < kSizeClassCount; ++c) {
+                TARN_REQUIRE(floors.transfer_caches[c].central().Stats().live_objects == 0);
+              }
+              TARN_REQUIRE(floors.page_heap.Stats().in_use_bytes == 0);
+              floors.page_heap.CheckInvariants();
+            }),
+            "");
+}
+
+TARN_IN_BOTH_MODES(CpuCacheTest);
+
+// --- A forked child ------------------------------------------------------------------------------------------------
+
+// In the thread mode drains take no slab out of the table; what a fork leaves there is in thread_cache_test.cc.
+class CpuCacheForkTest : public tarn_test::BothModes {};
+
+TEST_P(CpuCacheForkTest, ADrainThatTheForkInterruptedIsRepaired) {
+  Floors& floors = StartFloors(GetParam());
+  const AttachedThread attached(floors);
+  Churn churn(floors, 1);
+  for (int step = 0; step < 1000; ++step) churn.Step(200);
+  EXPECT_EQ(tarn_test::ComplaintOfChild([&] {
+              const std::vector<Slab*> slabs = floors.Slabs();
+              // As a drain of another thread leaves it.
+              for (auto& entry : slab_table.slabs) {
+                if (entry.load() != nullptr) entry.store(EmptySlab());
+              }
+              TARN_REQUIRE(floors.Slabs().empty());
+              floors.cpu_cache.RepairInForkedChild(true);
+              TARN_REQUIRE(floors.Slabs() == slabs);
+              TARN_REQUIRE(!floors.cpu_cache.can_drain_remotely() || floors.cpu_cache.DrainAll("malloc_trim") != 0);
+            }),
+            "");
+  churn.FreeAll();
+  ExpectAtRest(floors, churn.tally());
+}
+
+INSTANTIATE_TEST_SUITE_P(Cpu, CpuCacheForkTest, testing::Values(CacheMode::kCpu));
+
+}  // namespace
+}  // namespace tarn

@@ -1,0 +1,238 @@
+// Slabs under everything that disturbs a sequence: drains by other threads, migrations, signals. At the end every
+// object is accounted for: none was handed out twice (the stamps would show it), none is lost (the spans go back).
+
+#include <gtest/gtest.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <time.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <thread>
+#include <vector>
+
+#include "allocator/cpu_cache/cpu_cache.h"
+#include "allocator/cpu_cache/slab_ops.h"
+#include "tests/cpu_cache/floors.h"
+
+namespace tarn {
+namespace {
+
+using tarn_test::AttachedThread;
+using tarn_test::Churn;
+using tarn_test::ExpectAtRest;
+using tarn_test::ExpectNothingLost;
+using tarn_test::Floors;
+using tarn_test::StartFloors;
+using tarn_test::Tally;
+
+constexpr int kThreads = 16;
+
+void SleepMicroseconds(long microseconds) {
+  const struct timespec time = {0, microseconds * 1000};
+  nanosleep(&time, nullptr);
+}
+
+double Seconds() {
+  struct timespec now = {};
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
+}
+
+std::vector<int> AllowedCpus() {
+  cpu_set_t set;
+  std::vector<int> cpus;
+  if (sched_getaffinity(0, sizeof(set), &set) != 0) return cpus;
+  for (std::size_t cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    if (CPU_ISSET(cpu, &set)) cpus.push_back(static_cast<int>(cpu));
+  }
+  return cpus;
+}
+
+// --- What a signal handler may do: hits, and nothing else ----------------------------------------------------------
+
+// What the handlers on one thread did and hold.
+struct HandlerState {
+  static constexpr int kPlaces = 64;
+  void* objects[kPlaces];
+  SizeClass classes[kPlaces];
+  int held;
+  std::uint64_t pops[kSizeClassCount];
+  std::uint64_t pushes[kSizeClassCount];
+  std::uint32_t turn;
+};
+thread_local HandlerState handler_state;
+std::atomic<std::uint64_t> handler_runs;
+
+void OnSignal(int) {
+  HandlerState& state = handler_state;
+  handler_runs.fetch_add(1, std::memory_order_relaxed);
+  for (int i = 0; i < 8; ++i) {
+    const auto size_class = static_cast<SizeClass>(1 + ++state.turn % 12);
+    if (state.held < HandlerState::kPlaces) {
+      if (void* object = SlabPop(size_class)) {
+        ++state.pops[size_class];
+        tarn_test::StampObject(object, size_class, reinterpret_cast<std::uintptr_t>(&state));
+        state.objects[state.held] = object;
+        state.classes[state.held] = size_class;
+        ++state.held;
+      }
+    }
+    if (state.held != 0 && i % 2 == 1) {
+      const int last = state.held - 1;
+      if (!tarn_test::HasStamp(state.objects[last], state.classes[last], reinterpret_cast<std::uintptr_t>(&state))) {
+        abort();
+      }
+      if (SlabPush(state.classes[last], state.objects[last])) {
+        ++state.pushes[state.classes[last]];
+        state.held = last;
+      }
+    }
+  }
+}
+
+// What is left in the handlers' hands at the thread's end, with signals off.
+void SettleHandlers(Floors& floors, Tally* tally) {
+  HandlerState& state = handler_state;
+  while (state.held != 0) {
+    --state.held;
+    const SizeClass size_class = state.classes[state.held];
+    EXPECT_TRUE(tarn_test::HasStamp(state.objects[state.held], size_class, reinterpret_cast<std::uintptr_t>(&state)));
+    floors.Free(size_class, state.objects[state.held]);
+    ++state.pushes[size_class];
+  }
+  for (std::size_t c = 0; c < kSizeClassCount; ++c) {
+    tally->allocations[c] += state.pops[c];
+    tally->frees[c] += state.pushes[c];
+  }
+}
+
+struct Disturbance {
+  bool drains = false;
+  bool migrations = false;
+  bool signals = false;
+};
+
+void RunDisturbed(CacheMode mode, Disturbance disturbance) {
+  Floors& floors = StartFloors(mode);
+  const std::vector<int> cpus = AllowedCpus();
+  struct sigaction old_action = {};
+  if (disturbance.signals) {
+    struct sigaction action = {};
+    action.sa_handler = &OnSignal;
+    action.sa_flags = SA_RESTART;
+    ASSERT_EQ(sigaction(SIGUSR1, &action, &old_action), 0);
+    handler_runs.store(0);
+  }
+  std::atomic<bool> stop = false;
+  std::atomic<int> working = 0;
+  std::vector<Tally> tallies(kThreads);
+  std::vector<pthread_t> handles(kThreads);
+  std::vector<std::thread> threads;
+  for (int t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&, t] {
+      const auto index = static_cast<std::size_t>(t);
+      const AttachedThread attached(floors);
+      Churn churn(floors, index + 1);
+      handles[index] = pthread_self();
+      working.fetch_add(1);
+      // A thread that found something wrong stops, and the others go on: they wait for each other at the end.
+      for (std::uint64_t step = 0; !stop.load(std::memory_order_relaxed) && !testing::Test::HasFatalFailure(); ++step) {
+        churn.Step(200);
+        if (disturbance.migrations && step % 256 == 0 && cpus.size() > 1) {
+          cpu_set_t one;
+          CPU_ZERO(&one);
+          CPU_SET(static_cast<std::size_t>(cpus[churn.random()() % cpus.size()]), &one);
+          sched_setaffinity(0, sizeof(one), &one);
+        }
+      }
+      sigset_t all;
+      sigfillset(&all);
+      pthread_sigmask(SIG_BLOCK, &all, nullptr);
+      churn.FreeAll();
+      Tally tally = churn.tally();
+      SettleHandlers(floors, &tally);
+      tallies[index] = tally;
+      working.fetch_sub(1);
+      // The handles stay good until the signals are over.
+      while (working.load() != 0) SleepMicroseconds(200);
+    });
+  }
+  while (working.load() != kThreads) SleepMicroseconds(100);
+  const double end = Seconds() + 1.2;
+  std::size_t drained_bytes = 0;
+  for (std::size_t round = 0; Seconds() < end; ++round) {
+    if (disturbance.drains) drained_bytes += floors.cpu_cache.DrainAll("malloc_trim");
+    if (disturbance.signals) {
+      for (int i = 0; i < 4; ++i) pthread_kill(handles[(round * 4 + static_cast<std::size_t>(i)) % kThreads], SIGUSR1);
+    }
+    SleepMicroseconds(disturbance.signals ? 20 : 100);
+  }
+  stop.store(true);
+  for (std::thread& thread : threads) thread.join();
+  if (disturbance.signals) {
+    EXPECT_GT(handler_runs.load(), 100u);
+    ASSERT_EQ(sigaction(SIGUSR1, &old_action, nullptr), 0);
+  }
+  if (disturbance.drains && mode == CacheMode::kCpu && floors.cpu_cache.can_drain_remotely()) {
+    EXPECT_NE(drained_bytes, 0u);
+  }
+  Tally sum;
+  for (const Tally& tally : tallies) sum += tally;
+  ExpectAtRest(floors, sum);
+  if (mode == CacheMode::kCpu && !floors.cpu_cache.can_drain_remotely()) return;
+  floors.cpu_cache.DrainAll("malloc_trim");
+  ExpectNothingLost(floors, sum);
+}
+
+class DrainTest : public tarn_test::BothModes {};
+
+TEST_P(DrainTest, WhileThreadsChurn) { RunDisturbed(GetParam(), {.drains = true}); }
+
+TEST_P(DrainTest, WhileThreadsMigrate) { RunDisturbed(GetParam(), {.drains = true, .migrations = true}); }
+
+TEST_P(DrainTest, MigrationsAlone) { RunDisturbed(GetParam(), {.migrations = true}); }
+
+TEST_P(DrainTest, ReturnsTheBytesAndLearnsAnew) {
+  Floors& floors = StartFloors(GetParam());
+  std::thread([&] {
+    const AttachedThread attached(floors);
+    Tally tally;
+    for (int round = 0; round < 3; ++round) {
+      std::vector<void*> objects;
+      for (int i = 0; i < 100; ++i) objects.push_back(floors.Allocate(9));
+      for (void* object : objects) floors.Free(9, object);
+      tally.allocations[9] += 100;
+      tally.frees[9] += 100;
+      const std::size_t live_objects = floors.transfer_caches[9].central().Stats().live_objects;
+      EXPECT_GE(live_objects, 1u);
+      if (GetParam() == CacheMode::kThread || floors.cpu_cache.can_drain_remotely()) {
+        EXPECT_EQ(floors.cpu_cache.DrainAll("malloc_trim"), live_objects * kSizeClasses[9].size_bytes);
+        for (const Slab* slab : floors.Slabs()) {
+          EXPECT_EQ(slab->headers[9].end, slab->headers[9].begin);
+          EXPECT_EQ(slab->policy.spare_bytes.load(), static_cast<std::int64_t>(floors.cpu_cache.budget_bytes()));
+        }
+        ExpectNothingLost(floors, tally);
+        EXPECT_EQ(floors.cpu_cache.DrainAll("malloc_trim"), 0u);
+      }
+    }
+  }).join();
+}
+
+TARN_IN_BOTH_MODES(DrainTest);
+
+// In the thread mode a handler that allocates while it interrupts an operation is not safe (slab_ops.h).
+class SignalTest : public tarn_test::BothModes {};
+
+TEST_P(SignalTest, InTheMiddleOfSequences) { RunDisturbed(GetParam(), {.signals = true}); }
+
+TEST_P(SignalTest, WithDrainsAndMigrations) {
+  RunDisturbed(GetParam(), {.drains = true, .migrations = true, .signals = true});
+}
+
+INSTANTIATE_TEST_SUITE_P(Cpu, SignalTest, testing::Values(CacheMode::kCpu));
+
+}  // namespace
+}  // namespace tarn

@@ -1,0 +1,16 @@
+#include "tests/cpu_cache/floors.h"
+
+#include "allocator/cpu_cache/slab_ops.h"
+
+namespace tarn_test {
+
+void* Floors::Allocate(SizeClass size_class) {
+  if (void* object = tarn::SlabPop(size_class)) return object;
+  return cpu_cache.AllocateSlow(size_class);
+}
+
+void Floors::Free(SizeClass size_class, void* object) {
+  if (!tarn::SlabPush(size_class, object)) cpu_cache.DeallocateSlow(size_class, object, "free");
+}
+
+}  // namespace tarn_test

@@ -1,0 +1,231 @@
+// All floors up to the CPU cache, put together by hand in one of the two modes, and what a program does with them.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <random>
+#include <vector>
+
+#include "allocator/central/transfer_cache.h"
+#include "allocator/cpu_cache/cpu_cache.h"
+#include "allocator/cpu_cache/slab.h"
+#include "allocator/os/rseq.h"
+#include "allocator/os/thread_state.h"
+#include "allocator/pages/page_heap.h"
+#include "tests/central/stamped_object.h"
+
+namespace tarn_test {
+
+using tarn::CacheMode;
+using tarn::kSizeClassCount;
+using tarn::SizeClass;
+
+// Asked for once, for a registration of our own cannot be made twice.
+inline const tarn::RseqSupport& ProcessRseq() {
+  static const tarn::RseqSupport support = tarn::DetectRseq();
+  return support;
+}
+
+struct Floors {
+  tarn::PageHeap page_heap;
+  tarn::TransferCache transfer_caches[kSizeClassCount];
+  tarn::CpuCache cpu_cache;
+
+  // The hit paths and what they fall back to, as entry/ has it. Not inline: the linker may drop an inline function that
+  // is there twice, but not the descriptors of the sequences in it.
+  void* Allocate(SizeClass size_class);
+  void Free(SizeClass size_class, void* object);
+
+  // Every populated slab. Only while no drain is under way.
+  std::vector<tarn::Slab*> Slabs() const {
+    std::vector<tarn::Slab*> slabs;
+    for (const auto& entry : tarn::slab_table.slabs) {
+      tarn::Slab* slab = entry.load(std::memory_order_acquire);
+      if (slab != nullptr && slab != tarn::EmptySlab()) slabs.push_back(slab);
+    }
+    return slabs;
+  }
+};
+
+constexpr std::size_t kDefaultBudgetBytes = std::size_t{1536} << 10;
+
+// Whether there is the mode here at all.
+inline bool HasMode(CacheMode mode) {
+  return mode == CacheMode::kThread || ProcessRseq().index != tarn::RseqIndex::kNone;
+}
+
+// New floors, in place of those of the test before. No other thread may be left that uses those; and they are never
+// given back, because spans and slabs stay where they are.
+inline Floors& StartFloors(CacheMode mode, std::size_t budget_bytes = kDefaultBudgetBytes) {
+  static std::vector<std::unique_ptr<Floors>> all;
+  all.push_back(std::make_unique<Floors>());
+  Floors& floors = *all.back();
+  for (auto& entry : tarn::slab_table.slabs) entry.store(nullptr, std::memory_order_relaxed);
+  for (int c = 1; c < kSizeClassCount; ++c) {
+    floors.transfer_caches[c].Init(static_cast<SizeClass>(c), &floors.page_heap);
+  }
+  tarn::RseqSupport support = ProcessRseq();
+  if (mode == CacheMode::kThread) {
+    support = tarn::RseqSupport();
+    support.id_offset = tarn::ThreadPointerOffset(&tarn::thread_state.area.mm_cid);
+    support.rseq_cs_offset = tarn::ThreadPointerOffset(&tarn::thread_state.area.rseq_cs);
+    support.reason = "a test";
+    tarn::thread_state.area.mm_cid = -1;
+    tarn::thread_state.exiting = false;
+  }
+  floors.cpu_cache.Init(mode, support, budget_bytes, floors.transfer_caches, &floors.page_heap);
+  return floors;
+}
+
+// A thread's time as a user of the floors.
+class AttachedThread {
+ public:
+  explicit AttachedThread(Floors& floors) : floors_(floors) {
+    if (floors.cpu_cache.NeedsAttach()) floors.cpu_cache.AttachThread();
+  }
+  ~AttachedThread() {
+    if (floors_.cpu_cache.mode() == CacheMode::kThread) floors_.cpu_cache.DetachThread();
+  }
+  AttachedThread(const AttachedThread&) = delete;
+  AttachedThread& operator=(const AttachedThread&) = delete;
+
+ private:
+  Floors& floors_;
+};
+
+// What a program did, by class.
+struct Tally {
+  std::array<std::uint64_t, kSizeClassCount> allocations = {};
+  std::array<std::uint64_t, kSizeClassCount> frees = {};
+
+  Tally& operator+=(const Tally& other) {
+    for (std::size_t c = 0; c < allocations.size(); ++c) {
+      allocations[c] += other.allocations[c];
+      frees[c] += other.frees[c];
+    }
+    return *this;
+  }
+};
+
+// A program's thread that allocates and frees at random and complains when an object turns out to be another's too.
+class Churn {
+ public:
+  Churn(Floors& floors, std::uint64_t number) : floors_(floors), random_(number), stamp_((number << 32) + 1) {}
+
+  void Step(std::size_t most_objects) {
+    if (objects_.size() < most_objects && random_() % 2 == 0) {
+      AllocateOne();
+    } else if (!objects_.empty()) {
+      std::swap(objects_[random_() % objects_.size()], objects_.back());
+      FreeLast();
+    }
+  }
+  void AllocateOne() {
+    // Mostly small, and all of them at times.
+    const auto c = static_cast<SizeClass>(1 + random_() % (random_() % 8 == 0 ? kSizeClassCount - 1 : 30));
+    void* object = floors_.Allocate(c);
+    ASSERT_NE(object, nullptr);
+    ++tally_.allocations[c];
+    ++stamp_;
+    StampObject(object, c, stamp_);
+    objects_.push_back({object, stamp_, c});
+  }
+  void FreeLast() {
+    const Owned owned = objects_.back();
+    objects_.pop_back();
+    ASSERT_TRUE(HasStamp(owned.object, owned.size_class, owned.stamp)) << "another thread has the object too";
+    StampObject(owned.object, owned.size_class, 0);
+    ++tally_.frees[owned.size_class];
+    floors_.Free(owned.size_class, owned.object);
+  }
+  void FreeAll() {
+    while (!objects_.empty()) ASSERT_NO_FATAL_FAILURE(FreeLast());
+  }
+
+  std::mt19937_64& random() { return random_; }
+  const Tally& tally() const { return tally_; }
+  std::size_t live_objects() const { return objects_.size(); }
+
+ private:
+  struct Owned {
+    void* object;
+    std::uint64_t stamp;
+    SizeClass size_class;
+  };
+
+  Floors& floors_;
+  std::mt19937_64 random_;
+  std::uint64_t stamp_;
+  std::vector<Owned> objects_;
+  Tally tally_;
+};
+
+// What holds when no thread is at work: of every slab, of every class, and of all floors together.
+inline void ExpectAtRest(Floors& floors, const Tally& tally) {
+  const auto budget_bytes = static_cast<std::int64_t>(floors.cpu_cache.budget_bytes());
+  const std::vector<tarn::Slab*> slabs = floors.Slabs();
+  EXPECT_EQ(floors.cpu_cache.populated_slabs(), slabs.size());
+  std::array<std::uint64_t, kSizeClassCount> cached = {};
+  for (const tarn::Slab* slab : slabs) {
+    std::int64_t capacity_bytes = 0;
+    std::size_t begin_expected = tarn::kFirstSlot;
+    for (int c = 1; c < kSizeClassCount; ++c) {
+      const tarn::SlabHeader& header = slab->headers[c];
+      const std::uint64_t top = header.word & tarn::kSlabTopMask;
+      EXPECT_EQ(header.begin, begin_expected) << "class " << c;
+      EXPECT_LE(header.begin, top) << "class " << c;
+      EXPECT_LE(top, header.end) << "class " << c;
+      EXPECT_LE(header.end, header.limit) << "class " << c;
+      begin_expected = header.limit;
+      capacity_bytes += std::int64_t{header.end - header.begin} * tarn::kSizeClasses[c].size_bytes;
+      cached[static_cast<std::size_t>(c)] += top - header.begin;
+    }
+    EXPECT_LE(begin_expected * sizeof(void*), floors.cpu_cache.slab_bytes());
+    const std::int64_t spare_bytes = slab->policy.spare_bytes.load();
+    EXPECT_GE(spare_bytes, 0);
+    EXPECT_EQ(capacity_bytes + spare_bytes, budget_bytes);
+  }
+  for (int c = 1; c < kSizeClassCount; ++c) {
+    const auto size_class = static_cast<SizeClass>(c);
+    const tarn::CacheClassStats stats = floors.cpu_cache.ClassStats(size_class);
+    EXPECT_EQ(stats.allocations, tally.allocations[size_class]) << "class " << c;
+    EXPECT_EQ(stats.frees, tally.frees[size_class]) << "class " << c;
+    EXPECT_EQ(stats.cached_objects, cached[size_class]) << "class " << c;
+    tarn::TransferCache& transfer = floors.transfer_caches[c];
+    EXPECT_EQ(transfer.central().Stats().live_objects,
+              stats.allocations - stats.frees + stats.cached_objects + transfer.cached_objects())
+        << "class " << c;
+    transfer.central().CheckInvariants();
+  }
+  floors.page_heap.CheckInvariants();
+}
+
+// Nothing is with the program and nothing in a cache: so nothing is in a span, unless it got lost.
+inline void ExpectNothingLost(Floors& floors, const Tally& tally) {
+  ExpectAtRest(floors, tally);
+  for (int c = 1; c < kSizeClassCount; ++c) {
+    const tarn::CentralFreeListStats stats = floors.transfer_caches[c].central().Stats();
+    EXPECT_EQ(stats.live_objects, 0u) << "class " << c;
+    EXPECT_EQ(stats.spans, 0u) << "class " << c;
+  }
+  EXPECT_EQ(floors.page_heap.Stats().in_use_bytes, 0u);
+}
+
+// Tests of both modes are suites named Cpu/... and Thread/...
+class BothModes : public testing::TestWithParam<CacheMode> {
+ protected:
+  void SetUp() override {
+    if (!HasMode(GetParam())) GTEST_SKIP() << "no such mode here: " << ProcessRseq().reason;
+  }
+};
+#define TARN_IN_BOTH_MODES(suite)                                                    \
+  INSTANTIATE_TEST_SUITE_P(Cpu, suite, testing::Values(tarn_test::CacheMode::kCpu)); \
+  INSTANTIATE_TEST_SUITE_P(Thread, suite, testing::Values(tarn_test::CacheMode::kThread))
+
+}  // namespace tarn_test

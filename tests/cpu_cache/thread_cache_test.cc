@@ -1,0 +1,189 @@
+// The thread mode: slabs go from thread to thread by attaching and detaching, and a fork leaves those of the others.
+
+#include <gtest/gtest.h>
+#include <sched.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <thread>
+#include <vector>
+
+#include "allocator/cpu_cache/cpu_cache.h"
+#include "allocator/cpu_cache/slab_ops.h"
+#include "tests/cpu_cache/floors.h"
+#include "tests/os/in_child.h"
+
+namespace tarn {
+namespace {
+
+using tarn_test::AttachedThread;
+using tarn_test::Churn;
+using tarn_test::ExpectAtRest;
+using tarn_test::ExpectNothingLost;
+using tarn_test::Floors;
+using tarn_test::StartFloors;
+using tarn_test::Tally;
+
+TEST(ThreadCache, AThreadHasToAttachOnce) {
+  Floors& floors = StartFloors(CacheMode::kThread);
+  std::thread([&] {
+    EXPECT_TRUE(floors.cpu_cache.NeedsAttach());
+    floors.cpu_cache.AttachThread();
+    EXPECT_FALSE(floors.cpu_cache.NeedsAttach());
+    EXPECT_EQ(thread_state.area.mm_cid, 0);
+    floors.cpu_cache.DetachThread();
+    // It does not come back, though what it still frees is taken.
+    EXPECT_FALSE(floors.cpu_cache.NeedsAttach());
+    EXPECT_EQ(thread_state.area.mm_cid, -1);
+    floors.cpu_cache.DetachThread();
+  }).join();
+  EXPECT_EQ(floors.cpu_cache.populated_slabs(), 1u);
+}
+
+TEST(ThreadCache, AnExitingThreadGoesPastTheCaches) {
+  Floors& floors = StartFloors(CacheMode::kThread);
+  Tally tally;
+  std::thread([&] {
+    floors.cpu_cache.AttachThread();
+    Churn churn(floors, 1);
+    for (int step = 0; step < 2000; ++step) ASSERT_NO_FATAL_FAILURE(churn.Step(200));
+    floors.cpu_cache.DetachThread();
+    for (int step = 0; step < 2000; ++step) ASSERT_NO_FATAL_FAILURE(churn.Step(200));
+    churn.FreeAll();
+    tally = churn.tally();
+  }).join();
+  for (int c = 1; c < kSizeClassCount; ++c) {
+    EXPECT_EQ(floors.cpu_cache.ClassStats(static_cast<SizeClass>(c)).cached_objects, 0u);
+  }
+  ExpectAtRest(floors, tally);
+  floors.cpu_cache.DrainAll("malloc_trim");
+  ExpectNothingLost(floors, tally);
+}
+
+TEST(ThreadCache, SlabsOfThreadsThatAreGoneServeNewOnes) {
+  Floors& floors = StartFloors(CacheMode::kThread);
+  constexpr int kThreads = 6;
+  Tally tally;
+  for (int wave = 0; wave < 20; ++wave) {
+    std::vector<Tally> tallies(kThreads);
+    std::vector<std::thread> threads;
+    for (std::size_t t = 0; t < kThreads; ++t) {
+      threads.emplace_back([&, t] {
+        const AttachedThread attached(floors);
+        EXPECT_LT(thread_state.area.mm_cid, kThreads);
+        Churn churn(floors, t + 1);
+        for (int step = 0; step < 300; ++step) ASSERT_NO_FATAL_FAILURE(churn.Step(100));
+        churn.FreeAll();
+        tallies[t] = churn.tally();
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+    for (const Tally& of_thread : tallies) tally += of_thread;
+  }
+  EXPECT_LE(floors.cpu_cache.populated_slabs(), static_cast<std::size_t>(kThreads));
+  ExpectAtRest(floors, tally);
+  floors.cpu_cache.DrainAll("malloc_trim");
+  ExpectNothingLost(floors, tally);
+}
+
+// Objects cross from thread to thread under load, and ThreadSanitizer looks whether they do so in order.
+TEST(ThreadCache, ObjectsThatWanderBetweenThreads) {
+  Floors& floors = StartFloors(CacheMode::kThread);
+  constexpr int kThreads = 8;
+  constexpr std::size_t kPlaces = 256;
+  struct Place {
+    std::atomic<void*> object = nullptr;
+  };
+  std::vector<Place> places(kPlaces);
+  constexpr SizeClass kClass = 8;
+  std::vector<Tally> tallies(kThreads);
+  std::vector<std::thread> threads;
+  for (std::size_t t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&, t] {
+      const AttachedThread attached(floors);
+      std::mt19937_64 random(t);
+      for (int step = 0; step < 20000; ++step) {
+        void* mine = nullptr;
+        if (random() % 2 == 0) {
+          mine = floors.Allocate(kClass);
+          ASSERT_NE(mine, nullptr);
+          tarn_test::StampObject(mine, kClass, t);
+          ++tallies[t].allocations[kClass];
+        }
+        void* other = places[random() % kPlaces].object.exchange(mine, std::memory_order_acq_rel);
+        if (other == nullptr) continue;
+        std::uint64_t stamp;
+        std::memcpy(&stamp, other, sizeof(stamp));
+        ASSERT_LT(stamp, static_cast<std::uint64_t>(kThreads));
+        tarn_test::StampObject(other, kClass, ~std::uint64_t{0});
+        floors.Free(kClass, other);
+        ++tallies[t].frees[kClass];
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  Tally tally;
+  for (const Tally& of_thread : tallies) tally += of_thread;
+  for (Place& place : places) {
+    if (place.object == nullptr) continue;
+    floors.Free(kClass, place.object);
+    ++tally.frees[kClass];
+  }
+  ExpectAtRest(floors, tally);
+  floors.cpu_cache.DrainAll("malloc_trim");
+  ExpectNothingLost(floors, tally);
+}
+
+// What the other threads had cached goes back to the spans in the child, where they are no more.
+TEST(ThreadCache, AForkedChildTakesWhatTheOthersHadCached) {
+  Floors& floors = StartFloors(CacheMode::kThread);
+  constexpr int kThreads = 4;
+  std::atomic<int> ready = 0;
+  std::atomic<bool> done = false;
+  std::vector<std::thread> threads;
+  for (std::size_t t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&, t] {
+      const AttachedThread attached(floors);
+      Churn churn(floors, t + 1);
+      for (int step = 0; step < 3000; ++step) ASSERT_NO_FATAL_FAILURE(churn.Step(200));
+      ASSERT_NO_FATAL_FAILURE(churn.FreeAll());
+      ready.fetch_add(1);
+      while (!done.load()) sched_yield();
+    });
+  }
+  while (ready.load() != kThreads) sched_yield();
+  EXPECT_EQ(tarn_test::ComplaintOfChild([&] {
+              thread_state.tid = 0;
+              floors.cpu_cache.RepairInForkedChild(true);
+              for (int c = 1; c < kSizeClassCount; ++c) {
+                TARN_REQUIRE(floors.cpu_cache.ClassStats(static_cast<SizeClass>(c)).cached_objects == 0);
+              }
+              // The slabs wait for new owners.
+              floors.cpu_cache.AttachThread();
+              TARN_REQUIRE(floors.cpu_cache.populated_slabs() == kThreads);
+              TARN_REQUIRE(floors.Allocate(3) != nullptr);
+              floors.cpu_cache.DetachThread();
+              floors.cpu_cache.DrainAll("malloc_trim");
+              for (int c = 1; c < kSizeClassCount; ++c) {
+                const std::size_t live_objects = floors.transfer_caches[c].central().Stats().live_objects;
+                TARN_REQUIRE(live_objects == (c == 3 ? 1 : 0));
+              }
+            }),
+            "");
+  // A child that forked out of a slow path may not, but works all the same.
+  EXPECT_EQ(tarn_test::ComplaintOfChild([&] {
+              thread_state.tid = 0;
+              floors.cpu_cache.RepairInForkedChild(false);
+              floors.cpu_cache.AttachThread();
+              void* object = floors.Allocate(3);
+              TARN_REQUIRE(object != nullptr);
+              floors.Free(3, object);
+            }),
+            "");
+  done.store(true);
+  for (std::thread& thread : threads) thread.join();
+}
+
+}  // namespace
+}  // namespace tarn

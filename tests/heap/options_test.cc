@@ -1,0 +1,173 @@
+// The settings: every value, and what is said of those that cannot be used.
+
+#include "allocator/heap/options.h"
+
+#include <gtest/gtest.h>
+
+#include <cstddef>
+#include <string>
+#include <vector>
+
+namespace tarn {
+namespace {
+
+std::vector<std::string>* complaints;
+
+// The complaints about the entries; the options afterwards are in *options.
+std::vector<std::string> Parse(std::vector<const char*> entries, Options* options) {
+  entries.push_back(nullptr);
+  std::vector<std::string> said;
+  complaints = &said;
+  *options = kDefaultOptions;
+  const int count = ParseOptions(entries.data(), options,
+                                 [](const char* line, std::size_t length) { complaints->emplace_back(line, length); });
+  EXPECT_EQ(static_cast<std::size_t>(count), said.size());
+  return said;
+}
+std::vector<std::string> Parse(std::vector<const char*> entries) {
+  Options options;
+  return Parse(std::move(entries), &options);
+}
+
+constexpr const char* kStrictHint = " (TARN_STRICT=1 makes this fatal)";
+
+TEST(Options, WithoutAnEnvironmentTheDefaultsStay) {
+  Options options = kDefaultOptions;
+  EXPECT_EQ(ParseOptions(nullptr, &options, nullptr), 0);
+  EXPECT_EQ(Parse({}, &options).size(), 0u);
+  EXPECT_FALSE(options.verbose || options.stats || options.strict);
+  EXPECT_EQ(options.mode, ModeRequest::kAuto);
+  EXPECT_EQ(options.cpu_cache_bytes, kDefaultOptions.cpu_cache_bytes);
+}
+
+TEST(Options, SwitchesKnowFourWordsEach) {
+  struct {
+    const char* name;
+    bool Options::*member;
+  } const switches[] = {
+      {"TARN_VERBOSE", &Options::verbose}, {"TARN_STATS", &Options::stats}, {"TARN_STRICT", &Options::strict}};
+  for (const auto& option : switches) {
+    for (const char* word : {"on", "1", "yes", "true", "off", "0", "no", "false"}) {
+      Options options;
+      const std::string entry = std::string(option.name) + "=" + word;
+      EXPECT_EQ(Parse({entry.c_str()}, &options).size(), 0u) << entry;
+      const bool on = std::string("on 1 yes true").find(word) != std::string::npos;
+      EXPECT_EQ(options.*option.member, on) << entry;
+      // And nothing else changed.
+      EXPECT_EQ(int{options.verbose} + int{options.stats} + int{options.strict}, on ? 1 : 0);
+    }
+    for (const char* word : {"", "ON", "2", "on ", " on", "o", "onn", "enable"}) {
+      Options options;
+      const std::string entry = std::string(option.name) + "=" + word;
+      EXPECT_EQ(Parse({entry.c_str()}, &options),
+                std::vector<std::string>{"tarn: " + entry + " cannot be used: expected on or off" + kStrictHint});
+      EXPECT_FALSE(options.*option.member) << entry;
+    }
+  }
+}
+
+TEST(Options, OnlyTurnsOffWhatWasOn) {
+  Options options;
+  EXPECT_EQ(Parse({"TARN_VERBOSE=on", "TARN_VERBOSE=off"}, &options).size(), 0u);
+  EXPECT_FALSE(options.verbose);
+}
+
+TEST(Options, ModesAreThree) {
+  Options options;
+  EXPECT_EQ(Parse({"TARN_MODE=cpu"}, &options).size(), 0u);
+  EXPECT_EQ(options.mode, ModeRequest::kCpu);
+  EXPECT_EQ(Parse({"TARN_MODE=thread"}, &options).size(), 0u);
+  EXPECT_EQ(options.mode, ModeRequest::kThread);
+  EXPECT_EQ(Parse({"TARN_MODE=thread", "TARN_MODE=auto"}, &options).size(), 0u);
+  EXPECT_EQ(options.mode, ModeRequest::kAuto);
+  EXPECT_EQ(Parse({"TARN_MODE=rseq"}, &options),
+            std::vector<std::string>{std::string("tarn: TARN_MODE=rseq cannot be used: expected auto, cpu or thread") +
+                                     kStrictHint});
+  EXPECT_EQ(options.mode, ModeRequest::kAuto);
+}
+
+TEST(Options, BytesHaveUnits) {
+  struct {
+    const char* value;
+    std::size_t bytes;
+  } const good[] = {{"0", 0},
+                    {"1", 1},
+                    {"007", 7},
+                    {"4096B", 4096},
+                    {"1536KiB", std::size_t{1536} << 10},
+                    {"3MiB", std::size_t{3} << 20},
+                    {"2GiB", std::size_t{2} << 30},
+                    {"1TiB", std::size_t{1} << 40},
+                    {"1024GiB", std::size_t{1} << 40},
+                    {"1099511627776", std::size_t{1} << 40}};
+  for (const auto& value : good) {
+    Options options;
+    const std::string entry = std::string("TARN_CPU_CACHE=") + value.value;
+    EXPECT_EQ(Parse({entry.c_str()}, &options).size(), 0u) << entry;
+    EXPECT_EQ(options.cpu_cache_bytes, value.bytes) << entry;
+  }
+  // The last ones would be small numbers if the arithmetic wrapped round.
+  for (const char* value : {"", "KiB", "-1", "+1", "1.5MiB", "1 MiB", "1kib", "1K", "1MB", "0x10", "1MiBs", "2TiB",
+                            "1025GiB", "1099511627777", "18446744073709551616", "18446744073709551617KiB",
+                            "17179869184TiB", "99999999999999999999999999999999"}) {
+    Options options;
+    const std::string entry = std::string("TARN_CPU_CACHE=") + value;
+    EXPECT_EQ(Parse({entry.c_str()}, &options),
+              std::vector<std::string>{"tarn: " + entry +
+                                       " cannot be used: expected a number of bytes such as 1536KiB, at most 1TiB" +
+                                       kStrictHint});
+    EXPECT_EQ(options.cpu_cache_bytes, kDefaultOptions.cpu_cache_bytes) << entry;
+  }
+}
+
+TEST(Options, AMisspeltNameGetsTheNearestRightOne) {
+  struct {
+    const char* entry;
+    const char* meant;
+  } const misspelt[] = {{"TARN_VERBOES=1", "TARN_VERBOSE"},    {"TARN_VERBOS=1", "TARN_VERBOSE"},
+                        {"TARN_VERBOSEE=1", "TARN_VERBOSE"},   {"TARN_STAT=1", "TARN_STATS"},
+                        {"TARN_STRIC=1", "TARN_STRICT"},       {"TARN_MODUS=cpu", "TARN_MODE"},
+                        {"TARN_CPUCACHE=1", "TARN_CPU_CACHE"}, {"TARN_CPU_CAHCE=1", "TARN_CPU_CACHE"},
+                        {"TARN_verbose=1", nullptr},           {"TARN_MEMORY_LIMIT=1GiB", nullptr}};
+  for (const auto& name : misspelt) {
+    const std::string entry = name.entry;
+    std::string line = "tarn: unknown option " + entry.substr(0, entry.find('='));
+    if (name.meant != nullptr) line += std::string("; did you mean ") + name.meant + "?";
+    EXPECT_EQ(Parse({name.entry}), std::vector<std::string>{line + kStrictHint}) << entry;
+  }
+}
+
+TEST(Options, OddEntriesAreTakenAsTheyAre) {
+  EXPECT_EQ(Parse({"TARN_STATS"}).size(), 1u);
+  EXPECT_EQ(Parse({"TARN_"}).size(), 1u);
+  EXPECT_EQ(Parse({"TARN_=on"}).size(), 1u);
+  EXPECT_EQ(Parse({"TARN_STATS=on=off"}).size(), 1u);
+  // Others' names, and those of tarn's own tests.
+  EXPECT_EQ(Parse({"TARN=1", "TARNISH=1", "tarn_stats=1", "XTARN_STATS=on", "PATH=/bin", "=", "", "TARN_TEST_X=1"}),
+            std::vector<std::string>{});
+}
+
+TEST(Options, AVeryLongEntryIsCutAndNothingElse) {
+  const std::string name = "TARN_" + std::string(10000, 'X') + "=1";
+  const std::string value = "TARN_MODE=" + std::string(10000, 'y');
+  Options options;
+  const std::vector<std::string> said = Parse({name.c_str(), value.c_str(), "TARN_STATS=on"}, &options);
+  ASSERT_EQ(said.size(), 2u);
+  EXPECT_EQ(said[0].rfind("tarn: unknown option TARN_XXX", 0), 0u);
+  EXPECT_EQ(said[1].rfind("tarn: TARN_MODE=yyy", 0), 0u);
+  EXPECT_LE(said[0].size(), 1000u);
+  EXPECT_TRUE(options.stats);
+}
+
+TEST(Options, EveryComplaintIsCountedAndTheRestStillHolds) {
+  Options options;
+  const std::vector<std::string> said =
+      Parse({"TARN_STATS=on", "TARN_VERBSOE=on", "TARN_MODE=fast", "TARN_STRICT=yes", "TARN_CPU_CACHE=many"}, &options);
+  EXPECT_EQ(said.size(), 3u);
+  EXPECT_TRUE(options.stats);
+  EXPECT_TRUE(options.strict);
+  EXPECT_FALSE(options.verbose);
+}
+
+}  // namespace
+}  // namespace tarn
