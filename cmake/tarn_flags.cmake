@@ -84,6 +84,9 @@ function(tarn_shared_link_flags target)
       LINKER:--no-undefined
       # dlclose must not unmap a malloc whose objects are still in use.
       LINKER:-z,nodelete
+      # Our constructor before those of other preloaded libraries, so that their fork handlers run
+      # outside of ours.
+      LINKER:-z,initfirst
       # Lazy binding would run the loader in the middle of a malloc.
       LINKER:-z,now
       LINKER:-z,relro

@@ -1,7 +1,8 @@
 // A doubly linked list whose links are members of the elements, so that it never allocates.
 //
-// An element derives from ListLink<Tag> once per list that it may be on at the same time. Zero-initialised lists and
-// links are valid and empty, so lists may be constinit globals. Not thread-safe; the owner's lock guards it.
+// An element derives from ListLink<Tag> once per list that it may be on at the same time. The list is a ring through a
+// link of its own. Zero-initialised lists and links are valid and empty, so lists may be constinit globals; a list that
+// was used must not move. Not thread-safe; the owner's lock guards it.
 #pragma once
 
 #include <cstddef>
@@ -13,14 +14,13 @@ namespace tarn {
 template <typename Tag>
 class ListLink {
  public:
-  bool linked() const { return previous_next_ != nullptr; }
+  bool linked() const { return next_ != nullptr; }
 
  private:
   template <typename T, typename U>
   friend class IntrusiveList;
   ListLink* next_ = nullptr;
-  // The pointer that points at this element: the head of the list or the next_ of the element before.
-  ListLink** previous_next_ = nullptr;
+  ListLink* previous_ = nullptr;
 };
 
 template <typename T, typename Tag = T>
@@ -28,29 +28,33 @@ class IntrusiveList {
  public:
   using Link = ListLink<Tag>;
 
-  bool empty() const { return head_ == nullptr; }
-  T* front() const { return head_ == nullptr ? nullptr : static_cast<T*>(head_); }
-  static T* Next(const T* element) {
+  bool empty() const { return ring_.next_ == nullptr || ring_.next_ == &ring_; }
+  T* front() const { return empty() ? nullptr : static_cast<T*>(ring_.next_); }
+  T* back() const { return empty() ? nullptr : static_cast<T*>(ring_.previous_); }
+  // The element behind `element`, or null.
+  T* Next(const T* element) const {
     Link* next = static_cast<const Link*>(element)->next_;
-    return next == nullptr ? nullptr : static_cast<T*>(next);
+    return next == &ring_ ? nullptr : static_cast<T*>(next);
   }
 
   void PushFront(T* element) {
     Link* link = element;
     TARN_DCHECK(!link->linked());
-    link->next_ = head_;
-    link->previous_next_ = &head_;
-    if (head_ != nullptr) head_->previous_next_ = &link->next_;
-    head_ = link;
+    if (ring_.next_ == nullptr) ring_.next_ = ring_.previous_ = &ring_;
+    link->next_ = ring_.next_;
+    link->previous_ = &ring_;
+    ring_.next_->previous_ = link;
+    ring_.next_ = link;
   }
 
+  // Takes the element off whatever list it is on.
   static void Remove(T* element) {
     Link* link = element;
     TARN_DCHECK(link->linked());
-    *link->previous_next_ = link->next_;
-    if (link->next_ != nullptr) link->next_->previous_next_ = link->previous_next_;
+    link->previous_->next_ = link->next_;
+    link->next_->previous_ = link->previous_;
     link->next_ = nullptr;
-    link->previous_next_ = nullptr;
+    link->previous_ = nullptr;
   }
 
   T* PopFront() {
@@ -60,7 +64,7 @@ class IntrusiveList {
   }
 
  private:
-  Link* head_ = nullptr;
+  Link ring_;
 };
 
 }  // namespace tarn

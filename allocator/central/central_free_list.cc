@@ -106,7 +106,7 @@ CentralFreeListStats CentralFreeList::Stats() {
 void CentralFreeList::CheckInvariants() {
   LockHolder holder(lock_);
   for (auto& bucket : buckets_) {
-    for (Span* span = bucket.front(); span != nullptr; span = IntrusiveList<Span>::Next(span)) {
+    for (Span* span = bucket.front(); span != nullptr; span = bucket.Next(span)) {
       std::size_t free_objects = 0;
       for (std::size_t i = 0; i < span->object_count; ++i) free_objects += IsFree(span, i) ? 1 : 0;
       TARN_CHECK(free_objects != 0 && free_objects + span->live_objects == span->object_count);

@@ -164,15 +164,15 @@ void CpuCache::AttachThread() {
       return;
     }
   }
-  thread_state.area.mm_cid = static_cast<std::int32_t>(index);
+  thread_state.slab_index = static_cast<std::int32_t>(index);
 }
 
 void CpuCache::DetachThread() {
   thread_state.exiting = true;
-  if (mode_ != CacheMode::kThread || thread_state.area.mm_cid < 0) return;
-  const auto index = static_cast<std::size_t>(thread_state.area.mm_cid);
+  if (mode_ != CacheMode::kThread || thread_state.slab_index < 0) return;
+  const auto index = static_cast<std::size_t>(thread_state.slab_index);
   Slab* slab = entries_[index].slab.load(std::memory_order_relaxed);
-  thread_state.area.mm_cid = -1;
+  thread_state.slab_index = -1;
   DrainOwned(slab, "thread exit");
   LockHolder holder(drain_lock_);
   slab->policy.next_unowned = first_unowned_;
@@ -241,6 +241,15 @@ void CpuCache::DeallocateSlow(SizeClass size_class, void* object, const char* ca
   if (SlabPush(size_class, object)) return;
   Count(counters.direct_frees, 1);
   transfer.InsertRange(&object, 1, call);
+}
+
+bool CpuCache::FillSlab(SizeClass size_class) {
+  SlowPathScope scope;
+  void* object = AllocateSlow(size_class);
+  if (object == nullptr) return false;
+  // Taken and given back: neither an allocation nor a free of the program, and the counters say so in sum.
+  DeallocateSlow(size_class, object, "malloc");
+  return true;
 }
 
 // --- Capacities ----------------------------------------------------------------------------------------------------
@@ -354,7 +363,7 @@ std::size_t CpuCache::DrainOwned(Slab* slab, const char* call) {
 std::size_t CpuCache::DrainAll(const char* call) {
   std::size_t drained_bytes = 0;
   if (mode_ == CacheMode::kThread) {
-    Slab* slab = thread_state.area.mm_cid < 0 ? nullptr : CurrentSlab();
+    Slab* slab = thread_state.slab_index < 0 ? nullptr : CurrentSlab();
     if (slab != nullptr) drained_bytes += DrainOwned(slab, call);
   } else {
     LockHolder holder(drain_lock_);
@@ -397,7 +406,7 @@ void CpuCache::RepairInForkedChild(bool may_lock) {
   LockHolder holder(drain_lock_);
   first_unowned_ = 0;
   for (std::uint32_t i = 0; i < indices_used_; ++i) {
-    if (static_cast<std::int32_t>(i) == thread_state.area.mm_cid) continue;
+    if (static_cast<std::int32_t>(i) == thread_state.slab_index) continue;
     Slab* slab = entries_[i].slab.load(std::memory_order_relaxed);
     // An index whose thread was only just getting its slab has none and is lost.
     if (slab == nullptr) continue;

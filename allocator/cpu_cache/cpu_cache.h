@@ -66,6 +66,9 @@ class CpuCache {
   // A flush, or more room: the object is taken in any case. `call` is named in messages about misuse.
   void DeallocateSlow(SizeClass size_class, void* object, const char* call);
 
+  // Sees to it that the next allocation of the class by this thread (thread mode) hits. False: no memory.
+  [[nodiscard]] bool FillSlab(SizeClass size_class);
+
   // Empties all slabs (thread mode: the calling thread's) and all transfer caches into the spans; returns the bytes.
   std::size_t DrainAll(const char* call);
 

@@ -9,7 +9,8 @@
 //
 // Each is all or nothing against preemption, migration and signals, and against a drain that takes the slab out of the
 // table: it works on one slab, which is the current one at the moment of its commit. In the thread mode the current slab
-// is the thread's own, and there a signal handler that allocates while it interrupts one of them is not safe.
+// is the thread's own; where the kernel has no rseq for the thread, a signal handler that allocates while it interrupts
+// one of them is not safe.
 #pragma once
 
 #if defined(__x86_64__) && !defined(TARN_NO_RSEQ)

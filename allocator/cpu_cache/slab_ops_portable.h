@@ -16,7 +16,7 @@ namespace tarn {
 
 TARN_ALWAYS_INLINE Slab* OwnSlab() {
   // An id of -1 or -2 means the entries in front of the table.
-  const std::int32_t id = thread_state.area.mm_cid;
+  const std::int32_t id = thread_state.slab_index;
   return id < 0 ? slab_table.unregistered[id + 2] : slab_table.slabs[id].load(std::memory_order_relaxed);
 }
 

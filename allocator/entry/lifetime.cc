@@ -1,20 +1,27 @@
 // What happens at the library's own start and end, beside the first allocation.
 //
 // Nothing waits for these: an allocation before the constructor or after the destructor works like any other.
+#include "allocator/entry/lifetime.h"
+
 #include "allocator/heap/process_heap.h"
 #include "allocator/heap/thread_exit.h"
 #include "allocator/observe/statistics.h"
 
 namespace tarn {
 
-namespace {
-
-// Before the constructors of the program, and after libc is up: the handlers of fork that a program registers itself
-// then run outside of ours.
-__attribute__((constructor(101))) void OnLoad() {
+void Load() {
+  static bool loaded = false;
+  if (loaded) return;
+  loaded = true;
   PrepareThread();
   RegisterForkHandlers();
 }
+
+namespace {
+
+// Fork handlers that are registered before ours would run with our locks held, so this runs before the constructors of
+// all others: the shared library is marked for it (-z initfirst), the static one has entry/preinit.cc.
+__attribute__((constructor(101))) void OnLoad() { Load(); }
 
 __attribute__((destructor(101))) void OnExit() {
   if (!process_heap.options.stats) return;

@@ -106,7 +106,9 @@ void* AllocateClass(SizeClass size_class) {
 }
 
 void* AllocateLarge(std::size_t bytes, std::size_t alignment, bool* zero) {
-  if (bytes > kMaxRequestBytes || alignment > kMaxRequestBytes) return nullptr;
+  // Nothing has room for these, so nothing is given back in vain to make it.
+  constexpr std::size_t kAddressableBytes = std::size_t{1} << kAddressBits;
+  if (bytes >= kAddressableBytes || alignment >= kAddressableBytes) return nullptr;
   PrepareThread();
   SlowPathScope scope;
   if (scope.nested()) return nullptr;
@@ -169,7 +171,6 @@ void* AllocateZeroed(std::size_t bytes) {
 void FreeSlow(void* object, const char* call) {
   if (object == nullptr) return;
   const SizeClass size_class = page_map.ClassOf(reinterpret_cast<std::uintptr_t>(object));
-  // Before the first allocation no pointer is ours, and there is nothing that could look at it.
   if (size_class == 0) {
     static_cast<void>(LargeSpan(object, call));
   } else if (SlabPush(size_class, object)) {
@@ -199,7 +200,8 @@ void DeleteSized(void* object, std::size_t bytes, std::size_t alignment) {
   bool matches = size_class == expected_class;
   if (size_class == 0) {
     const Span* span = LargeSpan(object, call);
-    matches = matches && span->pages == LargePages(bytes);
+    // A mapping of its own is rounded up to the kernel's pages.
+    matches = matches && (span->kind == SpanKind::kMapped ? bytes <= span->bytes() : span->pages == LargePages(bytes));
   }
   if (!matches) ReportMisuse(call, object, Misuse::kWrongSize);
   FreeSlow(object, call);

@@ -18,6 +18,7 @@
 // kind, and cost nothing here. _Fork runs no handlers; POSIX allows its child only async-signal-safe calls if the
 // process had threads.
 #include <pthread.h>
+#include <signal.h>
 
 #include "allocator/heap/process_heap.h"
 #include "allocator/os/thread_state.h"
@@ -48,8 +49,9 @@ Lock& LockAt(int index) {
 struct {
   bool locked_stdio = false;
   bool locked = false;
-  // Forks by signal handlers that interrupted the thread between its own prepare handler and the fork proper.
-  int nested = 0;
+  // The forking thread's signal mask. All signals are blocked from the prepare handler to the end: a handler that
+  // allocates would wait for locks that its own thread holds.
+  sigset_t signals = {};
   bool held_before[kLockCount] = {};
 } fork_state;
 
@@ -57,10 +59,10 @@ bool SingleThreaded() { return &__libc_single_threaded != nullptr && __libc_sing
 
 void BeforeFork() TARN_NO_THREAD_SAFETY_ANALYSIS {
   if (!process_heap.started() || SingleThreaded()) return;
-  if (process_heap.page_heap.lock().HeldByThisThread() && fork_state.locked) {
-    ++fork_state.nested;
-    return;
-  }
+  sigset_t all;
+  sigset_t signals;
+  ::sigfillset(&all);
+  if (::pthread_sigmask(SIG_SETMASK, &all, &signals) != 0) return;
   const bool lock_stdio = _IO_list_lock != nullptr && _IO_list_unlock != nullptr && _IO_list_resetlock != nullptr;
   if (lock_stdio) _IO_list_lock();
   for (int i = 0; i < kLockCount; ++i) {
@@ -68,22 +70,21 @@ void BeforeFork() TARN_NO_THREAD_SAFETY_ANALYSIS {
     if (!held) LockAt(i).Acquire();
     fork_state.held_before[i] = held;
   }
+  fork_state.signals = signals;
   fork_state.locked_stdio = lock_stdio;
   fork_state.locked = true;
 }
 
 void AfterForkInParent() TARN_NO_THREAD_SAFETY_ANALYSIS {
   if (!fork_state.locked) return;
-  if (fork_state.nested != 0) {
-    --fork_state.nested;
-    return;
-  }
   fork_state.locked = false;
+  const sigset_t signals = fork_state.signals;
   const bool locked_stdio = fork_state.locked_stdio;
   for (int i = kLockCount - 1; i >= 0; --i) {
     if (!fork_state.held_before[i]) LockAt(i).Release();
   }
   if (locked_stdio) _IO_list_unlock();
+  static_cast<void>(::pthread_sigmask(SIG_SETMASK, &signals, nullptr));
 }
 
 void AfterForkInChild() {
@@ -91,7 +92,6 @@ void AfterForkInChild() {
   if (!process_heap.started()) return;
   const bool was_locked = fork_state.locked;
   fork_state.locked = false;
-  fork_state.nested = 0;
   bool interrupted_slow_path = false;
   if (was_locked) {
     for (int i = 0; i < kLockCount; ++i) {
@@ -105,6 +105,7 @@ void AfterForkInChild() {
     if (fork_state.locked_stdio) _IO_list_resetlock();
   }
   process_heap.cpu_cache.RepairInForkedChild(was_locked && !interrupted_slow_path);
+  if (was_locked) static_cast<void>(::pthread_sigmask(SIG_SETMASK, &fork_state.signals, nullptr));
 }
 
 }  // namespace

@@ -32,7 +32,7 @@ void WriteStartLine(const ProcessHeap& heap) {
          << (rseq.register_threads ? ", registered by tarn" : "") << (rseq.remote_abort ? "" : ", no remote drain")
          << ")";
   } else {
-    line << "per-thread caches (" << (heap.options.mode == ModeRequest::kThread ? "by TARN_MODE" : rseq.reason) << ")";
+    line << "per-thread caches (" << rseq.reason << ")";
   }
   line << ", " << static_cast<std::uint64_t>(heap.cpu_cache.budget_bytes() >> 10) << " KiB each\n";
   WriteToStderr(line.view());
@@ -53,14 +53,7 @@ void ProcessHeap::Start() {
   int complaints = 0;
   if (!SecureExecution()) complaints = ParseOptions(Environment(), &options, &WriteLine);
 
-  RseqSupport rseq = DetectRseq();
-  if (options.mode == ModeRequest::kThread && rseq.index != RseqIndex::kNone) {
-    // The id of a thread's slab lives in our own block, whoever registered an area for the thread.
-    rseq = RseqSupport();
-    rseq.id_offset = ThreadPointerOffset(&thread_state.area.mm_cid);
-    rseq.rseq_cs_offset = ThreadPointerOffset(&thread_state.area.rseq_cs);
-    thread_state.area.mm_cid = -1;
-  }
+  const RseqSupport rseq = DetectRseq(options.mode == ModeRequest::kThread);
   const CacheMode mode = rseq.index == RseqIndex::kNone ? CacheMode::kThread : CacheMode::kCpu;
   if (options.mode == ModeRequest::kCpu && mode != CacheMode::kCpu) {
     Text<256> line;

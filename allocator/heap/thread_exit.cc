@@ -1,7 +1,10 @@
 #include "allocator/heap/thread_exit.h"
 
+#include <cstddef>
+
 #include "allocator/heap/process_heap.h"
 #include "allocator/os/thread_state.h"
+#include "size_classes/size_classes.h"
 
 // libc's registry of thread_local destructors (glibc 2.18 and later, musl has none): a thread's exit is seen without
 // one of the 1024 pthread keys, which are all the program's. Weak: without it a thread's slab stays filled after its
@@ -13,6 +16,9 @@ extern "C" __attribute__((visibility("hidden"))) void* __dso_handle;
 namespace tarn {
 
 namespace {
+
+// glibc's record of a destructor: a function, its argument, the library, a link (stdlib/cxa_thread_atexit_impl.c).
+constexpr std::size_t kExitRecordBytes = 4 * sizeof(void*);
 
 void OnThreadExit(void*) {
   SlowPathScope scope;
@@ -30,10 +36,16 @@ void PrepareThread() {
     process_heap.cpu_cache.AttachThread();
   }
   if (process_heap.cpu_cache.mode() != CacheMode::kThread || thread_state.exiting) return;
-  // The registration allocates, which the slab serves that the thread has by now.
-  if (__cxa_thread_atexit_impl != nullptr) {
-    static_cast<void>(__cxa_thread_atexit_impl(&OnThreadExit, nullptr, &__dso_handle));
+  if (__cxa_thread_atexit_impl == nullptr) return;
+  // libc allocates a record and ends the process if it cannot, so the slab gets one first; a thread without goes without
+  // a slab. What we cannot help: libc takes the loader's lock here, so a constructor that dlopen runs must not wait for
+  // the first allocation of a thread (docs/design.md).
+  if (!process_heap.cpu_cache.FillSlab(MallocSizeClass(kExitRecordBytes))) {
+    SlowPathScope scope;
+    process_heap.cpu_cache.DetachThread();
+    return;
   }
+  static_cast<void>(__cxa_thread_atexit_impl(&OnThreadExit, nullptr, &__dso_handle));
 }
 
 }  // namespace tarn

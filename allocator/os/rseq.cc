@@ -56,27 +56,31 @@ bool RegisterThreadArea() {
   return ::syscall(SYS_rseq, &thread_state.area, sizeof(RseqArea), 0, kRseqSignature) == 0;
 }
 
-RseqSupport DetectRseq() {
+RseqSupport DetectRseq(bool by_thread) {
   RseqSupport support;
   std::ptrdiff_t area_offset = ThreadPointerOffset(&thread_state.area);
-  support.id_offset = area_offset + static_cast<std::ptrdiff_t>(offsetof(RseqArea, mm_cid));
+  support.id_offset = ThreadPointerOffset(&thread_state.slab_index);
+  const bool registered_by_libc = &__rseq_size != nullptr && __rseq_size != 0;
+  if (registered_by_libc) area_offset = __rseq_offset;
+  // Also where slabs belong to threads: in a registered area the kernel then restarts what a signal interrupts.
   support.rseq_cs_offset = area_offset + static_cast<std::ptrdiff_t>(offsetof(RseqArea, rseq_cs));
-  if (&__rseq_size != nullptr && __rseq_size != 0) {
-    area_offset = __rseq_offset;
-  } else if (RegisterThreadArea()) {
-    support.register_threads = true;
-  } else {
-    support.reason = errno == ENOSYS ? "the kernel has no rseq" : "the kernel refused to register rseq";
+  if (by_thread) {
+    support.reason = "by TARN_MODE";
     return support;
+  }
+  if (!registered_by_libc) {
+    if (!RegisterThreadArea()) {
+      support.reason = errno == ENOSYS ? "the kernel has no rseq" : "the kernel refused to register rseq";
+      return support;
+    }
+    support.register_threads = true;
   }
   const auto cpu_id_offset = area_offset + static_cast<std::ptrdiff_t>(offsetof(RseqArea, cpu_id));
   if (!CpuIdIsTrue(cpu_id_offset)) {
     support.reason = "rseq is registered but its CPU number is wrong";
-    // Our own area must not look like an assigned slab to the thread mode.
-    if (support.register_threads) thread_state.area.mm_cid = -1;
+    support.register_threads = false;
     return support;
   }
-  support.rseq_cs_offset = area_offset + static_cast<std::ptrdiff_t>(offsetof(RseqArea, rseq_cs));
   support.id_offset = cpu_id_offset;
   support.index = RseqIndex::kCpuId;
   const auto mm_cid_offset = area_offset + static_cast<std::ptrdiff_t>(offsetof(RseqArea, mm_cid));

@@ -20,7 +20,7 @@ struct RseqSupport {
   // Offsets from the thread pointer of the field with the id and of rseq_cs.
   std::ptrdiff_t id_offset = 0;
   std::ptrdiff_t rseq_cs_offset = 0;
-  // The area is ours, so every thread has to register it by RegisterThread before its ids mean anything.
+  // The area is ours, so every thread has to register it by RegisterThreadArea before its ids mean anything.
   bool register_threads = false;
   // membarrier can restart the sequences of all other threads.
   bool remote_abort = false;
@@ -29,8 +29,8 @@ struct RseqSupport {
 };
 
 // Looks at libc's registration, tries our own where there is none, and checks the ids against the kernel's word.
-// Registers the process with membarrier. Called once, at start-up; may change errno.
-RseqSupport DetectRseq();
+// Registers the process with membarrier. With `by_thread` the answer is kNone: slabs shall belong to threads. Called once, at start-up; may change errno.
+RseqSupport DetectRseq(bool by_thread);
 
 // Registers the calling thread's own area (register_threads only). False when the kernel refuses.
 bool RegisterThreadArea();

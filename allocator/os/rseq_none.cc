@@ -4,10 +4,10 @@
 
 namespace tarn {
 
-RseqSupport DetectRseq() {
+RseqSupport DetectRseq(bool) {
   RseqSupport support;
   support.reason = "built without rseq";
-  support.id_offset = ThreadPointerOffset(&thread_state.area.mm_cid);
+  support.id_offset = ThreadPointerOffset(&thread_state.slab_index);
   support.rseq_cs_offset = ThreadPointerOffset(&thread_state.area.rseq_cs);
   return support;
 }

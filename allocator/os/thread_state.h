@@ -24,10 +24,11 @@ struct alignas(32) RseqArea {
 static_assert(sizeof(RseqArea) == 32);
 
 struct ThreadState {
-  // Registered with the kernel only where libc registered none. In the thread mode the kernel never sees it and mm_cid
-  // holds the index of the thread's own slab. The ids of a thread that has nothing yet are -1, which finds the empty
-  // slab.
+  // Registered with the kernel only where libc registered none. The ids of a thread that has nothing yet are -1, which
+  // finds the empty slab.
   RseqArea area = {0, -1, 0, 0, 0, -1, 0};
+  // Thread mode: the index of the thread's own slab, or -1.
+  std::int32_t slab_index = -1;
   // The thread's id as the kernel counts, or 0 when it was not asked for yet. Owners of locks are named by it.
   std::uint32_t tid = 0;
   // How many slow paths of tarn this thread is in. A second one is a signal handler that interrupted the first.

@@ -44,14 +44,17 @@ void* Reserve(std::size_t bytes, std::size_t alignment) {
 }
 
 void Unreserve(void* start, std::size_t bytes) {
-  // A refusal leaves the range mapped and unused; there is nothing better to do about it.
-  static_cast<void>(::munmap(start, bytes));
+  // Cutting a mapping in two is refused when the process has no mappings left; then at least the memory goes.
+  if (::munmap(start, bytes) != 0) static_cast<void>(Release(start, bytes));
 }
 
 bool Commit(void* start, std::size_t bytes) { return ::mprotect(start, bytes, PROT_READ | PROT_WRITE) == 0; }
 
-bool Release(void* start, std::size_t bytes) { return ::madvise(start, bytes, MADV_DONTNEED) == 0; }
+bool Decommit(void* start, std::size_t bytes) {
+  // A new mapping in the old one's place; mprotect alone leaves the charge as it is.
+  return ::mmap(start, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) != MAP_FAILED;
+}
 
-void AdviseHugePages(void* start, std::size_t bytes) { static_cast<void>(::madvise(start, bytes, MADV_HUGEPAGE)); }
+bool Release(void* start, std::size_t bytes) { return ::madvise(start, bytes, MADV_DONTNEED) == 0; }
 
 }  // namespace tarn

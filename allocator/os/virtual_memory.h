@@ -1,8 +1,8 @@
 // Address space and memory as states and transitions; the only callers of mmap and its kin.
 //
-//   (nothing) --Reserve--> Reserved --Commit--> Committed <--(touch)-- Released
-//                             ^                     |                      ^
-//                             |                     +-------Release--------+
+//   (nothing) --Reserve--> Reserved --Commit----> Committed <--(touch)-- Released
+//                             ^      <--Decommit-      |                     ^
+//                             |                        +-------Release-------+
 //   (nothing) <--Unreserve----+ (any state)
 //
 // Reserved: addresses are ours, no access, no memory, nothing counted against an overcommit limit. Committed: readable
@@ -10,7 +10,7 @@
 // next touch brings zeroes.
 //
 // All functions are thread-safe, take addresses and lengths in multiples of OsPageBytes(), may change errno, and say
-// false or null when the kernel refuses; nothing has changed then.
+// false or null when the kernel refuses; nothing has changed then (but that a part may be released).
 #pragma once
 
 #include <cstddef>
@@ -27,9 +27,8 @@ std::size_t AddressSpaceLimitBytes();
 [[nodiscard]] void* Reserve(std::size_t bytes, std::size_t alignment);
 void Unreserve(void* start, std::size_t bytes);
 [[nodiscard]] bool Commit(void* start, std::size_t bytes);
+// From Committed or Released back to Reserved: what was charged to the process is not any more.
+[[nodiscard]] bool Decommit(void* start, std::size_t bytes);
 [[nodiscard]] bool Release(void* start, std::size_t bytes);
-
-// Asks for transparent huge pages behind a committed range. Only advice: failure has no consequence.
-void AdviseHugePages(void* start, std::size_t bytes);
 
 }  // namespace tarn

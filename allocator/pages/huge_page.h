@@ -34,7 +34,6 @@ struct HugePage : ListLink<HugePage> {
   std::uint16_t longest_free_run = 0;
   HugePageState state = HugePageState::kWholeFree;
   bool committed = false;
-  bool advised_huge = false;
 
   std::size_t warm_pages() const { return free_pages - zero.Count(); }
 };

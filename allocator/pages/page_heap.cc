@@ -16,8 +16,8 @@ constexpr std::size_t kReservationHugePages = Reservation::kMaxHugePages;
 // room too. Chosen.
 constexpr std::size_t kLimitedReservationDivisor = 16;
 constexpr std::size_t kMinReservationHugePages = 4;
-// Large objects up to this come out of reservations; larger ones have a mapping of their own, which costs three system
-// calls but no search, and their pages would seldom fit anything else. Half a reservation.
+// Large objects up to this, alignment included, come out of reservations; larger ones have a mapping of their own, which
+// costs three system calls but no search, and their pages would seldom fit anything else. Half a reservation.
 constexpr std::size_t kMaxRunHugePages = Reservation::kMaxHugePages / 2;
 // How many huge pages of a packing list are looked at for the fullest. Chosen: the lists are short, and the first few
 // already differ more than the rest.
@@ -26,11 +26,6 @@ constexpr int kPackingCandidates = 8;
 // large blocks in turn must not fault each time. What goes beyond is released at once by whoever frees it.
 constexpr std::size_t kWarmFloorBytes = std::size_t{64} << 20;
 constexpr std::size_t kWarmShareDivisor = 4;
-// A heap of at least this size asks for transparent huge pages behind further growth. They cost a half used huge page
-// at the end, and a long stall each where the kernel has to find and clear 2 MiB (on a virtual machine whose host has
-// not backed its memory yet up to 20 us per 4 KiB were seen, against 2.6 us for a plain fault; 1.0 to 1.9 us once it
-// has); they save faults and TLB misses. Chosen so that the half used one weighs less than 1 %.
-constexpr std::size_t kHugeBackingFloorBytes = std::size_t{128} << 20;
 constexpr std::size_t kMetadataAlignmentBytes = 64;
 
 std::size_t ReservationGoal() {
@@ -38,6 +33,11 @@ std::size_t ReservationGoal() {
   if (limit_bytes == SIZE_MAX) return kReservationHugePages;
   return std::clamp(limit_bytes / kLimitedReservationDivisor / kHugePageBytes, kMinReservationHugePages,
                     kReservationHugePages);
+}
+
+// The page map knows addresses up to here.
+bool IsServable(const void* start, std::size_t bytes) {
+  return reinterpret_cast<std::uintptr_t>(start) + bytes <= std::uintptr_t{1} << kAddressBits;
 }
 
 std::size_t IndexInHugePage(PageId page) { return page.raw() % kPagesPerHugePage; }
@@ -76,7 +76,7 @@ Span* PageHeap::AllocateSmall(SizeClass size_class) {
 }
 
 Span* PageHeap::AllocateLarge(PageCount pages, PageCount alignment, bool* zero) {
-  if (pages.huge_pages_ceil() > kMaxRunHugePages || alignment.huge_pages_ceil() > kMaxRunHugePages) {
+  if (pages.huge_pages_ceil() + alignment.huge_pages_ceil() - 1 > kMaxRunHugePages) {
     *zero = true;
     return AllocateMapped(pages, alignment);
   }
@@ -103,30 +103,38 @@ Span* PageHeap::AllocateLarge(PageCount pages, PageCount alignment, bool* zero) 
   return span;
 }
 
-Span* PageHeap::AllocateMapped(PageCount pages, PageCount alignment) {
-  const std::size_t alignment_bytes = std::max(alignment.bytes(), kHugePageBytes);
-  void* start = Reserve(pages.bytes(), alignment_bytes);
-  if (start == nullptr) {
-    LockHolder holder(lock_);
-    if (UnreserveFree()) start = Reserve(pages.bytes(), alignment_bytes);
-  }
+void* PageHeap::MapCommitted(std::size_t bytes, std::size_t alignment_bytes) {
+  void* start = Reserve(bytes, alignment_bytes);
   if (start == nullptr) return nullptr;
+  if (IsServable(start, bytes) && Commit(start, bytes)) return start;
+  Unreserve(start, bytes);
+  return nullptr;
+}
+
+Span* PageHeap::AllocateMapped(PageCount pages, PageCount alignment) {
+  // The kernel's pages may be larger than ours.
+  const std::size_t bytes = RoundUp(pages.bytes(), std::max(OsPageBytes(), kPageBytes));
+  const std::size_t alignment_bytes = std::max(alignment.bytes(), kHugePageBytes);
+  void* start = MapCommitted(bytes, alignment_bytes);
   Span* span = nullptr;
-  if (Commit(start, pages.bytes())) {
+  {
     LockHolder holder(lock_);
+    // What reservations keep for nothing, addresses or a charge for memory, may be what is missing.
+    if (start == nullptr && UnreserveFree()) start = MapCommitted(bytes, alignment_bytes);
+    if (start == nullptr) return nullptr;
     if (EnsureLeaves(PageId::Containing(start), PageCount(1))) span = NewSpan(0);
     if (span != nullptr) {
-      mapped_bytes_ += pages.bytes();
+      mapped_bytes_ += bytes;
       ++large_objects_;
       ++large_allocations_total_;
     }
   }
   if (span == nullptr) {
-    Unreserve(start, pages.bytes());
+    Unreserve(start, bytes);
     return nullptr;
   }
   span->first_page = PageId::Containing(start);
-  span->pages = pages;
+  span->pages = PageCount::FromBytesCeil(bytes);
   span->kind = SpanKind::kMapped;
   page_map.Register(span);
   return span;
@@ -152,7 +160,7 @@ void PageHeap::Deallocate(Span* span) {
       if (kind == SpanKind::kLarge) large_in_use_ -= pages;
       FreeRun(huge_page, first_page, pages);
     }
-    keep_warm_bytes = std::max(kWarmFloorBytes, in_use_.bytes() / kWarmShareDivisor);
+    keep_warm_bytes = KeepWarmBytes();
     too_warm = warm_huge_bytes_ > keep_warm_bytes;
   }
   if (too_warm) ReleaseFree(keep_warm_bytes, false);
@@ -160,7 +168,18 @@ void PageHeap::Deallocate(Span* span) {
 
 bool PageHeap::ResizeLarge(Span* span, PageCount pages) {
   if (span->kind == SpanKind::kMapped) return false;
-  LockHolder holder(lock_);
+  std::size_t keep_warm_bytes;
+  {
+    LockHolder holder(lock_);
+    if (!ResizeWithinReservation(span, pages)) return false;
+    keep_warm_bytes = KeepWarmBytes();
+    if (warm_huge_bytes_ <= keep_warm_bytes) return true;
+  }
+  ReleaseFree(keep_warm_bytes, false);
+  return true;
+}
+
+bool PageHeap::ResizeWithinReservation(Span* span, PageCount pages) {
   const PageId old_end = span->first_page + span->pages;
   const PageId new_end = span->first_page + pages;
   // The trackers of a reservation lie in a row.
@@ -216,6 +235,8 @@ bool PageHeap::ResizeLarge(Span* span, PageCount pages) {
   return true;
 }
 
+std::size_t PageHeap::KeepWarmBytes() const { return std::max(kWarmFloorBytes, in_use_.bytes() / kWarmShareDivisor); }
+
 // --- Runs of pages -------------------------------------------------------------------------------------------------
 
 PageHeap::Run PageHeap::AllocateRun(PageCount pages, PageCount alignment) {
@@ -246,13 +267,14 @@ PageHeap::Run PageHeap::AllocateWithinHugePage(std::size_t pages, std::size_t al
     HugePage* candidate = packing_[list].front();
     for (int i = 0; i < kPackingCandidates && candidate != nullptr; ++i) {
       if (huge_page == nullptr || candidate->free_pages < huge_page->free_pages) huge_page = candidate;
-      candidate = IntrusiveList<HugePage>::Next(candidate);
+      candidate = packing_[list].Next(candidate);
     }
     Unlist(huge_page);
   } else {
     huge_page = TakeHugePages(1, 1);
     if (huge_page == nullptr) return {};
-    AdviseIfDense(huge_page);
+    growth_.store(growth_.load(std::memory_order_relaxed) + (huge_page->zero.Count() != 0 ? 1 : 0),
+                  std::memory_order_relaxed);
   }
   // The shortest run that will do.
   std::size_t best_first = 0;
@@ -321,12 +343,6 @@ void PageHeap::Relist(HugePage* huge_page) {
   nonempty_.SetRange(longest, 1);
 }
 
-void PageHeap::AdviseIfDense(HugePage* huge_page) {
-  if (huge_page->advised_huge || in_use_.bytes() < kHugeBackingFloorBytes) return;
-  huge_page->advised_huge = true;
-  AdviseHugePages(huge_page->first_page.start(), kHugePageBytes);
-}
-
 // --- Whole huge pages ----------------------------------------------------------------------------------------------
 
 void PageHeap::PutWholeFree(HugePage* huge_page) {
@@ -360,9 +376,14 @@ HugePage* PageHeap::TakeHugePages(std::size_t count, std::size_t alignment) {
     first = FindHugePages(count, alignment);
     if (first == nullptr) return nullptr;
   }
-  if (!CommitHugePages(first, count)) return nullptr;
+  if (!CommitHugePages(first, count)) {
+    // Free memory stays charged to the process (RLIMIT_DATA, strict overcommit) until its addresses are given up.
+    if (!UnreserveFree()) return nullptr;
+    first = FindHugePages(count, alignment);
+    if (first == nullptr && AddReservation(count + alignment - 1)) first = FindHugePages(count, alignment);
+    if (first == nullptr || !CommitHugePages(first, count)) return nullptr;
+  }
   for (std::size_t i = 0; i < count; ++i) {
-    if (!first[i].linked()) growth_.store(growth_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
     RemoveWholeFree(&first[i]);
     first[i].state = HugePageState::kPacked;
   }
@@ -478,7 +499,12 @@ bool PageHeap::AddReservation(std::size_t huge_pages) {
 void* PageHeap::ReserveAtLeast(std::size_t huge_pages, std::size_t* count) {
   *count = std::max(ReservationGoal(), huge_pages);
   while (true) {
-    void* start = tarn::Reserve(*count * kHugePageBytes, kHugePageBytes);
+    const std::size_t bytes = *count * kHugePageBytes;
+    void* start = Reserve(bytes, kHugePageBytes);
+    if (start != nullptr && !IsServable(start, bytes)) {
+      Unreserve(start, bytes);
+      return nullptr;
+    }
     if (start != nullptr || *count == huge_pages) return start;
     *count = std::max(*count / 2, huge_pages);
   }
@@ -507,8 +533,9 @@ Reservation* PageHeap::NewReservation(std::size_t count) {
   return reservation;
 }
 
-// Gives the free ends of all reservations back to the kernel; false when there were none. Under an address space limit
-// reservations are small, and a large object may need the space of several in a row. The lock stays held: the caller has
+// Gives the free ends of all reservations back to the kernel, and the charge for what is committed and free elsewhere;
+// false when there was neither. Under an address space limit reservations are small, and a large object may need the
+// space of several in a row. The lock stays held: the caller has
 // no memory, so the others have none either.
 bool PageHeap::UnreserveFree() {
   bool any = false;
@@ -525,6 +552,17 @@ bool PageHeap::UnreserveFree() {
       any = true;
       Unreserve((reservation->first_page + PageCount::FromHugePages(end)).start(), freed * kHugePageBytes);
       reservation->huge_page_count = end;
+    }
+    for (auto run = reservation->whole_free.NextRun(0); run.count != 0;
+         run = reservation->whole_free.NextRun(run.first + run.count)) {
+      for (std::size_t i = run.first; i < run.first + run.count; ++i) {
+        HugePage* huge_page = &reservation->huge_pages[i];
+        if (!huge_page->committed || !Decommit(huge_page->first_page.start(), kHugePageBytes)) continue;
+        any = true;
+        RemoveWholeFree(huge_page);
+        ::new (huge_page) HugePage;
+        reservation->whole_free.SetRange(i, 1);
+      }
     }
     if (end == 0) {
       *link = reservation->next;
@@ -624,9 +662,7 @@ std::size_t PageHeap::ReleaseFree(std::size_t keep_warm_bytes, bool break_huge_p
   LockHolder holder(lock_);
   std::size_t released_bytes = 0;
   while (warm_huge_bytes_ > keep_warm_bytes) {
-    // The one that was freed longest ago is the last of the list; the walk is nothing against the system call.
-    HugePage* huge_page = warm_.front();
-    while (HugePage* next = IntrusiveList<HugePage>::Next(huge_page)) huge_page = next;
+    HugePage* huge_page = warm_.back();  // the one that was freed longest ago
     const std::size_t bytes = ReleasePages(huge_page, 0, kPagesPerHugePage);
     if (bytes == 0) break;  // The kernel refuses; it would refuse the next one too.
     released_bytes += bytes;
@@ -635,7 +671,7 @@ std::size_t PageHeap::ReleaseFree(std::size_t keep_warm_bytes, bool break_huge_p
   for (Reservation* reservation = reservations_; reservation != nullptr; reservation = reservation->next) {
     for (std::size_t i = 0; i < reservation->huge_page_count; ++i) {
       HugePage* huge_page = &reservation->huge_pages[i];
-      // Uncommitted trackers were never written; reading them would make them resident.
+      // Not in use; its tracker may never have been written.
       if (reservation->whole_free.Test(i)) continue;
       std::size_t from = 0;
       while (huge_page->state == HugePageState::kPacked) {

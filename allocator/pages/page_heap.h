@@ -72,7 +72,8 @@ class PageHeap {
   // Whether the address lies in memory that spans are or were made of. Slow, for error messages.
   bool ServesAddress(std::uintptr_t address) TARN_EXCLUDES(lock_);
 
-  // Rises whenever memory was needed that the kernel has to provide: huge pages that were never used, or released.
+  // Rises whenever spans up to a huge page needed memory that the kernel has to provide: a huge page that was never
+  // used, or released.
   std::uint64_t growth() const { return growth_.load(std::memory_order_relaxed); }
 
   PageHeapStats Stats() TARN_EXCLUDES(lock_);
@@ -110,7 +111,6 @@ class PageHeap {
   void MarkFree(HugePage* huge_page, std::size_t first, std::size_t count, bool zero) TARN_REQUIRES(lock_);
   void Unlist(HugePage* huge_page) TARN_REQUIRES(lock_);
   void Relist(HugePage* huge_page) TARN_REQUIRES(lock_);
-  void AdviseIfDense(HugePage* huge_page) TARN_REQUIRES(lock_);
 
   // Releases up to `count` pages from `first` on; the lock is not held meanwhile, and the pages belong to nobody else.
   std::size_t ReleasePages(HugePage* huge_page, std::size_t first, std::size_t count) TARN_REQUIRES(lock_);
@@ -118,6 +118,10 @@ class PageHeap {
   bool EnsureMetadata(std::size_t bytes, std::size_t alignment) TARN_REQUIRES(lock_);
   Span* NewSpan(std::size_t objects) TARN_REQUIRES(lock_);
   Span* AllocateMapped(PageCount pages, PageCount alignment) TARN_EXCLUDES(lock_);
+  static void* MapCommitted(std::size_t bytes, std::size_t alignment_bytes);
+  bool ResizeWithinReservation(Span* span, PageCount pages) TARN_REQUIRES(lock_);
+  // How much memory of free huge pages is not given back at once.
+  std::size_t KeepWarmBytes() const TARN_REQUIRES(lock_);
   bool EnsureLeaves(PageId first_page, PageCount pages) TARN_REQUIRES(lock_);
 
   Lock lock_;

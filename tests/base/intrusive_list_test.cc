@@ -25,7 +25,7 @@ bool OnList(const Element& element) { return static_cast<const ListLink<Element>
 
 std::vector<Element*> Walk(const List& list) {
   std::vector<Element*> elements;
-  for (Element* element = list.front(); element != nullptr; element = List::Next(element)) elements.push_back(element);
+  for (Element* element = list.front(); element != nullptr; element = list.Next(element)) elements.push_back(element);
   return elements;
 }
 
@@ -33,7 +33,15 @@ TEST(IntrusiveList, StartsEmptyWithoutAConstructorAtRunTime) {
   static constinit List list;
   EXPECT_TRUE(list.empty());
   EXPECT_EQ(list.front(), nullptr);
+  EXPECT_EQ(list.back(), nullptr);
   EXPECT_EQ(list.PopFront(), nullptr);
+  static Element element;
+  list.PushFront(&element);
+  EXPECT_EQ(list.back(), &element);
+  EXPECT_EQ(list.PopFront(), &element);
+  EXPECT_TRUE(list.empty());
+  EXPECT_EQ(list.front(), nullptr);
+  EXPECT_EQ(list.back(), nullptr);
 }
 
 TEST(IntrusiveList, TakesOutOfTheFrontTheMiddleAndTheEnd) {
@@ -62,7 +70,7 @@ TEST(IntrusiveList, AnElementMayBeOnOneListPerTag) {
   List::Remove(&a);
   EXPECT_TRUE(list.empty());
   EXPECT_EQ(other.front(), &a);
-  EXPECT_EQ(OtherList::Next(&a), &b);
+  EXPECT_EQ(other.Next(&a), &b);
   EXPECT_EQ(other.PopFront(), &a);
   EXPECT_EQ(other.PopFront(), &b);
   EXPECT_TRUE(other.empty());
@@ -95,6 +103,7 @@ TEST(IntrusiveList, RandomOperationsMatchTheOracle) {
     for (int list = 0; list < 3; ++list) {
       ASSERT_EQ(lists[list].empty(), oracles[list].empty());
       ASSERT_TRUE(std::ranges::equal(Walk(lists[list]), oracles[list])) << "step " << step;
+      ASSERT_EQ(lists[list].back(), oracles[list].empty() ? nullptr : oracles[list].back()) << "step " << step;
     }
   }
 }

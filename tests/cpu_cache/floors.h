@@ -28,7 +28,7 @@ using tarn::SizeClass;
 
 // Asked for once, for a registration of our own cannot be made twice.
 inline const tarn::RseqSupport& ProcessRseq() {
-  static const tarn::RseqSupport support = tarn::DetectRseq();
+  static const tarn::RseqSupport support = tarn::DetectRseq(false);
   return support;
 }
 
@@ -70,16 +70,11 @@ inline Floors& StartFloors(CacheMode mode, std::size_t budget_bytes = kDefaultBu
   for (int c = 1; c < kSizeClassCount; ++c) {
     floors.transfer_caches[c].Init(static_cast<SizeClass>(c), &floors.page_heap);
   }
-  tarn::RseqSupport support = ProcessRseq();
-  if (mode == CacheMode::kThread) {
-    support = tarn::RseqSupport();
-    support.id_offset = tarn::ThreadPointerOffset(&tarn::thread_state.area.mm_cid);
-    support.rseq_cs_offset = tarn::ThreadPointerOffset(&tarn::thread_state.area.rseq_cs);
-    support.reason = "a test";
-    tarn::thread_state.area.mm_cid = -1;
-    tarn::thread_state.exiting = false;
-  }
-  floors.cpu_cache.Init(mode, support, budget_bytes, floors.transfer_caches, &floors.page_heap);
+  // What the floors before told the main thread is over.
+  tarn::thread_state.slab_index = -1;
+  tarn::thread_state.exiting = false;
+  floors.cpu_cache.Init(mode, mode == CacheMode::kThread ? tarn::DetectRseq(true) : ProcessRseq(), budget_bytes,
+                        floors.transfer_caches, &floors.page_heap);
   return floors;
 }
 

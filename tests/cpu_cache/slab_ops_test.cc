@@ -75,8 +75,8 @@ class SlabOps : public tarn_test::BothModes {
 
 TEST_P(SlabOps, WithoutASlabAllOfThemMiss) {
   // In the thread mode an attached thread has one, so it gets the empty slab as at the thread's exit.
-  const std::int32_t id = thread_state.area.mm_cid;
-  if (GetParam() == CacheMode::kThread) thread_state.area.mm_cid = -1;
+  const std::int32_t id = thread_state.slab_index;
+  if (GetParam() == CacheMode::kThread) thread_state.slab_index = -1;
   for (int c = 0; c < kSizeClassCount; ++c) {
     const auto size_class = static_cast<SizeClass>(c);
     void* objects[4] = {Fake(0), Fake(1), Fake(2), Fake(3)};
@@ -88,10 +88,10 @@ TEST_P(SlabOps, WithoutASlabAllOfThemMiss) {
   }
   if (GetParam() == CacheMode::kThread) {
     // An area whose registration failed, too.
-    thread_state.area.mm_cid = -2;
+    thread_state.slab_index = -2;
     EXPECT_EQ(SlabPop(kClass), nullptr);
     EXPECT_FALSE(SlabPush(kClass, Fake(1)));
-    thread_state.area.mm_cid = id;
+    thread_state.slab_index = id;
   }
 }
 

@@ -31,11 +31,11 @@ TEST(ThreadCache, AThreadHasToAttachOnce) {
     EXPECT_TRUE(floors.cpu_cache.NeedsAttach());
     floors.cpu_cache.AttachThread();
     EXPECT_FALSE(floors.cpu_cache.NeedsAttach());
-    EXPECT_EQ(thread_state.area.mm_cid, 0);
+    EXPECT_EQ(thread_state.slab_index, 0);
     floors.cpu_cache.DetachThread();
     // It does not come back, though what it still frees is taken.
     EXPECT_FALSE(floors.cpu_cache.NeedsAttach());
-    EXPECT_EQ(thread_state.area.mm_cid, -1);
+    EXPECT_EQ(thread_state.slab_index, -1);
     floors.cpu_cache.DetachThread();
   }).join();
   EXPECT_EQ(floors.cpu_cache.populated_slabs(), 1u);
@@ -61,6 +61,21 @@ TEST(ThreadCache, AnExitingThreadGoesPastTheCaches) {
   ExpectNothingLost(floors, tally);
 }
 
+TEST(ThreadCache, AFilledSlabServesTheNextAllocationAndCountsNone) {
+  Floors& floors = StartFloors(CacheMode::kThread);
+  constexpr SizeClass kClass = 3;
+  std::thread([&] {
+    const AttachedThread attached(floors);
+    ASSERT_TRUE(floors.cpu_cache.FillSlab(kClass));
+    CacheClassStats stats = floors.cpu_cache.ClassStats(kClass);
+    EXPECT_EQ(stats.allocations, stats.frees);
+    EXPECT_GE(stats.cached_objects, 1u);
+    void* object = SlabPop(kClass);
+    EXPECT_NE(object, nullptr);
+    EXPECT_TRUE(SlabPush(kClass, object));
+  }).join();
+}
+
 TEST(ThreadCache, SlabsOfThreadsThatAreGoneServeNewOnes) {
   Floors& floors = StartFloors(CacheMode::kThread);
   constexpr int kThreads = 6;
@@ -71,7 +86,7 @@ TEST(ThreadCache, SlabsOfThreadsThatAreGoneServeNewOnes) {
     for (std::size_t t = 0; t < kThreads; ++t) {
       threads.emplace_back([&, t] {
         const AttachedThread attached(floors);
-        EXPECT_LT(thread_state.area.mm_cid, kThreads);
+        EXPECT_LT(thread_state.slab_index, kThreads);
         Churn churn(floors, t + 1);
         for (int step = 0; step < 300; ++step) ASSERT_NO_FATAL_FAILURE(churn.Step(100));
         churn.FreeAll();

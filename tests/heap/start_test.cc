@@ -179,7 +179,7 @@ TEST(Start, AThreadsSlabIsGivenBackAtItsExit) {
     for (int i = 0; i < 20; ++i) {
       std::thread([] {
         void* object = AllocateSlow(64, Request::kMalloc);
-        TARN_REQUIRE(object != nullptr && thread_state.area.mm_cid >= 0);
+        TARN_REQUIRE(object != nullptr && thread_state.slab_index >= 0);
         FreeSlow(object, "free");
       }).join();
     }
@@ -198,12 +198,12 @@ TEST(Start, AThreadKeepsItsOwnSlabInTheThreadMode) {
     const auto stay = [] {
       void* object = AllocateSlow(64, Request::kMalloc);
       TARN_REQUIRE(object != nullptr);
-      const std::int32_t index = thread_state.area.mm_cid;
+      const std::int32_t index = thread_state.slab_index;
       TARN_REQUIRE(index >= 0);
       for (int i = 0; i < 300; ++i) {
         sched_yield();
         usleep(50);
-        TARN_REQUIRE(thread_state.area.mm_cid == index);
+        TARN_REQUIRE(thread_state.slab_index == index);
       }
       FreeSlow(object, "free");
     };

@@ -16,6 +16,7 @@
 #include <thread>
 #include <vector>
 
+#include "allocator/os/cpus.h"
 #include "allocator/os/thread_state.h"
 #include "tests/os/in_child.h"
 
@@ -39,7 +40,7 @@ bool LibcRegisters() { return &__rseq_size != nullptr && __rseq_size != 0; }
 template <typename Body>
 std::string InChildWithRseq(Body body) {
   return tarn_test::ComplaintOfChild([&body] {
-    const RseqSupport support = DetectRseq();
+    const RseqSupport support = DetectRseq(false);
     if (kBuiltWithRseq && support.index == RseqIndex::kNone) {
       // A machine without rseq: nothing can be tested but that the reason is there.
       TARN_REQUIRE(support.reason != nullptr);
@@ -69,6 +70,21 @@ TEST(Rseq, SaysWhyThereIsNone) {
               } else {
                 TARN_REQUIRE(support.index == RseqIndex::kNone);
                 TARN_REQUIRE(strcmp(support.reason, "built without rseq") == 0);
+              }
+            }),
+            "");
+}
+
+TEST(Rseq, ByThreadTheIdIsOursAndTheKernelLeavesItAlone) {
+  EXPECT_EQ(tarn_test::ComplaintOfChild([] {
+              const RseqSupport support = DetectRseq(true);
+              TARN_REQUIRE(support.index == RseqIndex::kNone && support.reason != nullptr);
+              TARN_REQUIRE(!support.register_threads);
+              TARN_REQUIRE(ReadId(support) == -1);
+              thread_state.slab_index = 4711;
+              for (int i = 0; i < 50; ++i) {
+                usleep(100);
+                TARN_REQUIRE(ReadId(support) == 4711);
               }
             }),
             "");
@@ -144,7 +160,7 @@ TEST(Rseq, WithoutMembarrierNothingIsRestarted) {
   if (tarn_test::kSanitized) GTEST_SKIP() << "a sanitizer needs its system calls";
   EXPECT_EQ(tarn_test::ComplaintOfChild([] {
               if (!tarn_test::RefuseSystemCall(SYS_membarrier, ENOSYS)) return;
-              const RseqSupport support = DetectRseq();
+              const RseqSupport support = DetectRseq(false);
               TARN_REQUIRE(!support.remote_abort);
               TARN_REQUIRE(!AbortAllSequences());
             }),
@@ -158,7 +174,7 @@ TEST(Rseq, ARefusedRegistrationMeansNone) {
   for (const int error : {ENOSYS, EPERM}) {
     EXPECT_EQ(tarn_test::ComplaintOfChild([error] {
                 if (!tarn_test::RefuseSystemCall(SYS_rseq, error)) return;
-                const RseqSupport support = DetectRseq();
+                const RseqSupport support = DetectRseq(false);
                 TARN_REQUIRE(support.index == RseqIndex::kNone);
                 const char* reason = error == ENOSYS ? "the kernel has no rseq" : "the kernel refused to register rseq";
                 TARN_REQUIRE(strcmp(support.reason, reason) == 0);
@@ -183,7 +199,7 @@ TEST(Rseq, AStaleAreaMeansNone) {
                 if (!unregistered) unregistered = syscall(SYS_rseq, area, size, kUnregister, kSignature) == 0;
               }
               TARN_REQUIRE(unregistered);
-              const RseqSupport support = DetectRseq();
+              const RseqSupport support = DetectRseq(false);
               TARN_REQUIRE(support.index == RseqIndex::kNone);
               TARN_REQUIRE(strcmp(support.reason, "rseq is registered but its CPU number is wrong") == 0);
               TARN_REQUIRE(ReadId(support) == -1);

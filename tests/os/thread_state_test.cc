@@ -16,6 +16,7 @@ TEST(ThreadState, StartsWithoutASlabInEveryThread) {
   std::thread([] {
     EXPECT_EQ(thread_state.area.cpu_id, -1);
     EXPECT_EQ(thread_state.area.mm_cid, -1);
+    EXPECT_EQ(thread_state.slab_index, -1);
     EXPECT_EQ(thread_state.slow_path_depth, 0u);
     EXPECT_FALSE(thread_state.exiting);
   }).join();

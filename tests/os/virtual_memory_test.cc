@@ -119,19 +119,6 @@ TEST(VirtualMemory, ReleasedIsZeroAndNotResident) {
   Unreserve(start, kMiB);
 }
 
-TEST(VirtualMemory, AdviceChangesNothingThatCanBeSeen) {
-  char* start = static_cast<char*>(Reserve(4 * kMiB, 2 * kMiB));
-  ASSERT_NE(start, nullptr);
-  ASSERT_TRUE(Commit(start, 2 * kMiB));
-  start[5] = 7;
-  AdviseHugePages(start, 4 * kMiB);
-  EXPECT_EQ(start[5], 7);
-  EXPECT_EQ(start[6], 0);
-  Unreserve(start, 4 * kMiB);
-  // Not even an error, where there is nothing.
-  AdviseHugePages(start, 4 * kMiB);
-}
-
 TEST(VirtualMemory, WhatTheKernelRefusesIsSaid) {
   void* start = Reserve(kMiB, OsPageBytes());
   ASSERT_NE(start, nullptr);

@@ -122,7 +122,7 @@ TEST_F(PageHeapLimits, WhereCommittingFailsThereIsNullAndNothingIsLost) {
               }
               const PageHeapStats after = heap.Stats();
               TARN_REQUIRE(after.in_use_bytes == before.in_use_bytes && after.mapped_bytes == 0);
-              TARN_REQUIRE(after.large_objects == 1 && after.reserved_bytes == before.reserved_bytes);
+              TARN_REQUIRE(after.large_objects == 1 && after.reserved_bytes <= before.reserved_bytes);
               // What is committed already serves on.
               TARN_REQUIRE(heap.AllocateSmall(3) != nullptr);
               TARN_REQUIRE(TryLarge(heap, 50, &zero) != nullptr);

@@ -1,4 +1,4 @@
-// The page heap, one rule at a time: packing, coalescing, alignment, growing in place, what is zero, what is given back.
+// The page heap, rule by rule: packing, coalescing, alignment, growing in place, what is zero, what is given back.
 
 #include "allocator/pages/page_heap.h"
 
@@ -328,7 +328,7 @@ TEST(PageHeap, WhatABigReservationCannotHoldIsMappedAlone) {
 
 TEST(PageHeap, TheLargestRunOfAReservationIsNotMappedAlone) {
   PageHeap& heap = FreshPageHeap();
-  Span* span = Large(heap, 256 * kPagesPerHugePage);
+  Span* span = Large(heap, 255 * kPagesPerHugePage);
   EXPECT_EQ(span->kind, SpanKind::kLarge);
   heap.Deallocate(span);
   ExpectConsistent(heap);
@@ -573,6 +573,35 @@ TEST(PageHeapRelease, MuchFreeMemoryGoesBackByItself) {
   for (int i = 0; i < 40; ++i) heap.Deallocate(spans[static_cast<std::size_t>(i)]);
   EXPECT_EQ(heap.Stats().free_warm_bytes, 40 * kHugePageBytes);
   ExpectConsistent(heap);
+}
+
+TEST(PageHeapRelease, ATailThatAnObjectGivesUpIsBoundedToo) {
+  constexpr std::size_t kFloorBytes = std::size_t{64} << 20;
+  PageHeap& heap = FreshPageHeap();
+  Span* span = Large(heap, 100 * kPagesPerHugePage);
+  EXPECT_TRUE(heap.ResizeLarge(span, PageCount(1)));
+  EXPECT_LE(heap.Stats().free_warm_bytes, kFloorBytes + kHugePageBytes);
+  ExpectConsistent(heap);
+}
+
+TEST(PageHeap, GrowthTellsOfMemoryThatTheKernelHasToProvide) {
+  PageHeap& heap = FreshPageHeap();
+  FullHugePage spans = FillHugePage(heap);
+  const std::uint64_t growth = heap.growth();
+  EXPECT_GT(growth, 0u);
+  Free(heap, spans, 100, 50);
+  Large(heap, 50);
+  EXPECT_EQ(heap.growth(), growth) << "there was room";
+  Span* elsewhere = Large(heap, kPagesPerHugePage);
+  EXPECT_GT(heap.growth(), growth) << "a huge page that was never used";
+  const std::uint64_t later = heap.growth();
+  heap.Deallocate(elsewhere);
+  Span* again = Large(heap, 200);
+  EXPECT_EQ(heap.growth(), later) << "memory that is there already";
+  heap.Deallocate(again);
+  heap.ReleaseFree(0, false);
+  Large(heap, 200);
+  EXPECT_GT(heap.growth(), later) << "memory that went back to the kernel";
 }
 
 // --- The rest ------------------------------------------------------------------------------------------------------
