@@ -34,7 +34,8 @@ inline constexpr std::size_t kMallocAlignmentBytes = 16;
 inline constexpr std::size_t kNewOnlyBytes = 8;
 
 // Up to here a class follows every 16 bytes. Measured (README.md): a Python heap, a third of which lies between 128 and
-// 256 bytes, is 3 % smaller than with steps of 32 there, and the four more classes cost no other program more than 0.2 %.
+// 256 bytes, is 3 % smaller than with steps of 32 there, and the four more classes cost no other program more than 0.2
+// %.
 inline constexpr std::size_t kFineLimitBytes = 256;
 
 // Above it every doubling is divided into this many equal steps. Measured (README.md): with 8 the objects waste less
@@ -81,10 +82,11 @@ inline constexpr std::size_t kBatchBytes = 32768;
 inline constexpr std::size_t kMinBatchObjects = 2;
 inline constexpr std::size_t kMaxBatchObjects = 64;
 
-// The longest that a slab's array of a class may become: about 128 KiB worth, within 4 and 512 objects. Longer arrays
-// spread over more of the kernel's pages, which short processes feel; shorter ones miss more often. Measured: with half
-// of both, /bin/ls takes 7 page faults less and the bench random_order 15 % more time; with twice as much, 4 faults more
-// and the same time. The sum over all classes is bounded because a slab's header word addresses its arrays with 16 bits.
+// The longest that a slab's array of a class may become: about 128 KiB worth, within 4 and 2048 objects. Shorter arrays
+// miss more often: with 64 KiB and 256 objects the bench random_order took 15 % more time than with 128 KiB and 512,
+// and 256 KiB gained nothing more. Beyond 512 slots an array has pages of the kernel's of its own, so that longer ones
+// cost a short process nothing: it touches the first slots only. The sum over all classes is bounded because a slab's
+// header word addresses its arrays with 16 bits.
 inline constexpr std::size_t kMaxCachedBytes = 131072;
 inline constexpr std::size_t kMinMaxCachedObjects = 4;
 inline constexpr std::size_t kMaxMaxCachedObjects = 2048;

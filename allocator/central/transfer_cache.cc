@@ -7,7 +7,7 @@ namespace tarn {
 std::size_t TransferCache::Capacity(SizeClass size_class) {
   const SizeClassInfo& info = kSizeClasses[size_class];
   const std::size_t batch = info.batch_objects;
-  return std::clamp(kMaxBytes / info.size_bytes / batch, std::size_t{1}, kMaxBatches) * batch;
+  return std::min(kMaxBytes / info.size_bytes / batch, kMaxBatches) * batch;
 }
 
 void TransferCache::Init(SizeClass size_class, PageHeap* page_heap) {

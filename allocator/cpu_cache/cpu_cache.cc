@@ -387,7 +387,11 @@ std::size_t CpuCache::DrainAll(const char* call) {
   return drained_bytes;
 }
 
-void CpuCache::RepairInForkedChild(bool may_lock) {
+void CpuCache::RepairInForkedChild(bool may_lock, bool interrupted_drain) {
+  if (interrupted_drain) {
+    drain_lock_.AdoptInForkedChild();
+    return;
+  }
   drain_lock_.ResetInForkedChild();
   if (mode_ == CacheMode::kCpu) {
     // A drain of a thread that is no more may have left slabs out of the table.

@@ -5,17 +5,18 @@
 // Capacities. Each slab has a budget in bytes. A class starts with no capacity at all and gets room for a batch at its
 // first misses. It gets room for one more batch whenever a miss is of the other kind than the one before, empty after
 // full or full after empty: then objects went to the spans that were wanted back, which more room would have spared. A
-// program that only allocates, or only frees, gains nothing by more room. The room comes out of the spare part of the budget, and when that is used up out
-// of the capacity of a class that has not missed since the stealing hand came by. So the budget goes where it saves
-// misses, and a class that is not used costs nothing.
+// program that only allocates, or only frees, gains nothing by more room. The room comes out of the spare part of the
+// budget, and when that is used up out of the capacity of a class that has not missed since the stealing hand came by.
+// So the budget goes where it saves misses, and a class that is not used costs nothing.
 //
-// Sweeping. Cached objects keep the spans that they are from: a few hundred, freed in random order, may keep as many spans
-// that are empty otherwise (sqlite3, building a database, held 9 of 48 MiB so). So when the page heap had to grow, a
-// slab is swept at its next refill: classes whose spans are sparse are flushed, empty spans go back, and refills come
-// out of the fullest spans from then on. It costs some ten microseconds per 2 MiB of growth, which cost a millisecond.
+// Sweeping. Cached objects keep the spans that they are from: a few hundred, freed in random order, may keep as many
+// spans that are empty otherwise (sqlite3, building a database, held 9 of 48 MiB so). So when the page heap had to
+// grow, a slab is swept at its next refill: classes whose spans are sparse are flushed, empty spans go back, and
+// refills come out of the fullest spans from then on. It costs some ten microseconds per 2 MiB of growth, which cost a
+// millisecond.
 //
 // Ownership. In the CPU mode a slab belongs to whoever runs under its id, through restartable sequences only. To work
-// on another one's slab, Drain stores the empty slab into the table, lets membarrier restart all sequences, and then
+// on another one's slab, DrainAll stores the empty slab into the table, lets membarrier restart all sequences, and then
 // owns the slab: every sequence from now on finds the empty slab, and a thread that comes to the slow path so goes past
 // the cache. The slab is put back with a release store; its next user reads the table entry and then the slab through
 // it, an address dependency, which orders the loads on every architecture that Linux runs on. In the thread mode a slab
@@ -73,8 +74,10 @@ class CpuCache {
   std::size_t DrainAll(const char* call);
 
   // In the child of a fork: only the calling thread is left. `may_lock` is false when that thread was interrupted in a
-  // slow path; what the slabs of the other threads hold is lost then (thread mode).
-  void RepairInForkedChild(bool may_lock);
+  // slow path; what the slabs of the other threads hold is lost then (thread mode). With `interrupted_drain` it was
+  // interrupted in a drain, which goes on when the signal handler returns: everything stays as it is.
+  void RepairInForkedChild(bool may_lock, bool interrupted_drain);
+  Lock& drain_lock() TARN_THREAD_ANNOTATION(lock_returned(drain_lock_)) { return drain_lock_; }
 
   CacheMode mode() const { return mode_; }
   bool can_drain_remotely() const { return rseq_.remote_abort; }

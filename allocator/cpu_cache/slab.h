@@ -16,7 +16,7 @@
 // never used are never touched.
 //
 // Who may write a header: Pop, Push and their kin on the slab that the running thread's id names, whose one store
-// commits; and a thread that took the slab out of the table (CpuCache::Drain), with plain stores.
+// commits; and a thread that took the slab out of the table (CpuCache::DrainAll), with plain stores.
 #pragma once
 
 #include <atomic>

@@ -8,9 +8,9 @@
 //                                      `slab` and holds no object above the new end
 //
 // Each is all or nothing against preemption, migration and signals, and against a drain that takes the slab out of the
-// table: it works on one slab, which is the current one at the moment of its commit. In the thread mode the current slab
-// is the thread's own; where the kernel has no rseq for the thread, a signal handler that allocates while it interrupts
-// one of them is not safe.
+// table: it works on one slab, which is the current one at the moment of its commit. In the thread mode the current
+// slab is the thread's own; where the kernel has no rseq for the thread, a signal handler that allocates while it
+// interrupts one of them is not safe.
 #pragma once
 
 #if defined(__x86_64__) && !defined(TARN_NO_RSEQ)

@@ -1,7 +1,7 @@
 // The hit paths: all that a malloc or free of a small object runs when the CPU's slab can serve it.
 //
-// Included by malloc.cc and operator_new.cc only. Read first; then slab_ops_x86_64.h for the sequences, then slow_path.h
-// for what happens on a miss. tests/golden holds the instruction counts.
+// Included by malloc.cc and operator_new.cc only. Read first; then slab_ops_x86_64.h for the sequences, then
+// slow_path.h for what happens on a miss. tests/golden holds the instruction counts.
 #pragma once
 
 #include <array>
@@ -45,9 +45,9 @@ TARN_ALWAYS_INLINE bool FreeHit(void* object) {
   return SlabPush(size_class, object);
 }
 
-// As FreeHit, and false too if the object is not of the class that operator new picks for `bytes`. The check costs seven
-// instructions and makes a wrong size, such as a delete through a base class without a virtual destructor, known at the
-// call; a free by the given size alone would file the object under the wrong class and corrupt.
+// As FreeHit, and false too if the object is not of the class that operator new picks for `bytes`. The check costs
+// seven instructions and makes a wrong size, such as a delete through a base class without a virtual destructor, known
+// at the call; a free by the given size alone would file the object under the wrong class and corrupt.
 TARN_ALWAYS_INLINE bool SizedDeleteHit(void* object, std::size_t bytes) {
   SizeClass size_class;
   if (!page_map.FindClass(reinterpret_cast<std::uintptr_t>(object), &size_class)) [[unlikely]]

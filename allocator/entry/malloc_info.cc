@@ -69,8 +69,8 @@ TARN_EXPORT int malloc_trim(std::size_t pad) noexcept { return Trim(pad) != 0 ? 
 
 TARN_EXPORT void malloc_stats() noexcept { WriteStatistics(Gather()); }
 
-// glibc's parameters have no counterpart here, and nothing breaks when they are ignored: 1, as for a known parameter, so
-// that no caller takes it for an error.
+// glibc's parameters have no counterpart here, and nothing breaks when they are ignored: 1, as for a known parameter,
+// so that no caller takes it for an error.
 TARN_EXPORT int mallopt(int parameter, int) noexcept {
   switch (parameter) {
     case M_MXFAST:
@@ -88,8 +88,8 @@ TARN_EXPORT int mallopt(int parameter, int) noexcept {
   }
 }
 
-// One XML element, as glibc's: <malloc version="1"> with a heap that tells its size classes. The stream's own buffer may
-// be allocated on the way, so no lock is held here.
+// One XML element, as glibc's: <malloc version="1"> with a heap that tells its size classes. The stream's own buffer
+// may be allocated on the way, so no lock is held here.
 TARN_EXPORT int malloc_info(int options, FILE* stream) noexcept {
   if (options != 0) {
     errno = EINVAL;

@@ -88,6 +88,8 @@ void AfterForkInParent() TARN_NO_THREAD_SAFETY_ANALYSIS {
 }
 
 void AfterForkInChild() {
+  // Asked under the id that the thread had in the parent.
+  const bool interrupted_drain = process_heap.cpu_cache.drain_lock().HeldByThisThread();
   thread_state.tid = 0;  // The child's only thread has a new one.
   if (!process_heap.started()) return;
   const bool was_locked = fork_state.locked;
@@ -104,7 +106,7 @@ void AfterForkInChild() {
     }
     if (fork_state.locked_stdio) _IO_list_resetlock();
   }
-  process_heap.cpu_cache.RepairInForkedChild(was_locked && !interrupted_slow_path);
+  process_heap.cpu_cache.RepairInForkedChild(was_locked && !interrupted_slow_path, interrupted_drain);
   if (was_locked) static_cast<void>(::pthread_sigmask(SIG_SETMASK, &fork_state.signals, nullptr));
 }
 

@@ -1,7 +1,8 @@
 // The composition root: the one heap of the process, and how it starts.
 //
 // entry/ and observe/ reach every floor through here. All of it is constinit and zero, so it exists before the first
-// constructor runs, and lies in memory that costs nothing where it is not used; Start() brings it to life at the first allocation:
+// constructor runs, and lies in memory that costs nothing where it is not used; Start() brings it to life at the first
+// allocation:
 //
 //   1. options from the environment
 //   2. the mode: rseq by libc's registration, by our own, or none

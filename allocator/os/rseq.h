@@ -29,7 +29,8 @@ struct RseqSupport {
 };
 
 // Looks at libc's registration, tries our own where there is none, and checks the ids against the kernel's word.
-// Registers the process with membarrier. With `by_thread` the answer is kNone: slabs shall belong to threads. Called once, at start-up; may change errno.
+// Registers the process with membarrier. With `by_thread` the answer is kNone: slabs shall belong to threads. Called
+// once, at start-up; may change errno.
 RseqSupport DetectRseq(bool by_thread);
 
 // Registers the calling thread's own area (register_threads only). False when the kernel refuses.

@@ -16,8 +16,8 @@ constexpr std::size_t kReservationHugePages = Reservation::kMaxHugePages;
 // room too. Chosen.
 constexpr std::size_t kLimitedReservationDivisor = 16;
 constexpr std::size_t kMinReservationHugePages = 4;
-// Large objects up to this, alignment included, come out of reservations; larger ones have a mapping of their own, which
-// costs three system calls but no search, and their pages would seldom fit anything else. Half a reservation.
+// Large objects up to this, alignment included, come out of reservations; larger ones have a mapping of their own,
+// which costs three system calls but no search, and their pages would seldom fit anything else. Half a reservation.
 constexpr std::size_t kMaxRunHugePages = Reservation::kMaxHugePages / 2;
 // How many huge pages of a packing list are looked at for the fullest. Chosen: the lists are short, and the first few
 // already differ more than the rest.

@@ -276,7 +276,7 @@ TEST_P(CpuCacheForkTest, ADrainThatTheForkInterruptedIsRepaired) {
                 if (entry.load() != nullptr) entry.store(EmptySlab());
               }
               TARN_REQUIRE(floors.Slabs().empty());
-              floors.cpu_cache.RepairInForkedChild(true);
+              floors.cpu_cache.RepairInForkedChild(true, false);
               TARN_REQUIRE(floors.Slabs() == slabs);
               TARN_REQUIRE(!floors.cpu_cache.can_drain_remotely() || floors.cpu_cache.DrainAll("malloc_trim") != 0);
             }),

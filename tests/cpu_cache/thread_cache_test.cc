@@ -170,7 +170,7 @@ TEST(ThreadCache, AForkedChildTakesWhatTheOthersHadCached) {
   while (ready.load() != kThreads) sched_yield();
   EXPECT_EQ(tarn_test::ComplaintOfChild([&] {
               thread_state.tid = 0;
-              floors.cpu_cache.RepairInForkedChild(true);
+              floors.cpu_cache.RepairInForkedChild(true, false);
               for (int c = 1; c < kSizeClassCount; ++c) {
                 TARN_REQUIRE(floors.cpu_cache.ClassStats(static_cast<SizeClass>(c)).cached_objects == 0);
               }
@@ -189,7 +189,7 @@ TEST(ThreadCache, AForkedChildTakesWhatTheOthersHadCached) {
   // A child that forked out of a slow path may not, but works all the same.
   EXPECT_EQ(tarn_test::ComplaintOfChild([&] {
               thread_state.tid = 0;
-              floors.cpu_cache.RepairInForkedChild(false);
+              floors.cpu_cache.RepairInForkedChild(false, false);
               floors.cpu_cache.AttachThread();
               void* object = floors.Allocate(3);
               TARN_REQUIRE(object != nullptr);

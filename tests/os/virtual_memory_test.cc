@@ -119,6 +119,41 @@ TEST(VirtualMemory, ReleasedIsZeroAndNotResident) {
   Unreserve(start, kMiB);
 }
 
+TEST(VirtualMemory, DecommittedIsAsReserved) {
+  char* start = static_cast<char*>(Reserve(2 * kMiB, OsPageBytes()));
+  ASSERT_NE(start, nullptr);
+  ASSERT_TRUE(Commit(start, 2 * kMiB));
+  std::memset(start, 0x5A, 2 * kMiB);
+  ASSERT_TRUE(Decommit(start + kMiB, kMiB / 2));
+  EXPECT_TRUE(Mapped(start + kMiB));
+  EXPECT_FALSE(Readable(start + kMiB));
+  EXPECT_FALSE(Writable(start + kMiB + kMiB / 2 - 1));
+  EXPECT_EQ(ResidentOsPages(start + kMiB, kMiB / 2), 0u);
+  EXPECT_EQ(start[kMiB - 1], 0x5A);
+  EXPECT_EQ(start[kMiB + kMiB / 2], 0x5A);
+  ASSERT_TRUE(Commit(start + kMiB, kMiB / 2));
+  for (std::size_t i = 0; i < kMiB / 2; ++i) ASSERT_EQ(start[kMiB + i], 0);
+  Unreserve(start, 2 * kMiB);
+}
+
+// RLIMIT_DATA counts what is writable, as strict overcommit does.
+TEST(VirtualMemory, DecommittedIsNotChargedAnyMore) {
+  if (tarn_test::kSanitized) GTEST_SKIP() << "a sanitizer has more than any limit";
+  EXPECT_EQ(tarn_test::ComplaintOfChild([] {
+              char* start = static_cast<char*>(Reserve(256 * kMiB, OsPageBytes()));
+              TARN_REQUIRE(start != nullptr);
+              const struct rlimit limit = {128 * kMiB, 128 * kMiB};
+              TARN_REQUIRE(setrlimit(RLIMIT_DATA, &limit) == 0);
+              TARN_REQUIRE(Commit(start, 96 * kMiB));
+              TARN_REQUIRE(!Commit(start + 96 * kMiB, 96 * kMiB));
+              TARN_REQUIRE(Release(start, 96 * kMiB));
+              TARN_REQUIRE(!Commit(start + 96 * kMiB, 96 * kMiB));
+              TARN_REQUIRE(Decommit(start, 96 * kMiB));
+              TARN_REQUIRE(Commit(start + 96 * kMiB, 96 * kMiB));
+            }),
+            "");
+}
+
 TEST(VirtualMemory, WhatTheKernelRefusesIsSaid) {
   void* start = Reserve(kMiB, OsPageBytes());
   ASSERT_NE(start, nullptr);

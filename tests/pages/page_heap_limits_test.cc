@@ -90,6 +90,63 @@ TEST_F(PageHeapLimits, UnderAnAddressSpaceLimitSmallObjectsLeaveRoomForLargeOnes
             "");
 }
 
+// A limit of what is charged (RLIMIT_DATA; strict overcommit is alike): what is free is not in the way of other sizes.
+TEST_F(PageHeapLimits, UnderALimitOfTheChargeAllOfItIsServedInOneSizeAfterTheOther) {
+  EXPECT_EQ(tarn_test::ComplaintOfChild([] {
+              PageHeap& heap = tarn_test::FreshPageHeap();
+              const struct rlimit limit = {192 * kMiB, 192 * kMiB};
+              TARN_REQUIRE(setrlimit(RLIMIT_DATA, &limit) == 0);
+              for (int i = 0; i < 2; ++i) {
+                // In reservations, in whole huge pages of them, and with a mapping of its own.
+                for (const std::size_t pages : {3u, 256u, 700u, 10u * 256u}) {
+                  TARN_REQUIRE(Exhaust(heap, pages) * pages * kPageBytes >= 64 * kMiB);
+                }
+                bool zero;
+                Span* span = heap.AllocateLarge(PageCount::FromHugePages(40), PageCount::FromHugePages(256), &zero);
+                TARN_REQUIRE(span != nullptr && span->kind == SpanKind::kMapped);
+                TARN_REQUIRE(zero && tarn_test::IsZero(span->start(), span->bytes()));
+                heap.Deallocate(span);
+              }
+            }),
+            "");
+}
+
+// A span that stays in each of the free huge pages' neighbours keeps the ends of reservations from going.
+TEST_F(PageHeapLimits, WhatWasDecommittedComesBackZero) {
+  EXPECT_EQ(tarn_test::ComplaintOfChild([] {
+              PageHeap& heap = tarn_test::FreshPageHeap();
+              bool zero;
+              Span* spans[40];
+              for (Span*& span : spans) {
+                span = TryLarge(heap, kPagesPerHugePage, &zero);
+                TARN_REQUIRE(span != nullptr);
+                std::memset(span->start(), 0xA5, span->bytes());
+              }
+              // All but the last stay charged, and the limit leaves no room for more.
+              for (int i = 0; i < 30; ++i) heap.Deallocate(spans[i]);
+              const struct rlimit limit = {110 * kMiB, 110 * kMiB};
+              TARN_REQUIRE(setrlimit(RLIMIT_DATA, &limit) == 0);
+              Span* large = TryLarge(heap, 35 * kPagesPerHugePage, &zero);
+              RequireConsistent(heap);
+              if (large != nullptr) {
+                TARN_REQUIRE(!zero || tarn_test::IsZero(large->start(), large->bytes()));
+                heap.Deallocate(large);
+              }
+              for (int i = 0; i < 30; ++i) {
+                spans[i] = TryLarge(heap, kPagesPerHugePage, &zero);
+                TARN_REQUIRE(spans[i] != nullptr);
+                TARN_REQUIRE(!zero || tarn_test::IsZero(spans[i]->start(), spans[i]->bytes()));
+                std::memset(spans[i]->start(), 0x5A, spans[i]->bytes());
+                RequireConsistent(heap);
+              }
+              for (int i = 30; i < 40; ++i) {
+                const auto* bytes = static_cast<const unsigned char*>(spans[i]->start());
+                TARN_REQUIRE(bytes[0] == 0xA5 && bytes[kHugePageBytes - 1] == 0xA5);
+              }
+            }),
+            "");
+}
+
 TEST_F(PageHeapLimits, WithoutAnyAddressSpaceThereIsNull) {
   EXPECT_EQ(tarn_test::ComplaintOfChild([] {
               PageHeap& heap = tarn_test::FreshPageHeap();
