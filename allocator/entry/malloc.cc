@@ -16,6 +16,7 @@
 #include "allocator/base/attributes.h"
 #include "allocator/entry/fast_path.h"
 #include "allocator/entry/slow_path.h"
+#include "allocator/include/tarn/malloc.h"
 #include "allocator/os/virtual_memory.h"
 
 namespace tarn {

@@ -102,20 +102,33 @@ std::string ComplaintOfChild(Body body) {
   return "exit code " + std::to_string(end.exit_code) + ", signal " + std::to_string(end.signal) + ": " + end.output;
 }
 
-// Bytes of address space that the process uses, as RLIMIT_AS counts them.
-inline std::size_t AddressSpaceBytes() {
+struct MemoryUse {
+  std::size_t address_space_bytes = 0;  // as RLIMIT_AS counts them
+  std::size_t data_bytes = 0;           // as RLIMIT_DATA does, and the stack
+};
+inline MemoryUse ReadMemoryUse() {
   FILE* file = fopen("/proc/self/statm", "r");
-  unsigned long pages = 0;
-  if (file == nullptr || fscanf(file, "%lu", &pages) != 1) pages = 0;
+  unsigned long address_space = 0;
+  unsigned long data = 0;
+  if (file == nullptr || fscanf(file, "%lu %*u %*u %*u %*u %lu", &address_space, &data) != 2) address_space = data = 0;
   if (file != nullptr) fclose(file);
-  return pages * static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+  const auto page_bytes = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+  return {address_space * page_bytes, data * page_bytes};
 }
+inline std::size_t AddressSpaceBytes() { return ReadMemoryUse().address_space_bytes; }
 
 // From here on the process gets so much address space more, and nothing beyond. For children only.
 inline void LimitFurtherAddressSpace(std::size_t bytes) {
   struct rlimit limit = {};
   limit.rlim_cur = limit.rlim_max = AddressSpaceBytes() + bytes;
   TARN_REQUIRE(setrlimit(RLIMIT_AS, &limit) == 0);
+}
+
+// The same for memory that is charged to the process because it may be written.
+inline void LimitFurtherData(std::size_t bytes) {
+  struct rlimit limit = {};
+  limit.rlim_cur = limit.rlim_max = ReadMemoryUse().data_bytes + bytes;
+  TARN_REQUIRE(setrlimit(RLIMIT_DATA, &limit) == 0);
 }
 
 // From here on the kernel refuses the system call with the error. For children only; false where there is no seccomp.

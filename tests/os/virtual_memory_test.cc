@@ -142,8 +142,7 @@ TEST(VirtualMemory, DecommittedIsNotChargedAnyMore) {
   EXPECT_EQ(tarn_test::ComplaintOfChild([] {
               char* start = static_cast<char*>(Reserve(256 * kMiB, OsPageBytes()));
               TARN_REQUIRE(start != nullptr);
-              const struct rlimit limit = {128 * kMiB, 128 * kMiB};
-              TARN_REQUIRE(setrlimit(RLIMIT_DATA, &limit) == 0);
+              tarn_test::LimitFurtherData(128 * kMiB);
               TARN_REQUIRE(Commit(start, 96 * kMiB));
               TARN_REQUIRE(!Commit(start + 96 * kMiB, 96 * kMiB));
               TARN_REQUIRE(Release(start, 96 * kMiB));

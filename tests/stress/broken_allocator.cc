@@ -96,6 +96,14 @@ void DamageVictim() {
   if (bytes != nullptr) bytes[kVictimBytes / 2] ^= 0x40;
 }
 
+// In a forked child every kept object is damaged, for the child looks only at those that the thread that forked it held.
+void DamageAllKept() {
+  for (const std::atomic<void*>& object : kept) {
+    auto* const bytes = static_cast<unsigned char*>(object.load());
+    if (bytes != nullptr) bytes[kVictimBytes / 2] ^= 0x40;
+  }
+}
+
 // glibc exports no other name for its malloc_usable_size.
 std::size_t (*real_usable_size)(void*) = nullptr;
 
@@ -103,7 +111,7 @@ __attribute__((constructor)) void Start() {
   void* const symbol = dlsym(RTLD_NEXT, "malloc_usable_size");
   std::memcpy(&real_usable_size, &symbol, sizeof symbol);
   fault = FaultFromEnvironment();
-  if (fault == Fault::kChild) pthread_atfork(nullptr, nullptr, DamageVictim);
+  if (fault == Fault::kChild) pthread_atfork(nullptr, nullptr, DamageAllKept);
 }
 
 }  // namespace

@@ -1,5 +1,8 @@
 // A C++ program whose allocations go through operator new and aligned operator new.
+#include <tarn/malloc.h>
+
 #include <cstdio>
+#include <cstdlib>
 #include <memory>
 #include <string>
 #include <vector>
@@ -13,5 +16,7 @@ int main() {
   for (int i = 0; i < 1000; ++i) strings.push_back(std::string(static_cast<std::size_t>(i), 'x'));
   const auto aligned = std::make_unique<Aligned>();
   aligned->bytes[0] = strings.back()[0];
+  // Declared by tarn's header alone, and exported by tarn alone.
+  free_sized(std::malloc(100), 100);
   return std::puts(aligned->bytes[0] == 'x' ? "hello" : "wrong") == EOF;
 }
