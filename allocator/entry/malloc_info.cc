@@ -16,6 +16,7 @@
 #include "allocator/heap/process_heap.h"
 #include "allocator/heap/thread_exit.h"
 #include "allocator/observe/statistics.h"
+#include "allocator/os/thread_state.h"
 
 namespace tarn {
 
@@ -23,8 +24,10 @@ namespace {
 
 Statistics Gather() {
   PrepareThread();
+  SlowPathScope scope;
   Statistics statistics;
-  process_heap.GatherStatistics(&statistics);
+  // A signal handler that interrupted a slow path sees zeroes: its thread may hold one of the locks.
+  if (!scope.nested()) process_heap.GatherStatistics(&statistics);
   return statistics;
 }
 
