@@ -51,7 +51,7 @@ class Stage:
 
     def __init__(self, directory, witness):
         self.directory = directory
-        self.library = os.path.realpath(os.environ["TARN_LIB"])
+        self.preload = os.path.realpath(os.environ["TARN_LIB"])
         self.witness = os.path.realpath(witness)
         self.notes = os.path.join(directory, "witness.txt")
         common = {
@@ -63,7 +63,7 @@ class Stage:
         common.update(LC_ALL="C", TZ="UTC", HOME=directory)
         self.on_glibc = common
         self.on_tarn = dict(
-            common, LD_PRELOAD=f"{self.library}:{self.witness}", MALLOC_WITNESS=self.notes
+            common, LD_PRELOAD=f"{self.preload}:{self.witness}", MALLOC_WITNESS=self.notes
         )
 
     def path(self, *parts):
@@ -163,8 +163,8 @@ class Stage:
     def check_maps(self, pid):
         """Fails unless the running process has the library mapped."""
         with open(f"/proc/{pid}/maps", encoding="utf-8", errors="replace") as maps:
-            if self.library not in maps.read():
-                raise Failure(f"process {pid} does not have {self.library} mapped")
+            if self.preload not in maps.read():
+                raise Failure(f"process {pid} does not have {self.preload} mapped")
 
     def witnessed(self):
         """Executable name -> number of processes; fails if one had another malloc."""
@@ -174,7 +174,7 @@ class Stage:
         with open(self.notes, encoding="utf-8", errors="replace") as notes:
             for line in notes:
                 _, executable, library = line.rstrip("\n").split("\t")
-                if os.path.realpath(library) != self.library:
+                if os.path.realpath(library) != self.preload:
                     raise Failure(f"{executable} has its malloc from {library}")
                 name = os.path.basename(executable)
                 counts[name] = counts.get(name, 0) + 1
