@@ -45,6 +45,7 @@ TARN_ALWAYS_INLINE std::size_t SlabPopBatch(SizeClass size_class, void** objects
   SlabHeader& header = slab->headers[size_class];
   const std::size_t top = header.word & kSlabTopMask;
   const std::size_t taken = std::min<std::size_t>(count, top - header.begin);
+  if (taken == 0) return 0;  // The empty slab is read-only.
   std::copy(slab->slots() + top - taken, slab->slots() + top, objects);
   header.word += taken * kSlabPopIncrement;
   return taken;
@@ -55,6 +56,7 @@ TARN_ALWAYS_INLINE std::size_t SlabPushBatch(SizeClass size_class, void* const* 
   SlabHeader& header = slab->headers[size_class];
   const std::size_t top = header.word & kSlabTopMask;
   const std::size_t pushed = std::min<std::size_t>(count, header.end - top);
+  if (pushed == 0) return 0;
   std::copy(objects, objects + pushed, slab->slots() + top);
   header.word += pushed;
   return pushed;
