@@ -127,6 +127,15 @@ TEST_F(PageHeapLimits, WhatWasDecommittedComesBackZero) {
               TARN_REQUIRE(large != nullptr);
               TARN_REQUIRE(!zero || tarn_test::IsZero(large->start(), large->bytes()));
               RequireConsistent(heap);
+              // These come out of the huge pages that were decommitted, which is the shortest run that will do.
+              Span* in_gap[4];
+              for (Span*& span : in_gap) {
+                span = TryLarge(heap, kPagesPerHugePage, &zero);
+                TARN_REQUIRE(span != nullptr && zero);
+                TARN_REQUIRE(span->first_page < spans[39]->first_page);
+                TARN_REQUIRE(tarn_test::IsZero(span->start(), span->bytes()));
+              }
+              for (Span* span : in_gap) heap.Deallocate(span);
               heap.Deallocate(large);
               for (int i = 0; i < 30; ++i) {
                 spans[i] = TryLarge(heap, kPagesPerHugePage, &zero);
@@ -182,6 +191,26 @@ TEST_F(PageHeapLimits, WhereCommittingFailsThereIsNullAndNothingIsLost) {
               TARN_REQUIRE(heap.ResizeLarge(span, PageCount(100)));
               TARN_REQUIRE(TryLarge(heap, 100, &zero) != nullptr);
               RequireConsistent(heap);
+            }),
+            "");
+}
+
+TEST_F(PageHeapLimits, WhereCommittingFailsHalfWayAGrowthIsUndone) {
+  EXPECT_EQ(tarn_test::ComplaintOfChild([] {
+              PageHeap& heap = tarn_test::FreshPageHeap();
+              bool zero;
+              Span* span = TryLarge(heap, 200, &zero);
+              TARN_REQUIRE(span != nullptr);
+              // For two huge pages more, but not for three.
+              tarn_test::LimitFurtherData(5 * kMiB);
+              TARN_REQUIRE(!heap.ResizeLarge(span, PageCount(4 * kPagesPerHugePage)));
+              TARN_REQUIRE(span->pages == PageCount(200));
+              TARN_REQUIRE(heap.Stats().in_use_bytes == span->bytes());
+              TARN_REQUIRE(heap.Stats().whole_free_huge_pages == 2);
+              RequireConsistent(heap);
+              TARN_REQUIRE(heap.ResizeLarge(span, PageCount(3 * kPagesPerHugePage)));
+              RequireConsistent(heap);
+              TARN_REQUIRE(TryLarge(heap, 100, &zero) == nullptr);
             }),
             "");
 }
