@@ -124,11 +124,12 @@ TEST(Options, AMisspeltNameGetsTheNearestRightOne) {
   struct {
     const char* entry;
     const char* meant;
-  } const misspelt[] = {{"TARN_VERBOES=1", "TARN_VERBOSE"},    {"TARN_VERBOS=1", "TARN_VERBOSE"},
-                        {"TARN_VERBOSEE=1", "TARN_VERBOSE"},   {"TARN_STAT=1", "TARN_STATS"},
-                        {"TARN_STRIC=1", "TARN_STRICT"},       {"TARN_MODUS=cpu", "TARN_MODE"},
-                        {"TARN_CPUCACHE=1", "TARN_CPU_CACHE"}, {"TARN_CPU_CAHCE=1", "TARN_CPU_CACHE"},
-                        {"TARN_verbose=1", nullptr},           {"TARN_MEMORY_LIMIT=1GiB", nullptr}};
+  } const misspelt[] = {{"TARN_VERBOES=1", "TARN_VERBOSE"},     {"TARN_VREBSOE=1", "TARN_VERBOSE"},
+                        {"TARN_VERBOS=1", "TARN_VERBOSE"},      {"TARN_VERBOSEE=1", "TARN_VERBOSE"},
+                        {"TARN_STAT=1", "TARN_STATS"},          {"TARN_STRIC=1", "TARN_STRICT"},
+                        {"TARN_MODUS=cpu", "TARN_MODE"},        {"TARN_CPUCACHE=1", "TARN_CPU_CACHE"},
+                        {"TARN_CPU_CAHCE=1", "TARN_CPU_CACHE"}, {"TARN_verbose=1", nullptr},
+                        {"TARN_MEMORY_LIMIT=1GiB", nullptr}};
   for (const auto& name : misspelt) {
     const std::string entry = name.entry;
     std::string line = "tarn: unknown option " + entry.substr(0, entry.find('='));
