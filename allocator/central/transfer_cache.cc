@@ -20,7 +20,8 @@ void TransferCache::Init(SizeClass size_class, PageHeap* page_heap) {
 void** TransferCache::EnsureObjects() {
   void** objects = objects_.load(std::memory_order_acquire);
   if (objects != nullptr) return objects;
-  auto* fresh = static_cast<void**>(page_heap_->AllocateMetadata(capacity_ * sizeof(void*), alignof(void*)));
+  auto* fresh = static_cast<void**>(
+      page_heap_->AllocateMetadata(capacity_ * sizeof(void*), alignof(void*), MetadataKind::kCaches));
   if (fresh == nullptr) return nullptr;
   // Two threads may come here at once; the loser's array is lost, which is at most one per class and process.
   if (objects_.compare_exchange_strong(objects, fresh, std::memory_order_acq_rel)) return fresh;

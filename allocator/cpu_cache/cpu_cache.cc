@@ -53,7 +53,8 @@ void CpuCache::Init(CacheMode mode, const RseqSupport& rseq, std::size_t budget_
   attach_threads_ = mode == CacheMode::kThread || rseq.register_threads;
   const std::size_t index_bound = mode == CacheMode::kThread ? kMaxSlabs : std::min(CpuIdBound(), kMaxSlabs);
   // Without memory for the indices there are no slabs, and everything goes past the caches.
-  entries_ = static_cast<Entry*>(page_heap->AllocateMetadata(index_bound * sizeof(Entry), alignof(Entry)));
+  entries_ = static_cast<Entry*>(
+      page_heap->AllocateMetadata(index_bound * sizeof(Entry), alignof(Entry), MetadataKind::kCaches));
   index_bound_ = entries_ == nullptr ? 0 : index_bound;
   slab_table.id_offset = rseq.id_offset;
   slab_table.rseq_cs_offset = rseq.rseq_cs_offset;
@@ -82,7 +83,8 @@ void CpuCache::ComputeLayout() {
 // --- Slabs and their owners ----------------------------------------------------------------------------------------
 
 Slab* CpuCache::NewSlab() {
-  void* memory = page_heap_->AllocateMetadata(slab_bytes_, alignof(Slab) < 64 ? 64 : alignof(Slab));
+  void* memory =
+      page_heap_->AllocateMetadata(slab_bytes_, alignof(Slab) < 64 ? 64 : alignof(Slab), MetadataKind::kCaches);
   if (memory == nullptr) return nullptr;
   // Metadata is zero, and the slots stay untouched.
   auto* slab = static_cast<Slab*>(memory);

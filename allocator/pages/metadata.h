@@ -7,9 +7,20 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "allocator/include/tarn/snapshot.h"
 #include "allocator/pages/span.h"
 
 namespace tarn {
+
+// What a piece of metadata is for, as the statistics tell it.
+enum class MetadataKind : std::uint8_t {
+  kSpans = TARN_METADATA_SPANS,
+  kPageMap = TARN_METADATA_PAGE_MAP,
+  kCaches = TARN_METADATA_CACHES,
+  kPages = TARN_METADATA_PAGES,
+  kProfile = TARN_METADATA_PROFILE,
+  kOther = TARN_METADATA_OTHER,
+};
 
 class Metadata {
  public:
@@ -17,7 +28,7 @@ class Metadata {
 
   // Zero-filled memory, or null when the current block has not enough left: then the caller adds a block. `alignment`
   // is a power of two up to 4096.
-  void* Allocate(std::size_t bytes, std::size_t alignment);
+  void* Allocate(std::size_t bytes, std::size_t alignment, MetadataKind kind = MetadataKind::kOther);
   bool Fits(std::size_t bytes, std::size_t alignment) const;
 
   // Makes [start, start + bytes) the current block; it is zero-filled. What was left of the block before is lost, so
@@ -28,13 +39,17 @@ class Metadata {
   Span* NewSpan(std::size_t objects);
   void DeleteSpan(Span* span);
 
-  std::size_t used_bytes() const { return used_bytes_; }
+  std::size_t used_bytes() const;
+  std::size_t used_bytes(MetadataKind kind) const { return used_bytes_[static_cast<std::size_t>(kind)]; }
+  // Of the records of spans that exist.
+  std::size_t span_bytes() const { return span_bytes_; }
   std::size_t block_bytes() const { return block_bytes_; }
 
  private:
   std::uintptr_t next_ = 0;
   std::uintptr_t end_ = 0;
-  std::size_t used_bytes_ = 0;
+  std::size_t used_bytes_[TARN_METADATA_KINDS] = {};
+  std::size_t span_bytes_ = 0;
   std::size_t block_bytes_ = 0;
   // By record units. Unused records are linked through their own ListLink: metadata may hold links, user memory not.
   IntrusiveList<Span> free_spans_[kMaxSpanRecordUnits + 1];

@@ -1,6 +1,7 @@
 #include "allocator/pages/page_heap.h"
 
 #include <algorithm>
+#include <atomic>
 #include <new>
 
 #include "allocator/os/virtual_memory.h"
@@ -51,6 +52,7 @@ Span* PageHeap::AllocateSmall(SizeClass size_class) {
   Span* span;
   {
     LockHolder holder(lock_);
+    const PublishAtEnd publish{this};
     span = NewSpan(info.objects_per_span);
     if (span == nullptr) return nullptr;
     const Run run = AllocateRun(PageCount(info.span_pages), PageCount(1));
@@ -83,6 +85,7 @@ Span* PageHeap::AllocateLarge(PageCount pages, PageCount alignment, bool* zero) 
   Span* span;
   {
     LockHolder holder(lock_);
+    const PublishAtEnd publish{this};
     span = NewSpan(0);
     if (span == nullptr) return nullptr;
     const Run run = AllocateRun(pages, alignment);
@@ -96,6 +99,7 @@ Span* PageHeap::AllocateLarge(PageCount pages, PageCount alignment, bool* zero) 
     large_in_use_ += pages;
     ++large_objects_;
     ++large_allocations_total_;
+    large_allocated_bytes_total_ += pages.bytes();
   }
   span->pages = pages;
   span->kind = SpanKind::kLarge;
@@ -119,6 +123,7 @@ Span* PageHeap::AllocateMapped(PageCount pages, PageCount alignment) {
   Span* span = nullptr;
   {
     LockHolder holder(lock_);
+    const PublishAtEnd publish{this};
     // What reservations keep for nothing, addresses or a charge for memory, may be what is missing.
     if (start == nullptr && UnreserveFree()) start = MapCommitted(bytes, alignment_bytes);
     if (start == nullptr) return nullptr;
@@ -127,6 +132,7 @@ Span* PageHeap::AllocateMapped(PageCount pages, PageCount alignment) {
       mapped_bytes_ += bytes;
       ++large_objects_;
       ++large_allocations_total_;
+      large_allocated_bytes_total_ += bytes;
     }
   }
   if (span == nullptr) {
@@ -152,8 +158,12 @@ void PageHeap::Deallocate(Span* span) {
   bool too_warm;
   {
     LockHolder holder(lock_);
+    const PublishAtEnd publish{this};
     metadata_.DeleteSpan(span);
-    if (kind != SpanKind::kSmall) --large_objects_;
+    if (kind != SpanKind::kSmall) {
+      --large_objects_;
+      large_freed_bytes_total_ += pages.bytes();
+    }
     if (kind == SpanKind::kMapped) {
       mapped_bytes_ -= pages.bytes();
     } else {
@@ -171,6 +181,7 @@ bool PageHeap::ResizeLarge(Span* span, PageCount pages) {
   std::size_t keep_warm_bytes;
   {
     LockHolder holder(lock_);
+    const PublishAtEnd publish{this};
     if (!ResizeWithinReservation(span, pages)) return false;
     keep_warm_bytes = KeepWarmBytes();
     if (warm_huge_bytes_ <= keep_warm_bytes) return true;
@@ -189,6 +200,7 @@ bool PageHeap::ResizeWithinReservation(Span* span, PageCount pages) {
   if (new_end < old_end) {
     FreeRun(huge_page_of(new_end), new_end, old_end - new_end);
     large_in_use_ -= old_end - new_end;
+    large_freed_bytes_total_ += (old_end - new_end).bytes();
     span->pages = pages;
     return true;
   }
@@ -231,6 +243,7 @@ bool PageHeap::ResizeWithinReservation(Span* span, PageCount pages) {
     ++huge_page;
   }
   large_in_use_ += new_end - old_end;
+  large_allocated_bytes_total_ += (new_end - old_end).bytes();
   span->pages = pages;
   return true;
 }
@@ -310,17 +323,23 @@ void PageHeap::FreeRun(HugePage* huge_page, PageId first_page, PageCount pages) 
 
 bool PageHeap::MarkUsed(HugePage* huge_page, std::size_t first, std::size_t count) {
   TARN_CHECK(huge_page->free.AllSet(first, count));
-  const bool zero = huge_page->zero.AllSet(first, count);
+  const std::size_t zero_pages = huge_page->zero.CountRange(first, count);
+  free_ -= PageCount(count);
+  free_zero_ -= PageCount(zero_pages);
   huge_page->free.ClearRange(first, count);
   huge_page->zero.ClearRange(first, count);
   huge_page->free_pages = static_cast<std::uint16_t>(huge_page->free_pages - count);
-  return zero;
+  return zero_pages == count;
 }
 
 void PageHeap::MarkFree(HugePage* huge_page, std::size_t first, std::size_t count, bool zero) {
   TARN_CHECK(huge_page->free.CountRange(first, count) == 0);
   huge_page->free.SetRange(first, count);
-  if (zero) huge_page->zero.SetRange(first, count);
+  free_ += PageCount(count);
+  if (zero) {
+    huge_page->zero.SetRange(first, count);
+    free_zero_ += PageCount(count);
+  }
   huge_page->free_pages = static_cast<std::uint16_t>(huge_page->free_pages + count);
 }
 
@@ -350,6 +369,7 @@ void PageHeap::PutWholeFree(HugePage* huge_page) {
   Reservation* reservation = huge_page->reservation;
   reservation->whole_free.SetRange(static_cast<std::size_t>(huge_page - reservation->huge_pages), 1);
   reservation->longest_free_bound = reservation->huge_page_count;
+  ++whole_free_huge_pages_;
   const std::size_t warm_pages = huge_page->warm_pages();
   if (warm_pages != 0) {
     warm_.PushFront(huge_page);
@@ -360,6 +380,7 @@ void PageHeap::PutWholeFree(HugePage* huge_page) {
 void PageHeap::RemoveWholeFree(HugePage* huge_page) {
   Reservation* reservation = huge_page->reservation;
   reservation->whole_free.ClearRange(static_cast<std::size_t>(huge_page - reservation->huge_pages), 1);
+  --whole_free_huge_pages_;
   if (huge_page->linked()) {
     IntrusiveList<HugePage>::Remove(huge_page);
     warm_huge_bytes_ -= PageCount(huge_page->warm_pages()).bytes();
@@ -436,6 +457,10 @@ bool PageHeap::CommitHugePages(HugePage* first, std::size_t count) {
       huge_page->free_pages = kPagesPerHugePage;
       huge_page->committed = true;
     }
+    committed_huge_pages_ += end - i;
+    whole_free_huge_pages_ += end - i;
+    free_ += PageCount::FromHugePages(end - i);
+    free_zero_ += PageCount::FromHugePages(end - i);
     i = end - 1;
   }
   return true;
@@ -489,6 +514,8 @@ bool PageHeap::AddReservation(std::size_t huge_pages) {
     huge_page->state = HugePageState::kMetadata;
     huge_page->committed = true;
   }
+  committed_huge_pages_ += own_huge_pages;
+  reserved_huge_pages_ += count;
   reservation->whole_free.SetRange(own_huge_pages, count - own_huge_pages);
   reservation->longest_free_bound = count;
   reservation->next = reservations_;
@@ -525,12 +552,21 @@ Reservation* PageHeap::NewReservation(std::size_t count) {
     reservation->tracker_capacity = capacity;
     return reservation;
   }
-  auto* reservation = ::new (metadata_.Allocate(sizeof(Reservation), kMetadataAlignmentBytes)) Reservation;
+  auto* reservation =
+      ::new (metadata_.Allocate(sizeof(Reservation), kMetadataAlignmentBytes, MetadataKind::kPages)) Reservation;
   reservation->huge_page_count = count;
-  reservation->huge_pages =
-      static_cast<HugePage*>(metadata_.Allocate(count * sizeof(HugePage), kMetadataAlignmentBytes));
+  reservation->huge_pages = static_cast<HugePage*>(
+      metadata_.Allocate(count * sizeof(HugePage), kMetadataAlignmentBytes, MetadataKind::kPages));
   reservation->tracker_capacity = count;
   return reservation;
+}
+
+// A committed huge page that goes back to the kernel with its addresses or its charge.
+void PageHeap::ForgetWholeFree(HugePage* huge_page) {
+  RemoveWholeFree(huge_page);
+  --committed_huge_pages_;
+  free_ -= PageCount(kPagesPerHugePage);
+  free_zero_ -= PageCount(huge_page->zero.Count());
 }
 
 // Gives the free ends of all reservations back to the kernel, and the charge for what is committed and free elsewhere;
@@ -544,7 +580,7 @@ bool PageHeap::UnreserveFree() {
     std::size_t end = reservation->huge_page_count;
     while (end != 0 && reservation->whole_free.Test(end - 1)) {
       --end;
-      if (reservation->huge_pages[end].committed) RemoveWholeFree(&reservation->huge_pages[end]);
+      if (reservation->huge_pages[end].committed) ForgetWholeFree(&reservation->huge_pages[end]);
       reservation->whole_free.ClearRange(end, 1);
     }
     const std::size_t freed = reservation->huge_page_count - end;
@@ -552,6 +588,7 @@ bool PageHeap::UnreserveFree() {
       any = true;
       Unreserve((reservation->first_page + PageCount::FromHugePages(end)).start(), freed * kHugePageBytes);
       reservation->huge_page_count = end;
+      reserved_huge_pages_ -= freed;
     }
     for (auto run = reservation->whole_free.NextRun(0); run.count != 0;
          run = reservation->whole_free.NextRun(run.first + run.count)) {
@@ -559,7 +596,7 @@ bool PageHeap::UnreserveFree() {
         HugePage* huge_page = &reservation->huge_pages[i];
         if (!huge_page->committed || !Decommit(huge_page->first_page.start(), kHugePageBytes)) continue;
         any = true;
-        RemoveWholeFree(huge_page);
+        ForgetWholeFree(huge_page);
         ::new (huge_page) HugePage;
         reservation->whole_free.SetRange(i, 1);
       }
@@ -579,10 +616,10 @@ bool PageHeap::EnsureLeaves(PageId first_page, PageCount pages) {
   const std::size_t last_leaf = (first_page + pages - PageCount(1)).raw() / kPagesPerLeaf;
   for (std::size_t leaf = first_page.raw() / kPagesPerLeaf; leaf <= last_leaf; ++leaf) {
     if (page_map.HasLeaf(leaf)) continue;
-    void* memory = metadata_.Allocate(sizeof(PageMapLeaf), kMetadataAlignmentBytes);
+    void* memory = metadata_.Allocate(sizeof(PageMapLeaf), kMetadataAlignmentBytes, MetadataKind::kPageMap);
     if (memory == nullptr) {
       if (!EnsureMetadata(sizeof(PageMapLeaf), kMetadataAlignmentBytes)) return false;
-      memory = metadata_.Allocate(sizeof(PageMapLeaf), kMetadataAlignmentBytes);
+      memory = metadata_.Allocate(sizeof(PageMapLeaf), kMetadataAlignmentBytes, MetadataKind::kPageMap);
     }
     // Not constructed member by member: that would touch a MiB. Zeroed memory is a valid leaf.
     page_map.InstallLeaf(leaf, static_cast<PageMapLeaf*>(memory));
@@ -622,10 +659,11 @@ Span* PageHeap::NewSpan(std::size_t objects) {
   return metadata_.NewSpan(objects);
 }
 
-void* PageHeap::AllocateMetadata(std::size_t bytes, std::size_t alignment) {
+void* PageHeap::AllocateMetadata(std::size_t bytes, std::size_t alignment, MetadataKind kind) {
   LockHolder holder(lock_);
+  const PublishAtEnd publish{this};
   if (!EnsureMetadata(bytes, alignment)) return nullptr;
-  return metadata_.Allocate(bytes, alignment);
+  return metadata_.Allocate(bytes, alignment, kind);
 }
 
 // --- Giving memory back --------------------------------------------------------------------------------------------
@@ -660,6 +698,7 @@ std::size_t PageHeap::ReleasePages(HugePage* huge_page, std::size_t first, std::
 
 std::size_t PageHeap::ReleaseFree(std::size_t keep_warm_bytes, bool break_huge_pages) {
   LockHolder holder(lock_);
+  const PublishAtEnd publish{this};
   std::size_t released_bytes = 0;
   while (warm_huge_bytes_ > keep_warm_bytes) {
     HugePage* huge_page = warm_.back();  // the one that was freed longest ago
@@ -705,6 +744,11 @@ bool PageHeap::ServesAddress(std::uintptr_t address) {
 PageHeapStats PageHeap::Stats() {
   LockHolder holder(lock_);
   PageHeapStats stats;
+  stats.reserved_bytes = reserved_huge_pages_ * kHugePageBytes;
+  stats.uncommitted_bytes = (reserved_huge_pages_ - committed_huge_pages_) * kHugePageBytes;
+  stats.free_zero_bytes = free_zero_.bytes();
+  stats.free_warm_bytes = (free_ - free_zero_).bytes();
+  stats.whole_free_huge_pages = whole_free_huge_pages_;
   stats.metadata_block_bytes = metadata_.block_bytes();
   stats.metadata_used_bytes = metadata_.used_bytes();
   stats.in_use_bytes = in_use_.bytes();
@@ -713,32 +757,63 @@ PageHeapStats PageHeap::Stats() {
   stats.large_objects = large_objects_;
   stats.large_allocations_total = large_allocations_total_;
   stats.released_bytes_total = released_bytes_total_;
-  for (Reservation* reservation = reservations_; reservation != nullptr; reservation = reservation->next) {
-    stats.reserved_bytes += reservation->huge_page_count * kHugePageBytes;
-    for (std::size_t i = 0; i < reservation->huge_page_count; ++i) {
-      const HugePage& huge_page = reservation->huge_pages[i];
-      if (!huge_page.committed) {
-        stats.uncommitted_bytes += kHugePageBytes;
-        continue;
-      }
-      if (huge_page.state == HugePageState::kMetadata) continue;
-      if (huge_page.state == HugePageState::kWholeFree) ++stats.whole_free_huge_pages;
-      const std::size_t warm_bytes = PageCount(huge_page.warm_pages()).bytes();
-      stats.free_warm_bytes += warm_bytes;
-      stats.free_zero_bytes += PageCount(huge_page.free_pages).bytes() - warm_bytes;
-    }
-  }
   return stats;
+}
+
+void PageHeap::Publish() {
+  peak_in_use_bytes_ = std::max(peak_in_use_bytes_, in_use_.bytes() + mapped_bytes_);
+  tarn_snapshot_pages now = {};
+  now.reserved_bytes = reserved_huge_pages_ * kHugePageBytes;
+  now.committed_bytes = committed_huge_pages_ * kHugePageBytes;
+  now.in_use_bytes = in_use_.bytes();
+  now.large_bytes = large_in_use_.bytes();
+  now.mapped_bytes = mapped_bytes_;
+  now.free_bytes = free_.bytes();
+  now.free_zero_bytes = free_zero_.bytes();
+  now.metadata_block_bytes = metadata_.block_bytes();
+  for (std::size_t kind = 0; kind < TARN_METADATA_KINDS; ++kind) {
+    now.metadata_bytes[kind] = metadata_.used_bytes(static_cast<MetadataKind>(kind));
+  }
+  now.span_record_bytes = metadata_.span_bytes();
+  now.large_objects = large_objects_;
+  now.large_allocations = large_allocations_total_;
+  now.large_allocated_bytes = large_allocated_bytes_total_;
+  now.large_freed_bytes = large_freed_bytes_total_;
+  now.huge_pages = committed_huge_pages_ - metadata_.block_bytes() / kHugePageBytes;
+  now.whole_free_huge_pages = whole_free_huge_pages_;
+  now.released_bytes = released_bytes_total_;
+  now.peak_in_use_bytes = peak_in_use_bytes_;
+
+  // A sequence lock. The fence keeps the fields behind the odd number, the release of the even number keeps them before
+  // it; a reader that sees a new field therefore sees an odd or a later number.
+  auto* const from = reinterpret_cast<std::uint64_t*>(&now);
+  auto* const to = reinterpret_cast<std::uint64_t*>(&published_);
+  constexpr std::size_t kWords = sizeof published_ / sizeof(std::uint64_t);
+  const std::uint64_t sequence = published_.sequence;
+  std::atomic_ref<std::uint64_t>(published_.sequence).store(sequence + 1, std::memory_order_relaxed);
+  std::atomic_thread_fence(std::memory_order_release);
+  for (std::size_t i = 1; i < kWords; ++i) {
+    std::atomic_ref<std::uint64_t>(to[i]).store(from[i], std::memory_order_relaxed);
+  }
+  std::atomic_ref<std::uint64_t>(published_.sequence).store(sequence + 2, std::memory_order_release);
 }
 
 void PageHeap::CheckInvariants() {
   LockHolder holder(lock_);
   std::size_t used_pages = 0;
   std::size_t warm_bytes = 0;
+  std::size_t reserved = 0;
+  std::size_t committed = 0;
+  std::size_t whole_free_committed = 0;
+  std::size_t free_pages = 0;
+  std::size_t zero_pages = 0;
   for (Reservation* reservation = reservations_; reservation != nullptr; reservation = reservation->next) {
     for (std::size_t i = 0; i < reservation->huge_page_count; ++i) {
       const HugePage& huge_page = reservation->huge_pages[i];
       const bool whole_free = reservation->whole_free.Test(i);
+      ++reserved;
+      committed += huge_page.committed ? 1 : 0;
+      whole_free_committed += huge_page.committed && whole_free ? 1 : 0;
       if (!huge_page.committed) {
         TARN_CHECK(whole_free);
         continue;
@@ -763,10 +838,15 @@ void PageHeap::CheckInvariants() {
         TARN_CHECK(huge_page.longest_free_run == 0 || nonempty_.Test(huge_page.longest_free_run));
       }
       used_pages += kPagesPerHugePage - huge_page.free_pages;
+      free_pages += huge_page.free_pages;
+      zero_pages += huge_page.zero.Count();
     }
   }
   TARN_CHECK(used_pages == in_use_.raw());
   TARN_CHECK(warm_bytes == warm_huge_bytes_);
+  TARN_CHECK(reserved == reserved_huge_pages_ && committed == committed_huge_pages_);
+  TARN_CHECK(whole_free_committed == whole_free_huge_pages_);
+  TARN_CHECK(free_pages == free_.raw() && zero_pages == free_zero_.raw());
 }
 
 }  // namespace tarn

@@ -19,6 +19,7 @@
 #include <cstdint>
 
 #include "allocator/base/units.h"
+#include "allocator/include/tarn/snapshot.h"
 #include "allocator/os/lock.h"
 #include "allocator/pages/huge_page.h"
 #include "allocator/pages/metadata.h"
@@ -63,7 +64,8 @@ class PageHeap {
   [[nodiscard]] bool ResizeLarge(Span* span, PageCount pages) TARN_EXCLUDES(lock_);
 
   // Zero-filled memory for the allocator itself, never given back. `alignment` is at most 4096.
-  [[nodiscard]] void* AllocateMetadata(std::size_t bytes, std::size_t alignment) TARN_EXCLUDES(lock_);
+  [[nodiscard]] void* AllocateMetadata(std::size_t bytes, std::size_t alignment, MetadataKind kind)
+      TARN_EXCLUDES(lock_);
 
   // Gives free memory back to the kernel, whole huge pages first, until `keep_warm_bytes` remain; returns the bytes.
   // With `break_huge_pages`, free pages of huge pages in use go too.
@@ -77,6 +79,8 @@ class PageHeap {
   std::uint64_t growth() const { return growth_.load(std::memory_order_relaxed); }
 
   PageHeapStats Stats() TARN_EXCLUDES(lock_);
+  // The same, and more, for readers that take no lock: see tarn_snapshot_pages. Written at the end of every operation.
+  const tarn_snapshot_pages* published() const { return &published_; }
 
   // Aborts when an invariant of huge_page.h does not hold. Slow; for tests.
   void CheckInvariants() TARN_EXCLUDES(lock_);
@@ -101,6 +105,7 @@ class PageHeap {
   bool CommitHugePages(HugePage* first, std::size_t count) TARN_REQUIRES(lock_);
   void PutWholeFree(HugePage* huge_page) TARN_REQUIRES(lock_);
   void RemoveWholeFree(HugePage* huge_page) TARN_REQUIRES(lock_);
+  void ForgetWholeFree(HugePage* huge_page) TARN_REQUIRES(lock_);
   bool AddReservation(std::size_t huge_pages) TARN_REQUIRES(lock_);
   void* ReserveAtLeast(std::size_t huge_pages, std::size_t* count) TARN_REQUIRES(lock_);
   bool UnreserveFree() TARN_REQUIRES(lock_);
@@ -124,6 +129,14 @@ class PageHeap {
   std::size_t KeepWarmBytes() const TARN_REQUIRES(lock_);
   bool EnsureLeaves(PageId first_page, PageCount pages) TARN_REQUIRES(lock_);
 
+  // Tells the readers how things stand.
+  void Publish() TARN_REQUIRES(lock_);
+  // Does so at the end of a scope in which the lock is held: stands behind the LockHolder.
+  struct PublishAtEnd {
+    PageHeap* heap;
+    ~PublishAtEnd() TARN_NO_THREAD_SAFETY_ANALYSIS { heap->Publish(); }
+  };
+
   Lock lock_;
   Metadata metadata_ TARN_GUARDED_BY(lock_);
   Reservation* reservations_ TARN_GUARDED_BY(lock_) = nullptr;
@@ -142,9 +155,19 @@ class PageHeap {
   std::size_t warm_huge_bytes_ TARN_GUARDED_BY(lock_) = 0;  // warm pages of the huge pages in warm_
   std::size_t large_objects_ TARN_GUARDED_BY(lock_) = 0;
   std::size_t large_allocations_total_ TARN_GUARDED_BY(lock_) = 0;
+  std::size_t large_allocated_bytes_total_ TARN_GUARDED_BY(lock_) = 0;
+  std::size_t large_freed_bytes_total_ TARN_GUARDED_BY(lock_) = 0;
+  std::size_t reserved_huge_pages_ TARN_GUARDED_BY(lock_) = 0;
+  std::size_t committed_huge_pages_ TARN_GUARDED_BY(lock_) = 0;
+  std::size_t whole_free_huge_pages_ TARN_GUARDED_BY(lock_) = 0;  // committed ones
+  PageCount free_ TARN_GUARDED_BY(lock_);
+  PageCount free_zero_ TARN_GUARDED_BY(lock_);
+  std::size_t peak_in_use_bytes_ TARN_GUARDED_BY(lock_) = 0;
   // Written under the lock, read without it.
   std::atomic<std::uint64_t> growth_ = 0;
   std::size_t released_bytes_total_ TARN_GUARDED_BY(lock_) = 0;
+  // Written under the lock.
+  tarn_snapshot_pages published_ = {};
 };
 
 }  // namespace tarn

@@ -160,7 +160,7 @@ TEST_F(PageHeapLimits, WithoutAnyAddressSpaceThereIsNull) {
               TARN_REQUIRE(heap.AllocateSmall(1) == nullptr);
               TARN_REQUIRE(TryLarge(heap, 1, &zero) == nullptr);
               TARN_REQUIRE(TryLarge(heap, 1000 * kPagesPerHugePage, &zero) == nullptr);
-              TARN_REQUIRE(heap.AllocateMetadata(64, 64) == nullptr);
+              TARN_REQUIRE(heap.AllocateMetadata(64, 64, MetadataKind::kOther) == nullptr);
               RequireConsistent(heap);
             }),
             "");
@@ -237,7 +237,7 @@ TEST_F(PageHeapLimits, WhereReleasingFailsTheMemoryStaysWarmAndIsNotCalledZero) 
               TARN_REQUIRE(TryLarge(heap, 2 * kPagesPerHugePage, &zero) != nullptr && !zero);
               // Metadata must be zero even so.
               for (int i = 0; i < 4; ++i) {
-                void* memory = heap.AllocateMetadata(kHugePageBytes - 8192, 64);
+                void* memory = heap.AllocateMetadata(kHugePageBytes - 8192, 64, MetadataKind::kOther);
                 TARN_REQUIRE(memory != nullptr && tarn_test::IsZero(memory, kHugePageBytes - 8192));
               }
               heap.Deallocate(stays);

@@ -211,7 +211,7 @@ TEST(PageHeapRandom, ThreadsDoNotMeet) {
       heap.ReleaseFree(kHugePageBytes, true);
       const PageHeapStats stats = heap.Stats();
       EXPECT_GE(stats.reserved_bytes, stats.in_use_bytes);
-      static_cast<void>(heap.AllocateMetadata(64, 8));
+      static_cast<void>(heap.AllocateMetadata(64, 8, MetadataKind::kOther));
       static_cast<void>(heap.ServesAddress(0x7f0000001234));
     }
   });

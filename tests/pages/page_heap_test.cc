@@ -613,7 +613,7 @@ TEST(PageHeap, MetadataIsZeroAlignedAndNobodyElses) {
   for (std::size_t i = 0; i < 300; ++i) {
     const std::size_t bytes = i % 50 == 49 ? 3 * kHugePageBytes + i : 8 + i * 97 % 30000;
     const std::size_t alignment = std::size_t{8} << (i % 10);
-    void* memory = heap.AllocateMetadata(bytes, alignment);
+    void* memory = heap.AllocateMetadata(bytes, alignment, MetadataKind::kOther);
     ASSERT_NE(memory, nullptr);
     const auto address = reinterpret_cast<std::uintptr_t>(memory);
     ASSERT_EQ(address % alignment, 0u);
@@ -647,7 +647,7 @@ TEST(PageHeap, MetadataOutOfUsedPagesIsZero) {
   bool used_again = false;
   for (int i = 0; i < 8; ++i) {
     constexpr std::size_t kBytes = kHugePageBytes - 8192;
-    void* memory = heap.AllocateMetadata(kBytes, 4096);
+    void* memory = heap.AllocateMetadata(kBytes, 4096, MetadataKind::kOther);
     ASSERT_NE(memory, nullptr);
     EXPECT_TRUE(IsZero(memory, kBytes));
     used_again |= used.count(reinterpret_cast<std::uintptr_t>(memory) / kHugePageBytes * kHugePageBytes) != 0;
