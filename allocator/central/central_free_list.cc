@@ -26,7 +26,7 @@ std::size_t CentralFreeList::RemoveRange(void** objects, std::size_t count) {
     if (span == nullptr) {
       // Whoever else finds the list empty now gets a span of its own, which is what a class in demand wants.
       lock_.Release();
-      span = page_heap_->AllocateSmall(size_class_);
+      span = page_heap_->AllocateSmall(size_class_, kind_);
       if (span == nullptr) return taken;
       lock_.Acquire();
       spans_.store(spans_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
@@ -55,7 +55,7 @@ void CentralFreeList::InsertRange(void* const* objects, std::size_t count, const
   for (std::size_t i = 0; i < count; ++i) {
     const auto address = reinterpret_cast<std::uintptr_t>(objects[i]);
     Span* span = page_map.SpanOf(PageId::Containing(address));
-    if (span == nullptr || span->kind != SpanKind::kSmall) {
+    if (span == nullptr || span->kind != kind_) {
       ReportMisuse(call, objects[i], span == nullptr ? Misuse::kSpanAlreadyFree : Misuse::kWrongSize);
     }
     // The caches file an object under the class of the size that the program gave, which may be wrong.

@@ -29,9 +29,11 @@ class alignas(64) CentralFreeList {
  public:
   constexpr CentralFreeList() = default;
 
-  void Init(SizeClass size_class, PageHeap* page_heap) {
+  // `kind` is that of its spans: kSmall, or kSampled for the objects of which the heap profile keeps a sample.
+  void Init(SizeClass size_class, PageHeap* page_heap, SpanKind kind = SpanKind::kSmall) {
     size_class_ = size_class;
     page_heap_ = page_heap;
+    kind_ = kind;
   }
 
   // Takes up to `count` objects; fewer only when there is no memory for more. `count` is at most kMaxBatchObjects.
@@ -41,6 +43,9 @@ class alignas(64) CentralFreeList {
   void InsertRange(void* const* objects, std::size_t count, const char* call) TARN_EXCLUDES(lock_);
 
   CentralFreeListStats Stats() TARN_EXCLUDES(lock_);
+  // Where readers of the snapshot find what Stats() tells.
+  const std::atomic<std::size_t>* spans() const { return &spans_; }
+  const std::atomic<std::size_t>* live_objects() const { return &live_objects_; }
   void CheckInvariants() TARN_EXCLUDES(lock_);
   Lock& lock() TARN_THREAD_ANNOTATION(lock_returned(lock_)) { return lock_; }
 
@@ -64,6 +69,7 @@ class alignas(64) CentralFreeList {
 
   Lock lock_;
   SizeClass size_class_ = 0;
+  SpanKind kind_ = SpanKind::kSmall;
   PageHeap* page_heap_ = nullptr;
   IntrusiveList<Span> buckets_[kBuckets] TARN_GUARDED_BY(lock_);
   // Chosen: less than this is not worth a sweep.

@@ -28,7 +28,10 @@ class alignas(64) TransferCache {
   std::size_t Drain(const char* call) TARN_EXCLUDES(lock_);
 
   std::size_t cached_objects() const { return size_.load(std::memory_order_relaxed); }
+  // Where readers of the snapshot find it.
+  const std::atomic<std::size_t>* cached_objects_address() const { return &size_; }
   CentralFreeList& central() { return central_; }
+  const CentralFreeList& central() const { return central_; }
   Lock& lock() TARN_THREAD_ANNOTATION(lock_returned(lock_)) { return lock_; }
 
  private:

@@ -29,6 +29,11 @@ std::uint64_t LoadWord(const Slab* slab, SizeClass size_class) {
       .load(std::memory_order_relaxed);
 }
 
+std::uint64_t LoadDue(const Slab* slab, SizeClass size_class) {
+  return std::atomic_ref<std::uint64_t>(const_cast<Slab*>(slab)->headers[size_class].sample_due)
+      .load(std::memory_order_relaxed);
+}
+
 template <typename T>
 void Count(std::atomic<T>& counter, std::size_t by) {
   counter.fetch_add(static_cast<T>(by), std::memory_order_relaxed);
@@ -91,7 +96,7 @@ Slab* CpuCache::NewSlab() {
   for (int c = 1; c < kSizeClassCount; ++c) {
     SlabHeader& header = slab->headers[c];
     header.word = layout_[c].begin;
-    header.sample_due = kNeverSample;
+    header.sample_due = sampler_.DrawDistance(static_cast<SizeClass>(c));
     header.begin = layout_[c].begin;
     header.end = layout_[c].begin;
     header.limit = layout_[c].limit;
@@ -223,6 +228,12 @@ std::size_t CpuCache::FlushBatch(Slab* slab, SizeClass size_class, std::size_t c
   const std::size_t popped = SlabPopBatch(size_class, batch, count);
   if (popped == 0) return 0;
   Count(slab->counters[size_class].flushed, popped);
+  // These pops were no allocations. A sample that fell among them is drawn anew from here on; for one that lies beyond
+  // them nothing has changed, since the distance has no memory.
+  if (LoadWord(slab, size_class) >= LoadDue(slab, size_class)) {
+    std::uint64_t due;
+    static_cast<void>(SlabClaimSample(size_class, slab, sampler_.DrawDistance(size_class), &due));
+  }
   transfer_caches_[size_class].InsertRange(batch, popped, call);
   return popped;
 }
@@ -252,6 +263,35 @@ bool CpuCache::FillSlab(SizeClass size_class) {
   // Taken and given back: neither an allocation nor a free of the program, and the counters say so in sum.
   DeallocateSlow(size_class, object, "malloc");
   return true;
+}
+
+// --- Sampling ------------------------------------------------------------------------------------------------------
+
+bool CpuCache::TakeSample(SizeClass size_class, unsigned* shift) {
+  if (sampler_.rate_bytes() == 0) return false;
+  Slab* slab = CurrentSlab();
+  if (slab != nullptr && LoadWord(slab, size_class) >= LoadDue(slab, size_class)) {
+    std::uint64_t due;
+    if (SlabClaimSample(size_class, slab, sampler_.DrawDistance(size_class), &due)) {
+      *shift = static_cast<unsigned>(due & kSlabTopMask);
+      return true;
+    }
+  }
+  // What comes here and is not due is served past the slab's count of pops, as the first object of a refill.
+  return sampler_.Draw(size_class, shift);
+}
+
+void CpuCache::RestartSampling() {
+  for (std::size_t i = 0; i < index_bound_; ++i) {
+    Slab* slab = entries_[i].slab.load(std::memory_order_acquire);
+    if (slab == nullptr) continue;
+    for (int c = 1; c < kSizeClassCount; ++c) {
+      const auto size_class = static_cast<SizeClass>(c);
+      // Beside the slab's owner, who may be storing one of his own: either will do.
+      const std::uint64_t due = (LoadWord(slab, size_class) & ~kSlabTopMask) + sampler_.DrawDistance(size_class);
+      std::atomic_ref<std::uint64_t>(slab->headers[c].sample_due).store(due, std::memory_order_relaxed);
+    }
+  }
 }
 
 // --- Capacities ----------------------------------------------------------------------------------------------------
@@ -349,6 +389,8 @@ std::size_t CpuCache::DrainOwned(Slab* slab, const char* call) {
       std::copy(slab->slots() + top - count, slab->slots() + top, batch);
       // The word before the insertion: a fork in between leaks the batch in the child instead of having it twice.
       std::atomic_ref<std::uint64_t>(header.word).fetch_add(count * kSlabPopIncrement, std::memory_order_relaxed);
+      // No allocations: the next sample is as many allocations away as before.
+      header.sample_due += count << kSlabPopsShift;
       Count(slab->counters[c].flushed, count);
       transfer_caches_[c].central().InsertRange(batch, count, call);
       drained_bytes += count * kSizeClasses[c].size_bytes;
@@ -448,6 +490,28 @@ CacheClassStats CpuCache::ClassStats(SizeClass size_class) const {
     stats.flushes += counters.flushes.load(std::memory_order_relaxed);
   }
   return stats;
+}
+
+// The published structures are these, under other names.
+static_assert(sizeof(SlabHeader) == sizeof(tarn_snapshot_slab_header));
+static_assert(offsetof(SlabHeader, limit) == offsetof(tarn_snapshot_slab_header, limit));
+static_assert(sizeof(SlabCounters) == sizeof(tarn_snapshot_slab_counters));
+static_assert(offsetof(SlabCounters, direct_frees) == offsetof(tarn_snapshot_slab_counters, direct_frees));
+static_assert(offsetof(SlabCounters, flushes) == offsetof(tarn_snapshot_slab_counters, flushes));
+
+void CpuCache::Describe(tarn_snapshot_block* block) const {
+  block->cache_mode = mode_ == CacheMode::kCpu ? TARN_CACHES_PER_CPU : TARN_CACHES_PER_THREAD;
+  block->cache_index = mode_ == CacheMode::kThread        ? TARN_INDEX_THREAD
+                       : rseq_.index == RseqIndex::kMmCid ? TARN_INDEX_MM_CID
+                                                          : TARN_INDEX_CPU_ID;
+  block->slab_entries_address = reinterpret_cast<std::uintptr_t>(&entries_[0].slab);
+  block->slab_entry_stride = sizeof(Entry);
+  block->slab_entry_count = static_cast<std::uint32_t>(index_bound_);
+  block->slab_headers_offset = offsetof(Slab, headers);
+  block->slab_counters_offset = offsetof(Slab, counters);
+  block->cache_budget_bytes = budget_bytes_;
+  static_assert(sizeof(DirectCounters) == 2 * sizeof(std::uint64_t));
+  block->direct_counters_address = reinterpret_cast<std::uintptr_t>(direct_);
 }
 
 }  // namespace tarn

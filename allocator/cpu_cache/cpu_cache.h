@@ -28,7 +28,9 @@
 #include <cstdint>
 
 #include "allocator/central/transfer_cache.h"
+#include "allocator/cpu_cache/sampler.h"
 #include "allocator/cpu_cache/slab.h"
+#include "allocator/include/tarn/snapshot.h"
 #include "allocator/os/lock.h"
 #include "allocator/os/rseq.h"
 #include "allocator/pages/page_heap.h"
@@ -70,6 +72,16 @@ class CpuCache {
   // Sees to it that the next allocation of the class by this thread (thread mode) hits. False: no memory.
   [[nodiscard]] bool FillSlab(SizeClass size_class);
 
+  // Whether the allocation that has just missed is to be sampled, because one is due in the current slab or, where no
+  // slab counts the allocation, by chance. At most one caller gets to hear of each that is due.
+  bool TakeSample(SizeClass size_class, unsigned* shift);
+  // Sampled objects are allocated and freed past the slabs, and counted all the same.
+  void CountSampledAllocation(SizeClass size_class) { Bump(direct_[size_class].allocations); }
+  void CountSampledFree(SizeClass size_class) { Bump(direct_[size_class].frees); }
+  // Draws all samples that are due anew, after the rate was changed.
+  void RestartSampling();
+  Sampler& sampler() { return sampler_; }
+
   // Empties all slabs (thread mode: the calling thread's) and all transfer caches into the spans; returns the bytes.
   std::size_t DrainAll(const char* call);
 
@@ -86,6 +98,8 @@ class CpuCache {
   std::size_t populated_slabs() const { return populated_slabs_.load(std::memory_order_relaxed); }
   std::size_t slab_bytes() const { return slab_bytes_; }
   CacheClassStats ClassStats(SizeClass size_class) const;
+  // Fills in where slabs and counters lie.
+  void Describe(tarn_snapshot_block* block) const;
 
  private:
   struct Layout {
@@ -106,6 +120,8 @@ class CpuCache {
   Slab* Populate(std::size_t index);
   Slab* NewSlab();
   void ComputeLayout();
+
+  static void Bump(std::atomic<std::uint64_t>& counter) { counter.fetch_add(1, std::memory_order_relaxed); }
 
   // A miss of an empty class or of a full one.
   enum class Miss : std::uint8_t { kNone, kEmpty, kFull };
@@ -128,6 +144,7 @@ class CpuCache {
   PageHeap* page_heap_ = nullptr;
   Layout layout_[kSizeClassCount] = {};
   std::atomic<std::size_t> populated_slabs_ = 0;
+  Sampler sampler_;
 
   // Held while slabs are taken out of the table or put into it. Nests outside of the transfer caches' locks.
   Lock drain_lock_;

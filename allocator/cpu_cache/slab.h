@@ -34,7 +34,8 @@ namespace tarn {
 // lower), a push adds 1; that one store commits the operation, the counting comes with it.
 struct alignas(32) SlabHeader {
   std::uint64_t word;
-  // A pop that finds word >= sample_due leaves it to the slow path. In the unit of word: pops << 16.
+  // A pop that finds word >= sample_due leaves it to the slow path. In the unit of word: pops << 16. The low 16 bits
+  // hold the sampler's shift at the time of the drawing; they are below every top and change nothing in the comparison.
   std::uint64_t sample_due;
   std::uint16_t begin;
   std::uint16_t end;
@@ -47,7 +48,8 @@ inline constexpr std::size_t kSlabHeaderShift = 5;
 inline constexpr int kSlabPopsShift = 16;
 inline constexpr std::uint64_t kSlabTopMask = 0xFFFF;
 inline constexpr std::uint64_t kSlabPopIncrement = (std::uint64_t{1} << kSlabPopsShift) - 1;
-inline constexpr std::uint64_t kNeverSample = UINT64_MAX;
+// More pops than there will ever be, with room above so that flushes can move it on.
+inline constexpr std::uint64_t kNeverSample = std::uint64_t{1} << 63;
 
 // What the slow paths moved, because pops and pushes count their batches too:
 //   allocations by the program = pops - flushed + direct_allocations

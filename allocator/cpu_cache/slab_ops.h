@@ -1,4 +1,4 @@
-// The seam between the architectures: each offers the five operations on the current slab.
+// The seam between the architectures: each offers the six operations on the current slab.
 //
 //   void* SlabPop(c)                   the top object of the class, or null: empty, a sample is due, or no slab
 //   bool SlabPush(c, object)           false: full, or no slab
@@ -6,6 +6,8 @@
 //   size_t SlabPushBatch(c, in, n)     up to n objects
 //   bool SlabSetEnd(c, slab, old, new) changes the end of the class's slots from old to new, if the current slab is
 //                                      `slab` and holds no object above the new end
+//   bool SlabClaimSample(c, slab, distance, &due)   takes a sample that is due, if the current slab is `slab`: the next
+//                                      one is then `distance` away; `due` is what was due
 //
 // Each is all or nothing against preemption, migration and signals, and against a drain that takes the slab out of the
 // table: it works on one slab, which is the current one at the moment of its commit. In the thread mode the current

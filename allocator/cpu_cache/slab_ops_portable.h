@@ -71,4 +71,14 @@ TARN_ALWAYS_INLINE bool SlabSetEnd(SizeClass size_class, const Slab* expected_sl
   return true;
 }
 
+TARN_ALWAYS_INLINE bool SlabClaimSample(SizeClass size_class, const Slab* expected_slab, std::uint64_t distance,
+                                        std::uint64_t* due) {
+  Slab* slab = OwnSlab();
+  SlabHeader& header = slab->headers[size_class];
+  if (slab != expected_slab || header.word < header.sample_due) return false;
+  *due = header.sample_due;
+  header.sample_due = (header.word & ~kSlabTopMask) + distance;
+  return true;
+}
+
 }  // namespace tarn

@@ -195,6 +195,32 @@ miss:
   return false;
 }
 
+// Two threads that found the same sample due on the same slab must not both take it, so claiming is one sequence too.
+TARN_ALWAYS_INLINE bool SlabClaimSample(SizeClass size_class, const Slab* expected_slab, std::uint64_t distance,
+                                        std::uint64_t* due) {
+  std::uintptr_t slab;
+  std::uint64_t was_due;
+  std::uint64_t word;
+  asm goto volatile(TARN_RSEQ_BEGIN
+                    "cmpq %[expected_slab], %[slab]\n"
+                    "jne %l[miss]\n"
+                    "movq 8(%[slab], %[header]), %[due]\n"
+                    "movq (%[slab], %[header]), %[word]\n"
+                    "cmpq %[due], %[word]\n"
+                    "jb %l[miss]\n"
+                    "xorw %w[word], %w[word]\n"
+                    "addq %[distance], %[word]\n"
+                    "movq %[word], 8(%[slab], %[header])\n" TARN_RSEQ_COMMITTED
+                    : [slab] "=&r"(slab), [due] "=&r"(was_due), [word] "=&r"(word)
+                    : TARN_RSEQ_INPUTS, [expected_slab] "r"(expected_slab), [distance] "r"(distance)
+                    : "cc", "memory"
+                    : miss);
+  *due = was_due;
+  return true;
+miss:
+  return false;
+}
+
 #undef TARN_RSEQ_BEGIN
 #undef TARN_RSEQ_COMMITTED
 #undef TARN_RSEQ_INPUTS

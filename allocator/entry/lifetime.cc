@@ -5,7 +5,8 @@
 
 #include "allocator/heap/process_heap.h"
 #include "allocator/heap/thread_exit.h"
-#include "allocator/observe/statistics.h"
+#include "allocator/observe/memstats.h"
+#include "allocator/observe/published.h"
 
 namespace tarn {
 
@@ -25,9 +26,9 @@ __attribute__((constructor(101))) void OnLoad() { Load(); }
 
 __attribute__((destructor(101))) void OnExit() {
   if (!process_heap.options.stats) return;
-  Statistics statistics;
-  process_heap.GatherStatistics(&statistics);
-  WriteStatistics(statistics);
+  tarn_memstats_t stats;
+  ReadMemStats(own_snapshot, false, &stats);
+  WriteStatistics(stats);
 }
 
 }  // namespace

@@ -13,43 +13,43 @@
 #include "allocator/base/attributes.h"
 #include "allocator/base/text.h"
 #include "allocator/entry/slow_path.h"
-#include "allocator/heap/process_heap.h"
 #include "allocator/heap/thread_exit.h"
-#include "allocator/observe/statistics.h"
-#include "allocator/os/thread_state.h"
+#include "allocator/observe/memstats.h"
+#include "allocator/observe/published.h"
 
 namespace tarn {
 
 namespace {
 
-Statistics Gather() {
+tarn_memstats_t Gather() {
   PrepareThread();
-  SlowPathScope scope;
-  Statistics statistics;
-  // A signal handler that interrupted a slow path sees zeroes: its thread may hold one of the locks.
-  if (!scope.nested()) process_heap.GatherStatistics(&statistics);
-  return statistics;
+  tarn_memstats_t stats;
+  ReadMemStats(own_snapshot, false, &stats);
+  return stats;
+}
+
+std::uint64_t CommittedBytes(const tarn_memstats_t& stats) {
+  return stats.sys_bytes - stats.classes.heap_reserved_bytes;
 }
 
 struct mallinfo2 Info() {
-  const Statistics statistics = Gather();
-  const PageHeapStats& pages = statistics.pages;
+  const tarn_memstats_t stats = Gather();
   struct mallinfo2 info = {};
   // arena: bytes obtained by means other than mmap, in glibc's terms; here what the reservations have committed.
-  info.arena = pages.reserved_bytes - pages.uncommitted_bytes;
+  info.arena = CommittedBytes(stats) - stats.mapped_live_bytes;
   // Objects with a mapping of their own.
-  info.hblks = pages.mapped_bytes == 0 ? 0 : 1;
-  info.hblkhd = pages.mapped_bytes;
-  for (const SizeClassStatistics& of_class : statistics.classes) {
+  info.hblks = stats.mapped_live_bytes == 0 ? 0 : 1;
+  info.hblkhd = stats.mapped_live_bytes;
+  for (std::uint64_t c = 0; c < stats.class_count; ++c) {
     // Free objects: in spans, and (fast bins, in glibc's terms) in caches.
-    info.ordblks += of_class.span_objects;
-    info.smblks += of_class.slab_objects + of_class.transfer_objects;
+    info.ordblks += stats.by_size[c].free;
+    info.smblks += stats.by_size[c].cached;
   }
-  info.fsmblks = statistics.small_cached_bytes;
-  info.uordblks = statistics.live_bytes;
-  info.fordblks = statistics.small_cached_bytes + statistics.small_in_spans_bytes + pages.free_warm_bytes;
+  info.fsmblks = stats.cached_bytes;
+  info.uordblks = stats.heap_alloc_bytes;
+  info.fordblks = stats.cached_bytes + stats.classes.heap_span_free_bytes + stats.classes.heap_free_bytes;
   // What malloc_trim could give back at once.
-  info.keepcost = pages.free_warm_bytes;
+  info.keepcost = stats.classes.heap_free_bytes;
   return info;
 }
 
@@ -98,8 +98,7 @@ TARN_EXPORT int malloc_info(int options, FILE* stream) noexcept {
     errno = EINVAL;
     return -1;
   }
-  const Statistics statistics = Gather();
-  const PageHeapStats& pages = statistics.pages;
+  const tarn_memstats_t stats = Gather();
   Text<512> text;
   bool written = true;
   const auto write = [&] {
@@ -108,14 +107,18 @@ TARN_EXPORT int malloc_info(int options, FILE* stream) noexcept {
   };
   text << "<malloc version=\"1\">\n<heap nr=\"0\">\n<sizes>\n";
   write();
-  for (int c = 1; c < kSizeClassCount; ++c) {
-    const SizeClassStatistics& of_class = statistics.classes[c];
+  std::uint64_t cached_objects = 0;
+  std::uint64_t free_in_spans = 0;
+  for (std::uint64_t c = 0; c < stats.class_count; ++c) {
+    const tarn_memstats_class& of_class = stats.by_size[c];
+    cached_objects += of_class.cached;
+    free_in_spans += of_class.free;
     if (of_class.spans == 0) continue;
-    const std::uint64_t size_bytes = kSizeClasses[c].size_bytes;
-    const std::uint64_t free_objects = of_class.slab_objects + of_class.transfer_objects + of_class.span_objects;
-    text << "<size from=\"" << (c == 1 ? std::uint64_t{1} : kSizeClasses[c - 1].size_bytes + std::uint64_t{1})
-         << "\" to=\"" << size_bytes << "\" total=\"" << free_objects * size_bytes << "\" count=\"" << free_objects
-         << "\" live=\"" << std::uint64_t{of_class.live_objects} << "\"/>\n";
+    const std::uint64_t size_bytes = of_class.size_bytes;
+    const std::uint64_t free_objects = of_class.cached + of_class.free;
+    text << "<size from=\"" << (c == 0 ? std::uint64_t{1} : stats.by_size[c - 1].size_bytes + 1) << "\" to=\""
+         << size_bytes << "\" total=\"" << free_objects * size_bytes << "\" count=\"" << free_objects << "\" live=\""
+         << of_class.live << "\"/>\n";
     write();
   }
   const auto memory = [&](const char* element, const char* type, std::uint64_t count, std::uint64_t bytes) {
@@ -126,27 +129,23 @@ TARN_EXPORT int malloc_info(int options, FILE* stream) noexcept {
   };
   text << "</sizes>\n";
   write();
-  const std::uint64_t committed_bytes = pages.reserved_bytes - pages.uncommitted_bytes;
-  std::uint64_t cached_objects = 0;
-  std::uint64_t free_objects = 0;
-  for (const SizeClassStatistics& of_class : statistics.classes) {
-    cached_objects += of_class.slab_objects + of_class.transfer_objects;
-    free_objects += of_class.span_objects;
-  }
-  memory("total", "fast", cached_objects, statistics.small_cached_bytes);
-  memory("total", "rest", free_objects, statistics.small_in_spans_bytes + pages.free_warm_bytes);
+  const std::uint64_t committed_bytes = CommittedBytes(stats) - stats.mapped_live_bytes;
+  const std::uint64_t reserved_bytes = stats.sys_bytes - stats.mapped_live_bytes;
+  const std::uint64_t rest_bytes = stats.classes.heap_span_free_bytes + stats.classes.heap_free_bytes;
+  memory("total", "fast", cached_objects, stats.cached_bytes);
+  memory("total", "rest", free_in_spans, rest_bytes);
   memory("system", "current", UINT64_MAX, committed_bytes);
   memory("system", "max", UINT64_MAX, committed_bytes);
-  memory("aspace", "total", UINT64_MAX, pages.reserved_bytes);
+  memory("aspace", "total", UINT64_MAX, reserved_bytes);
   memory("aspace", "mprotect", UINT64_MAX, committed_bytes);
   text << "</heap>\n";
   write();
-  memory("total", "fast", cached_objects, statistics.small_cached_bytes);
-  memory("total", "rest", free_objects, statistics.small_in_spans_bytes + pages.free_warm_bytes);
-  memory("total", "mmap", pages.mapped_bytes == 0 ? 0 : 1, pages.mapped_bytes);
-  memory("system", "current", UINT64_MAX, committed_bytes + pages.mapped_bytes);
-  memory("system", "max", UINT64_MAX, committed_bytes + pages.mapped_bytes);
-  memory("aspace", "total", UINT64_MAX, pages.reserved_bytes + pages.mapped_bytes);
+  memory("total", "fast", cached_objects, stats.cached_bytes);
+  memory("total", "rest", free_in_spans, rest_bytes);
+  memory("total", "mmap", stats.mapped_live_bytes == 0 ? 0 : 1, stats.mapped_live_bytes);
+  memory("system", "current", UINT64_MAX, committed_bytes + stats.mapped_live_bytes);
+  memory("system", "max", UINT64_MAX, committed_bytes + stats.mapped_live_bytes);
+  memory("aspace", "total", UINT64_MAX, reserved_bytes + stats.mapped_live_bytes);
   text << "</malloc>\n";
   write();
   return written ? 0 : -1;

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "allocator/central/span_objects.h"
 #include "allocator/cpu_cache/slab_ops.h"
 #include "allocator/heap/process_heap.h"
 #include "allocator/heap/thread_exit.h"
@@ -62,14 +63,54 @@ void FreeDeferred() {
   ReportMisuse(call, object, misuse);
 }
 
-// The span of a large object; aborts when no large object starts at the address. Also for addresses of class 0 only.
-Span* LargeSpan(const void* object, const char* call) {
+// The span of an object of which the page map says class 0: a large object, or a sampled one. Aborts when none starts at
+// the address.
+Span* SlowSpan(const void* object, const char* call) {
   const auto address = reinterpret_cast<std::uintptr_t>(object);
   Span* span = page_map.SpanOf(PageId::Containing(address));
-  if (span == nullptr || span->kind == SpanKind::kFree || span->start_address() != address) {
-    ReportBadPointer(call, object);
-  }
+  if (span == nullptr || span->kind == SpanKind::kFree) ReportBadPointer(call, object);
+  const bool starts =
+      span->kind == SpanKind::kSampled ? FindObject(span, address) >= 0 : span->start_address() == address;
+  if (!starts) ReportBadPointer(call, object);
   return span;
+}
+
+// The class of an object, whether it is sampled or not; 0 for a large one. Aborts like SlowSpan.
+SizeClass ClassOfObject(const void* object, const char* call) {
+  const SizeClass size_class = page_map.ClassOf(reinterpret_cast<std::uintptr_t>(object));
+  if (size_class != 0) return size_class;
+  const Span* span = SlowSpan(object, call);
+  return span->kind == SpanKind::kSampled ? span->size_class : SizeClass{0};
+}
+
+// --- Samples of the heap profile -----------------------------------------------------------------------------------
+
+// An object that the profile keeps a sample of. Null: there is no memory for it, and an ordinary one may still be had.
+void* AllocateSampled(SizeClass size_class, std::size_t bytes, unsigned shift) {
+  void* object;
+  if (process_heap.sampled_lists[size_class].RemoveRange(&object, 1) == 0) return nullptr;
+  process_heap.cpu_cache.CountSampledAllocation(size_class);
+  Span* span = page_map.SpanOf(PageId::Containing(object));
+  span->samples()[FindObject(span, reinterpret_cast<std::uintptr_t>(object))] =
+      process_heap.profile.Add(kSizeClasses[size_class].size_bytes, bytes, shift);
+  return object;
+}
+
+void FreeSampled(Span* span, void* object, const char* call) {
+  std::uint32_t& sample = span->samples()[FindObject(span, reinterpret_cast<std::uintptr_t>(object))];
+  process_heap.profile.Remove(sample);
+  // A second free of the object is seen by its span.
+  sample = 0;
+  process_heap.cpu_cache.CountSampledFree(span->size_class);
+  process_heap.sampled_lists[span->size_class].InsertRange(&object, 1, call);
+}
+
+// Takes a sample of a large object that was just made or resized, or none, as chance has it.
+void SampleLarge(Span* span, std::size_t bytes) {
+  process_heap.profile.Remove(span->large_sample());
+  unsigned shift;
+  const bool sampled = process_heap.cpu_cache.sampler().DrawBytes(span->bytes(), &shift);
+  span->set_large_sample(sampled ? process_heap.profile.Add(span->bytes(), bytes, shift) : 0);
 }
 
 // --- Sizes ---------------------------------------------------------------------------------------------------------
@@ -87,7 +128,7 @@ SizeClass AlignedNewSizeClass(std::size_t bytes, std::size_t alignment) {
 
 // --- Allocation ----------------------------------------------------------------------------------------------------
 
-void* AllocateClass(SizeClass size_class) {
+void* AllocateClass(SizeClass size_class, std::size_t bytes) {
   // Not every caller comes from a miss: sizes that only the larger of the two lookups knows, aligned ones and realloc's
   // hit here. (Not before the start: the sequence would not know where rseq_cs lies.)
   if (slab_table.hit_limit_bytes != 0) {
@@ -96,6 +137,10 @@ void* AllocateClass(SizeClass size_class) {
   PrepareThread();
   SlowPathScope scope;
   if (scope.nested()) return nullptr;
+  unsigned shift;
+  if (process_heap.cpu_cache.TakeSample(size_class, &shift)) [[unlikely]] {
+    if (void* object = AllocateSampled(size_class, bytes, shift)) return object;
+  }
   void* object = process_heap.cpu_cache.AllocateSlow(size_class);
   if (object == nullptr) [[unlikely]] {
     // Free objects of other classes, in caches, may keep the pages that are missing.
@@ -121,14 +166,22 @@ void* AllocateLarge(std::size_t bytes, std::size_t alignment, bool* zero) {
     process_heap.page_heap.ReleaseFree(0, true);
     span = process_heap.page_heap.AllocateLarge(pages, alignment_pages, zero);
   }
-  return span == nullptr ? nullptr : span->start();
+  if (span == nullptr) return nullptr;
+  SampleLarge(span, bytes);
+  return span->start();
 }
 
 void FreeUnnested(void* object, SizeClass size_class, const char* call) {
   if (size_class != 0) {
     process_heap.cpu_cache.DeallocateSlow(size_class, object, call);
+    return;
+  }
+  Span* span = SlowSpan(object, call);
+  if (span->kind == SpanKind::kSampled) {
+    FreeSampled(span, object, call);
   } else {
-    process_heap.page_heap.Deallocate(LargeSpan(object, call));
+    process_heap.profile.Remove(span->large_sample());
+    process_heap.page_heap.Deallocate(span);
   }
 }
 
@@ -140,7 +193,7 @@ void* AllocateSlow(std::size_t bytes, Request request) {
     bool zero;
     return AllocateLarge(bytes, 0, &zero);
   }
-  return AllocateClass(size_class);
+  return AllocateClass(size_class, bytes);
 }
 
 void* AllocateAligned(std::size_t bytes, std::size_t alignment) {
@@ -150,7 +203,7 @@ void* AllocateAligned(std::size_t bytes, std::size_t alignment) {
     bool zero;
     return AllocateLarge(bytes, alignment, &zero);
   }
-  return AllocateClass(size_class);
+  return AllocateClass(size_class, bytes);
 }
 
 void* AllocateZeroed(std::size_t bytes) {
@@ -172,7 +225,7 @@ void FreeSlow(void* object, const char* call) {
   if (object == nullptr) return;
   const SizeClass size_class = page_map.ClassOf(reinterpret_cast<std::uintptr_t>(object));
   if (size_class == 0) {
-    static_cast<void>(LargeSpan(object, call));
+    static_cast<void>(SlowSpan(object, call));
   } else if (SlabPush(size_class, object)) {
     return;
   }
@@ -195,11 +248,11 @@ void FreeSized(void* object, std::size_t bytes, const char* call) {
 void DeleteSized(void* object, std::size_t bytes, std::size_t alignment) {
   if (object == nullptr) return;
   const char* const call = "operator delete";
-  const SizeClass size_class = page_map.ClassOf(reinterpret_cast<std::uintptr_t>(object));
+  const SizeClass size_class = ClassOfObject(object, call);
   const SizeClass expected_class = alignment == 0 ? NewSizeClass(bytes) : AlignedNewSizeClass(bytes, alignment);
   bool matches = size_class == expected_class;
   if (size_class == 0) {
-    const Span* span = LargeSpan(object, call);
+    const Span* span = SlowSpan(object, call);
     // A mapping of its own is rounded up to the kernel's pages.
     matches = matches && (span->kind == SpanKind::kMapped ? bytes <= span->bytes() : span->pages == LargePages(bytes));
   }
@@ -219,7 +272,8 @@ std::size_t UsableBytes(const void* object, const char* call) {
     }
     return kSizeClasses[size_class].size_bytes;
   }
-  return LargeSpan(object, call)->bytes();
+  const Span* span = SlowSpan(object, call);
+  return span->kind == SpanKind::kSampled ? kSizeClasses[span->size_class].size_bytes : span->bytes();
 }
 
 void* Reallocate(void* object, std::size_t bytes) {
@@ -228,14 +282,17 @@ void* Reallocate(void* object, std::size_t bytes) {
     return nullptr;
   }
   const std::size_t old_bytes = UsableBytes(object, "realloc");
-  const SizeClass size_class = page_map.ClassOf(reinterpret_cast<std::uintptr_t>(object));
+  const SizeClass size_class = ClassOfObject(object, "realloc");
   if (size_class == 0 && bytes > kMaxSmallBytes) {
-    Span* span = LargeSpan(object, "realloc");
+    Span* span = SlowSpan(object, "realloc");
     const PageCount pages = PageCount::FromBytesCeil(bytes);
     if (pages == span->pages) return object;
     PrepareThread();
     SlowPathScope scope;
-    if (!scope.nested() && process_heap.page_heap.ResizeLarge(span, pages)) return object;
+    if (!scope.nested() && process_heap.page_heap.ResizeLarge(span, pages)) {
+      SampleLarge(span, bytes);
+      return object;
+    }
   }
   // Shrinking moves only when half of the object would lie waste, and a smaller class is to be had.
   if (bytes <= old_bytes && (bytes >= old_bytes / 2 || MallocSizeClass(bytes) == size_class)) return object;

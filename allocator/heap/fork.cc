@@ -36,11 +36,13 @@ namespace tarn {
 
 namespace {
 
-constexpr int kLockCount = 2 * kSizeClassCount + 1;
+constexpr int kLockCount = 3 * kSizeClassCount + 2;
 
 Lock& LockAt(int index) {
   if (index < kSizeClassCount) return process_heap.transfer_caches[index].lock();
   if (index < 2 * kSizeClassCount) return process_heap.transfer_caches[index - kSizeClassCount].central().lock();
+  if (index < 3 * kSizeClassCount) return process_heap.sampled_lists[index - 2 * kSizeClassCount].lock();
+  if (index == 3 * kSizeClassCount) return process_heap.profile.lock();
   return process_heap.page_heap.lock();
 }
 

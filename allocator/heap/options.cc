@@ -71,6 +71,8 @@ constexpr Setting kSettings[] = {
     {"TARN_MODE", "auto, cpu or thread", [](std::string_view v, Options* o) { return ParseMode(v, &o->mode); }},
     {"TARN_CPU_CACHE", "a number of bytes such as 1536KiB, at most 1TiB",
      [](std::string_view v, Options* o) { return ParseBytes(v, &o->cpu_cache_bytes); }},
+    {"TARN_PROFILE_RATE", "a number of bytes such as 512KiB, or 0",
+     [](std::string_view v, Options* o) { return ParseBytes(v, &o->profile_rate_bytes); }},
 };
 
 // Damerau's distance between short names: insertions, deletions, replacements, swaps of neighbours.

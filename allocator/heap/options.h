@@ -8,6 +8,7 @@
 //   TARN_STATS       on|off            statistics on stderr at the process's end                 off
 //   TARN_MODE        auto|cpu|thread   who owns the slabs of the caches                          auto
 //   TARN_CPU_CACHE   bytes             budget of one CPU's slab, 0 turns the caches off          1536KiB
+//   TARN_PROFILE_RATE  bytes           mean distance of the heap profile's samples, 0 turns it off 512KiB
 //   TARN_STRICT      on|off            a wrong setting ends the process                          off
 //
 // on: on, 1, yes, true. off: off, 0, no, false. bytes: a number, with B, KiB, MiB, GiB or TiB behind it.
@@ -28,6 +29,7 @@ struct Options {
   ModeRequest mode;
   // Per slab. In the thread mode a slab gets a part of it (see kThreadBudgetDivisor in process_heap.cc).
   std::size_t cpu_cache_bytes;
+  std::size_t profile_rate_bytes;
 };
 
 inline constexpr Options kDefaultOptions = {
@@ -36,6 +38,7 @@ inline constexpr Options kDefaultOptions = {
     .strict = false,
     .mode = ModeRequest::kAuto,
     .cpu_cache_bytes = std::size_t{1536} << 10,
+    .profile_rate_bytes = std::size_t{512} << 10,
 };
 
 // Parses the NULL-terminated NAME=value strings (null: none). Each complaint is passed to `complain` as one line

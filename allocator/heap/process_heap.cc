@@ -1,6 +1,7 @@
 #include "allocator/heap/process_heap.h"
 
 #include "allocator/base/text.h"
+#include "allocator/observe/published.h"
 #include "allocator/os/crash.h"
 #include "allocator/os/environment.h"
 #include "allocator/os/process.h"
@@ -65,12 +66,19 @@ void ProcessHeap::Start() {
   }
   if (complaints != 0 && options.strict) ExitAtOnce(kExitBadConfiguration);
 
-  for (int c = 1; c < kSizeClassCount; ++c) transfer_caches[c].Init(static_cast<SizeClass>(c), &page_heap);
+  for (int c = 1; c < kSizeClassCount; ++c) {
+    const auto size_class = static_cast<SizeClass>(c);
+    transfer_caches[c].Init(size_class, &page_heap);
+    sampled_lists[c].Init(size_class, &page_heap, SpanKind::kSampled);
+  }
+  cpu_cache.sampler().SetRate(options.profile_rate_bytes);
+  profile.Init(&page_heap, &cpu_cache.sampler());
   const std::size_t budget_bytes =
       mode == CacheMode::kCpu ? options.cpu_cache_bytes : options.cpu_cache_bytes / kThreadBudgetDivisor;
   cpu_cache.Init(mode, rseq, budget_bytes, transfer_caches, &page_heap);
   if (options.verbose) WriteStartLine(*this);
   if (options.stats) KeepStderr();
+  PublishHeap({&page_heap, transfer_caches, sampled_lists, &cpu_cache, &profile}, TARN_VERSION, &own_snapshot);
   slab_table.hit_limit_bytes = kSmallLookupMaxBytes + 1;
   state.store(State::kStarted, std::memory_order_release);
 }

@@ -17,7 +17,8 @@
 #include "allocator/central/transfer_cache.h"
 #include "allocator/cpu_cache/cpu_cache.h"
 #include "allocator/heap/options.h"
-#include "allocator/observe/statistics.h"
+#include "allocator/include/tarn/snapshot.h"
+#include "allocator/observe/profile.h"
 #include "allocator/pages/page_heap.h"
 
 namespace tarn {
@@ -26,6 +27,9 @@ struct ProcessHeap {
   PageHeap page_heap;
   TransferCache transfer_caches[kSizeClassCount];
   CpuCache cpu_cache;
+  // The owners of sampled objects, by size class.
+  CentralFreeList sampled_lists[kSizeClassCount];
+  Profile profile;
   Options options = {};
 
   bool started() const { return state.load(std::memory_order_acquire) == State::kStarted; }
@@ -34,8 +38,10 @@ struct ProcessHeap {
     if (!started()) Start();
   }
 
-  void GatherStatistics(Statistics* statistics) {
-    tarn::GatherStatistics(page_heap, transfer_caches, cpu_cache, statistics);
+  // The mean distance of the samples, from now on; 0: none are taken.
+  void SetProfileRate(std::size_t rate_bytes) {
+    profile.SetRate(rate_bytes);
+    cpu_cache.RestartSampling();
   }
 
   enum class State : int { kNotStarted, kStarting, kStarted };

@@ -5,11 +5,12 @@
 //
 // All locks of tarn, in rank order. None is ever acquired while another one is held, so their order cannot matter and a
 // fork may acquire all of them in any state of the process; adding a nesting means to rethink heap/fork.cc.
-//   1. the CPU cache's drain lock (cpu_cache/cpu_cache.h): the one exception, held while its owner calls into 2..4;
+//   1. the CPU cache's drain lock (cpu_cache/cpu_cache.h): the one exception, held while its owner calls into 2..5;
 //      a fork does not acquire it
 //   2. a transfer cache's lock, one per size class (central/transfer_cache.h)
-//   3. a central free list's lock, one per size class (central/central_free_list.h)
-//   4. the page heap's lock (pages/page_heap.h), which also guards the metadata and the writers of the page map
+//   3. a central free list's lock, two per size class (central/central_free_list.h)
+//   4. the heap profile's lock (observe/profile.h)
+//   5. the page heap's lock (pages/page_heap.h), which also guards the metadata and the writers of the page map
 #pragma once
 
 #include <atomic>

@@ -1,4 +1,4 @@
-// The process and the scheduler, as far as the start of the heap needs them.
+// The process and the scheduler, as far as the heap needs them.
 #pragma once
 
 #include <cstdint>
@@ -9,6 +9,16 @@ std::uint64_t ProcessId();
 
 // Lets another thread run.
 void YieldCpu();
+
+// Where the program's own code begins to run, the loader's aside.
+std::uintptr_t ProgramEntry();
+
+// What the kernel holds in memory for the process; 0 where it does not say.
+struct ResidentSize {
+  std::uint64_t now_bytes = 0;
+  std::uint64_t peak_bytes = 0;
+};
+ResidentSize ReadResidentSize();
 
 // Ends the process without running its destructors.
 [[noreturn]] void ExitAtOnce(int status);

@@ -33,6 +33,8 @@ struct ThreadState {
   std::uint32_t tid = 0;
   // How many slow paths of tarn this thread is in. A second one is a signal handler that interrupted the first.
   std::uint32_t slow_path_depth = 0;
+  // The state of the thread's random numbers; 0: not seeded yet.
+  std::uint64_t random = 0;
   // The thread mode's slab was given back at the thread's exit; what still comes goes past the caches.
   bool exiting = false;
 };

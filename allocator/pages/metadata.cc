@@ -30,8 +30,8 @@ std::size_t Metadata::used_bytes() const {
   return std::accumulate(std::begin(used_bytes_), std::end(used_bytes_), std::size_t{0});
 }
 
-Span* Metadata::NewSpan(std::size_t objects) {
-  const std::size_t units = Span::RecordUnits(objects);
+Span* Metadata::NewSpan(std::size_t objects, bool sampled) {
+  const std::size_t units = Span::RecordUnits(objects, sampled);
   void* memory = free_spans_[units].PopFront();
   if (memory == nullptr) {
     memory = Allocate(units * Span::kRecordUnitBytes, Span::kRecordUnitBytes, MetadataKind::kSpans);

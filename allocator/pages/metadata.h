@@ -35,8 +35,8 @@ class Metadata {
   // blocks are large against what is asked of them.
   void AddBlock(void* start, std::size_t bytes);
 
-  // Records for spans of `objects` objects. What Allocate said of null holds here too.
-  Span* NewSpan(std::size_t objects);
+  // Records for spans of `objects` objects, with their samples or without. What Allocate said of null holds here too.
+  Span* NewSpan(std::size_t objects, bool sampled = false);
   void DeleteSpan(Span* span);
 
   std::size_t used_bytes() const;

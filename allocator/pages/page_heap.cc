@@ -47,13 +47,13 @@ std::size_t IndexInHugePage(PageId page) { return page.raw() % kPagesPerHugePage
 
 // --- Spans ---------------------------------------------------------------------------------------------------------
 
-Span* PageHeap::AllocateSmall(SizeClass size_class) {
+Span* PageHeap::AllocateSmall(SizeClass size_class, SpanKind kind) {
   const SizeClassInfo& info = kSizeClasses[size_class];
   Span* span;
   {
     LockHolder holder(lock_);
     const PublishAtEnd publish{this};
-    span = NewSpan(info.objects_per_span);
+    span = NewSpan(info.objects_per_span, kind == SpanKind::kSampled);
     if (span == nullptr) return nullptr;
     const Run run = AllocateRun(PageCount(info.span_pages), PageCount(1));
     if (run.huge_page == nullptr) {
@@ -64,7 +64,7 @@ Span* PageHeap::AllocateSmall(SizeClass size_class) {
     span->huge_page = run.huge_page;
   }
   span->pages = PageCount(info.span_pages);
-  span->kind = SpanKind::kSmall;
+  span->kind = kind;
   span->size_class = size_class;
   span->object_count = info.objects_per_span;
   std::uint64_t* words = span->free_bits();
@@ -73,6 +73,7 @@ Span* PageHeap::AllocateSmall(SizeClass size_class) {
     *words = ~std::uint64_t{0} >> (64 - here);
     left -= here;
   }
+  if (kind == SpanKind::kSampled) std::fill_n(span->samples(), info.objects_per_span, 0u);
   page_map.Register(span);
   return span;
 }
@@ -86,7 +87,7 @@ Span* PageHeap::AllocateLarge(PageCount pages, PageCount alignment, bool* zero) 
   {
     LockHolder holder(lock_);
     const PublishAtEnd publish{this};
-    span = NewSpan(0);
+    span = NewSpan(0, false);
     if (span == nullptr) return nullptr;
     const Run run = AllocateRun(pages, alignment);
     if (run.huge_page == nullptr) {
@@ -127,7 +128,7 @@ Span* PageHeap::AllocateMapped(PageCount pages, PageCount alignment) {
     // What reservations keep for nothing, addresses or a charge for memory, may be what is missing.
     if (start == nullptr && UnreserveFree()) start = MapCommitted(bytes, alignment_bytes);
     if (start == nullptr) return nullptr;
-    if (EnsureLeaves(PageId::Containing(start), PageCount(1))) span = NewSpan(0);
+    if (EnsureLeaves(PageId::Containing(start), PageCount(1))) span = NewSpan(0, false);
     if (span != nullptr) {
       mapped_bytes_ += bytes;
       ++large_objects_;
@@ -160,7 +161,7 @@ void PageHeap::Deallocate(Span* span) {
     LockHolder holder(lock_);
     const PublishAtEnd publish{this};
     metadata_.DeleteSpan(span);
-    if (kind != SpanKind::kSmall) {
+    if (kind == SpanKind::kLarge || kind == SpanKind::kMapped) {
       --large_objects_;
       large_freed_bytes_total_ += pages.bytes();
     }
@@ -652,11 +653,11 @@ bool PageHeap::EnsureMetadata(std::size_t bytes, std::size_t alignment) {
   return true;
 }
 
-Span* PageHeap::NewSpan(std::size_t objects) {
-  Span* span = metadata_.NewSpan(objects);
+Span* PageHeap::NewSpan(std::size_t objects, bool sampled) {
+  Span* span = metadata_.NewSpan(objects, sampled);
   if (span != nullptr) return span;
   if (!EnsureMetadata(kMaxSpanRecordUnits * Span::kRecordUnitBytes, Span::kRecordUnitBytes)) return nullptr;
-  return metadata_.NewSpan(objects);
+  return metadata_.NewSpan(objects, sampled);
 }
 
 void* PageHeap::AllocateMetadata(std::size_t bytes, std::size_t alignment, MetadataKind kind) {

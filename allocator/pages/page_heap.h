@@ -50,8 +50,9 @@ class PageHeap {
   PageHeap(const PageHeap&) = delete;
   PageHeap& operator=(const PageHeap&) = delete;
 
-  // A span for objects of the class, registered in the page map, all objects free. Null when there is no memory.
-  [[nodiscard]] Span* AllocateSmall(SizeClass size_class) TARN_EXCLUDES(lock_);
+  // A span for objects of the class, registered in the page map, all objects free. `kind` is kSmall or kSampled. Null
+  // when there is no memory.
+  [[nodiscard]] Span* AllocateSmall(SizeClass size_class, SpanKind kind = SpanKind::kSmall) TARN_EXCLUDES(lock_);
 
   // One large object. `alignment` is a power of two of pages. `*zero` tells whether every byte is known to be zero.
   [[nodiscard]] Span* AllocateLarge(PageCount pages, PageCount alignment, bool* zero) TARN_EXCLUDES(lock_);
@@ -121,7 +122,7 @@ class PageHeap {
   std::size_t ReleasePages(HugePage* huge_page, std::size_t first, std::size_t count) TARN_REQUIRES(lock_);
 
   bool EnsureMetadata(std::size_t bytes, std::size_t alignment) TARN_REQUIRES(lock_);
-  Span* NewSpan(std::size_t objects) TARN_REQUIRES(lock_);
+  Span* NewSpan(std::size_t objects, bool sampled) TARN_REQUIRES(lock_);
   Span* AllocateMapped(PageCount pages, PageCount alignment) TARN_EXCLUDES(lock_);
   static void* MapCommitted(std::size_t bytes, std::size_t alignment_bytes);
   bool ResizeWithinReservation(Span* span, PageCount pages) TARN_REQUIRES(lock_);

@@ -6,21 +6,29 @@ namespace tarn {
 
 constinit PageMap page_map;
 
+namespace {
+
+bool HoldsSmallObjects(const Span* span) { return span->kind == SpanKind::kSmall || span->kind == SpanKind::kSampled; }
+
+}  // namespace
+
 void PageMap::Register(Span* span) {
-  if (span->kind != SpanKind::kSmall) {
+  if (!HoldsSmallObjects(span)) {
     LeafOf(span->first_page)->spans[span->first_page.raw() % kPagesPerLeaf].store(span, std::memory_order_relaxed);
     return;
   }
+  // A free of a sampled object has to take the slow path.
+  const SizeClass size_class = span->kind == SpanKind::kSampled ? SizeClass{0} : span->size_class;
   for (std::size_t i = 0; i < span->pages.raw(); ++i) {
     const PageId page = span->first_page + PageCount(i);
     PageMapLeaf* leaf = LeafOf(page);
-    leaf->classes[page.raw() % kPagesPerLeaf].store(span->size_class, std::memory_order_relaxed);
+    leaf->classes[page.raw() % kPagesPerLeaf].store(size_class, std::memory_order_relaxed);
     leaf->spans[page.raw() % kPagesPerLeaf].store(span, std::memory_order_relaxed);
   }
 }
 
 void PageMap::Unregister(Span* span) {
-  const std::size_t registered_pages = span->kind == SpanKind::kSmall ? span->pages.raw() : 1;
+  const std::size_t registered_pages = HoldsSmallObjects(span) ? span->pages.raw() : 1;
   for (std::size_t i = 0; i < registered_pages; ++i) {
     const PageId page = span->first_page + PageCount(i);
     PageMapLeaf* leaf = LeafOf(page);

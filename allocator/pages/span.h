@@ -19,10 +19,11 @@ namespace tarn {
 struct HugePage;
 
 enum class SpanKind : std::uint8_t {
-  kFree,    // the record is unused
-  kSmall,   // carved into objects of one size class
-  kLarge,   // one object, pages out of a reservation
-  kMapped,  // one object with a mapping of its own
+  kFree,     // the record is unused
+  kSmall,    // carved into objects of one size class
+  kSampled,  // the same, and the heap profile keeps a sample of each object; the page map says class 0
+  kLarge,    // one object, pages out of a reservation
+  kMapped,   // one object with a mapping of its own
 };
 
 struct Span : ListLink<Span> {
@@ -50,16 +51,27 @@ struct Span : ListLink<Span> {
   void* start() const { return first_page.start(); }
   std::size_t bytes() const { return pages.bytes(); }
 
-  // The units that a record with bits for `objects` objects takes.
-  static constexpr std::size_t RecordUnits(std::size_t objects);
+  // The samples that the heap profile keeps of objects (observe/profile.h), by number; 0: none. Of a kSampled span there
+  // is one per object, behind the bits; of a large one the number lies where others count objects.
+  std::uint32_t* samples() { return reinterpret_cast<std::uint32_t*>(free_bits() + word_count()); }
+  std::uint32_t large_sample() const { return object_count | std::uint32_t{live_objects} << 16; }
+  void set_large_sample(std::uint32_t sample) {
+    object_count = static_cast<std::uint16_t>(sample);
+    live_objects = static_cast<std::uint16_t>(sample >> 16);
+  }
+
+  // The units that a record with bits for `objects` objects takes, and with room for their samples.
+  static constexpr std::size_t RecordUnits(std::size_t objects, bool sampled = false);
 };
 static_assert(sizeof(Span) == 48);
 
-constexpr std::size_t Span::RecordUnits(std::size_t objects) {
-  return (sizeof(Span) + (objects + 63) / 64 * sizeof(std::uint64_t) + kRecordUnitBytes - 1) / kRecordUnitBytes;
+constexpr std::size_t Span::RecordUnits(std::size_t objects, bool sampled) {
+  const std::size_t bytes =
+      sizeof(Span) + (objects + 63) / 64 * sizeof(std::uint64_t) + (sampled ? objects * sizeof(std::uint32_t) : 0);
+  return (bytes + kRecordUnitBytes - 1) / kRecordUnitBytes;
 }
 
 // The largest record: an 8-byte class of 1024 objects.
-inline constexpr std::size_t kMaxSpanRecordUnits = Span::RecordUnits(1024);
+inline constexpr std::size_t kMaxSpanRecordUnits = Span::RecordUnits(1024, true);
 
 }  // namespace tarn

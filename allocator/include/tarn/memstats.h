@@ -52,7 +52,7 @@ typedef struct tarn_memory_classes {
   uint64_t metadata_free_bytes;  // given to the metadata, not handed out yet
 } tarn_memory_classes;
 
-typedef struct tarn_memstats {
+typedef struct tarn_memstats_s {
   // Go's. Bytes of live objects, the same twice; cumulative bytes; everything that is mapped.
   uint64_t alloc_bytes;
   uint64_t total_alloc_bytes;
@@ -80,6 +80,7 @@ typedef struct tarn_memstats {
   uint64_t cached_bytes;       // free objects in caches
   uint64_t small_live_bytes;   // of alloc_bytes, in objects of size classes
   uint64_t large_live_bytes;   // and in large objects
+  uint64_t mapped_live_bytes;  // of these, with a mapping of their own
   uint64_t large_objects;
   uint64_t large_mallocs;         // cumulative
   uint64_t large_frees;           // cumulative

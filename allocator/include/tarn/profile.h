@@ -1,0 +1,26 @@
+// tarn/profile.h: the heap profile of the own process. For C and C++.
+//
+// The profile is always on: about one allocation in 512 KiB is sampled with its stack, each with a probability that
+// depends on its size, so that the weighted sums are without bias (TARN_PROFILE_RATE changes the mean distance).
+#ifndef TARN_PROFILE_H
+#define TARN_PROFILE_H
+
+#include <stddef.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+// Sets the mean distance of the samples in bytes, from now on: 0 takes no more samples, 1 samples every allocation, and
+// more than 2^40 means 2^40. Samples that were taken stay, with the weight that they had. Any thread; not in a signal
+// handler.
+void tarn_set_profile_rate(size_t rate_bytes);
+
+// The distance in force.
+size_t tarn_profile_rate(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,29 @@
+// The block that tells readers where the live counters lie (tarn/snapshot.h).
+#pragma once
+
+#include <string_view>
+
+#include "allocator/central/transfer_cache.h"
+#include "allocator/cpu_cache/cpu_cache.h"
+#include "allocator/include/tarn/snapshot.h"
+#include "allocator/observe/profile.h"
+#include "allocator/pages/page_heap.h"
+
+namespace tarn {
+
+// The process's own, which the world knows as tarn_snapshot.
+extern constinit tarn_snapshot_block own_snapshot asm("tarn_snapshot");
+
+// The floors of one heap. `sampled_lists` and `profile` may be null; the arrays have one entry per size class.
+struct HeapParts {
+  const PageHeap* page_heap;
+  const TransferCache* transfer_caches;
+  const CentralFreeList* sampled_lists;
+  const CpuCache* cpu_cache;
+  const Profile* profile;
+};
+
+// Fills in the block of a heap whose floors have been set up, and marks it as started.
+void PublishHeap(const HeapParts& parts, std::string_view version, tarn_snapshot_block* block);
+
+}  // namespace tarn

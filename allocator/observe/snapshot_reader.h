@@ -1,0 +1,328 @@
+// Reads the snapshot that a process publishes (tarn/snapshot.h), its own or another's.
+//
+// Called by memstats.cc on the own process and by the tarn tool on others. `Memory` knows how to copy:
+//
+//   bool Read(std::uint64_t address, void* to, std::size_t bytes)   false: the address cannot be read
+//
+// Nothing in here allocates or waits. What is read may change while it is read, and in another process may be anything:
+// every number that steers a loop is bounded, and sums that cannot be are cut off at zero.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "allocator/include/tarn/memstats.h"
+#include "allocator/include/tarn/snapshot.h"
+
+namespace tarn {
+
+// The own process. Copies by aligned words, each by one load: the counters are atomics of 64 bits, or live in one.
+struct OwnMemory {
+  bool Read(std::uint64_t address, void* to, std::size_t bytes) const {
+    const auto* from = reinterpret_cast<const volatile std::uint64_t*>(address);
+    auto* words = static_cast<unsigned char*>(to);
+    for (std::size_t i = 0; i < bytes / sizeof(std::uint64_t); ++i) {
+      const std::uint64_t word = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
+      std::memcpy(words + i * sizeof word, &word, sizeof word);
+    }
+    return bytes % sizeof(std::uint64_t) == 0;
+  }
+};
+
+enum class SnapshotError {
+  kNone,
+  kUnreadable,    // an address could not be read: the process ends, or is none of ours
+  kNoMagic,       // there is no snapshot at the address
+  kOtherVersion,  // it is of another version
+  kNotStarted,    // the allocator has not been used yet
+};
+
+template <typename Memory>
+class SnapshotReader {
+ public:
+  static constexpr std::size_t kMaxClasses = TARN_MEMSTATS_MAX_CLASSES + 1;
+
+  explicit SnapshotReader(const Memory& memory) : memory_(memory) {}
+
+  // Reads the block itself. Call it first, and again for figures of a later moment only if the process may have started
+  // meanwhile.
+  SnapshotError Open(std::uint64_t block_address) {
+    if (!memory_.Read(block_address, &block_, sizeof block_)) return SnapshotError::kUnreadable;
+    if (std::memcmp(block_.magic, TARN_SNAPSHOT_MAGIC, sizeof block_.magic) != 0) return SnapshotError::kNoMagic;
+    if (block_.version != TARN_SNAPSHOT_VERSION || block_.bytes != sizeof block_) return SnapshotError::kOtherVersion;
+    if (block_.started == 0) return SnapshotError::kNotStarted;
+    if (block_.size_class_count < 2 || block_.size_class_count > kMaxClasses) return SnapshotError::kOtherVersion;
+    if (!memory_.Read(block_.size_classes_address, size_classes_,
+                      block_.size_class_count * sizeof(tarn_snapshot_size_class))) {
+      return SnapshotError::kUnreadable;
+    }
+    return SnapshotError::kNone;
+  }
+
+  const tarn_snapshot_block& block() const { return block_; }
+
+  // The page heap as of one moment, or, after many tries, as of several that are close.
+  bool ReadPages(tarn_snapshot_pages* pages) const {
+    constexpr int kTries = 100;
+    for (int i = 0; i < kTries; ++i) {
+      std::uint64_t after = 0;
+      if (!memory_.Read(block_.pages_address, pages, sizeof *pages)) return false;
+      __atomic_thread_fence(__ATOMIC_ACQUIRE);
+      if (!memory_.Read(block_.pages_address, &after, sizeof after)) return false;
+      if (pages->sequence == after && after % 2 == 0) break;
+    }
+    return true;
+  }
+
+  bool ReadProfile(tarn_snapshot_profile* profile) const {
+    std::memset(profile, 0, sizeof *profile);
+    return block_.profile_address == 0 || memory_.Read(block_.profile_address, profile, sizeof *profile);
+  }
+
+  // Calls f(index, const tarn_snapshot_slab_header*, const tarn_snapshot_slab_counters*) for each slab.
+  template <typename F>
+  bool ForEachSlab(F f) const {
+    tarn_snapshot_slab_header headers[kMaxClasses];
+    tarn_snapshot_slab_counters counters[kMaxClasses];
+    for (std::uint32_t i = 0; i < block_.slab_entry_count; ++i) {
+      std::uint64_t slab = 0;
+      const std::uint64_t entry = block_.slab_entries_address + std::uint64_t{i} * block_.slab_entry_stride;
+      if (!memory_.Read(entry, &slab, sizeof slab)) return false;
+      if (slab == 0) {
+        // Indices of threads are given out in order, those of CPUs are not.
+        if (block_.cache_mode == TARN_CACHES_PER_THREAD) break;
+        continue;
+      }
+      if (!memory_.Read(slab + block_.slab_counters_offset, counters, block_.size_class_count * sizeof counters[0]) ||
+          !memory_.Read(slab + block_.slab_headers_offset, headers, block_.size_class_count * sizeof headers[0])) {
+        return false;
+      }
+      f(i, headers, counters);
+    }
+    return true;
+  }
+
+  // Calls f(const tarn_snapshot_bucket&, const std::uint64_t* frames) for each bucket of the profile; f returns false to
+  // end. `scratch` holds one bucket and its frames.
+  static constexpr std::size_t kMaxFrames = 256;
+  template <typename F>
+  bool ForEachBucket(F f) const {
+    tarn_snapshot_profile profile;
+    if (!ReadProfile(&profile)) return false;
+    std::uint64_t frames[kMaxFrames];
+    // A bound for lists that run in circles: a block is never smaller than this.
+    constexpr std::uint64_t kMaxBlocks = 1 << 20;
+    std::uint64_t block_address = profile.first_block_address;
+    for (std::uint64_t blocks = 0; block_address != 0 && blocks < kMaxBlocks; ++blocks) {
+      tarn_snapshot_bucket_block block;
+      if (!memory_.Read(block_address, &block, sizeof block)) return false;
+      std::uint64_t at = block_address + sizeof block;
+      const std::uint64_t end = at + block.used_bytes;
+      while (at + sizeof(tarn_snapshot_bucket) <= end) {
+        tarn_snapshot_bucket bucket;
+        if (!memory_.Read(at, &bucket, sizeof bucket)) return false;
+        if (bucket.frames > kMaxFrames) return false;
+        if (!memory_.Read(at + sizeof bucket, frames, bucket.frames * sizeof frames[0])) return false;
+        if (!f(bucket, frames)) return true;
+        at += sizeof bucket + bucket.frames * sizeof frames[0];
+      }
+      block_address = block.next_address;
+    }
+    return true;
+  }
+
+  // Everything but rss_bytes and peak_rss_bytes, which the kernel knows.
+  bool ReadMemStats(tarn_memstats_t* stats) const {
+    std::memset(stats, 0, sizeof *stats);
+    stats->class_count = block_.size_class_count - 1;
+    // Frees are read before allocations where it matters, so that what is live is rather too much than too little.
+    if (!ReadLists(stats)) return false;
+    if (!ReadCaches(stats)) return false;
+    tarn_snapshot_pages pages;
+    if (!ReadPages(&pages)) return false;
+    Sum(pages, stats);
+    return ReadRequested(stats);
+  }
+
+  // One CPU's cache; f(const tarn_memstats_cpu&).
+  template <typename F>
+  bool ForEachCpu(F f) const {
+    return ForEachSlab([&](std::uint32_t index, const auto* headers, const auto* counters) {
+      tarn_memstats_cpu cpu = {};
+      cpu.index = index;
+      cpu.budget_bytes = block_.cache_budget_bytes;
+      for (std::uint32_t c = 1; c < block_.size_class_count; ++c) {
+        const std::uint64_t size = size_classes_[c].size_bytes;
+        const std::uint64_t cached = (headers[c].word & 0xFFFF) - headers[c].begin;
+        cpu.hits += Difference(headers[c].word >> 16, counters[c].flushed);
+        cpu.refills += counters[c].refills;
+        cpu.flushes += counters[c].flushes;
+        cpu.cached_objects += cached;
+        cpu.cached_bytes += cached * size;
+        cpu.capacity_bytes += std::uint64_t(headers[c].end - headers[c].begin) * size;
+      }
+      f(cpu);
+    });
+  }
+
+ private:
+  static std::uint64_t Difference(std::uint64_t a, std::uint64_t b) { return a > b ? a - b : 0; }
+
+  // Spans, what is free in them, and the transfer caches.
+  bool ReadLists(tarn_memstats_t* stats) const {
+    for (std::uint32_t c = 1; c < block_.size_class_count; ++c) {
+      tarn_memstats_class& of_class = stats->by_size[c - 1];
+      of_class.size_bytes = size_classes_[c].size_bytes;
+      const std::uint64_t list = block_.transfer_caches_address + std::uint64_t{c} * block_.transfer_cache_stride;
+      std::uint64_t transfer_objects = 0;
+      std::uint64_t spans = 0;
+      std::uint64_t out = 0;
+      if (!memory_.Read(list + block_.transfer_objects_offset, &transfer_objects, sizeof transfer_objects) ||
+          !memory_.Read(list + block_.transfer_spans_offset, &spans, sizeof spans) ||
+          !memory_.Read(list + block_.transfer_live_offset, &out, sizeof out)) {
+        return false;
+      }
+      if (block_.sampled_lists_address != 0) {
+        const std::uint64_t sampled = block_.sampled_lists_address + std::uint64_t{c} * block_.sampled_list_stride;
+        std::uint64_t sampled_spans = 0;
+        std::uint64_t sampled_out = 0;
+        if (!memory_.Read(sampled + block_.sampled_spans_offset, &sampled_spans, sizeof sampled_spans) ||
+            !memory_.Read(sampled + block_.sampled_live_offset, &sampled_out, sizeof sampled_out)) {
+          return false;
+        }
+        spans += sampled_spans;
+        out += sampled_out;
+      }
+      of_class.cached = transfer_objects;
+      of_class.spans = spans;
+      of_class.span_bytes = spans * size_classes_[c].span_bytes;
+      const std::uint64_t objects = spans * size_classes_[c].objects_per_span;
+      of_class.waste_bytes = Difference(of_class.span_bytes, objects * of_class.size_bytes);
+      of_class.free = Difference(objects, out);
+    }
+    return true;
+  }
+
+  bool ReadCaches(tarn_memstats_t* stats) const {
+    for (std::uint32_t c = 1; c < block_.size_class_count; ++c) {
+      std::uint64_t direct[2];
+      if (!memory_.Read(block_.direct_counters_address + c * sizeof direct, direct, sizeof direct)) return false;
+      stats->by_size[c - 1].mallocs = direct[0];
+      stats->by_size[c - 1].frees = direct[1];
+    }
+    const bool read = ForEachSlab([&](std::uint32_t, const auto* headers, const auto* counters) {
+      ++stats->cpus;
+      for (std::uint32_t c = 1; c < block_.size_class_count; ++c) {
+        tarn_memstats_class& of_class = stats->by_size[c - 1];
+        const std::uint64_t pops = headers[c].word >> 16;
+        const std::uint64_t cached = (headers[c].word & 0xFFFF) - headers[c].begin;
+        // Slabs of which objects were flushed that others' refills brought may be below zero, the sum is not.
+        of_class.mallocs += pops - counters[c].flushed + counters[c].direct_allocations;
+        of_class.frees += cached + pops - counters[c].refilled + counters[c].direct_frees;
+        of_class.cached += cached;
+        of_class.refills += counters[c].refills;
+        of_class.flushes += counters[c].flushes;
+      }
+    });
+    for (std::uint32_t c = 1; c < block_.size_class_count; ++c) {
+      tarn_memstats_class& of_class = stats->by_size[c - 1];
+      // Moving counters may be off by what moved; nothing wraps round.
+      if (of_class.mallocs > kImplausible) of_class.mallocs = 0;
+      if (of_class.frees > of_class.mallocs) of_class.frees = of_class.mallocs;
+      of_class.live = of_class.mallocs - of_class.frees;
+    }
+    return read;
+  }
+  static constexpr std::uint64_t kImplausible = std::uint64_t{1} << 62;
+
+  void Sum(const tarn_snapshot_pages& pages, tarn_memstats_t* stats) const {
+    std::uint64_t span_bytes = 0;
+    for (std::uint32_t c = 1; c < block_.size_class_count; ++c) {
+      const tarn_memstats_class& of_class = stats->by_size[c - 1];
+      stats->mallocs += of_class.mallocs;
+      stats->frees += of_class.frees;
+      stats->small_live_bytes += of_class.live * of_class.size_bytes;
+      stats->total_alloc_bytes += of_class.mallocs * of_class.size_bytes;
+      stats->total_freed_bytes += of_class.frees * of_class.size_bytes;
+      stats->cached_bytes += of_class.cached * of_class.size_bytes;
+      span_bytes += of_class.span_bytes;
+    }
+    const std::uint64_t large_live = pages.large_bytes + pages.mapped_bytes;
+    stats->large_live_bytes = large_live;
+    stats->mapped_live_bytes = pages.mapped_bytes;
+    stats->large_objects = pages.large_objects;
+    stats->large_mallocs = pages.large_allocations;
+    stats->large_frees = Difference(pages.large_allocations, pages.large_objects);
+    stats->mallocs += stats->large_mallocs;
+    stats->frees += stats->large_frees;
+    stats->heap_objects = stats->mallocs - stats->frees;
+    stats->total_alloc_bytes += pages.large_allocated_bytes;
+    stats->total_freed_bytes += pages.large_freed_bytes;
+    stats->heap_alloc_bytes = stats->small_live_bytes + large_live;
+    stats->alloc_bytes = stats->heap_alloc_bytes;
+
+    stats->heap_inuse_bytes = pages.in_use_bytes + pages.mapped_bytes;
+    const std::uint64_t uncommitted = Difference(pages.reserved_bytes, pages.committed_bytes);
+    stats->heap_idle_bytes = pages.free_bytes + uncommitted;
+    stats->heap_released_bytes = pages.free_zero_bytes + uncommitted;
+    stats->heap_sys_bytes = stats->heap_inuse_bytes + stats->heap_idle_bytes;
+    const std::uint64_t* metadata = pages.metadata_bytes;
+    stats->mspan_inuse_bytes = pages.span_record_bytes;
+    stats->mspan_sys_bytes = metadata[TARN_METADATA_SPANS];
+    stats->mcache_sys_bytes = metadata[TARN_METADATA_CACHES];
+    stats->mcache_inuse_bytes = metadata[TARN_METADATA_CACHES];
+    stats->buck_hash_sys_bytes = metadata[TARN_METADATA_PROFILE];
+    stats->page_map_sys_bytes = metadata[TARN_METADATA_PAGE_MAP];
+    stats->sys_bytes = stats->heap_sys_bytes + pages.metadata_block_bytes;
+    stats->other_sys_bytes = pages.metadata_block_bytes - stats->mspan_sys_bytes - stats->mcache_sys_bytes -
+                             stats->buck_hash_sys_bytes - stats->page_map_sys_bytes;
+    stats->next_gc_bytes = UINT64_MAX;
+    stats->peak_inuse_bytes = pages.peak_in_use_bytes;
+    stats->released_total_bytes = pages.released_bytes;
+    stats->huge_pages = pages.huge_pages;
+    stats->huge_pages_free = pages.whole_free_huge_pages;
+    if (stats->heap_inuse_bytes != 0) {
+      const std::uint64_t dead = Difference(stats->heap_inuse_bytes, stats->heap_alloc_bytes);
+      // By thousandths of the whole, so that nothing overflows.
+      stats->fragmentation_permille = dead / std::max<std::uint64_t>(stats->heap_inuse_bytes / 1000, 1);
+    }
+
+    // The page heap's figures are of one moment, the others of moments around it: so the parts of the spans are cut to
+    // what the page heap says the spans are, and add up in any case.
+    tarn_memory_classes& classes = stats->classes;
+    std::uint64_t small = Difference(pages.in_use_bytes, pages.large_bytes);
+    classes.mapped_bytes = pages.reserved_bytes + pages.mapped_bytes;
+    classes.heap_cached_bytes = std::min(stats->cached_bytes, small);
+    small -= classes.heap_cached_bytes;
+    const std::uint64_t small_live = std::min(stats->small_live_bytes, small);
+    classes.heap_live_bytes = small_live + large_live;
+    classes.heap_span_free_bytes = small - small_live;
+    classes.heap_free_bytes = pages.free_bytes - pages.free_zero_bytes;
+    classes.heap_released_bytes = pages.free_zero_bytes;
+    classes.heap_reserved_bytes = uncommitted;
+    classes.metadata_spans_bytes = metadata[TARN_METADATA_SPANS];
+    classes.metadata_page_map_bytes = metadata[TARN_METADATA_PAGE_MAP];
+    classes.metadata_caches_bytes = metadata[TARN_METADATA_CACHES];
+    classes.metadata_pages_bytes = metadata[TARN_METADATA_PAGES];
+    classes.metadata_profile_bytes = metadata[TARN_METADATA_PROFILE];
+    classes.metadata_other_bytes = metadata[TARN_METADATA_OTHER];
+    std::uint64_t handed_out = 0;
+    for (int kind = 0; kind < TARN_METADATA_KINDS; ++kind) handed_out += metadata[kind];
+    classes.metadata_free_bytes = Difference(pages.metadata_block_bytes, handed_out);
+  }
+
+  bool ReadRequested(tarn_memstats_t* stats) const {
+    return ForEachBucket([&](const tarn_snapshot_bucket& bucket, const std::uint64_t*) {
+      stats->requested_estimate_bytes += bucket.requested_weighted_bytes;
+      return true;
+    });
+  }
+
+  const Memory& memory_;
+  tarn_snapshot_block block_ = {};
+  tarn_snapshot_size_class size_classes_[kMaxClasses] = {};
+};
+
+}  // namespace tarn

@@ -1,0 +1,23 @@
+// The stack of the calling thread, as addresses of call sites.
+//
+// Called by the heap profile when an allocation is sampled, from anywhere: in any thread, in a signal handler, in a
+// constructor, under any lock of the program's, the loader's included. So it takes no lock, allocates nothing, and
+// touches no memory of the stack that it does not know to be readable.
+//
+// Programs are built without frame pointers, and then a walk by frame pointers invents frames; so each frame is left by
+// what the unwinding tables say of its instruction (observe/eh_frame.h). What was worked out is kept in a cache by
+// address, which makes a frame cost some fifty nanoseconds. Frame pointers serve where there is no table, as in code
+// that a program made at run time.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace tarn {
+
+// Stores up to `max` call sites (return addresses minus 1), innermost first, beginning with the caller of the allocator
+// (of this function, where the allocator is linked statically and cannot be told from the program); returns how many.
+// `*truncated`: there were more.
+std::size_t WalkStack(std::uintptr_t* call_sites, std::size_t max, bool* truncated);
+
+}  // namespace tarn

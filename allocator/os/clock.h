@@ -1,0 +1,30 @@
+// Time, as the policies of the allocator need it.
+//
+// All functions are thread-safe, allocate nothing and may change errno.
+#pragma once
+
+#include <cstdint>
+
+namespace tarn {
+
+// A point in time in milliseconds since some moment before the process's start, by a clock of the kernel's that costs a
+// few nanoseconds and moves every few milliseconds (CLOCK_MONOTONIC_COARSE). Wraps around after 49 days, so only
+// differences mean something.
+std::uint32_t CoarseMilliseconds();
+
+// How far `later` is behind `earlier`; 0 where the order is the other way round, as it may be when two threads looked.
+inline std::uint32_t MillisecondsBetween(std::uint32_t earlier, std::uint32_t later) {
+  const auto difference = static_cast<std::int32_t>(later - earlier);
+  return difference < 0 ? 0 : static_cast<std::uint32_t>(difference);
+}
+
+// Nanoseconds since some moment before the process's start (CLOCK_MONOTONIC).
+std::uint64_t MonotonicNanoseconds();
+
+// Nanoseconds since 1970 (CLOCK_REALTIME).
+std::uint64_t RealtimeNanoseconds();
+
+// CPU time of the calling thread in nanoseconds.
+std::uint64_t ThreadCpuNanoseconds();
+
+}  // namespace tarn

@@ -1,0 +1,9 @@
+#include "allocator/os/loaded_object.h"
+
+extern "C" __attribute__((weak)) int _dl_find_object(void* address, tarn::DlFindObjectResult* result);
+
+namespace tarn {
+
+LoadedObject FindLoadedObject(std::uintptr_t address) { return FindLoadedObjectBy(&_dl_find_object, address); }
+
+}  // namespace tarn
