@@ -1,6 +1,6 @@
 // The seam between the architectures: each offers the six operations on the current slab.
 //
-//   void* SlabPop(c)                   the top object of the class, or null: empty, a sample is due, or no slab
+//   bool SlabTryPop(c, &object)        the top object of the class; false: empty, a sample is due, or no slab
 //   bool SlabPush(c, object)           false: full, or no slab
 //   size_t SlabPopBatch(c, out, n)     up to n of the top objects
 //   size_t SlabPushBatch(c, in, n)     up to n objects
@@ -20,3 +20,13 @@
 #else
 #include "allocator/cpu_cache/slab_ops_portable.h"
 #endif
+
+namespace tarn {
+
+// The same with null for false.
+inline void* SlabPop(SizeClass size_class) {
+  void* object;
+  return SlabTryPop(size_class, &object) ? object : nullptr;
+}
+
+}  // namespace tarn

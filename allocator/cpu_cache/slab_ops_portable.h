@@ -20,14 +20,14 @@ TARN_ALWAYS_INLINE Slab* OwnSlab() {
   return id < 0 ? slab_table.unregistered[id + 2] : slab_table.slabs[id].load(std::memory_order_relaxed);
 }
 
-TARN_ALWAYS_INLINE void* SlabPop(SizeClass size_class) {
+TARN_ALWAYS_INLINE bool SlabTryPop(SizeClass size_class, void** object) {
   Slab* slab = OwnSlab();
   SlabHeader& header = slab->headers[size_class];
   const std::uint64_t top = header.word & kSlabTopMask;
-  if (header.word >= header.sample_due || top <= header.begin) return nullptr;
-  void* object = slab->slots()[top - 1];
+  if (header.word >= header.sample_due || top <= header.begin) return false;
+  *object = slab->slots()[top - 1];
   header.word += kSlabPopIncrement;
-  return object;
+  return true;
 }
 
 TARN_ALWAYS_INLINE bool SlabPush(SizeClass size_class, void* object) {

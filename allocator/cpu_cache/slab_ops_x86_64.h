@@ -61,7 +61,7 @@ static_assert(sizeof(std::atomic<Slab*>) == 8);
   [rseq_cs] "r"(slab_table.rseq_cs_offset), [id] "r"(slab_table.id_offset), [table] "r"(&slab_table), \
       [slabs] "i"(offsetof(SlabTable, slabs)), [header] "r"(std::size_t{size_class} << kSlabHeaderShift)
 
-TARN_ALWAYS_INLINE void* SlabPop(SizeClass size_class) {
+TARN_ALWAYS_INLINE bool SlabTryPop(SizeClass size_class, void** result) {
   std::uintptr_t slab;
   std::uintptr_t object;
   asm goto volatile(TARN_RSEQ_BEGIN
@@ -77,11 +77,10 @@ TARN_ALWAYS_INLINE void* SlabPop(SizeClass size_class) {
                     : TARN_RSEQ_INPUTS
                     : "cc", "memory"
                     : miss);
-  // Slots below the top hold objects; the compiler then knows that this end is the hit, and tests nothing.
-  if (object == 0) __builtin_unreachable();
-  return reinterpret_cast<void*>(object);
+  *result = reinterpret_cast<void*>(object);
+  return true;
 miss:
-  return nullptr;
+  return false;
 }
 
 TARN_ALWAYS_INLINE bool SlabPush(SizeClass size_class, void* object) {

@@ -39,7 +39,8 @@ void* Memalign(std::size_t alignment, std::size_t bytes) { return OrNoMemory(All
 extern "C" {
 
 TARN_EXPORT void* malloc(std::size_t bytes) noexcept {
-  if (void* object = MallocHit(bytes)) [[likely]]
+  void* object;
+  if (MallocHit(bytes, &object)) [[likely]]
     return object;
   return MallocMiss(bytes);
 }
@@ -56,7 +57,8 @@ TARN_EXPORT void* calloc(std::size_t count, std::size_t bytes) noexcept {
     errno = ENOMEM;
     return nullptr;
   }
-  if (void* object = MallocHit(total_bytes)) [[likely]]
+  void* object;
+  if (MallocHit(total_bytes, &object)) [[likely]]
     return std::memset(object, 0, total_bytes);
   return OrNoMemory(AllocateZeroed(total_bytes));
 }

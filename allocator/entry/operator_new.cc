@@ -16,13 +16,15 @@ using tarn::NewMiss;
 using tarn::NewMissNothrow;
 
 TARN_ALWAYS_INLINE void* New(std::size_t bytes) {
-  if (void* object = tarn::NewHit(bytes)) [[likely]]
+  void* object;
+  if (tarn::NewHit(bytes, &object)) [[likely]]
     return object;
   return NewMiss(bytes, 0);
 }
 
 TARN_ALWAYS_INLINE void* NewNothrow(std::size_t bytes) {
-  if (void* object = tarn::NewHit(bytes)) [[likely]]
+  void* object;
+  if (tarn::NewHit(bytes, &object)) [[likely]]
     return object;
   return NewMissNothrow(bytes, 0);
 }

@@ -43,7 +43,9 @@ class PageMap {
   // Finds the size class of the page of `address`, which is 0 where no small span lies. False: no page of ours was ever
   // near the address, and the class is not set. Any bit pattern is a valid argument.
   TARN_ALWAYS_INLINE bool FindClass(std::uintptr_t address, SizeClass* size_class) const {
-    const std::uintptr_t root_index = address >> kLeafShift;
+    std::uintptr_t root_index = address >> kLeafShift;
+    // Keeps clang from testing the address's upper bits instead, with a copy and a shift of their own.
+    asm("" : "+r"(root_index));
     if (root_index >= kRootEntries) [[unlikely]]
       return false;
     const std::uintptr_t biased_leaf = root_[root_index].load(std::memory_order_relaxed);

@@ -122,7 +122,7 @@ BENCHMARK(BatchMixed)->Name("batch_mixed")->ArgName("max_bytes")->Arg(256)->Arg(
 
 // Sizes as programs have them: most are small. (A geometric spread of 16 to 2048 bytes, mean about 420.)
 std::size_t SpreadSize(std::mt19937& random) {
-  const std::uint32_t bits = random();
+  const auto bits = static_cast<std::uint32_t>(random());
   const std::size_t doubling = std::size_t{16} << (bits % 7);
   return doubling + (bits >> 8) % doubling;
 }
