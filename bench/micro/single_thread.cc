@@ -167,6 +167,20 @@ void Calloc(State& state) {
 }
 BENCHMARK(Calloc)->Name("calloc")->ArgName("bytes")->Arg(64)->Arg(1024)->Arg(32 * kKiB)->Arg(kMiB)->Arg(64 * kMiB);
 
+// The same, and the program writes all of it. Whoever got zeroes from the kernel for nothing above pays its page faults
+// here, and whoever filled warm memory with zeroes has none.
+void CallocWritten(State& state) {
+  const std::size_t bytes = Argument(state);
+  for (auto _ : state) {
+    void* object = Use(std::calloc(1, bytes));
+    std::memset(object, 1, bytes);
+    benchmark::DoNotOptimize(object);
+    std::free(object);
+  }
+  CountItems(state, 1);
+}
+BENCHMARK(CallocWritten)->Name("calloc_written")->ArgName("bytes")->Arg(kMiB)->Arg(64 * kMiB);
+
 // A buffer that doubles, as a vector or a string does.
 void ReallocDouble(State& state) {
   const std::size_t max_bytes = Argument(state);
