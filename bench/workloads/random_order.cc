@@ -1,37 +1,44 @@
 // One thread: 1000 objects of 16 to 1024 random bytes, freed in random order, over and over.
 //
 // Stands for code that builds and tears down many small objects of mixed sizes, all of which fit into the caches: what
-// is measured is the hit path. A fixed amount of work; prints nanoseconds per malloc/free pair. Runs on whatever malloc
-// the process has, so preload the one to measure.
-#include <algorithm>
-#include <chrono>
-#include <cstdio>
-#include <cstdlib>
-#include <random>
-#include <vector>
+// is measured is the hit path.
+#include <utility>
+
+#include "bench/workloads/workload.h"
 
 int main(int argc, char** argv) {
-  const int rounds = argc > 1 ? std::atoi(argv[1]) : 20000;
+  workload::Arguments arguments(argc, argv, "One thread: 1000 objects of 16 to 1024 bytes, freed in random order.");
+  const std::uint64_t rounds = arguments.Scaled(60'000);
+  arguments.Finish();
+
   constexpr std::size_t kObjects = 1000;
   constexpr std::size_t kOrders = 16;
-  std::mt19937 random(42);
-  std::vector<std::size_t> sizes(kObjects);
-  std::uniform_int_distribution<std::size_t> size(16, 1024);
-  for (auto& s : sizes) s = size(random);
+  const workload::Sizes sizes = workload::Sizes::Uniform(16, 1024);
+  workload::Random random(42);
   std::vector<std::vector<std::size_t>> orders(kOrders, std::vector<std::size_t>(kObjects));
   for (auto& order : orders) {
     for (std::size_t i = 0; i < kObjects; ++i) order[i] = i;
-    std::shuffle(order.begin(), order.end(), random);
+    for (std::size_t i = kObjects; i > 1; --i) {
+      std::swap(order[i - 1], order[random.Below(static_cast<std::uint32_t>(i))]);
+    }
   }
   std::vector<void*> objects(kObjects);
-  const auto start = std::chrono::steady_clock::now();
-  for (int round = 0; round < rounds; ++round) {
+  std::uint64_t checksum = 0;
+
+  const workload::Stopwatch watch;
+  for (std::uint64_t round = 0; round < rounds; ++round) {
     for (std::size_t i = 0; i < kObjects; ++i) {
-      objects[i] = std::malloc(sizes[i]);
-      *static_cast<volatile char*>(objects[i]) = 1;
+      objects[i] = workload::Allocate(sizes[i]);
+      // One word and not a stamp: the allocator's own share of the time is what counts here.
+      workload::StoreWord(objects[i], 0, round + i);
     }
-    for (std::size_t i : orders[static_cast<std::size_t>(round) % kOrders]) std::free(objects[i]);
+    for (const std::size_t i : orders[round % kOrders]) {
+      checksum += workload::LoadWord(objects[i], 0) * (i + 1);
+      std::free(objects[i]);
+    }
   }
-  const std::chrono::duration<double, std::nano> elapsed = std::chrono::steady_clock::now() - start;
-  std::printf("%.2f\n", elapsed.count() / rounds / kObjects);
+
+  workload::Metrics metrics;
+  workload::AddSpeed(metrics, rounds * kObjects, 1, watch.Seconds());
+  return workload::Report(checksum, metrics);
 }

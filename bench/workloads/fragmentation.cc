@@ -1,0 +1,89 @@
+// A cache of constant size in bytes, whose objects change their sizes over time: how much memory does it hold at the
+// end for each live byte?
+//
+// Stands for key-value stores and proxies that run for months. In each phase the sizes are others; new objects push
+// out the oldest of five that are picked at random, so that some stay for long, scattered over the memory of phases
+// that are past (redis evicts like that, see maxmemory-samples in its documentation). At the end nine of ten objects
+// are dropped, at random.
+#include <utility>
+
+#include "bench/workloads/workload.h"
+
+namespace {
+
+struct Entry {
+  void* address;
+  std::uint32_t bytes;
+  std::uint32_t age;  // The number of entries before it.
+};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  workload::Arguments arguments(argc, argv, "A cache whose objects change their sizes over time.");
+  const std::uint64_t budget_bytes = arguments.Scaled(std::uint64_t{64} << 20);
+  const std::uint64_t idle_s = arguments.Number("idle-seconds", 0, 0, 600, "silence before the last reading");
+  arguments.Finish();
+
+  // The smallest size of each phase; the largest is four times that.
+  static constexpr std::uint32_t kPhases[] = {32, 64, 128, 256, 512, 1024, 2048, 96};
+  // A phase replaces the cache twice, in bytes.
+  constexpr std::uint64_t kTurnover = 2;
+  workload::MappedArray<Entry> entries(budget_bytes / kPhases[0] + 1);
+  workload::Random random(1);
+  std::size_t count = 0;
+  std::uint32_t made = 0;
+  std::uint64_t live_bytes = 0;
+  std::uint64_t checksum = 0;
+  const workload::Resident before = workload::ReadResident();
+
+  const auto drop = [&](std::size_t index) {
+    Entry& entry = entries[index];
+    live_bytes -= entry.bytes;
+    checksum += workload::Release(entry.address, entry.bytes);
+    entry = entries[--count];
+  };
+
+  workload::Metrics metrics;
+  std::vector<std::pair<double, double>> per_phase;
+  const workload::Stopwatch watch;
+  for (const std::uint32_t least : kPhases) {
+    const workload::Sizes sizes = workload::Sizes::Uniform(least, 4 * least);
+    for (std::uint64_t added = 0; added < kTurnover * budget_bytes;) {
+      const std::uint32_t bytes = sizes[random()];
+      while (count != 0 && live_bytes + bytes > budget_bytes) {
+        std::size_t oldest = random.Below(static_cast<std::uint32_t>(count));
+        for (int pick = 1; pick < 5; ++pick) {
+          const std::size_t other = random.Below(static_cast<std::uint32_t>(count));
+          if (entries[other].age < entries[oldest].age) oldest = other;
+        }
+        drop(oldest);
+      }
+      Entry& entry = entries[count++];
+      entry = {workload::Allocate(bytes), bytes, made++};
+      workload::Stamp(entry.address, bytes, entry.age);
+      live_bytes += bytes;
+      added += bytes;
+    }
+    per_phase.emplace_back(watch.Seconds(), workload::ReadResident().rss_bytes - before.rss_bytes);
+  }
+  const double seconds = watch.Seconds();
+  const auto add_memory = [&](const std::string& when) {
+    const auto rss_bytes = static_cast<double>(workload::ReadResident().rss_bytes - before.rss_bytes);
+    metrics.Add("live_bytes_" + when, static_cast<double>(live_bytes));
+    metrics.Add("rss_above_baseline_bytes_" + when, rss_bytes);
+    metrics.Add("rss_per_live_byte_" + when, rss_bytes / static_cast<double>(live_bytes));
+  };
+
+  workload::AddSpeed(metrics, made, 1, seconds);
+  add_memory("full");
+  for (std::size_t left = count / 10 + 1; count > left;) drop(random.Below(static_cast<std::uint32_t>(count)));
+  add_memory("shrunk");
+  if (idle_s != 0) {
+    workload::SleepSeconds(static_cast<double>(idle_s));
+    add_memory("shrunk_and_idle");
+  }
+  metrics.AddSeries("rss_above_baseline", per_phase);
+  while (count != 0) drop(count - 1);
+  return workload::Report(checksum, metrics);
+}

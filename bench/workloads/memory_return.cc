@@ -1,0 +1,63 @@
+// 100 MiB of objects of one size are freed, then nothing happens: how much memory does the process keep?
+//
+// Stands for a service after a peak. Resident memory beyond what it was before is read at once and after 1, 5 and 30 s
+// of silence, in which nothing is allocated or freed, and again after a little activity, which some allocators need.
+// The time of this workload says nothing; the memory does.
+#include <iterator>
+
+#include "bench/workloads/workload.h"
+
+int main(int argc, char** argv) {
+  workload::Arguments arguments(argc, argv, "100 MiB are freed, then nothing happens.");
+  const std::uint64_t total_bytes = arguments.Scaled(std::uint64_t{100} << 20);
+  const std::uint64_t bytes = arguments.Number("bytes", 4096, 8, 1 << 30, "size of the objects");
+  const std::uint64_t idle_s = arguments.Number("idle-seconds", 30, 0, 600, "length of the silence");
+  arguments.Finish();
+
+  const std::uint64_t count = total_bytes / bytes + 1;
+  workload::MappedArray<void*> objects(count);
+  workload::Metrics metrics;
+  // One object before the baseline starts the allocator.
+  std::free(workload::Allocate(bytes));
+  const std::int64_t baseline_bytes = workload::ReadResident().rss_bytes;
+  const auto add = [&](const std::string& name) {
+    metrics.Add(name, static_cast<double>(workload::ReadResident().rss_bytes - baseline_bytes));
+  };
+
+  for (std::uint64_t i = 0; i < count; ++i) {
+    objects[i] = workload::Allocate(bytes);
+    workload::Stamp(objects[i], bytes, i);
+  }
+  add("rss_above_baseline_bytes_full");
+  std::uint64_t checksum = 0;
+  for (std::uint64_t i = 0; i < count; ++i) checksum += workload::Release(objects[i], bytes);
+
+  // Readings are kept here, for the metrics allocate.
+  static constexpr std::uint64_t kTimes[] = {0, 1, 5, 15, 30, 60};
+  std::int64_t readings[std::size(kTimes)];
+  std::size_t taken = 0;
+  const workload::Stopwatch silence;
+  for (const std::uint64_t second : kTimes) {
+    if (second > idle_s) break;
+    workload::SleepSeconds(static_cast<double>(second) - silence.Seconds());
+    readings[taken++] = workload::ReadResident().rss_bytes;
+  }
+  workload::SleepSeconds(static_cast<double>(idle_s) - silence.Seconds());
+  const workload::Resident last = workload::ReadResident();
+  for (std::size_t i = 0; i < taken; ++i) {
+    metrics.Add("rss_above_baseline_bytes_" + std::to_string(kTimes[i]) + "s",
+                static_cast<double>(readings[i] - baseline_bytes));
+  }
+  metrics.Add("rss_above_baseline_bytes_end", static_cast<double>(last.rss_bytes - baseline_bytes));
+  metrics.Add("lazily_freed_bytes_end", static_cast<double>(last.lazily_freed_bytes));
+
+  const workload::Sizes sizes = workload::Sizes::Pareto(16, 32 << 10);
+  for (std::uint64_t i = 0; i < 10'000; ++i) {
+    void* object = workload::Allocate(sizes[i]);
+    workload::Stamp(object, sizes[i], i);
+    checksum += workload::Release(object, sizes[i]);
+  }
+  add("rss_above_baseline_bytes_after_activity");
+  metrics.Add("idle_s", static_cast<double>(idle_s));
+  return workload::Report(checksum, metrics);
+}
