@@ -84,7 +84,7 @@ int RunLarge(std::uint64_t rounds) {
 int main(int argc, char** argv) {
   workload::Arguments arguments(argc, argv, "calloc of small objects, or of 64 MiB that are used sparsely.");
   const bool large = arguments.Choice("size", {"small", "large"}, "16 to 1024 bytes, or 64 MiB") == 1;
-  const std::uint64_t amount = arguments.Scaled(large ? 40 : 20'000'000);
+  const std::uint64_t amount = arguments.Scaled(large ? 60 : 20'000'000);
   arguments.Finish();
   return large ? RunLarge(amount) : RunSmall(amount);
 }

@@ -72,7 +72,7 @@ void StartThread(Line& line) {
 
 int main(int argc, char** argv) {
   workload::Arguments arguments(argc, argv, "Threads that hand their objects to a successor and end.");
-  const std::uint64_t generations = arguments.Scaled(800);
+  const std::uint64_t generations = arguments.Scaled(3200);
   const std::uint64_t threads = arguments.Number("threads", 2, 1, 256, "threads at one time, which share the work");
   arguments.Finish();
 

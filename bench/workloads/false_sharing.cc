@@ -11,7 +11,7 @@
 int main(int argc, char** argv) {
   workload::Arguments arguments(argc, argv, "Threads that write to small objects of their own.");
   const bool passive = arguments.Choice("mode", {"active", "passive"}, "who made the first objects") == 1;
-  const std::uint64_t rounds = arguments.Scaled(100);
+  const std::uint64_t rounds = arguments.Scaled(400);
   const std::uint64_t threads = arguments.Number("threads", 2, 1, 256, "threads, each with all of the work");
   const std::uint64_t bytes = arguments.Number("bytes", 8, 8, 4096, "size of the objects");
   arguments.Finish();

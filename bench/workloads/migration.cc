@@ -21,7 +21,7 @@ std::uint64_t ReleaseFound(void* object) {
 
 int main(int argc, char** argv) {
   workload::Arguments arguments(argc, argv, "Many threads that free what others have left in a shared table.");
-  const std::uint64_t objects = arguments.Scaled(12'000'000);
+  const std::uint64_t objects = arguments.Scaled(40'000'000);
   const std::uint64_t threads = arguments.Number("threads", 16, 1, 1024, "threads, which share the work");
   arguments.Finish();
 

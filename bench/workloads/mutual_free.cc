@@ -26,7 +26,7 @@ struct Link {
 
 int main(int argc, char** argv) {
   workload::Arguments arguments(argc, argv, "Threads in a circle, each frees what the one before has allocated.");
-  const std::uint64_t batches = arguments.Scaled(300'000);
+  const std::uint64_t batches = arguments.Scaled(600'000);
   const std::uint64_t threads = arguments.Number("threads", 2, 2, 256, "threads, which share the work");
   const bool mixed = arguments.Choice("sizes", {"64", "mixed"}, "bytes of the objects, 64 or 16 to 8192") == 1;
   arguments.Finish();

@@ -2,7 +2,8 @@
 //
 // Stands for vectors, string builders and read buffers. Three ways to grow: `steps`, from 1 to 32 MiB in steps of 1
 // MiB, as file readers do; `doubling`, from 1 MiB to 1 GiB, as vectors of much data do; `small`, from 16 bytes by
-// half as much again, to 64 KiB at most, as strings do. Whoever moves pages instead of copying bytes, or grows in place, wins.
+// half as much again, to 64 KiB at most, as strings do. Whoever moves pages instead of copying bytes, or grows
+// in place, wins; several `--arrays` that grow in turn are in each other's way.
 #include <memory>
 
 #include "bench/workloads/workload.h"
@@ -48,9 +49,11 @@ int main(int argc, char** argv) {
   const std::size_t growth = arguments.Choice("growth", {"steps", "doubling", "small"}, "how the arrays grow");
   const bool doubling = growth == 1;
   const bool small = growth == 2;
-  const std::uint64_t rounds = arguments.Scaled(doubling ? 1 : small ? 40'000 : 20);
+  const std::uint64_t rounds = arguments.Scaled(doubling ? 1 : small ? 600'000 : 40);
   const std::uint64_t most_mib =
       arguments.Number("most-mib", 0, 0, 65536, "the largest size of steps and doubling, 0 for 32 and 1024");
+  const std::uint64_t arrays =
+      arguments.Number("arrays", 1, 1, 1000, "arrays of steps and doubling that grow in turn, in each other's way");
   arguments.Finish();
   const std::size_t most_bytes = small ? 64 << 10 : (most_mib != 0 ? most_mib : doubling ? 1024 : 32) * kMiB;
 
@@ -75,12 +78,13 @@ int main(int argc, char** argv) {
       }
       for (const auto& string : strings) checksum += string->Sum();
     } else {
-      Growing array(workload::kPageBytes, ++id);
+      std::vector<std::unique_ptr<Growing>> together(arrays);
+      for (auto& array : together) array = std::make_unique<Growing>(workload::kPageBytes, ++id);
       for (std::size_t bytes = kMiB; bytes <= most_bytes; bytes += doubling ? bytes : kMiB) {
-        array.GrowTo(bytes);
-        ++reallocs;
+        for (const auto& array : together) array->GrowTo(bytes);
+        reallocs += arrays;
       }
-      checksum += array.Sum();
+      for (const auto& array : together) checksum += array->Sum();
     }
   }
   const double seconds = watch.Seconds();

@@ -94,7 +94,7 @@ int main(int argc, char** argv) {
   const std::unique_ptr<std::atomic<void*>[]> sessions(new std::atomic<void*>[kSessions]());
   std::vector<std::unique_ptr<Latencies>> latencies;
   for (std::uint64_t i = 0; i < threads; ++i) latencies.push_back(std::make_unique<Latencies>());
-  const std::uint64_t overhead_ticks = workload::ClockOverheadTicks();
+  const workload::Clock clock = workload::MeasureClock();
 
   const workload::TickLength tick;
   const workload::Stopwatch watch;
@@ -126,9 +126,10 @@ int main(int argc, char** argv) {
   workload::Metrics metrics;
   workload::AddSpeed(metrics, requests, threads, seconds);
   metrics.Add("rss_bytes", static_cast<double>(resident.rss_bytes));
-  metrics.Add("clock_overhead_ns", static_cast<double>(overhead_ticks) * tick_ns);
-  metrics.AddLatency("malloc", all.malloc, tick_ns, overhead_ticks);
-  metrics.AddLatency("free", all.free, tick_ns, overhead_ticks);
-  metrics.AddLatency("request", all.request, tick_ns, overhead_ticks);
+  metrics.Add("clock_overhead_ns", static_cast<double>(clock.overhead_ticks) * tick_ns);
+  metrics.Add("clock_step_ns", static_cast<double>(clock.step_ticks) * tick_ns);
+  metrics.AddLatency("malloc", all.malloc, tick_ns, clock.overhead_ticks);
+  metrics.AddLatency("free", all.free, tick_ns, clock.overhead_ticks);
+  metrics.AddLatency("request", all.request, tick_ns, clock.overhead_ticks);
   return workload::Report(checksum, metrics);
 }

@@ -198,13 +198,19 @@ double TickLength::ns() const {
   return seconds * 1e9 / static_cast<double>(TicksAfter() - start_);
 }
 
-std::uint64_t ClockOverheadTicks() {
+Clock MeasureClock() {
   Histogram histogram;
+  std::uint64_t step = 0;
+  std::uint64_t last = 0;
   for (int i = 0; i < 20000; ++i) {
     const std::uint64_t start = TicksBefore();
-    histogram.Add(TicksAfter() - start);
+    const std::uint64_t ticks = TicksAfter() - start;
+    histogram.Add(ticks);
+    const std::uint64_t difference = ticks > last ? ticks - last : last - ticks;
+    if (difference != 0 && (step == 0 || difference < step)) step = difference;
+    last = ticks;
   }
-  return histogram.Quantile(0.5);
+  return {histogram.Quantile(0.5), step};
 }
 
 // ---- Resident memory ----
