@@ -77,7 +77,8 @@ int main(int argc, char** argv) {
 
   workload::AddSpeed(metrics, made, 1, seconds);
   add_memory("full");
-  for (std::size_t left = count / 10 + 1; count > left;) drop(random.Below(static_cast<std::uint32_t>(count)));
+  const std::size_t left = count / 10 + 1;
+  while (count > left) drop(random.Below(static_cast<std::uint32_t>(count)));
   add_memory("shrunk");
   if (idle_s != 0) {
     workload::SleepSeconds(static_cast<double>(idle_s));

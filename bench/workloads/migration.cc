@@ -42,7 +42,7 @@ int main(int argc, char** argv) {
       workload::Stamp(object, bytes, (self << 32 | i) << kSizeBits | bytes);
       object = slots[random.Below(kSlots)].exchange(object, std::memory_order_acq_rel);
       if (object != nullptr) sum += ReleaseFound(object);
-      if (i % kObjectsPerTurn == 0) std::this_thread::yield();
+      if (i % kObjectsPerTurn == 0) workload::Yield();
     }
     return sum;
   });

@@ -70,7 +70,7 @@ int main(int argc, char** argv) {
           moved = true;
         }
       }
-      if (!moved) std::this_thread::yield();
+      if (!moved) workload::Yield();
     }
     return sum;
   });

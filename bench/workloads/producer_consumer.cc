@@ -21,7 +21,7 @@ struct Ring {
 void Produce(Ring& ring, std::uint64_t batches, const workload::Sizes& sizes) {
   std::uint64_t id = 0;
   for (std::uint64_t b = 0; b < batches; ++b) {
-    while (b - ring.consumed.load(std::memory_order_acquire) >= kRing) std::this_thread::yield();
+    while (b - ring.consumed.load(std::memory_order_acquire) >= kRing) workload::Yield();
     for (void*& object : ring.batches[b % kRing]) {
       object = workload::Allocate(sizes[id]);
       workload::Stamp(object, sizes[id], id);
@@ -35,7 +35,7 @@ std::uint64_t Consume(Ring& ring, std::uint64_t batches, const workload::Sizes& 
   std::uint64_t checksum = 0;
   std::uint64_t id = 0;
   for (std::uint64_t b = 0; b < batches; ++b) {
-    while (ring.produced.load(std::memory_order_acquire) == b) std::this_thread::yield();
+    while (ring.produced.load(std::memory_order_acquire) == b) workload::Yield();
     for (void* object : ring.batches[b % kRing]) checksum += workload::Release(object, sizes[id++]);
     ring.consumed.store(b + 1, std::memory_order_release);
   }

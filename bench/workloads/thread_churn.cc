@@ -2,6 +2,8 @@
 //
 // Stands for programs that start a thread per task. What is measured is what an allocator does at a thread's first
 // allocation and at its end, and whether memory grows with the number of threads that have been.
+#include <thread>
+
 #include "bench/workloads/workload.h"
 
 int main(int argc, char** argv) {

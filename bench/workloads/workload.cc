@@ -11,6 +11,9 @@
 #include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <ctime>
+#include <latch>
+#include <thread>
 
 namespace workload {
 
@@ -160,7 +163,34 @@ void* MapZeroed(std::size_t bytes) {
 
 void Unmap(void* address, std::size_t bytes) { ::munmap(address, bytes); }
 
+// ---- Threads ----
+
+std::uint64_t RunThreads(std::uint64_t count, std::uint64_t (*work)(void* context, std::uint64_t index),
+                         void* context) {
+  std::vector<std::uint64_t> sums(count);
+  std::latch start(static_cast<std::ptrdiff_t>(count));
+  std::vector<std::thread> threads;
+  for (std::uint64_t i = 0; i < count; ++i) {
+    threads.emplace_back([&, i] {
+      start.arrive_and_wait();
+      sums[i] = work(context, i);
+    });
+  }
+  std::uint64_t sum = 0;
+  for (std::uint64_t i = 0; i < count; ++i) {
+    threads[i].join();
+    sum += sums[i];
+  }
+  return sum;
+}
+
 // ---- Time ----
+
+std::uint64_t NowNs() {
+  timespec now;
+  ::clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(now.tv_nsec);
+}
 
 void SleepSeconds(double seconds) {
   if (seconds > 0) std::this_thread::sleep_for(std::chrono::duration<double>(seconds));

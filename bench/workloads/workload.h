@@ -10,21 +10,16 @@
 #ifndef BENCH_WORKLOADS_WORKLOAD_H_
 #define BENCH_WORKLOADS_WORKLOAD_H_
 
+#include <sched.h>
+
 #include <array>
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <initializer_list>
-#include <latch>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
-
-#if defined(__x86_64__)
-#include <x86intrin.h>
-#endif
 
 namespace workload {
 
@@ -164,25 +159,19 @@ class MappedArray {
 
 // ---- Threads ----
 
-// Runs work(0) to work(count - 1) in threads of their own that start together; returns the sum of what they return.
+// Runs work(context, 0) to work(context, count - 1) in threads of their own that start together; returns the sum of
+// what they return.
+std::uint64_t RunThreads(std::uint64_t count, std::uint64_t (*work)(void* context, std::uint64_t index), void* context);
+
+// The same with anything that can be called with an index.
 template <typename Work>
 std::uint64_t RunThreads(std::uint64_t count, Work work) {
-  std::vector<std::uint64_t> sums(count);
-  std::latch start(static_cast<std::ptrdiff_t>(count));
-  std::vector<std::thread> threads;
-  for (std::uint64_t i = 0; i < count; ++i) {
-    threads.emplace_back([&, i] {
-      start.arrive_and_wait();
-      sums[i] = work(i);
-    });
-  }
-  std::uint64_t sum = 0;
-  for (std::uint64_t i = 0; i < count; ++i) {
-    threads[i].join();
-    sum += sums[i];
-  }
-  return sum;
+  const auto call = [](void* context, std::uint64_t index) { return (*static_cast<Work*>(context))(index); };
+  return RunThreads(count, call, &work);
 }
+
+// Lets another thread run, where this one has to wait.
+inline void Yield() { ::sched_yield(); }
 
 // The i-th of `count` parts of an amount that need not be a multiple.
 constexpr std::uint64_t Part(std::uint64_t amount, std::uint64_t count, std::uint64_t i) {
@@ -191,36 +180,38 @@ constexpr std::uint64_t Part(std::uint64_t amount, std::uint64_t count, std::uin
 
 // ---- Time ----
 
+// CLOCK_MONOTONIC.
+std::uint64_t NowNs();
+
 class Stopwatch {
  public:
-  double Seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
+  double Seconds() const { return static_cast<double>(NowNs() - start_ns_) / 1e9; }
 
  private:
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+  std::uint64_t start_ns_ = NowNs();
 };
 
 void SleepSeconds(double seconds);
 
 // A clock for single calls of malloc. The fences keep what is measured between the two readings (Paoloni, "How to
-// Benchmark Code Execution Times on Intel IA-32 and IA-64", 2010).
+// Benchmark Code Execution Times on Intel IA-32 and IA-64", 2010). Builtins, since <x86intrin.h> takes longer to compile
+// than all the rest.
 #if defined(__x86_64__)
 inline std::uint64_t TicksBefore() {
-  _mm_lfence();
-  const std::uint64_t ticks = __rdtsc();
-  _mm_lfence();
+  __builtin_ia32_lfence();
+  const std::uint64_t ticks = __builtin_ia32_rdtsc();
+  __builtin_ia32_lfence();
   return ticks;
 }
 inline std::uint64_t TicksAfter() {
   unsigned cpu;
-  const std::uint64_t ticks = __rdtscp(&cpu);
-  _mm_lfence();
+  const std::uint64_t ticks = __builtin_ia32_rdtscp(&cpu);
+  __builtin_ia32_lfence();
   return ticks;
 }
 #else
-inline std::uint64_t TicksBefore() {
-  return static_cast<std::uint64_t>(std::chrono::steady_clock::now().time_since_epoch().count());
-}
-inline std::uint64_t TicksAfter() { return TicksBefore(); }
+inline std::uint64_t TicksBefore() { return NowNs(); }
+inline std::uint64_t TicksAfter() { return NowNs(); }
 #endif
 
 // Counts of durations in ticks: exact below 64, then 32 steps per doubling, so at most 3 % off; the maximum is exact.

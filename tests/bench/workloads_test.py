@@ -39,6 +39,7 @@ RUNS = [
     ("false_sharing", "--scale 0.01 --mode passive"),
     ("realloc_growth", "--scale 0.05 --most-mib 8"),
     ("realloc_growth", "--growth doubling --most-mib 16"),
+    ("realloc_growth", "--growth doubling --most-mib 4 --arrays 3"),
     ("realloc_growth", "--growth small --scale 0.001"),
     ("large_blocks", "--scale 0.01 --live 3"),
     ("calloc_zeroed", "--scale 0.001"),
