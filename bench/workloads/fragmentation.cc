@@ -5,7 +5,7 @@
 // out the oldest of five that are picked at random, so that some stay for long, scattered over the memory of phases
 // that are past (redis evicts like that, see maxmemory-samples in its documentation). At the end nine of ten objects
 // are dropped, at random.
-#include <utility>
+#include <iterator>
 
 #include "bench/workloads/workload.h"
 
@@ -46,6 +46,7 @@ int main(int argc, char** argv) {
 
   workload::Metrics metrics;
   std::vector<std::pair<double, double>> per_phase;
+  per_phase.reserve(std::size(kPhases));
   const workload::Stopwatch watch;
   for (const std::uint32_t least : kPhases) {
     const workload::Sizes sizes = workload::Sizes::Uniform(least, 4 * least);
@@ -68,8 +69,9 @@ int main(int argc, char** argv) {
     per_phase.emplace_back(watch.Seconds(), workload::ReadResident().rss_bytes - before.rss_bytes);
   }
   const double seconds = watch.Seconds();
-  const auto add_memory = [&](const std::string& when) {
+  const auto add_memory = [&](const char* when_name) {
     const auto rss_bytes = static_cast<double>(workload::ReadResident().rss_bytes - before.rss_bytes);
+    const std::string when = when_name;
     metrics.Add("live_bytes_" + when, static_cast<double>(live_bytes));
     metrics.Add("rss_above_baseline_bytes_" + when, rss_bytes);
     metrics.Add("rss_per_live_byte_" + when, rss_bytes / static_cast<double>(live_bytes));
