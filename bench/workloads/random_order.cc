@@ -1,7 +1,9 @@
 // One thread: 1000 objects of 16 to 1024 random bytes, freed in random order, over and over.
 //
 // Stands for code that builds and tears down many small objects of mixed sizes, all of which fit into the caches: what
-// is measured is the hit path.
+// is measured is the hit path. Only one object in eight is looked at before it is freed, unlike in the other workloads:
+// a program often drops what it has not touched for a while, and then it is the allocator's matter whether free touches
+// it.
 #include <utility>
 
 #include "bench/workloads/workload.h"
@@ -33,7 +35,7 @@ int main(int argc, char** argv) {
       workload::StoreWord(objects[i], 0, round + i);
     }
     for (const std::size_t i : orders[round % kOrders]) {
-      checksum += workload::LoadWord(objects[i], 0) * (i + 1);
+      if (i % 8 == 0) checksum += workload::LoadWord(objects[i], 0) * (i + 1);
       std::free(objects[i]);
     }
   }
