@@ -228,19 +228,13 @@ double TickLength::ns() const {
   return seconds * 1e9 / static_cast<double>(TicksAfter() - start_);
 }
 
-Clock MeasureClock() {
+std::uint64_t ClockOverheadTicks() {
   Histogram histogram;
-  std::uint64_t step = 0;
-  std::uint64_t last = 0;
   for (int i = 0; i < 20000; ++i) {
     const std::uint64_t start = TicksBefore();
-    const std::uint64_t ticks = TicksAfter() - start;
-    histogram.Add(ticks);
-    const std::uint64_t difference = ticks > last ? ticks - last : last - ticks;
-    if (difference != 0 && (step == 0 || difference < step)) step = difference;
-    last = ticks;
+    histogram.Add(TicksAfter() - start);
   }
-  return {histogram.Quantile(0.5), step};
+  return histogram.Quantile(0.5);
 }
 
 // ---- Resident memory ----

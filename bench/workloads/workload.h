@@ -251,13 +251,8 @@ class TickLength {
   std::uint64_t start_ = TicksBefore();
 };
 
-// What a measurement of nothing gives, in ticks: the median, and the smallest difference that is not zero. (On some
-// processors the time-stamp counter advances in steps of 10 ns, so that a median tells little of a short call.)
-struct Clock {
-  std::uint64_t overhead_ticks;
-  std::uint64_t step_ticks;
-};
-Clock MeasureClock();
+// What a measurement of nothing gives, in ticks; the median of many.
+std::uint64_t ClockOverheadTicks();
 
 // ---- Resident memory ----
 
