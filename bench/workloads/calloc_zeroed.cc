@@ -62,7 +62,7 @@ int RunLarge(std::uint64_t rounds) {
     (round == 0 ? first_s : after_free_s) += call.Seconds();
     for (std::size_t offset = 0; offset < kBytes; offset += kUsedStrideBytes) CheckZero(table, offset);
     workload::Stamp(table, kBytes, round, kUsedStrideBytes);
-    rss_bytes = workload::ReadResident().rss_bytes;
+    if (round + 1 == rounds) rss_bytes = workload::ReadResident().rss_bytes;
     checksum += workload::Release(table, kBytes);
 
     // All of a block of the same size is written, so that the next one cannot be had from memory that is still zero.
