@@ -1,0 +1,477 @@
+// build/bench/replay: does what the threads of a recorded program did to malloc, on whatever malloc is preloaded.
+//
+//   LD_PRELOAD=libtarn.so build/bench/replay bench/traces/redis.trace --repeat 10
+//
+// The trace is read and turned into flat arrays of steps before the clock starts, in memory from mmap, so that the
+// allocator sees the calls of the trace and nothing else. A step costs one load of 16 bytes and one load or store in a
+// table of objects, which is as small as the recorded program's own: objects that one thread makes and ends use their
+// places again. `--null` runs the steps without any allocator, and so tells what the replay itself costs.
+//
+// Threads are started where the recorded ones made their first call. They go at their own pace: only an object that
+// another thread has yet to make is waited for.
+//
+// stdout is the same under every allocator; the time goes to stderr, and to the file that BENCH_METRICS names.
+
+#include <pthread.h>
+#include <sched.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <atomic>
+#include <charconv>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <memory_resource>
+#include <new>
+#include <string_view>
+#include <vector>
+
+#include "bench/trace/mapped_file.h"
+#include "bench/trace/trace.h"
+
+namespace tarn::trace {
+namespace {
+
+constexpr const char* kUsage =
+    "Usage: replay TRACE [--repeat N] [--touch none|first|all] [--null]\n"
+    "\n"
+    "Replays a trace on the malloc of this process; preload the one to measure.\n"
+    "  --repeat N   the whole trace N times (default 1); what it leaves allocated is freed in between\n"
+    "  --touch T    what is written to a new object: nothing, its first byte (default), or all of it\n"
+    "  --null       calls no allocator: the time of the replay itself\n";
+
+class MappedMemory : public std::pmr::memory_resource {
+  void* do_allocate(std::size_t bytes, std::size_t /*alignment*/) override {
+    void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) throw std::bad_alloc();
+    return memory;
+  }
+  void do_deallocate(void* memory, std::size_t bytes, std::size_t /*alignment*/) override { munmap(memory, bytes); }
+  bool do_is_equal(const memory_resource& other) const noexcept override { return this == &other; }
+};
+
+enum class Touch { kNone, kFirst, kAll };
+
+struct Options {
+  const char* path = nullptr;
+  std::uint64_t repeat = 1;
+  Touch touch = Touch::kFirst;
+  bool is_null = false;
+};
+
+// An event, ready to be done.
+struct Step {
+  std::uint64_t what;   // kind << 56 | log2 of the alignment << 48 | bytes
+  std::uint32_t makes;  // the place of the object that is made, or the thread that is started
+  std::uint32_t ends;   // the place of the object that ends
+
+  Kind kind() const { return static_cast<Kind>(what >> 56); }
+  std::size_t alignment() const { return std::size_t{1} << (what >> 48 & 0xFF); }
+  std::size_t bytes() const { return what & kMaxBytes; }
+};
+
+using Place = std::atomic<void*>;
+
+struct Program {
+  explicit Program(std::pmr::memory_resource* memory) : threads(memory), kept(memory) {}
+
+  std::pmr::vector<std::pmr::vector<Step>> threads;
+  std::pmr::vector<std::uint32_t> kept;  // the places of objects that the trace never ends
+  std::size_t places = 0;
+  std::uint64_t counts[kKinds] = {};
+  std::uint64_t bytes = 0;
+};
+
+// Gives every object of a trace a place in the table. An object that its own thread ends has a place only while it
+// lives. All others have one for themselves, so that null in it means that the object is not there yet.
+class Placement {
+ public:
+  Placement(const Trace& trace, std::pmr::memory_resource* memory) : trace_(trace), memory_(memory), places_(memory) {}
+
+  // Fills places_, one vector for each thread, by the index of the object.
+  void Run(Program& program) {
+    std::pmr::vector<std::pmr::vector<std::uint32_t>> enders(memory_);
+    enders.resize(trace_.threads.size());
+    places_.resize(trace_.threads.size());
+    for (std::size_t thread = 0; thread < trace_.threads.size(); ++thread) {
+      const auto& events = trace_.threads[thread];
+      const auto objects = std::ranges::count_if(events, [](const Event& e) { return MakesObject(e.kind); });
+      enders[thread].assign(static_cast<std::size_t>(objects), kNobody);
+      places_[thread].resize(static_cast<std::size_t>(objects));
+    }
+    for (std::uint32_t thread = 0; thread < trace_.threads.size(); ++thread) {
+      for (const Event& event : trace_.threads[thread]) {
+        if (EndsObject(event.kind)) enders[event.thread][event.index] = thread;
+      }
+    }
+    for (std::uint32_t thread = 0; thread < trace_.threads.size(); ++thread)
+      PlaceThread(program, thread, enders[thread]);
+  }
+
+  std::uint32_t PlaceOf(std::uint32_t thread, std::uint32_t index) const { return places_[thread][index]; }
+
+ private:
+  static constexpr std::uint32_t kNobody = 0xFFFFFFFF;
+  static constexpr std::size_t kPlacesPerLine = 64 / sizeof(Place);
+
+  void PlaceThread(Program& program, std::uint32_t thread, const std::pmr::vector<std::uint32_t>& enders) {
+    std::pmr::vector<std::uint32_t> unused(memory_);
+    std::uint32_t index = 0;
+    // Not in a cache line that another thread writes to.
+    program.places = (program.places + kPlacesPerLine - 1) / kPlacesPerLine * kPlacesPerLine;
+    for (const Event& event : trace_.threads[thread]) {
+      // A realloc may put its object back into the place that it has just emptied.
+      if (EndsObject(event.kind) && event.thread == thread) unused.push_back(places_[thread][event.index]);
+      if (!MakesObject(event.kind)) continue;
+      std::uint32_t& place = places_[thread][index];
+      const std::uint32_t ender = enders[index++];
+      if (ender == thread && !unused.empty()) {
+        place = unused.back();
+        unused.pop_back();
+      } else {
+        place = static_cast<std::uint32_t>(program.places++);
+      }
+      if (ender == kNobody) program.kept.push_back(place);
+    }
+  }
+
+  const Trace& trace_;
+  std::pmr::memory_resource* memory_;
+  std::pmr::vector<std::pmr::vector<std::uint32_t>> places_;
+};
+
+// `memory` holds the result, `scratch` what is needed on the way.
+Program Prepare(const Trace& trace, std::pmr::memory_resource* memory, std::pmr::memory_resource* scratch) {
+  Program program(memory);
+  Placement placement(trace, scratch);
+  placement.Run(program);
+  program.threads.resize(trace.threads.size());
+  for (std::uint32_t thread = 0; thread < trace.threads.size(); ++thread) {
+    auto& steps = program.threads[thread];
+    steps.reserve(trace.threads[thread].size());
+    std::uint32_t objects = 0;
+    for (const Event& event : trace.threads[thread]) {
+      Step step{};
+      step.what = std::uint64_t{static_cast<std::uint8_t>(event.kind)} << 56 |
+                  std::uint64_t{event.alignment_log2} << 48 | event.bytes;
+      if (EndsObject(event.kind)) step.ends = placement.PlaceOf(event.thread, event.index);
+      if (MakesObject(event.kind)) step.makes = placement.PlaceOf(thread, objects++);
+      if (event.kind == Kind::kStart) step.makes = event.thread;
+      steps.push_back(step);
+      ++program.counts[static_cast<std::size_t>(event.kind)];
+      program.bytes += event.bytes;
+    }
+  }
+  return program;
+}
+
+struct LibcAllocator {
+  static void* Malloc(std::size_t bytes) { return std::malloc(bytes); }
+  static void* Calloc(std::size_t bytes) { return std::calloc(1, bytes); }
+  static void* Realloc(void* object, std::size_t bytes) { return std::realloc(object, bytes); }
+  static void Free(void* object) { std::free(object); }
+  static void* Aligned(std::size_t alignment, std::size_t bytes) {
+    void* object = nullptr;
+    return posix_memalign(&object, std::max(alignment, sizeof(void*)), bytes) == 0 ? object : nullptr;
+  }
+};
+
+// Functions that are called, as an allocator's are, and do nothing.
+struct NullAllocator {
+  static inline char object;
+  [[gnu::noinline]] static void* Malloc(std::size_t /*bytes*/) { return Opaque(&object); }
+  [[gnu::noinline]] static void* Calloc(std::size_t /*bytes*/) { return Opaque(&object); }
+  [[gnu::noinline]] static void* Realloc(void* same, std::size_t /*bytes*/) { return Opaque(same); }
+  [[gnu::noinline]] static void Free(void* same) { Opaque(same); }
+  [[gnu::noinline]] static void* Aligned(std::size_t /*alignment*/, std::size_t /*bytes*/) { return Opaque(&object); }
+  // The compiler may not know what comes back, nor drop the call.
+  static void* Opaque(void* pointer) {
+    asm volatile("" : "+r"(pointer));
+    return pointer;
+  }
+};
+
+[[noreturn, gnu::cold]] void Fail(const char* what, std::uint64_t bytes) {
+  std::fprintf(stderr, "replay: %s failed (%llu bytes)\n", what, static_cast<unsigned long long>(bytes));
+  std::_Exit(1);
+}
+
+class Replay {
+ public:
+  using Body = std::uint64_t (*)(Replay&, std::uint32_t);
+
+  Replay(const Program& program, const Options& options, Body body, std::pmr::memory_resource* memory)
+      : program_(program),
+        options_(options),
+        body_(body),
+        places_(program.places, memory),
+        threads_(program.threads.size(), memory) {
+    for (std::uint32_t thread = 0; thread < threads_.size(); ++thread) {
+      threads_[thread].replay = this;
+      threads_[thread].number = thread;
+    }
+  }
+
+  // Runs the trace once; the calling thread is its first.
+  void RunOnce() {
+    RunThread(&threads_[0]);
+    for (std::size_t i = 1; i < threads_.size(); ++i) {
+      // Acquire: the handle is there. Partner of the release in Start.
+      while (!threads_[i].is_started.load(std::memory_order_acquire)) sched_yield();
+      pthread_join(threads_[i].handle, nullptr);
+      threads_[i].is_started.store(false, std::memory_order_relaxed);
+    }
+  }
+
+  // Of what all threads have done in all rounds, whatever their pace.
+  std::uint64_t checksum() const {
+    std::uint64_t sum = 0;
+    for (const Thread& thread : threads_) sum += Mix(thread.checksum + thread.number);
+    return sum;
+  }
+
+  template <typename Allocator>
+  void FreeKept() {
+    for (const std::uint32_t place : program_.kept)
+      Allocator::Free(places_[place].exchange(nullptr, std::memory_order_relaxed));
+  }
+
+  // The steps of one thread; returns their checksum. A template, so that nothing is asked in the loop.
+  template <typename Allocator, Touch touch>
+  static std::uint64_t RunSteps(Replay& self, std::uint32_t number) {
+    std::uint64_t checksum = 0;
+    Place* const places = self.places_.data();
+    for (const Step& step : self.program_.threads[number]) {
+      checksum = Mix(checksum + step.what + (std::uint64_t{step.makes} << 32 | step.ends));
+      void* object = nullptr;
+      switch (step.kind()) {
+        case Kind::kMalloc:
+          object = Allocator::Malloc(step.bytes());
+          break;
+        case Kind::kCalloc:
+          object = Allocator::Calloc(step.bytes());
+          break;
+        case Kind::kAligned:
+          object = Allocator::Aligned(step.alignment(), step.bytes());
+          break;
+        case Kind::kRealloc:
+          object = Allocator::Realloc(TakeObject(places[step.ends]), step.bytes());
+          break;
+        case Kind::kFree:
+          Allocator::Free(TakeObject(places[step.ends]));
+          continue;
+        case Kind::kStart:
+          self.Start(step.makes);
+          continue;
+      }
+      if (object == nullptr) [[unlikely]]
+        Fail(kKindNames[static_cast<std::size_t>(step.kind())], step.bytes());
+      if constexpr (touch == Touch::kFirst) {
+        if (step.bytes() > 0) *static_cast<volatile char*>(object) = 1;
+      } else if constexpr (touch == Touch::kAll) {
+        std::memset(object, 1, step.bytes());
+      }
+      // Release: what was written to the object. Partner of the acquire in TakeObject.
+      places[step.makes].store(object, std::memory_order_release);
+    }
+    return checksum;
+  }
+
+ private:
+  struct alignas(64) Thread {
+    Replay* replay = nullptr;
+    std::uint32_t number = 0;
+    std::uint64_t checksum = 0;
+    std::atomic<bool> is_started = false;
+    pthread_t handle{};
+  };
+
+  // One multiplication: it is done at every step.
+  static std::uint64_t Mix(std::uint64_t value) {
+    value *= 0x9E3779B97F4A7C15;
+    return value ^ value >> 32;
+  }
+
+  static void* RunThread(void* argument) {
+    auto* thread = static_cast<Thread*>(argument);
+    const std::uint64_t checksum = thread->replay->body_(*thread->replay, thread->number);
+    thread->checksum = Mix(thread->checksum + checksum);
+    return nullptr;
+  }
+
+  void Start(std::uint32_t number) {
+    Thread& thread = threads_[number];
+    if (const int problem = pthread_create(&thread.handle, nullptr, RunThread, &thread); problem != 0) {
+      std::fprintf(stderr, "replay: cannot start thread %u of the trace: %s\n", number, std::strerror(problem));
+      std::_Exit(1);
+    }
+    thread.is_started.store(true, std::memory_order_release);
+  }
+
+  // Takes an object out of its place, when it is there.
+  static void* TakeObject(Place& place) {
+    void* object = place.load(std::memory_order_acquire);
+    if (object == nullptr) [[unlikely]]
+      object = WaitForObject(place);
+    // Relaxed: nobody looks at this place again before the object made next is stored in it, by this thread or, in the
+    // next round, after this one has been joined.
+    place.store(nullptr, std::memory_order_relaxed);
+    return object;
+  }
+
+  [[gnu::noinline, gnu::cold]] static void* WaitForObject(Place& place) {
+    constexpr unsigned kSpins = 100;  // chosen: about a microsecond
+    for (unsigned i = 0;; ++i) {
+      if (void* object = place.load(std::memory_order_acquire)) return object;
+      // There may be more threads than CPUs.
+      if (i >= kSpins) sched_yield();
+    }
+  }
+
+  const Program& program_;
+  const Options& options_;
+  const Body body_;
+  std::pmr::vector<Place> places_;
+  std::pmr::vector<Thread> threads_;
+};
+
+template <typename Allocator>
+Replay::Body ChooseBody(Touch touch) {
+  switch (touch) {
+    case Touch::kNone:
+      return Replay::RunSteps<Allocator, Touch::kNone>;
+    case Touch::kFirst:
+      return Replay::RunSteps<Allocator, Touch::kFirst>;
+    case Touch::kAll:
+      return Replay::RunSteps<Allocator, Touch::kAll>;
+  }
+  std::abort();
+}
+
+struct Outcome {
+  std::uint64_t checksum;
+  std::uint64_t operations;
+  double seconds;
+};
+
+template <typename Allocator>
+Outcome Run(const Program& program, const Options& options, std::pmr::memory_resource* memory) {
+  Replay replay(program, options, ChooseBody<Allocator>(options.touch), memory);
+  const auto start = std::chrono::steady_clock::now();
+  for (std::uint64_t round = 0; round < options.repeat; ++round) {
+    // Not after the last one: a program ends with objects still allocated, too.
+    if (round > 0) replay.FreeKept<Allocator>();
+    replay.RunOnce();
+  }
+  const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
+  std::uint64_t operations = program.kept.size() * (options.repeat - 1);
+  for (std::size_t kind = 0; kind < kKinds; ++kind) {
+    if (static_cast<Kind>(kind) != Kind::kStart) operations += program.counts[kind] * options.repeat;
+  }
+  return {replay.checksum(), operations, elapsed.count()};
+}
+
+void WriteMetrics(const Outcome& outcome, const Program& program, std::uint64_t peak_bytes) {
+  const char* path = std::getenv("BENCH_METRICS");
+  if (path == nullptr) return;
+  std::FILE* file = std::fopen(path, "w");
+  if (file == nullptr) {
+    std::fprintf(stderr, "replay: cannot write BENCH_METRICS=%s: %s\n", path, std::strerror(errno));
+    std::_Exit(1);
+  }
+  std::fprintf(
+      file,
+      "{\"operations\":%llu,\"threads\":%zu,\"live_peak_bytes\":%llu,\"replay_s\":%.6f,\"ns_per_operation\":%.3f}\n",
+      static_cast<unsigned long long>(outcome.operations), program.threads.size(),
+      static_cast<unsigned long long>(peak_bytes), outcome.seconds,
+      outcome.seconds * 1e9 / static_cast<double>(outcome.operations));
+  std::fclose(file);
+}
+
+// Returns whether the arguments are right, having said so if not.
+bool ParseArguments(int argc, char** argv, Options& options) {
+  for (int i = 1; i < argc; ++i) {
+    const std::string_view argument = argv[i];
+    const char* value = i + 1 < argc ? argv[i + 1] : "";
+    if (argument == "--null") {
+      options.is_null = true;
+    } else if (argument == "--repeat") {
+      const auto [end, problem] = std::from_chars(value, value + std::strlen(value), options.repeat);
+      if (problem != std::errc() || *end != 0 || options.repeat == 0) {
+        std::fprintf(stderr, "replay: --repeat needs a whole number from 1 on\n%s", kUsage);
+        return false;
+      }
+      ++i;
+    } else if (argument == "--touch") {
+      const std::string_view touch = value;
+      if (touch != "none" && touch != "first" && touch != "all") {
+        std::fprintf(stderr, "replay: --touch needs none, first or all\n%s", kUsage);
+        return false;
+      }
+      options.touch = touch == "none" ? Touch::kNone : touch == "first" ? Touch::kFirst : Touch::kAll;
+      ++i;
+    } else if (argument.starts_with("-") || options.path != nullptr) {
+      std::fprintf(stderr, "replay: not understood: %s\n%s", argv[i], kUsage);
+      return false;
+    } else {
+      options.path = argv[i];
+    }
+  }
+  if (options.path == nullptr) std::fprintf(stderr, "replay: which trace?\n%s", kUsage);
+  if (options.is_null) options.touch = Touch::kNone;  // There is nothing to touch.
+  return options.path != nullptr;
+}
+
+int Main(int argc, char** argv) {
+  for (int i = 1; i < argc; ++i) {
+    if (std::strcmp(argv[i], "--help") == 0 || std::strcmp(argv[i], "-h") == 0) {
+      std::fputs(kUsage, stdout);
+      return 0;
+    }
+  }
+  Options options;
+  if (!ParseArguments(argc, argv, options)) return 2;
+
+  MappedMemory memory;
+  Program program(&memory);
+  char name[256];
+  std::uint64_t peak_bytes = 0;
+  try {
+    const MappedFile file(options.path);
+    const Trace trace = Read(file.bytes(), &memory);
+    std::snprintf(name, sizeof(name), "%s", trace.program.c_str());
+    peak_bytes = trace.peak_bytes;
+    program = Prepare(trace, &memory, &memory);
+  } catch (const std::exception& problem) {
+    std::fprintf(stderr, "replay: %s: %s\n", options.path, problem.what());
+    return 1;
+  }
+
+  const Outcome outcome =
+      options.is_null ? Run<NullAllocator>(program, options, &memory) : Run<LibcAllocator>(program, options, &memory);
+
+  std::printf("%s, %zu %s, %llu times\n", name, program.threads.size(),
+              program.threads.size() == 1 ? "thread" : "threads", static_cast<unsigned long long>(options.repeat));
+  for (std::size_t kind = 0; kind < kKinds; ++kind) {
+    std::printf("  %-8s %12llu\n", kKindNames[kind], static_cast<unsigned long long>(program.counts[kind]));
+  }
+  std::printf("  kept     %12zu\n", program.kept.size());
+  std::printf("bytes requested %llu, live peak %llu\n", static_cast<unsigned long long>(program.bytes),
+              static_cast<unsigned long long>(peak_bytes));
+  std::printf("operations %llu, checksum %016llx\n", static_cast<unsigned long long>(outcome.operations),
+              static_cast<unsigned long long>(outcome.checksum));
+  std::fprintf(stderr, "replay: %.3f s, %.1f ns per operation\n", outcome.seconds,
+               outcome.seconds * 1e9 / static_cast<double>(outcome.operations));
+  WriteMetrics(outcome, program, peak_bytes);
+  return 0;
+}
+
+}  // namespace
+}  // namespace tarn::trace
+
+int main(int argc, char** argv) { return tarn::trace::Main(argc, argv); }
