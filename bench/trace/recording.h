@@ -1,4 +1,4 @@
-// The file that the recorder writes and `trace pack` reads: the calls of one process, as they were made.
+// The file that the recorder writes and `trace_tool pack` reads: the calls of one process, as they were made.
 //
 // It is an intermediate: large, quickly written, read once on the machine that wrote it. What is kept and shipped is
 // the trace (trace.h) that pack makes of it.

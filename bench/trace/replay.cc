@@ -209,8 +209,8 @@ class Replay {
       : program_(program),
         options_(options),
         body_(body),
-        places_(program.places, memory),
-        threads_(program.threads.size(), memory) {
+        places_(program.places, std::pmr::polymorphic_allocator<>(memory)),
+        threads_(program.threads.size(), std::pmr::polymorphic_allocator<>(memory)) {
     for (std::uint32_t thread = 0; thread < threads_.size(); ++thread) {
       threads_[thread].replay = this;
       threads_[thread].number = thread;

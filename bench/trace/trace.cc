@@ -341,7 +341,7 @@ std::pmr::vector<std::byte> Write(const Trace& trace, std::pmr::memory_resource*
 Trace Read(std::span<const std::byte> file, std::pmr::memory_resource* memory) {
   Header header;
   if (file.size() < sizeof(kMagic) || std::memcmp(file.data(), kMagic, sizeof(kMagic)) != 0) {
-    throw TraceError("this is no trace; `trace pack` makes one of a recording");
+    throw TraceError("this is no trace; `trace_tool pack` makes one of a recording");
   }
   if (file.size() < sizeof(header)) throw TraceError("truncated: it ends within its header");
   std::memcpy(&header, file.data(), sizeof(header));

@@ -1,6 +1,6 @@
 // A trace: what the threads of a program asked of malloc, without addresses and without time. In memory, and as a file.
 //
-// `trace pack` makes it, `replay` runs it. docs/traces.md describes the file, byte by byte.
+// `trace_tool pack` makes it, `replay` runs it. docs/traces.md describes the file, byte by byte.
 //
 // Objects have names instead of addresses: (thread, index) is the index-th object that the thread got, by malloc,
 // calloc, an aligned allocation or realloc. A realloc ends one object and makes another one, even where it does not

@@ -1,4 +1,4 @@
-// build/bench/trace: makes traces of recordings, and shows what is in them. docs/traces.md is the manual.
+// build/bench/trace_tool: makes traces of recordings, and shows what is in them. docs/traces.md is the manual.
 
 #include <charconv>
 #include <cstdio>
@@ -16,8 +16,8 @@ namespace tarn::trace {
 namespace {
 
 constexpr const char* kUsage =
-    "Usage: trace pack RECORDING -o TRACE [--events N] [--name TEXT]\n"
-    "       trace show TRACE\n"
+    "Usage: trace_tool pack RECORDING -o TRACE [--events N] [--name TEXT]\n"
+    "       trace_tool show TRACE\n"
     "\n"
     "  pack  makes a trace of what libtarn_trace.so has recorded\n"
     "        --events N   takes the first N events only\n"
@@ -25,7 +25,7 @@ constexpr const char* kUsage =
     "  show  prints the events of a trace, thread by thread\n";
 
 int UsageError(const std::string& message) {
-  std::fprintf(stderr, "trace: %s\n%s", message.c_str(), kUsage);
+  std::fprintf(stderr, "trace_tool: %s\n%s", message.c_str(), kUsage);
   return 2;
 }
 
@@ -120,7 +120,7 @@ int Main(int argc, char** argv) {
     if (verb == "pack") return PackFile(argc - 2, argv + 2);
     if (verb == "show" && argc == 3) return ShowFile(input);
   } catch (const std::exception& problem) {
-    std::fprintf(stderr, "trace: %s: %s\n", input, problem.what());
+    std::fprintf(stderr, "trace_tool: %s: %s\n", input, problem.what());
     return 1;
   }
   return UsageError(verb.empty() ? "what shall be done?" : "not understood: " + std::string(verb));

@@ -1,7 +1,7 @@
 // A program whose allocations are known, for trace_test.py to record. Its sizes are its own, so that the test can tell
 // its events from those of libc. No stdio, no containers.
 //
-// usage: trace_program plain | threads | fork | killed
+// usage: trace_program plain | throws | threads | fork | killed
 #include <pthread.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -33,17 +33,21 @@ void Plain() {
   ::operator delete (fifth, std::size_t{70005});
   // Fails, so that there is nothing to record.
   if (std::malloc(SIZE_MAX / 2) != nullptr || std::realloc(first, SIZE_MAX / 2) != nullptr) std::abort();
-  try {
-    ::operator delete(::operator new(SIZE_MAX / 2));
-    std::abort();
-  } catch (const std::bad_alloc&) {
-    // The exception has come through the recorder.
-  }
   first = reallocarray(first, 10, 17001);
   std::free(fourth);
   std::free(first);
   void* kept = std::malloc(70006);
   asm volatile("" : : "r"(kept) : "memory");
+}
+
+// The exception comes through the recorder.
+void Throws() {
+  try {
+    ::operator delete(::operator new(SIZE_MAX / 2));
+    std::abort();
+  } catch (const std::bad_alloc&) {
+    std::free(std::malloc(70001));
+  }
 }
 
 void* Consume(void* /*argument*/) {
@@ -69,6 +73,8 @@ int main(int argc, char** argv) {
   const char* what = argc > 1 ? argv[1] : "";
   if (std::strcmp(what, "plain") == 0) {
     Plain();
+  } else if (std::strcmp(what, "throws") == 0) {
+    Throws();
   } else if (std::strcmp(what, "threads") == 0) {
     Threads();
   } else if (std::strcmp(what, "fork") == 0) {
