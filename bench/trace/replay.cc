@@ -12,12 +12,15 @@
 //
 // stdout is the same under every allocator; the time goes to stderr, and to the file that BENCH_METRICS names.
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <charconv>
 #include <chrono>
 #include <cstddef>
@@ -247,7 +250,8 @@ class Replay {
     std::uint64_t checksum = 0;
     Place* const places = self.places_.data();
     for (const Step& step : self.program_.threads[number]) {
-      checksum = Mix(checksum + step.what + (std::uint64_t{step.makes} << 32 | step.ends));
+      // Of every step and its position. The multiplication does not wait for the step before.
+      checksum = std::rotl(checksum, 7) + (step.what + (std::uint64_t{step.makes} << 32 | step.ends)) * kMixer;
       void* object = nullptr;
       switch (step.kind()) {
         case Kind::kMalloc:
@@ -291,9 +295,10 @@ class Replay {
     pthread_t handle{};
   };
 
-  // One multiplication: it is done at every step.
+  static constexpr std::uint64_t kMixer = 0x9E3779B97F4A7C15;  // odd, its bits without a pattern: 2^64 / golden ratio
+
   static std::uint64_t Mix(std::uint64_t value) {
-    value *= 0x9E3779B97F4A7C15;
+    value *= kMixer;
     return value ^ value >> 32;
   }
 
@@ -353,15 +358,39 @@ Replay::Body ChooseBody(Touch touch) {
   std::abort();
 }
 
+// What the kernel says of this process, or -1.
+std::int64_t ReadStatusKib(const char* field) {
+  char text[4096];
+  const int file = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
+  const ssize_t length = file < 0 ? -1 : read(file, text, sizeof(text) - 1);
+  if (file >= 0) close(file);
+  if (length < 0) return -1;
+  text[length] = 0;
+  const char* found = std::strstr(text, field);
+  return found == nullptr ? -1 : std::atoll(found + std::strlen(field));
+}
+
+// Makes the peak of the resident memory what is resident now; false if the kernel cannot.
+bool ResetPeakMemory() {
+  const int file = open("/proc/self/clear_refs", O_WRONLY | O_CLOEXEC);
+  if (file < 0) return false;
+  const bool is_reset = write(file, "5", 1) == 1;
+  close(file);
+  return is_reset;
+}
+
 struct Outcome {
   std::uint64_t checksum;
   std::uint64_t operations;
   double seconds;
+  std::int64_t heap_kib;  // by how much the resident memory grew at most; -1 where that cannot be known
 };
 
 template <typename Allocator>
 Outcome Run(const Program& program, const Options& options, std::pmr::memory_resource* memory) {
   Replay replay(program, options, ChooseBody<Allocator>(options.touch), memory);
+  // What is resident so far is the replay's own, but for what the allocator set up at its start.
+  const std::int64_t before_kib = ResetPeakMemory() ? ReadStatusKib("VmRSS:") : -1;
   const auto start = std::chrono::steady_clock::now();
   for (std::uint64_t round = 0; round < options.repeat; ++round) {
     // Not after the last one: a program ends with objects still allocated, too.
@@ -369,11 +398,12 @@ Outcome Run(const Program& program, const Options& options, std::pmr::memory_res
     replay.RunOnce();
   }
   const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
+  const std::int64_t heap_kib = before_kib < 0 ? -1 : ReadStatusKib("VmHWM:") - before_kib;
   std::uint64_t operations = program.kept.size() * (options.repeat - 1);
   for (std::size_t kind = 0; kind < kKinds; ++kind) {
     if (static_cast<Kind>(kind) != Kind::kStart) operations += program.counts[kind] * options.repeat;
   }
-  return {replay.checksum(), operations, elapsed.count()};
+  return {replay.checksum(), operations, elapsed.count(), heap_kib};
 }
 
 void WriteMetrics(const Outcome& outcome, const Program& program, std::uint64_t peak_bytes) {
@@ -384,12 +414,16 @@ void WriteMetrics(const Outcome& outcome, const Program& program, std::uint64_t 
     std::fprintf(stderr, "replay: cannot write BENCH_METRICS=%s: %s\n", path, std::strerror(errno));
     std::_Exit(1);
   }
-  std::fprintf(
-      file,
-      "{\"operations\":%llu,\"threads\":%zu,\"live_peak_bytes\":%llu,\"replay_s\":%.6f,\"ns_per_operation\":%.3f}\n",
-      static_cast<unsigned long long>(outcome.operations), program.threads.size(),
-      static_cast<unsigned long long>(peak_bytes), outcome.seconds,
-      outcome.seconds * 1e9 / static_cast<double>(outcome.operations));
+  std::fprintf(file, "{\"operations\":%llu,\"threads\":%zu,\"live_peak_bytes\":%llu,",
+               static_cast<unsigned long long>(outcome.operations), program.threads.size(),
+               static_cast<unsigned long long>(peak_bytes));
+  if (outcome.heap_kib >= 0) {
+    std::fprintf(file, "\"heap_peak_rss_bytes\":%lld,", static_cast<long long>(outcome.heap_kib) * 1024);
+  } else {
+    std::fprintf(file, "\"heap_peak_rss_bytes\":null,");
+  }
+  std::fprintf(file, "\"replay_s\":%.6f,\"ns_per_operation\":%.3f}\n", outcome.seconds,
+               outcome.seconds * 1e9 / static_cast<double>(outcome.operations));
   std::fclose(file);
 }
 
@@ -465,8 +499,12 @@ int Main(int argc, char** argv) {
               static_cast<unsigned long long>(peak_bytes));
   std::printf("operations %llu, checksum %016llx\n", static_cast<unsigned long long>(outcome.operations),
               static_cast<unsigned long long>(outcome.checksum));
-  std::fprintf(stderr, "replay: %.3f s, %.1f ns per operation\n", outcome.seconds,
+  std::fprintf(stderr, "replay: %.3f s, %.1f ns per operation", outcome.seconds,
                outcome.seconds * 1e9 / static_cast<double>(outcome.operations));
+  if (outcome.heap_kib >= 0) {
+    std::fprintf(stderr, ", %.1f MiB resident at the peak", static_cast<double>(outcome.heap_kib) / 1024);
+  }
+  std::fputc('\n', stderr);
   WriteMetrics(outcome, program, peak_bytes);
   return 0;
 }

@@ -68,8 +68,12 @@ int PackFile(int argc, char** argv) {
   }
   if (name != nullptr) packed.trace.program = name;
   std::uint64_t counts[kKinds] = {};
-  for (const auto& events : packed.trace.threads) {
-    for (const Event& event : events) ++counts[static_cast<std::size_t>(event.kind)];
+  std::uint64_t ended_by_others = 0;
+  for (std::uint32_t thread = 0; thread < packed.trace.threads.size(); ++thread) {
+    for (const Event& event : packed.trace.threads[thread]) {
+      ++counts[static_cast<std::size_t>(event.kind)];
+      if (EndsObject(event.kind) && event.thread != thread) ++ended_by_others;
+    }
   }
   const auto bytes = Write(packed.trace, std::pmr::get_default_resource());
   WriteFile(output, bytes);
@@ -78,7 +82,9 @@ int PackFile(int argc, char** argv) {
   for (std::size_t kind = 0; kind < kKinds; ++kind) {
     std::printf("  %-8s %12llu\n", kKindNames[kind], static_cast<unsigned long long>(counts[kind]));
   }
-  std::printf("  live peak %llu bytes\n", static_cast<unsigned long long>(packed.trace.peak_bytes));
+  std::printf("  live peak %llu bytes; freed by another thread than made them: %llu\n",
+              static_cast<unsigned long long>(packed.trace.peak_bytes),
+              static_cast<unsigned long long>(ended_by_others));
   std::printf("  frees of unknown objects, left out: %llu; frees that were not seen, put in: %llu\n",
               static_cast<unsigned long long>(packed.strangers),
               static_cast<unsigned long long>(packed.inferred_frees));

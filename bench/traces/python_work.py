@@ -16,8 +16,8 @@ def records(start, count):
 
 def main():
     index = {}
-    for round_number in range(12):
-        text = json.dumps(records(round_number * 500, 300), indent=1)
+    for round_number in range(24):
+        text = json.dumps(records(round_number * 700, 500), indent=1)
         for record in json.loads(text):
             index.setdefault(record["name"], []).append(record["tags"])
         for match in WORD.finditer(text):
