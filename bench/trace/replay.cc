@@ -208,9 +208,8 @@ class Replay {
  public:
   using Body = std::uint64_t (*)(Replay&, std::uint32_t);
 
-  Replay(const Program& program, const Options& options, Body body, std::pmr::memory_resource* memory)
+  Replay(const Program& program, Body body, std::pmr::memory_resource* memory)
       : program_(program),
-        options_(options),
         body_(body),
         places_(program.places, std::pmr::polymorphic_allocator<>(memory)),
         threads_(program.threads.size(), std::pmr::polymorphic_allocator<>(memory)) {
@@ -339,7 +338,6 @@ class Replay {
   }
 
   const Program& program_;
-  const Options& options_;
   const Body body_;
   std::pmr::vector<Place> places_;
   std::pmr::vector<Thread> threads_;
@@ -388,7 +386,7 @@ struct Outcome {
 
 template <typename Allocator>
 Outcome Run(const Program& program, const Options& options, std::pmr::memory_resource* memory) {
-  Replay replay(program, options, ChooseBody<Allocator>(options.touch), memory);
+  Replay replay(program, ChooseBody<Allocator>(options.touch), memory);
   // What is resident so far is the replay's own, but for what the allocator set up at its start.
   const std::int64_t before_kib = ResetPeakMemory() ? ReadStatusKib("VmRSS:") : -1;
   const auto start = std::chrono::steady_clock::now();

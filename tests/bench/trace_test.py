@@ -177,7 +177,7 @@ class ReplayTest(TraceTest):
     def test_objects_of_another_thread(self):
         trace = self.pack("threads")
         shown = run(TRACE, "show", trace).stdout
-        main, consumer = shown.split("thread 1\n", 1)[0], shown.rsplit("thread 1\n", 1)[1]
+        main, consumer = re.split("^thread 1$", shown, flags=re.MULTILINE)
         made = re.findall(r"malloc 777 bytes -> (0\.\d+)", main)
         self.assertEqual(len(made), 5000)
         self.assertEqual([name for name in re.findall(r"free (0\.\d+)", consumer) if name in set(made)], made)
