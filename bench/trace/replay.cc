@@ -250,7 +250,7 @@ class Replay {
     Place* const places = self.places_.data();
     for (const Step& step : self.program_.threads[number]) {
       // Of every step and its position. The multiplication does not wait for the step before.
-      checksum = std::rotl(checksum, 7) + (step.what + (std::uint64_t{step.makes} << 32 | step.ends)) * kMixer;
+      checksum = std::rotl(checksum, 7) + (step.what + (std::uint64_t{step.ends} << 32 | step.makes)) * kMixer;
       void* object = nullptr;
       switch (step.kind()) {
         case Kind::kMalloc:
