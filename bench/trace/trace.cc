@@ -79,44 +79,62 @@ class Reader {
   std::span<const std::byte> rest_;
 };
 
-// The objects that a thread has made and not ended itself, in the order of their age: a Fenwick tree over their
-// indices. Programs end young objects more than old ones, so the rank from the young end is a small number, often 0,
-// where a difference of indices is a large one that never comes again.
+// The objects that a thread has made and not ended itself, a bit for each index. Programs end young objects more than
+// old ones, so the rank from the young end is a small number, often 0, where a difference of indices is a large one
+// that never comes again. Counts of words and blocks make it quick to pass over the many that are gone.
 class LivingObjects {
  public:
-  LivingObjects(std::size_t capacity, std::pmr::memory_resource* memory) : counts_(capacity + 1, 0, memory) {}
+  LivingObjects(std::size_t capacity, std::pmr::memory_resource* memory)
+      : words_((capacity / kBlockObjects + 1) * kBlockWords, 0, memory),
+        in_word_(words_.size(), 0, memory),
+        in_block_(capacity / kBlockObjects + 1, 0, memory) {}
 
-  void Add(std::uint32_t index) { Change(index, 1), ++living_; }
-  void Remove(std::uint32_t index) { Change(index, -1), --living_; }
+  // Indices come in order.
+  void Add(std::uint32_t index) {
+    words_[index / 64] |= std::uint64_t{1} << index % 64;
+    ++in_word_[index / 64];
+    ++in_block_[index / kBlockObjects];
+    ++living_;
+    last_block_ = index / kBlockObjects;
+  }
+
+  void Remove(std::uint32_t index) {
+    words_[index / 64] &= ~(std::uint64_t{1} << index % 64);
+    --in_word_[index / 64];
+    --in_block_[index / kBlockObjects];
+    --living_;
+  }
 
   // How many are younger.
   std::uint32_t RankOf(std::uint32_t index) const {
-    std::int64_t upto = 0;
-    for (std::size_t i = index + std::size_t{1}; i > 0; i -= i & -i) upto += counts_[i];
-    return static_cast<std::uint32_t>(living_ - upto);
+    const std::size_t block = index / kBlockObjects;
+    auto rank = static_cast<std::uint32_t>(std::popcount(words_[index / 64] >> index % 64 >> 1));
+    for (std::size_t word = index / 64 + 1; word < (block + 1) * kBlockWords; ++word) rank += in_word_[word];
+    for (std::size_t later = block + 1; later <= last_block_; ++later) rank += in_block_[later];
+    return rank;
   }
 
   // The object that `rank` living ones are younger than.
   std::uint32_t AtRank(std::uint64_t rank) const {
-    if (rank >= static_cast<std::uint64_t>(living_)) throw TraceError("corrupt: an object ends that does not live");
-    std::int64_t older = living_ - 1 - static_cast<std::int64_t>(rank);
-    std::size_t position = 0;
-    for (std::size_t step = std::bit_floor(counts_.size() - 1); step > 0; step >>= 1) {
-      if (position + step < counts_.size() && counts_[position + step] <= older) {
-        position += step;
-        older -= counts_[position];
-      }
-    }
-    return static_cast<std::uint32_t>(position);
+    if (rank >= living_) throw TraceError("corrupt: an object ends that does not live");
+    std::size_t block = last_block_;
+    for (; rank >= in_block_[block]; --block) rank -= in_block_[block];
+    std::size_t word = (block + 1) * kBlockWords - 1;
+    for (; rank >= in_word_[word]; --word) rank -= in_word_[word];
+    std::uint64_t bits = words_[word];
+    for (; rank > 0; --rank) bits &= ~std::bit_floor(bits);
+    return static_cast<std::uint32_t>(word * 64 + static_cast<std::size_t>(std::bit_width(bits)) - 1);
   }
 
  private:
-  void Change(std::uint32_t index, std::int32_t difference) {
-    for (std::size_t i = index + std::size_t{1}; i < counts_.size(); i += i & -i) counts_[i] += difference;
-  }
+  static constexpr std::size_t kBlockWords = 32;  // chosen
+  static constexpr std::size_t kBlockObjects = kBlockWords * 64;
 
-  std::pmr::vector<std::int32_t> counts_;
-  std::int64_t living_ = 0;
+  std::pmr::vector<std::uint64_t> words_;
+  std::pmr::vector<std::uint8_t> in_word_;  // how many bits are set in each word
+  std::pmr::vector<std::uint32_t> in_block_;
+  std::uint64_t living_ = 0;
+  std::size_t last_block_ = 0;
 };
 
 std::size_t CountObjects(const std::pmr::vector<Event>& events) {
