@@ -2,8 +2,9 @@
 //
 //   ALLOC_TRACE=/tmp/rec LD_PRELOAD="libtarn_trace.so libtarn.so" program ...
 //
-// writes /tmp/rec.PROGRAM.PID for each process (recording.h says what is in it; docs/traces.md is the manual). Every call is handed
-// on to the next definition of its function, which is that of the allocator preloaded behind this library, or libc's.
+// writes /tmp/rec.PROGRAM.PID for each process (recording.h says what is in it; docs/traces.md is the manual). Every call
+// is handed on to the next definition of its function, which is that of the allocator preloaded behind this library, or
+// libc's.
 //
 // What stays true:
 //  - No lock. A thread writes into a chunk of the file that is its own, mapped, and takes a number from one atomic

@@ -247,8 +247,9 @@ class RefusalTest(TraceTest):
         self.payload_refused(2, 2, one, "corrupt: a column ends too early")
         self.payload_refused(1, 2, one + b"x", "corrupt: the number of events")
         self.payload_refused(1, 1, name + thread([9], [], []), "corrupt: an operation")
-        self.payload_refused(1, 2, name + thread([malloc, free], [8], [1]), "corrupt: an object ends that does not live")
-        self.payload_refused(1, 2, name + thread([free, malloc], [8], [0]), "corrupt: an object ends that does not live")
+        not_there = "corrupt: an object ends that does not live"
+        self.payload_refused(1, 2, name + thread([malloc, free], [8], [1]), not_there)
+        self.payload_refused(1, 2, name + thread([free, malloc], [8], [0]), not_there)
         self.payload_refused(1, 1, name + thread([malloc], [8, 8], []), "corrupt: a column is too long")
         # Two threads that would wait for each other.
         wait = [thread([start, foreign_free, malloc], [8], [1, 1, 0]), thread([foreign_free, malloc], [8], [0, 0])]
