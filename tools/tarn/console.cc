@@ -1,0 +1,113 @@
+#include "tools/tarn/console.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+
+namespace tarn::tool {
+
+namespace {
+
+// 0, or the error that stopped it.
+int WriteAll(int file, std::string_view text) {
+  while (!text.empty()) {
+    const ssize_t written = write(file, text.data(), text.size());
+    if (written < 0) {
+      if (errno == EINTR) continue;
+      return errno;
+    }
+    text.remove_prefix(static_cast<std::size_t>(written));
+  }
+  return 0;
+}
+
+std::string Digits(double value, std::string_view unit) {
+  if (value < 9.995) return fmt::format("{:.2f} {}", value, unit);
+  if (value < 99.95) return fmt::format("{:.1f} {}", value, unit);
+  return fmt::format("{:.0f} {}", value, unit);
+}
+
+}  // namespace
+
+void WriteFile(const std::string& path, std::string_view text) {
+  const int file = open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  if (file < 0) throw ToolError(fmt::format("cannot write {}: {}; name another file with -o", path, strerror(errno)));
+  int error = WriteAll(file, text);
+  // Some file systems tell of a full disk only here.
+  if (close(file) != 0 && error == 0) error = errno;
+  if (error != 0)
+    throw ToolError(fmt::format("cannot write all of {}: {}; name a file elsewhere with -o", path, strerror(error)));
+}
+
+void WriteStdout(std::string_view text) {
+  const int error = WriteAll(STDOUT_FILENO, text);
+  // A reader that has seen enough (head, a pager) is no error of ours, but there is nobody left to write for.
+  if (error != 0) throw ToolError(fmt::format("cannot write to stdout: {}", strerror(error)));
+}
+
+void WriteResult(const Invocation& invocation, std::string_view text) {
+  if (invocation.output == "-") {
+    WriteStdout(text);
+  } else {
+    WriteFile(invocation.output, text);
+  }
+}
+
+void Message(std::string_view text) { WriteAll(STDERR_FILENO, fmt::format("tarn: {}\n", text)); }
+
+void Note(const Invocation& invocation, std::string_view text) {
+  if (!invocation.quiet) Message(text);
+}
+
+bool StderrIsTerminal() { return isatty(STDERR_FILENO) == 1; }
+
+bool StdoutHasColour() {
+  const char* no_color = getenv("NO_COLOR");
+  if (no_color != nullptr && *no_color != '\0') return false;
+  const char* terminal = getenv("TERM");
+  return isatty(STDOUT_FILENO) == 1 && terminal != nullptr && strcmp(terminal, "dumb") != 0;
+}
+
+std::string Styled(Style style, std::string_view text, bool colour) {
+  if (!colour) return std::string(text);
+  const char* code = "";
+  switch (style) {
+    case Style::kBold:
+      code = "1";
+      break;
+    case Style::kGood:
+      code = "32";
+      break;
+    case Style::kBad:
+      code = "31";
+      break;
+    case Style::kFaint:
+      code = "2";
+      break;
+  }
+  return fmt::format("\033[{}m{}\033[0m", code, text);
+}
+
+std::string FormatBytes(double bytes) {
+  if (bytes < 1024) return fmt::format("{:.0f} B", bytes);
+  static constexpr std::string_view kUnits[] = {"KiB", "MiB", "GiB", "TiB"};
+  std::size_t unit = 0;
+  bytes /= 1024;
+  while (bytes >= 1023.5 && unit + 1 < std::size(kUnits)) {
+    bytes /= 1024;
+    ++unit;
+  }
+  return Digits(bytes, kUnits[unit]);
+}
+
+std::string FormatSeconds(double seconds) {
+  if (seconds >= 0.9995) return Digits(seconds, "s");
+  if (seconds >= 0.0009995) return Digits(seconds * 1e3, "ms");
+  return Digits(seconds * 1e6, "us");
+}
+
+}  // namespace tarn::tool

@@ -1,0 +1,32 @@
+// What the tool writes: results, messages, colours.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "tools/tarn/verb.h"
+
+namespace tarn::tool {
+
+// Writes to the file of -o, or to stdout. Throws ToolError where it cannot be written in full.
+void WriteResult(const Invocation& invocation, std::string_view text);
+void WriteFile(const std::string& path, std::string_view text);
+void WriteStdout(std::string_view text);
+
+// "tarn: " and the text, on stderr.
+void Message(std::string_view text);
+// The same, unless -q was given.
+void Note(const Invocation& invocation, std::string_view text);
+
+// Colours are for terminals only, and never with NO_COLOR (no-color.org) or TERM=dumb.
+bool StdoutHasColour();
+bool StderrIsTerminal();
+
+enum class Style { kBold, kGood, kBad, kFaint };
+std::string Styled(Style style, std::string_view text, bool colour);
+
+// "812 MiB", "4.12 s", "345 ms": three digits that count.
+std::string FormatBytes(double bytes);
+std::string FormatSeconds(double seconds);
+
+}  // namespace tarn::tool

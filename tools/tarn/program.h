@@ -1,0 +1,34 @@
+// Programs and libraries as files: where they are, and whether a preload can reach them.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace tarn::tool {
+
+// What an ELF file says of itself, as far as preloading goes.
+struct ElfFacts {
+  bool is_elf = false;
+  bool has_interpreter = false;  // the dynamic loader starts it, so LD_PRELOAD is read
+  bool defines_malloc = false;   // exports a malloc of its own
+  std::string build_id;          // hexadecimal; empty where there is none
+};
+ElfFacts ReadElf(const std::string& path);
+
+// Where execvp would find the program; throws ToolError with exit code 127 or 126 where it would not.
+std::string FindProgram(const std::string& name);
+
+// Why the loader would not preload a library into this program (static, setuid, another machine's), or empty. Follows
+// a script to its interpreter.
+std::string WhyNoPreload(const std::string& program);
+
+// libtarn.so as it belongs to this tool: ../lib beside it, in the build as after an install. Throws ToolError.
+std::string FindTarn();
+
+// The value of LD_PRELOAD with `library` before what is there already.
+std::string PreloadWith(const std::string& library, const char* existing);
+
+// argv or environment as exec wants it; the strings must outlive it.
+std::vector<char*> Pointers(const std::vector<std::string>& strings);
+
+}  // namespace tarn::tool
