@@ -1,0 +1,166 @@
+#include "tools/tarn/report/html.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <map>
+
+#include <fmt/format.h>
+
+namespace tarn::tool {
+namespace {
+
+constexpr std::string_view kReplacement = "\xEF\xBF\xBD";
+
+// The length of the valid UTF-8 sequence at the start of `text`, or 0.
+std::size_t SequenceLength(std::string_view text) {
+  const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
+  const unsigned char lead = byte(0);
+  const std::size_t length = lead < 0x80 ? 1 : lead < 0xC2 ? 0 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : lead < 0xF5 ? 4 : 0;
+  if (length == 0 || length > text.size()) return 0;
+  for (std::size_t i = 1; i < length; ++i) {
+    if ((byte(i) & 0xC0) != 0x80) return 0;
+  }
+  // Overlong forms, surrogates, and what lies beyond U+10FFFF.
+  if (length == 3 && ((lead == 0xE0 && byte(1) < 0xA0) || (lead == 0xED && byte(1) > 0x9F))) return 0;
+  if (length == 4 && ((lead == 0xF0 && byte(1) < 0x90) || (lead == 0xF4 && byte(1) > 0x8F))) return 0;
+  return length;
+}
+
+// Three significant digits, without an exponent.
+std::string ThreeDigits(double value) {
+  const double size = std::fabs(value);
+  if (size >= 99.95) return fmt::format("{:.0f}", value);
+  if (size >= 9.995) return fmt::format("{:.1f}", value);
+  return fmt::format("{:.2f}", value);
+}
+
+bool EndsWith(std::string_view text, std::string_view end) {
+  return text.size() >= end.size() && text.substr(text.size() - end.size()) == end;
+}
+
+bool Contains(std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; }
+
+}  // namespace
+
+std::string Escape(std::string_view text) {
+  std::string escaped;
+  escaped.reserve(text.size());
+  while (!text.empty()) {
+    const std::size_t length = SequenceLength(text);
+    if (length == 0) {
+      escaped += kReplacement;
+      text.remove_prefix(1);
+      continue;
+    }
+    const auto lead = static_cast<unsigned char>(text.front());
+    if (length > 1) {
+      escaped += text.substr(0, length);
+    } else if (lead == '&') {
+      escaped += "&amp;";
+    } else if (lead == '<') {
+      escaped += "&lt;";
+    } else if (lead == '>') {
+      escaped += "&gt;";
+    } else if (lead == '"') {
+      escaped += "&quot;";
+    } else if (lead == '\'') {
+      escaped += "&#39;";
+    } else if ((lead < 0x20 && lead != '\n' && lead != '\t') || lead == 0x7F) {
+      escaped += kReplacement;
+    } else {
+      escaped += text.front();
+    }
+    text.remove_prefix(length);
+  }
+  return escaped;
+}
+
+std::string Identifier(std::string_view text) {
+  std::string identifier;
+  for (const char c : text) {
+    const bool plain =
+        (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '.' || c == '-';
+    identifier += plain ? std::string(1, c) : fmt::format("-{:02x}", static_cast<unsigned char>(c));
+  }
+  return identifier;
+}
+
+std::string Seconds(double seconds) {
+  const double size = std::fabs(seconds);
+  if (size == 0) return "0 s";
+  if (size < 0.9995e-6) return ThreeDigits(seconds * 1e9) + " ns";
+  if (size < 0.9995e-3) return ThreeDigits(seconds * 1e6) + " \xC2\xB5s";
+  if (size < 0.9995) return ThreeDigits(seconds * 1e3) + " ms";
+  return ThreeDigits(seconds) + " s";
+}
+
+std::string Bytes(double bytes) {
+  constexpr std::array<const char*, 5> kUnits = {"B", "KiB", "MiB", "GiB", "TiB"};
+  std::size_t unit = 0;
+  while (std::fabs(bytes) >= 1023.5 && unit + 1 < kUnits.size()) {
+    bytes /= 1024;
+    ++unit;
+  }
+  if (unit == 0) return fmt::format("{:.0f} B", bytes);
+  return ThreeDigits(bytes) + " " + kUnits[unit];
+}
+
+std::string Count(double count) {
+  constexpr std::array<const char*, 4> kUnits = {"", " k", " M", " G"};
+  std::size_t unit = 0;
+  while (std::fabs(count) >= 999.5 && unit + 1 < kUnits.size()) {
+    count /= 1000;
+    ++unit;
+  }
+  if (unit == 0 && count == std::floor(count)) return fmt::format("{:.0f}", count);
+  return ThreeDigits(count) + kUnits[unit];
+}
+
+std::string Ratio(double ratio) {
+  if (ratio > 0 && ratio < 0.0995) return fmt::format("{:.3f}", ratio);
+  return ratio < 9.995 ? fmt::format("{:.2f}", ratio) : ratio < 99.95 ? fmt::format("{:.1f}", ratio) : Count(ratio);
+}
+
+std::string Figure(std::string_view measure, double value) {
+  if (EndsWith(measure, "_bytes") || Contains(measure, "_bytes.")) return Bytes(value);
+  if (EndsWith(measure, "_ns") || Contains(measure, "_ns.")) return Seconds(value * 1e-9);
+  if (EndsWith(measure, "_us") || Contains(measure, "_us.")) return Seconds(value * 1e-6);
+  if (EndsWith(measure, "_ms") || Contains(measure, "_ms.")) return Seconds(value * 1e-3);
+  if (EndsWith(measure, "_s") || Contains(measure, "_s.")) return Seconds(value);
+  return Count(value);
+}
+
+std::string MeasureTitle(std::string_view measure) {
+  static const std::map<std::string, std::string, std::less<>> kTitles = {
+      {"wall_s", "wall time"},           {"cpu_s", "CPU time"},
+      {"user_s", "user time"},           {"system_s", "system time"},
+      {"peak_rss_bytes", "peak RSS"},    {"end_rss_bytes", "RSS at the end"},
+      {"idle_rss_bytes", "RSS, idle"},   {"minor_faults", "minor faults"},
+      {"major_faults", "major faults"},  {"context_switches", "context switches"},
+  };
+  if (const auto found = kTitles.find(measure); found != kTitles.end()) return found->second;
+  constexpr std::string_view kMetrics = "metrics.";
+  if (measure.substr(0, kMetrics.size()) == kMetrics) measure.remove_prefix(kMetrics.size());
+  constexpr std::string_view kLatency = "latency_ns.";
+  if (measure.substr(0, kLatency.size()) == kLatency) {
+    measure.remove_prefix(kLatency.size());
+    const std::size_t dot = measure.rfind('.');
+    std::string quantile(measure.substr(dot == std::string_view::npos ? 0 : dot + 1));
+    if (quantile == "p999") quantile = "p99.9";
+    return dot == std::string_view::npos ? quantile : quantile + " of " + std::string(measure.substr(0, dot));
+  }
+  std::string title(measure);
+  for (const std::string_view unit : {"_bytes", "_ns", "_us", "_ms", "_s"}) {
+    if (EndsWith(title, unit)) {
+      title.resize(title.size() - unit.size());
+      break;
+    }
+  }
+  std::replace(title.begin(), title.end(), '_', ' ');
+  std::replace(title.begin(), title.end(), '.', ' ');
+  return title;
+}
+
+}  // namespace tarn::tool

@@ -1,0 +1,29 @@
+// Text for pages: escaping, and figures as people read them.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace tarn::tool {
+
+// For element content and quoted attributes alike. Control characters, which HTML forbids, become U+FFFD, and so does
+// what is no UTF-8.
+std::string Escape(std::string_view text);
+
+// For an id or the part of an address after '#': what is not a letter, digit, '_', '-' or '.' becomes "-xx".
+std::string Identifier(std::string_view text);
+
+// "4.12 s", "830 ms", "12.5 us", "85 ns".
+std::string Seconds(double seconds);
+// "812 MiB", "1.5 GiB", "640 KiB".
+std::string Bytes(double bytes);
+// "12.3 M" and the like; whole below a thousand.
+std::string Count(double count);
+// "0.83", "12.4": a ratio with as many digits as mean something.
+std::string Ratio(double ratio);
+// By the unit at the end of a measure's name: _s, _ns, _bytes, or a plain count.
+std::string Figure(std::string_view measure, double value);
+// "p99 of malloc" for "metrics.latency_ns.malloc.p99", "peak RSS" for "peak_rss_bytes", and so on.
+std::string MeasureTitle(std::string_view measure);
+
+}  // namespace tarn::tool

@@ -1,0 +1,8 @@
+// ReadTopology of a tool that was built without hwloc.
+#include "tools/tarn/topology.h"
+
+namespace tarn::tool {
+
+Topology ReadTopology() { return {}; }
+
+}  // namespace tarn::tool
