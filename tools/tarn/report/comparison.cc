@@ -51,10 +51,11 @@ bool Noisy(const BenchWorkload& workload) { return workload.noise && workload.no
 
 std::string Verdict(const Estimate& change, double threshold, std::size_t fewest, bool noisy) {
   if (noisy) return "noisy";
-  if (change.low <= 1 + threshold && change.high >= 1 - threshold) {
-    // The interval reaches into what is called the same; whether it lies there wholly is another question.
-    return change.low >= 1 - 2 * threshold && change.high <= 1 + 2 * threshold ? "same" : "unsure";
-  }
+  // A change is one of which the whole interval lies beyond the threshold. Where the interval is wider than twice that,
+  // a change could hide in it.
+  const bool changed = change.low > 1 + threshold || change.high < 1 - threshold;
+  const bool wide = change.low < 1 - 2 * threshold || change.high > 1 + 2 * threshold;
+  if (!changed) return wide ? "unsure" : "same";
   if (fewest < kFewestBlocks) return "unsure";
   return change.low > 1 ? "regression" : "improvement";
 }

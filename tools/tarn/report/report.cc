@@ -231,8 +231,9 @@ void AppendMainTable(const BenchDocument& document, const std::vector<std::strin
                             Interval(*ratio));
     }
     const auto peer = FindBestPeer(workload, measure);
-    *out += RenderRatioCell("tarn / best peer", peer ? std::optional(peer->ratio) : std::nullopt, "no peer",
-                            peer ? fmt::format("<small class=\"peer\">{}</small>", Escape(peer->name)) : "");
+    *out += RenderRatioCell(peer ? "tarn / " + peer->name : "tarn / best peer",
+                            peer ? std::optional(peer->ratio) : std::nullopt, "no peer",
+                            peer ? fmt::format(" <small class=\"peer\">{}</small>", Escape(peer->name)) : "");
     *out += "<td role=\"cell\" class=\"stripcell\">" +
             (marks.empty() ? "" : RenderRatioStrip(spoken, marks, low, high)) + "</td></tr>\n";
   }
@@ -806,7 +807,7 @@ std::string RenderReport(const nlohmann::json& json) {
     body += "<section><h2 id=\"scatter\">Speed against memory</h2>\n";
     body += "<p>One mark per workload and allocator, the large ones are geometric means. Left and below is better.</p>\n";
     body += RenderLegend(allocators, false);
-    body += fmt::format("<div class=\"charts\">{}</div></section>\n", charts);
+    body += fmt::format("<div class=\"charts two\">{}</div></section>\n", charts);
   }
   AppendLatency(document, allocators, &body);
   AppendScaling(document, allocators, &body);
