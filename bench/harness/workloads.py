@@ -55,18 +55,20 @@ QUICK_BLOCKS = 5
 FULL_BLOCKS = 10
 
 
-def speed(name, program, description, result, arguments="", quick=0.25, full=1.0, kind="speed", **more):
-    """A workload whose amount is set by --scale."""
-    arguments = (arguments + " ") if arguments else ""
+def speed(name, command, result, quick, full, description, **more):
+    """A workload whose amount is set by --scale; `quick` and `full` are the scales of the two modes.
+
+    The scales give about 0.2 s and 1.2 s under glibc on a slow core, so that slow and fast programs
+    get the same share of the time; None leaves a workload out of the quick mode.
+    """
+    program, _, arguments = command.partition(" ")
+
+    def amount(scale, blocks):
+        return None if scale is None else Amount(f"{arguments} --scale {scale}".strip(), blocks)
+
     return Workload(
-        name,
-        program,
-        description,
-        kind,
-        result,
-        None if quick is None else Amount(f"{arguments}--scale {quick}", QUICK_BLOCKS),
-        Amount(f"{arguments}--scale {full}", FULL_BLOCKS),
-        **more,
+        name, program, description, more.pop("kind", "speed"), result,
+        amount(quick, QUICK_BLOCKS), amount(full, FULL_BLOCKS), **more
     )
 
 
@@ -74,68 +76,60 @@ PLACED = ("one-cpu", "same-core", "same-cache", "different-cache", "different-no
 
 PROGRAMS = [
     # One thread.
-    speed("tiny_objects", "tiny_objects",
-          "One thread; C++ temporaries of 8 to 64 bytes, freed 32 allocations later.", CPU),
-    speed("random_order", "random_order",
-          "One thread; 1000 objects of 16 to 1024 bytes, freed in random order: the hit path.", CPU),
-    speed("live_set_1k", "live_set",
-          "One thread; a live set whose objects are replaced at random, Pareto sizes up to 1 KiB.", CPU,
-          "--sizes 1KiB"),
-    speed("live_set_32k", "live_set",
-          "One thread; a live set whose objects are replaced at random, Pareto sizes up to 32 KiB.", CPU,
-          "--sizes 32KiB"),
-    speed("batches_lifo", "batches",
-          "One thread; batches of 1 to 10000 objects, the last one freed first.", CPU, "--order lifo"),
-    speed("batches_fifo", "batches",
-          "One thread; batches of 1 to 10000 objects, the first one freed first.", CPU, "--order fifo"),
-    speed("realloc_steps", "realloc_growth",
-          "Arrays that grow by realloc from 1 to 32 MiB in steps of 1 MiB, every page written.", WALL,
-          "--growth steps"),
-    speed("realloc_doubling", "realloc_growth",
-          "An array that doubles by realloc from 1 MiB to 1 GiB, every page written.", WALL,
-          "--growth doubling", quick=None),
-    speed("realloc_small", "realloc_growth", "Strings that grow by realloc up to 64 KiB.", WALL,
-          "--growth small"),
-    speed("large_blocks", "large_blocks",
-          "Images and matrices: 20 live blocks of 5 to 25 MiB, replaced in turn, every page written.", WALL),
-    speed("calloc_small", "calloc_zeroed", "Small zeroed structures.", CPU, "--size small"),
-    speed("calloc_large", "calloc_zeroed",
-          "Sparse tables of 64 MiB by calloc, after as much was written and freed.", CPU, "--size large"),
+    speed("tiny_objects", "tiny_objects", CPU, 0.1, 0.6,
+          "One thread; C++ temporaries of 8 to 64 bytes, freed 32 allocations later."),
+    speed("random_order", "random_order", CPU, 0.08, 0.4,
+          "One thread; 1000 objects of 16 to 1024 bytes, freed in random order: the hit path."),
+    speed("live_set_1k", "live_set --sizes 1KiB", CPU, 0.08, 0.5,
+          "One thread; a live set whose objects are replaced at random, Pareto sizes up to 1 KiB."),
+    speed("live_set_32k", "live_set --sizes 32KiB", CPU, 0.15, 1,
+          "One thread; a live set whose objects are replaced at random, Pareto sizes up to 32 KiB."),
+    speed("batches_lifo", "batches --order lifo", CPU, 0.12, 0.8,
+          "One thread; batches of 1 to 10000 objects, the last one freed first."),
+    speed("batches_fifo", "batches --order fifo", CPU, 0.12, 0.7,
+          "One thread; batches of 1 to 10000 objects, the first one freed first."),
+    speed("realloc_steps", "realloc_growth --growth steps", WALL, 0.2, 1,
+          "Arrays that grow by realloc from 1 to 32 MiB in steps of 1 MiB, every page written."),
+    speed("realloc_doubling", "realloc_growth --growth doubling", WALL, None, 1,
+          "An array that doubles by realloc from 1 MiB to 1 GiB, every page written."),
+    speed("realloc_small", "realloc_growth --growth small", WALL, 0.15, 1,
+          "Strings that grow by realloc up to 64 KiB."),
+    speed("large_blocks", "large_blocks", WALL, 0.15, 1,
+          "Images and matrices: 20 live blocks of 5 to 25 MiB, replaced in turn, every page written."),
+    speed("calloc_small", "calloc_zeroed --size small", CPU, 0.08, 0.5,
+          "Small zeroed structures."),
+    speed("calloc_large", "calloc_zeroed --size large", CPU, 0.1, 0.5,
+          "Sparse tables of 64 MiB by calloc, after as much was written and freed."),
     # Several threads.
-    speed("producer_consumer", "producer_consumer",
-          "One thread allocates, another one frees: a pipeline.", WALL, kind="scaling", placements=PLACED),
-    speed("producer_consumer_mixed", "producer_consumer",
-          "One thread allocates objects of mixed sizes, another one frees them.", WALL, "--sizes mixed",
-          kind="scaling", quick=None),
-    speed("mutual_free_64", "mutual_free",
-          "Each thread frees what the one before it has allocated, 64 bytes each.", WALL, "--sizes 64",
-          kind="scaling"),
-    speed("mutual_free_mixed", "mutual_free",
-          "Each thread frees what the one before it has allocated, mixed sizes.", WALL, "--sizes mixed",
-          kind="scaling", placements=PLACED),
-    speed("migration-16", "migration",
-          "16 threads that free what others left in a shared table.", WALL, "--threads 16", kind="scaling"),
-    speed("migration-128", "migration",
-          "128 threads that free what others left in a shared table.", WALL, "--threads 128", kind="scaling"),
-    speed("dying_threads", "dying_threads",
-          "A thread per job, whose objects outlive it (after Larson and Krishnan).", WALL, kind="scaling"),
-    speed("thread_churn", "thread_churn",
-          "100000 threads at --scale 1, eight at a time, with ten objects each.", WALL, kind="scaling"),
-    speed("false_sharing_active", "false_sharing",
-          "Threads that write to small objects which they allocated at the same time.", WALL,
-          "--mode active", kind="scaling"),
-    speed("false_sharing_passive", "false_sharing",
-          "Threads that write to small objects which one thread allocated for all.", WALL,
-          "--mode passive", kind="scaling"),
-    speed("server_latency", "server_latency",
-          "A service with a working set per request; every malloc and free is timed.",
-          metric("latency_ns.malloc.p999", "p99.9 of malloc"), kind="latency"),
+    speed("producer_consumer", "producer_consumer", WALL, 0.1, 0.6,
+          "A pipeline: one thread allocates, another one frees.", kind="scaling", placements=PLACED),
+    speed("producer_consumer_mixed", "producer_consumer --sizes mixed", WALL, None, 0.1,
+          "A pipeline with objects of mixed sizes.", kind="scaling"),
+    speed("mutual_free_64", "mutual_free --sizes 64", WALL, 0.12, 0.8,
+          "Each thread frees what the one before it has allocated, 64 bytes each.", kind="scaling"),
+    speed("mutual_free_mixed", "mutual_free --sizes mixed", WALL, 0.08, 0.5,
+          "Each thread frees what the one before it has allocated, mixed sizes.", kind="scaling",
+          placements=PLACED),
+    speed("migration-16", "migration --threads 16", WALL, 0.08, 0.5,
+          "16 threads that free what others left in a shared table.", kind="scaling"),
+    speed("migration-128", "migration --threads 128", WALL, 0.08, 0.4,
+          "128 threads that free what others left in a shared table.", kind="scaling"),
+    speed("dying_threads", "dying_threads", WALL, 0.12, 0.8,
+          "A thread per job, whose objects outlive it (after Larson and Krishnan).", kind="scaling"),
+    speed("thread_churn", "thread_churn", WALL, 0.03, 0.2,
+          "100000 threads at --scale 1, eight at a time, with ten objects each.", kind="scaling"),
+    speed("false_sharing_active", "false_sharing --mode active", WALL, 0.2, 1,
+          "Threads that write to small objects which they allocated at the same time.", kind="scaling"),
+    speed("false_sharing_passive", "false_sharing --mode passive", WALL, 0.2, 1,
+          "Threads that write to small objects which one thread allocated for all.", kind="scaling"),
+    speed("server_latency", "server_latency", metric("latency_ns.malloc.p999", "p99.9 of malloc"), 0.2, 1,
+          "A service with a working set per request; every malloc and free is timed.", kind="latency"),
     # Processes, and memory over time.
-    speed("start_up", "start_up", "Build systems: 1000 short processes at --scale 1.", WALL,
-          "--program true"),
-    speed("fragmentation", "fragmentation",
+    speed("start_up", "start_up --program true", WALL, 0.25, 2,
+          "Build systems: 1000 short processes at --scale 1."),
+    speed("fragmentation", "fragmentation --idle-seconds 1",
+          metric("rss_per_live_byte_shrunk", "RSS per live byte after shrinking"), None, 1,
           "A cache of 64 MiB whose objects change their sizes over time, and which then shrinks to a tenth.",
-          metric("rss_per_live_byte_shrunk", "RSS per live byte after shrinking"), "--idle-seconds 1",
           kind="memory", control=False),
     Workload("idle_threads", "idle_threads",
              "A thread per connection: 128 idle threads, each of which has touched 20 sizes.", "memory",
@@ -148,10 +142,12 @@ PROGRAMS = [
              "memory", metric("rss_above_baseline_bytes_1s", "RSS kept 1 s later"),
              Amount("--bytes 4096 --idle-seconds 1", 2), Amount("--bytes 4096 --idle-seconds 1", 3),
              control=False),
-    Workload("memory_return_4k_30s", "memory_return", "100 MiB of objects of 4 KiB freed, then 30 s of silence.",
+    Workload("memory_return_4k_30s", "memory_return",
+             "100 MiB of objects of 4 KiB freed, then 30 s of silence.",
              "memory", metric("rss_above_baseline_bytes_30s", "RSS kept 30 s later"), None,
              Amount("--bytes 4096 --idle-seconds 30", 2), control=False),
-    Workload("memory_return_200k", "memory_return", "100 MiB of objects of 200000 bytes freed, then silence.",
+    Workload("memory_return_200k", "memory_return",
+             "100 MiB of objects of 200000 bytes freed, then silence.",
              "memory", metric("rss_above_baseline_bytes_5s", "RSS kept 5 s later"), None,
              Amount("--bytes 200000 --idle-seconds 6", 3), control=False),
     Workload("idle_return", "idle_return",
@@ -161,6 +157,7 @@ PROGRAMS = [
     Workload("peaks", "peaks", "A peak of 100 MiB every second: the time that giving back costs.", "speed",
              metric("busy_s", "time at work"), None, Amount("--peaks 5", 5)),
 ]
+
 
 def traces(root):
     """A workload for each recorded trace that is there, named after its file."""

@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <random>
 
-namespace tarn::tool {
+namespace tarn::tool::report {
 namespace {
 
 // Chosen: the ends of a 99 % interval then rest on 20 resamples each.
@@ -64,4 +64,4 @@ Estimate BootstrapChange(const std::vector<double>& before, const std::vector<do
   return Percentiles(Median(after) / Median(before), std::move(statistics), confidence);
 }
 
-}  // namespace tarn::tool
+}  // namespace tarn::tool::report

@@ -5,7 +5,7 @@
 #include <functional>
 #include <vector>
 
-namespace tarn::tool {
+namespace tarn::tool::report {
 
 struct Estimate {
   double value = 0;
@@ -23,4 +23,4 @@ Estimate BootstrapMedian(const std::vector<double>& values, double confidence);
 // Two samples drawn anew independently of each other: the estimate of median(after) / median(before).
 Estimate BootstrapChange(const std::vector<double>& before, const std::vector<double>& after, double confidence);
 
-}  // namespace tarn::tool
+}  // namespace tarn::tool::report

@@ -10,7 +10,7 @@
 
 #include "tools/tarn/report/html.h"
 
-namespace tarn::tool {
+namespace tarn::tool::report {
 namespace {
 
 constexpr double kWidth = 400;
@@ -295,4 +295,4 @@ std::string RenderRatioStrip(const std::string& title, const std::vector<RatioMa
   return svg + "</svg>";
 }
 
-}  // namespace tarn::tool
+}  // namespace tarn::tool::report

@@ -13,7 +13,7 @@
 #include <utility>
 #include <vector>
 
-namespace tarn::tool {
+namespace tarn::tool::report {
 
 enum class AxisKind { kLinear, kLog, kRatio };  // kRatio: logarithmic around a line at 1
 
@@ -68,4 +68,4 @@ struct RatioMark {
 };
 std::string RenderRatioStrip(const std::string& title, const std::vector<RatioMark>& marks, double low, double high);
 
-}  // namespace tarn::tool
+}  // namespace tarn::tool::report

@@ -4,11 +4,12 @@
 #include <map>
 
 #include <fmt/format.h>
+#include <nlohmann/json.hpp>
 
 #include "tools/tarn/report/html.h"
 #include "tools/tarn/report/report.h"
 
-namespace tarn::tool {
+namespace tarn::tool::report {
 namespace {
 
 constexpr const char* kSubject = "tarn";
@@ -20,21 +21,13 @@ constexpr std::size_t kFewestBlocks = 5;
 // The subject's figure of each block, divided by the reference's if asked.
 std::vector<double> Figures(const BenchWorkload& workload, const std::string& allocator, const std::string& measure,
                             bool against_reference) {
-  std::map<int, double> references;
-  for (const BenchRun* run : CountedRuns(workload, workload.reference)) {
-    if (const auto found = run->figures.find(measure); found != run->figures.end()) {
-      references[run->block] = found->second;
-    }
-  }
+  const auto references = FiguresByBlock(workload, workload.reference, measure);
   std::vector<double> figures;
-  for (const BenchRun* run : CountedRuns(workload, allocator)) {
-    const auto found = run->figures.find(measure);
-    if (found == run->figures.end() || found->second <= 0) continue;
+  for (const auto& [block, figure] : FiguresByBlock(workload, allocator, measure)) {
     if (!against_reference) {
-      figures.push_back(found->second);
-    } else if (const auto reference = references.find(run->block);
-               reference != references.end() && reference->second > 0) {
-      figures.push_back(found->second / reference->second);
+      figures.push_back(figure);
+    } else if (const auto reference = references.find(block); reference != references.end()) {
+      figures.push_back(figure / reference->second);
     }
   }
   return figures;
@@ -153,6 +146,22 @@ Comparison CompareDocuments(const BenchDocument& before, const BenchDocument& af
   return comparison;
 }
 
+nlohmann::json ComparisonJson(const Comparison& comparison) {
+  nlohmann::json rows = nlohmann::json::array();
+  for (const Change& change : comparison.changes) {
+    rows.push_back({{"workload", change.workload},
+                    {"measure", change.measure},
+                    {"before", change.before},
+                    {"after", change.after},
+                    {"change", {{"ratio", change.change.value}, {"ci", {change.change.low, change.change.high}}}},
+                    {"against_reference", change.against_reference},
+                    {"reference_change", change.reference_change},
+                    {"verdict", change.verdict}});
+  }
+  return {{"schema", "tarn-comparison/1"}, {"allocator", comparison.subject}, {"confidence", kConfidence},
+          {"threshold", comparison.threshold}, {"notes", comparison.notes}, {"changes", std::move(rows)}};
+}
+
 std::string ComparisonText(const Comparison& comparison) {
   std::size_t name_width = 8;
   std::size_t title_width = 7;
@@ -217,4 +226,4 @@ std::string ComparisonPage(const Comparison& comparison, const std::string& befo
   return RenderPage("tarn, before and after", body);
 }
 
-}  // namespace tarn::tool
+}  // namespace tarn::tool::report

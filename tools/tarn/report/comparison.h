@@ -4,10 +4,12 @@
 #include <string>
 #include <vector>
 
+#include <nlohmann/json_fwd.hpp>
+
 #include "tools/tarn/report/bootstrap.h"
 #include "tools/tarn/report/document.h"
 
-namespace tarn::tool {
+namespace tarn::tool::report {
 
 struct Change {
   std::string workload;
@@ -32,10 +34,13 @@ struct Comparison {
 // A change smaller than `threshold` (0.03 is three per cent) is none, however sure it is.
 Comparison CompareDocuments(const BenchDocument& before, const BenchDocument& after, double threshold);
 
+// Schema tarn-comparison/1.
+nlohmann::json ComparisonJson(const Comparison& comparison);
+
 // A table for the terminal.
 std::string ComparisonText(const Comparison& comparison);
 
 // The same as a page. The names are those of the files.
 std::string ComparisonPage(const Comparison& comparison, const std::string& before, const std::string& after);
 
-}  // namespace tarn::tool
+}  // namespace tarn::tool::report

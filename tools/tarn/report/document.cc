@@ -9,13 +9,17 @@
 
 #include "tools/tarn/report/bootstrap.h"
 
-namespace tarn::tool {
+namespace tarn::tool::report {
 namespace {
 
 using nlohmann::json;
 
 // Within this distance of 1 a ratio is called equal, however sure the interval is of the difference.
 constexpr double kEqualWithin = 0.01;
+
+// A figure of bytes below one OS page counts as a page: a program that gives all of its memory back is not a thousand
+// times better than one that keeps a page of it, and may even end below where it began.
+constexpr double kLeastBytes = 4096;
 
 // What follows reads values of any JSON: one that is absent, null or of another type gives the empty value.
 
@@ -29,6 +33,7 @@ const json& Member(const json& object, const char* key) {
 std::string Text(const json& value) {
   if (value.is_string()) return value.get<std::string>();
   if (value.is_null()) return "";
+  if (value.is_boolean()) return value.get<bool>() ? "yes" : "no";
   if (value.is_number_float()) return fmt::format("{:.6g}", value.get<double>());
   if (value.is_array()) {
     std::string text;
@@ -206,14 +211,34 @@ BenchWorkload ParseWorkload(const json& value) {
   return workload;
 }
 
+// The facts about the machine, in the order in which they are shown; others come after them.
+constexpr std::pair<const char*, const char*> kMachineTitles[] = {{"cpu_model", "CPU"},
+                                                                  {"logical_cpus", "CPUs, logical"},
+                                                                  {"physical_cores", "cores, physical"},
+                                                                  {"numa_nodes", "NUMA nodes"},
+                                                                  {"virtual_machine", "virtual machine"},
+                                                                  {"memory_bytes", "memory"},
+                                                                  {"kernel", "kernel"},
+                                                                  {"libc", "libc"},
+                                                                  {"thp", "huge pages"},
+                                                                  {"governor", "CPU governor"},
+                                                                  {"load_average", "load average"}};
+
+std::vector<std::string> InOrder(const json& machine) {
+  std::vector<std::string> keys;
+  for (const auto& [key, title] : kMachineTitles) {
+    if (machine.contains(key)) keys.emplace_back(key);
+  }
+  for (const auto& [key, fact] : machine.items()) {
+    if (std::find(keys.begin(), keys.end(), key) == keys.end()) keys.push_back(key);
+  }
+  return keys;
+}
+
 std::string MachineTitle(const std::string& key) {
-  static const std::map<std::string, std::string> kTitles = {
-      {"cpu_model", "CPU"},           {"logical_cpus", "CPUs, logical"}, {"physical_cores", "cores, physical"},
-      {"numa_nodes", "NUMA nodes"},   {"memory_bytes", "memory"},        {"kernel", "kernel"},
-      {"libc", "libc"},               {"thp", "huge pages"},             {"governor", "CPU governor"},
-      {"load_average", "load average"}};
-  const auto found = kTitles.find(key);
-  if (found != kTitles.end()) return found->second;
+  for (const auto& [known, title] : kMachineTitles) {
+    if (key == known) return title;
+  }
   std::string title = key;
   std::replace(title.begin(), title.end(), '_', ' ');
   return title;
@@ -253,18 +278,26 @@ std::vector<const BenchRun*> CountedRuns(const BenchWorkload& workload, const st
   return runs;
 }
 
+std::map<int, double> FiguresByBlock(const BenchWorkload& workload, const std::string& allocator,
+                                     const std::string& measure) {
+  std::map<int, double> figures;
+  const bool bytes = measure.find("_bytes") != std::string::npos;
+  for (const BenchRun* run : CountedRuns(workload, allocator)) {
+    const auto found = run->figures.find(measure);
+    if (found == run->figures.end()) continue;
+    const double figure = bytes ? std::max(found->second, kLeastBytes) : found->second;
+    if (figure > 0) figures[run->block] = figure;
+  }
+  return figures;
+}
+
 std::optional<RatioResult> PairedRatio(const BenchWorkload& workload, const std::string& allocator,
                                        const std::string& against, const std::string& measure) {
-  std::map<int, double> others;
-  for (const BenchRun* run : CountedRuns(workload, against)) {
-    if (const auto found = run->figures.find(measure); found != run->figures.end()) others[run->block] = found->second;
-  }
+  const auto mine = FiguresByBlock(workload, allocator, measure);
+  const auto theirs = FiguresByBlock(workload, against, measure);
   std::vector<double> ratios;
-  for (const BenchRun* run : CountedRuns(workload, allocator)) {
-    const auto mine = run->figures.find(measure);
-    const auto theirs = others.find(run->block);
-    if (mine == run->figures.end() || theirs == others.end() || mine->second <= 0 || theirs->second <= 0) continue;
-    ratios.push_back(mine->second / theirs->second);
+  for (const auto& [block, figure] : mine) {
+    if (const auto other = theirs.find(block); other != theirs.end()) ratios.push_back(figure / other->second);
   }
   if (ratios.empty()) return std::nullopt;
   const Estimate estimate = BootstrapMedian(ratios, 0.95);
@@ -291,12 +324,12 @@ BenchDocument ParseDocument(const json& value) {
   document.command_line = Joined(Member(value, "command_line"));
   document.seed = Number(Member(value, "seed"));
   document.interrupted = Flag(value, "interrupted");
-  const json& machine = Member(value, "machine");
-  if (machine.is_object()) {
-    for (const auto& [key, fact] : machine.items()) {
-      if (key == "topology") {
-        AppendLines(fact, "", &document.topology);
-      } else if (key == "memory_bytes" && fact.is_number()) {
+  if (const json& machine = Member(value, "machine"); machine.is_object()) {
+    AppendLines(Member(machine, "topology"), "", &document.topology);
+    for (const std::string& key : InOrder(machine)) {
+      const json& fact = machine[key];
+      if (key == "topology") continue;
+      if (key == "memory_bytes" && fact.is_number()) {
         document.machine.emplace_back(MachineTitle(key),
                                       fmt::format("{:.1f} GiB", fact.get<double>() / (1024.0 * 1024 * 1024)));
       } else if (key != "placements") {
@@ -317,4 +350,4 @@ BenchDocument ParseDocument(const json& value) {
   return document;
 }
 
-}  // namespace tarn::tool
+}  // namespace tarn::tool::report

@@ -13,7 +13,7 @@
 
 #include <nlohmann/json_fwd.hpp>
 
-namespace tarn::tool {
+namespace tarn::tool::report {
 
 struct RatioResult {
   double ratio = 1;
@@ -106,9 +106,14 @@ BenchDocument ParseDocument(const nlohmann::json& json);
 // The runs of one allocator that count: not failed, not the control.
 std::vector<const BenchRun*> CountedRuns(const BenchWorkload& workload, const std::string& allocator);
 
-// tarn / `against`, paired by block, of the measure that the workload is about. Nothing where one of the two has no
+// The figure of each block in which the allocator has one that can stand in a ratio: it is positive, and bytes are at
+// least a page.
+std::map<int, double> FiguresByBlock(const BenchWorkload& workload, const std::string& allocator,
+                                     const std::string& measure);
+
+// `allocator` / `against`, paired by block, of the measure that the workload is about. Nothing where one of the two has no
 // figures in a common block.
 std::optional<RatioResult> PairedRatio(const BenchWorkload& workload, const std::string& allocator,
                                        const std::string& against, const std::string& measure);
 
-}  // namespace tarn::tool
+}  // namespace tarn::tool::report

@@ -8,7 +8,7 @@
 
 #include <fmt/format.h>
 
-namespace tarn::tool {
+namespace tarn::tool::report {
 namespace {
 
 constexpr std::string_view kReplacement = "\xEF\xBF\xBD";
@@ -163,4 +163,4 @@ std::string MeasureTitle(std::string_view measure) {
   return title;
 }
 
-}  // namespace tarn::tool
+}  // namespace tarn::tool::report

@@ -4,7 +4,7 @@
 #include <string>
 #include <string_view>
 
-namespace tarn::tool {
+namespace tarn::tool::report {
 
 // For element content and quoted attributes alike. Control characters, which HTML forbids, become U+FFFD, and so does
 // what is no UTF-8.
@@ -26,4 +26,4 @@ std::string Figure(std::string_view measure, double value);
 // "p99 of malloc" for "metrics.latency_ns.malloc.p99", "peak RSS" for "peak_rss_bytes", and so on.
 std::string MeasureTitle(std::string_view measure);
 
-}  // namespace tarn::tool
+}  // namespace tarn::tool::report

@@ -14,7 +14,7 @@
 #include "tools/tarn/report/html.h"
 #include "tools/tarn/report/report_assets.h"
 
-namespace tarn::tool {
+namespace tarn::tool::report {
 namespace {
 
 constexpr const char* kSubject = "tarn";
@@ -761,7 +761,81 @@ std::string RenderPage(const std::string& title, const std::string& body) {
       Escape(title), kReportStyle, body, kReportScript);
 }
 
+std::string ReportText(const BenchDocument& document) {
+  const std::vector<std::string> allocators = AllocatorsOf(document);
+  std::set<std::string> references;
+  std::size_t name_width = 8;
+  std::size_t measure_width = 11;
+  for (const BenchWorkload& workload : document.workloads) {
+    references.insert(workload.reference);
+    name_width = std::max(name_width, workload.name.size());
+    measure_width = std::max(measure_width, workload.measure_title.size());
+  }
+  std::string text = fmt::format("{:<{}}  {:<{}}", "ratio to " + (references.size() == 1 ? *references.begin() : "the reference"),
+                                 name_width, "what counts", measure_width);
+  std::vector<std::string> compared;
+  for (const std::string& name : allocators) {
+    if (references.count(name) != 0 && references.size() == 1) continue;
+    compared.push_back(name);
+    text += fmt::format("  {:>12}", name);
+  }
+  text += "    tarn / best peer\n";
+  const auto cell = [](const std::optional<RatioResult>& ratio, const std::string& otherwise) {
+    if (!ratio) return otherwise;
+    return fmt::format("{} {:<5}", Ratio(ratio->ratio), ratio->verdict);
+  };
+  for (const BenchWorkload& workload : document.workloads) {
+    text += fmt::format("{:<{}}  {:<{}}", workload.name, name_width, workload.measure_title, measure_width);
+    for (const std::string& name : compared) {
+      const std::string none = name == workload.reference ? "reference" : WhyNone(workload, name);
+      text += fmt::format("  {:>12}", cell(RatioOf(workload, name, workload.measure), none));
+    }
+    const auto peer = FindBestPeer(workload, workload.measure);
+    text += fmt::format("    {}\n", peer ? fmt::format("{} {}", cell(peer->ratio, ""), peer->name) : "no peer");
+  }
+  text += "\n" + Headline(document) + "\n";
+  for (const BenchWorkload& workload : document.workloads) {
+    for (const BenchError& error : workload.errors) {
+      text += fmt::format("FAILED: {} under {}{}: {}\n", workload.name, error.allocator,
+                          error.run ? fmt::format(", run {}", *error.run) : "", error.what);
+    }
+  }
+  return text;
+}
+
+nlohmann::json ReportJson(const BenchDocument& document) {
+  const auto to_json = [](const RatioResult& ratio) {
+    return nlohmann::json{{"ratio", ratio.ratio}, {"ci", {ratio.low, ratio.high}}, {"verdict", ratio.verdict}};
+  };
+  nlohmann::json rows = nlohmann::json::array();
+  for (const BenchWorkload& workload : document.workloads) {
+    nlohmann::json row = {{"name", workload.name},
+                          {"measure", workload.measure},
+                          {"title", workload.measure_title},
+                          {"reference", workload.reference},
+                          {"errors", workload.errors.size()},
+                          {"ratios", nlohmann::json::object()},
+                          {"best_peer", nullptr}};
+    for (const BenchResult& result : workload.results) {
+      if (const auto ratio = RatioOf(workload, result.allocator, workload.measure)) {
+        row["ratios"][result.allocator] = to_json(*ratio);
+      }
+    }
+    if (const auto peer = FindBestPeer(workload, workload.measure)) {
+      row["best_peer"] = to_json(peer->ratio);
+      row["best_peer"]["name"] = peer->name;
+    }
+    rows.push_back(std::move(row));
+  }
+  return {{"schema", "tarn-report/1"}, {"headline", Headline(document)}, {"workloads", std::move(rows)}};
+}
+
+}  // namespace tarn::tool::report
+
+namespace tarn::tool {
+
 std::string RenderReport(const nlohmann::json& json) {
+  using namespace report;
   const BenchDocument document = ParseDocument(json);
   const std::vector<std::string> allocators = AllocatorsOf(document);
   std::string body = "<header><h1>tarn, compared</h1>\n";
