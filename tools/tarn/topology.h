@@ -16,8 +16,8 @@ struct Placement {
 };
 
 struct Topology {
-  bool known = false;             // false in a tool built without hwloc
-  std::vector<std::string> lines; // a small tree, indented by two blanks
+  bool known = false;              // false in a tool built without hwloc
+  std::vector<std::string> lines;  // a small tree, indented by two blanks
   int physical_cores = 0;
   int numa_nodes = 0;
   // one-cpu, same-core, same-cache, different-cache, different-node, in this order.

@@ -33,9 +33,6 @@ std::string Describe(hwloc_obj_t object) {
   if (hwloc_obj_type_is_cache(object->type) != 0 && object->attr->cache.size != 0) {
     text += ", " + Size(object->attr->cache.size);
   }
-  if (object->type == HWLOC_OBJ_NUMANODE && object->attr->numanode.local_memory != 0) {
-    text += ", " + Size(object->attr->numanode.local_memory);
-  }
   if (object->cpuset != nullptr && object->type != HWLOC_OBJ_PU) {
     const bool one = hwloc_bitmap_weight(object->cpuset) == 1;
     text += fmt::format(": CPU{} {}", one ? "" : "s", CpuList(object->cpuset));
@@ -99,8 +96,7 @@ class Reader {
   template <typename Fits>
   std::vector<int> TwoCores(Fits fits) const {
     std::vector<hwloc_obj_t> cores;
-    for (hwloc_obj_t core = nullptr;
-         (core = hwloc_get_next_obj_by_type(topology_, HWLOC_OBJ_CORE, core)) != nullptr;) {
+    for (hwloc_obj_t core = nullptr; (core = hwloc_get_next_obj_by_type(topology_, HWLOC_OBJ_CORE, core)) != nullptr;) {
       cores.push_back(core);
     }
     for (std::size_t i = 0; i < cores.size(); ++i) {
@@ -121,8 +117,7 @@ class Reader {
 
   Placement SameCore() const {
     Placement placement{"same-core", "the hardware threads of one core", {}, "no core has two hardware threads"};
-    for (hwloc_obj_t core = nullptr;
-         (core = hwloc_get_next_obj_by_type(topology_, HWLOC_OBJ_CORE, core)) != nullptr;) {
+    for (hwloc_obj_t core = nullptr; (core = hwloc_get_next_obj_by_type(topology_, HWLOC_OBJ_CORE, core)) != nullptr;) {
       if (hwloc_bitmap_weight(core->cpuset) < 2) continue;
       placement.cpus = Cpus(core->cpuset);
       placement.why_not.clear();
@@ -141,7 +136,8 @@ class Reader {
   }
 
   Placement DifferentCache() const {
-    const auto cpus = TwoCores([](hwloc_obj_t a, hwloc_obj_t b) { return LastCache(a) != LastCache(b) && SameNode(a, b); });
+    const auto cpus =
+        TwoCores([](hwloc_obj_t a, hwloc_obj_t b) { return LastCache(a) != LastCache(b) && SameNode(a, b); });
     return {"different-cache", "two cores of one NUMA node with a last-level cache each", cpus,
             cpus.empty() ? "no NUMA node has two last-level caches" : ""};
   }

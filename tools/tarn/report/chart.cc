@@ -47,7 +47,8 @@ class Scale {
   bool Drawable(double value) const { return std::isfinite(value) && (!logarithmic_ || value > 0); }
 
   double operator()(double value) const {
-    const double part = logarithmic_ ? std::log(value / low_) / std::log(high_ / low_) : (value - low_) / (high_ - low_);
+    const double part =
+        logarithmic_ ? std::log(value / low_) / std::log(high_ / low_) : (value - low_) / (high_ - low_);
     return start_ + (end_ - start_) * part;
   }
 
@@ -117,7 +118,8 @@ class Scale {
   std::vector<double> LogarithmicTicks() const {
     // From the finest set on, the first that gives few enough ticks; 1 is in all of them.
     static const std::array<std::vector<double>, 4> kMantissas = {
-        std::vector<double>{1, 1.1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9}, std::vector<double>{1, 1.5, 2, 3, 5, 7},
+        std::vector<double>{1, 1.1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 4, 5, 6, 7, 8, 9},
+        std::vector<double>{1, 1.5, 2, 3, 5, 7},
         std::vector<double>{1, 2, 5}, std::vector<double>{1}};
     std::vector<double> ticks;
     for (const auto& mantissas : kMantissas) {
@@ -161,8 +163,18 @@ std::string MarkPath(int style, double x, double y, double r) {
       return fmt::format("M{:.1f} {:.1f}a{r} {r} 0 1 0 {d} 0a{r} {r} 0 1 0 -{d} 0Z", x - r, y, fmt::arg("r", r),
                          fmt::arg("d", 2 * r));
     case 1:  // ×
-      return polygon({{-1, -.6}, {-.6, -1}, {0, -.4}, {.6, -1}, {1, -.6}, {.4, 0}, {1, .6}, {.6, 1}, {0, .4},
-                      {-.6, 1}, {-1, .6}, {-.4, 0}});
+      return polygon({{-1, -.6},
+                      {-.6, -1},
+                      {0, -.4},
+                      {.6, -1},
+                      {1, -.6},
+                      {.4, 0},
+                      {1, .6},
+                      {.6, 1},
+                      {0, .4},
+                      {-.6, 1},
+                      {-1, .6},
+                      {-.4, 0}});
     case 2:
       return polygon({{0, -1.1}, {1.05, .8}, {-1.05, .8}});
     case 3:
@@ -170,8 +182,18 @@ std::string MarkPath(int style, double x, double y, double r) {
     case 4:
       return polygon({{0, -1.2}, {1, 0}, {0, 1.2}, {-1, 0}});
     case 5:  // +
-      return polygon({{-.3, -1.1}, {.3, -1.1}, {.3, -.3}, {1.1, -.3}, {1.1, .3}, {.3, .3}, {.3, 1.1}, {-.3, 1.1},
-                      {-.3, .3}, {-1.1, .3}, {-1.1, -.3}, {-.3, -.3}});
+      return polygon({{-.3, -1.1},
+                      {.3, -1.1},
+                      {.3, -.3},
+                      {1.1, -.3},
+                      {1.1, .3},
+                      {.3, .3},
+                      {.3, 1.1},
+                      {-.3, 1.1},
+                      {-.3, .3},
+                      {-1.1, .3},
+                      {-1.1, -.3},
+                      {-.3, -.3}});
     case 6:
       return polygon({{0, 1.1}, {1.05, -.8}, {-1.05, -.8}});
     default:  // a bar
@@ -280,9 +302,8 @@ std::string RenderRatioStrip(const std::string& title, const std::vector<RatioMa
     const double part = std::log(std::clamp(ratio, low, high) / low) / std::log(high / low);
     return kEdge + (kStripWidth - 2 * kEdge) * part;
   };
-  std::string svg =
-      fmt::format("<svg class=\"strip\" viewBox=\"0 0 {:.0f} {:.0f}\" role=\"img\" aria-label=\"{}\">", kStripWidth,
-                  height, Escape(title));
+  std::string svg = fmt::format("<svg class=\"strip\" viewBox=\"0 0 {:.0f} {:.0f}\" role=\"img\" aria-label=\"{}\">",
+                                kStripWidth, height, Escape(title));
   svg += fmt::format("<path class=\"one\" d=\"M{:.1f} 0V{:.1f}\"/>", x(1), height);
   double y = 1 + kLane / 2;
   for (const RatioMark& mark : marks) {

@@ -27,9 +27,9 @@ struct Axis {
 struct Mark {
   double x = 0;
   double y = 0;
-  std::string title;     // what a tooltip says
-  bool hollow = false;   // the control
-  bool emphasis = false; // larger: a mean
+  std::string title;      // what a tooltip says
+  bool hollow = false;    // the control
+  bool emphasis = false;  // larger: a mean
 };
 
 struct Series {

@@ -72,8 +72,7 @@ void CompareWorkload(const BenchWorkload& before, const BenchWorkload& after, Co
     change.after = Median(raw_after);
     auto old_figures = Figures(before, comparison->subject, measure, true);
     auto new_figures = Figures(after, comparison->subject, measure, true);
-    change.against_reference =
-        before.reference == after.reference && !old_figures.empty() && !new_figures.empty();
+    change.against_reference = before.reference == after.reference && !old_figures.empty() && !new_figures.empty();
     if (change.against_reference) {
       change.reference_change = Median(Figures(after, after.reference, measure, false)) /
                                 Median(Figures(before, before.reference, measure, false));
@@ -94,7 +93,9 @@ std::string Percent(double ratio) { return fmt::format("{:+.1f} %", (ratio - 1) 
 std::string Summary(const Comparison& comparison) {
   std::map<std::string, int> counts;
   for (const Change& change : comparison.changes) ++counts[change.verdict];
-  const auto plural = [](int count, const char* word) { return fmt::format("{} {}{}", count, word, count == 1 ? "" : "s"); };
+  const auto plural = [](int count, const char* word) {
+    return fmt::format("{} {}{}", count, word, count == 1 ? "" : "s");
+  };
   std::string text = fmt::format("{}, {}, {} the same", plural(counts["regression"], "regression"),
                                  plural(counts["improvement"], "improvement"), counts["same"]);
   if (counts["unsure"] > 0) text += fmt::format(", {} that cannot be told from so few runs", counts["unsure"]);
@@ -105,7 +106,8 @@ std::string Summary(const Comparison& comparison) {
 }  // namespace
 
 bool Comparison::regression() const {
-  return std::any_of(changes.begin(), changes.end(), [](const Change& change) { return change.verdict == "regression"; });
+  return std::any_of(changes.begin(), changes.end(),
+                     [](const Change& change) { return change.verdict == "regression"; });
 }
 
 Comparison CompareDocuments(const BenchDocument& before, const BenchDocument& after, double threshold) {
@@ -158,8 +160,8 @@ nlohmann::json ComparisonJson(const Comparison& comparison) {
                     {"reference_change", change.reference_change},
                     {"verdict", change.verdict}});
   }
-  return {{"schema", "tarn-comparison/1"}, {"allocator", comparison.subject}, {"confidence", kConfidence},
-          {"threshold", comparison.threshold}, {"notes", comparison.notes}, {"changes", std::move(rows)}};
+  return {{"schema", "tarn-comparison/1"},     {"allocator", comparison.subject}, {"confidence", kConfidence},
+          {"threshold", comparison.threshold}, {"notes", comparison.notes},       {"changes", std::move(rows)}};
 }
 
 std::string ComparisonText(const Comparison& comparison) {
@@ -173,16 +175,17 @@ std::string ComparisonText(const Comparison& comparison) {
                                  title_width, "before", "after", "change", "99 % interval");
   std::string last;
   for (const Change& change : comparison.changes) {
-    text += fmt::format("{:<{}}  {:<{}}  {:>9}  {:>9}  {:>8}  {:<20}  {}\n", change.workload == last ? "" : change.workload,
-                        name_width, change.title, title_width, Figure(change.measure, change.before),
-                        Figure(change.measure, change.after), Percent(change.change.value),
-                        fmt::format("[{}, {}]", Percent(change.change.low), Percent(change.change.high)),
-                        change.verdict);
+    text +=
+        fmt::format("{:<{}}  {:<{}}  {:>9}  {:>9}  {:>8}  {:<20}  {}\n", change.workload == last ? "" : change.workload,
+                    name_width, change.title, title_width, Figure(change.measure, change.before),
+                    Figure(change.measure, change.after), Percent(change.change.value),
+                    fmt::format("[{}, {}]", Percent(change.change.low), Percent(change.change.high)), change.verdict);
     last = change.workload;
   }
   text += fmt::format("\n{}: {}.\n", comparison.subject, Summary(comparison));
-  text += "A change is that of the ratio to the reference, which takes the machine's drift out, where both files have\n"
-          "the reference; before and after are plain medians.\n";
+  text +=
+      "A change is that of the ratio to the reference, which takes the machine's drift out, where both files have\n"
+      "the reference; before and after are plain medians.\n";
   for (const std::string& note : comparison.notes) text += "Note: " + note + ".\n";
   return text;
 }
@@ -200,29 +203,35 @@ std::string ComparisonPage(const Comparison& comparison, const std::string& befo
   body += fmt::format("; changes within {:.3g} % count as none</caption>\n", comparison.threshold * 100);
   body += "<thead role=\"rowgroup\"><tr role=\"row\">";
   for (const char* head : {"workload", "change", "before", "after"}) {
-    body += fmt::format("<th role=\"columnheader\" scope=\"col\"{}>{}</th>",
-                        std::string_view(head) == "before" || std::string_view(head) == "after" ? " data-plain" : "", head);
+    body +=
+        fmt::format("<th role=\"columnheader\" scope=\"col\"{}>{}</th>",
+                    std::string_view(head) == "before" || std::string_view(head) == "after" ? " data-plain" : "", head);
   }
-  body += "<th role=\"columnheader\" scope=\"col\" data-plain>the reference itself</th></tr></thead>\n"
-          "<tbody role=\"rowgroup\">\n";
+  body +=
+      "<th role=\"columnheader\" scope=\"col\" data-plain>the reference itself</th></tr></thead>\n"
+      "<tbody role=\"rowgroup\">\n";
   for (const Change& change : comparison.changes) {
-    body += fmt::format("<tr role=\"row\"{}><th role=\"rowheader\" scope=\"row\"><a id=\"{}-{}\">{}</a><small>{}</small></th>",
-                        change.verdict == "regression" ? " class=\"lost\"" : "", Identifier(change.workload),
-                        Identifier(change.measure), Escape(change.workload), Escape(change.title));
-    body += fmt::format("<td role=\"cell\" data-label=\"change\" data-sort=\"{:.6g}\"><span class=\"figures\"><b>{}</b> "
-                        "<small>[{}, {}]</small></span>{}</td>",
-                        change.change.value, Percent(change.change.value), Percent(change.change.low),
-                        Percent(change.change.high), RenderVerdict(change.verdict));
+    body += fmt::format(
+        "<tr role=\"row\"{}><th role=\"rowheader\" scope=\"row\"><a id=\"{}-{}\">{}</a><small>{}</small></th>",
+        change.verdict == "regression" ? " class=\"lost\"" : "", Identifier(change.workload),
+        Identifier(change.measure), Escape(change.workload), Escape(change.title));
+    body += fmt::format(
+        "<td role=\"cell\" data-label=\"change\" data-sort=\"{:.6g}\"><span class=\"figures\"><b>{}</b> "
+        "<small>[{}, {}]</small></span>{}</td>",
+        change.change.value, Percent(change.change.value), Percent(change.change.low), Percent(change.change.high),
+        RenderVerdict(change.verdict));
     body += fmt::format("<td role=\"cell\" data-label=\"before\">{}</td><td role=\"cell\" data-label=\"after\">{}</td>",
                         Figure(change.measure, change.before), Figure(change.measure, change.after));
     body += fmt::format("<td role=\"cell\" data-label=\"the reference itself\">{}</td></tr>\n",
                         change.against_reference ? Percent(change.reference_change) : "not in both");
   }
-  body += "</tbody></table></section>\n<section><h2>How to read this</h2>\n"
-          "<p>A change is that of the ratio to the reference, taken in pairs within each block, so that a machine that was "
-          "slower as a whole does not count; where one of the files lacks the reference, it is that of the plain figures. "
-          "The brackets are the 99 % interval by bootstrap: with some hundred rows, a 95 % one would cry wolf each time. "
-          "<b>unsure</b> means that the interval is too wide, or that there are fewer than five blocks.</p></section></main>\n";
+  body +=
+      "</tbody></table></section>\n<section><h2>How to read this</h2>\n"
+      "<p>A change is that of the ratio to the reference, taken in pairs within each block, so that a machine that was "
+      "slower as a whole does not count; where one of the files lacks the reference, it is that of the plain figures. "
+      "The brackets are the 99 % interval by bootstrap: with some hundred rows, a 95 % one would cry wolf each time. "
+      "<b>unsure</b> means that the interval is too wide, or that there are fewer than five "
+      "blocks.</p></section></main>\n";
   return RenderPage("tarn, before and after", body);
 }
 

@@ -17,10 +17,10 @@ struct Change {
   std::string title;
   double before = 0;  // medians, in the measure's unit
   double after = 0;
-  Estimate change;                      // after / before, with its 99 % interval
-  bool against_reference = false;       // the figures were divided by the reference's of the same block before
-  double reference_change = 1;          // of the reference itself: how far the machine drifted
-  std::string verdict;                  // "improvement", "regression", "same", "noisy" or "unsure"
+  Estimate change;                 // after / before, with its 99 % interval
+  bool against_reference = false;  // the figures were divided by the reference's of the same block before
+  double reference_change = 1;     // of the reference itself: how far the machine drifted
+  std::string verdict;             // "improvement", "regression", "same", "noisy" or "unsure"
 };
 
 struct Comparison {

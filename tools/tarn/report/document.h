@@ -17,7 +17,7 @@ namespace tarn::tool::report {
 
 struct RatioResult {
   double ratio = 1;
-  double low = 1;   // the 95 % interval
+  double low = 1;  // the 95 % interval
   double high = 1;
   std::string verdict;  // "win", "tie" or "loss", or another word where the machine was too noisy to tell
 };

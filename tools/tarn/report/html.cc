@@ -17,7 +17,12 @@ constexpr std::string_view kReplacement = "\xEF\xBF\xBD";
 std::size_t SequenceLength(std::string_view text) {
   const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
   const unsigned char lead = byte(0);
-  const std::size_t length = lead < 0x80 ? 1 : lead < 0xC2 ? 0 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : lead < 0xF5 ? 4 : 0;
+  const std::size_t length = lead < 0x80   ? 1
+                             : lead < 0xC2 ? 0
+                             : lead < 0xE0 ? 2
+                             : lead < 0xF0 ? 3
+                             : lead < 0xF5 ? 4
+                                           : 0;
   if (length == 0 || length > text.size()) return 0;
   for (std::size_t i = 1; i < length; ++i) {
     if ((byte(i) & 0xC0) != 0x80) return 0;
@@ -134,11 +139,11 @@ std::string Figure(std::string_view measure, double value) {
 
 std::string MeasureTitle(std::string_view measure) {
   static const std::map<std::string, std::string, std::less<>> kTitles = {
-      {"wall_s", "wall time"},           {"cpu_s", "CPU time"},
-      {"user_s", "user time"},           {"system_s", "system time"},
-      {"peak_rss_bytes", "peak RSS"},    {"end_rss_bytes", "RSS at the end"},
-      {"idle_rss_bytes", "RSS, idle"},   {"minor_faults", "minor faults"},
-      {"major_faults", "major faults"},  {"context_switches", "context switches"},
+      {"wall_s", "wall time"},          {"cpu_s", "CPU time"},
+      {"user_s", "user time"},          {"system_s", "system time"},
+      {"peak_rss_bytes", "peak RSS"},   {"end_rss_bytes", "RSS at the end"},
+      {"idle_rss_bytes", "RSS, idle"},  {"minor_faults", "minor faults"},
+      {"major_faults", "major faults"}, {"context_switches", "context switches"},
   };
   if (const auto found = kTitles.find(measure); found != kTitles.end()) return found->second;
   constexpr std::string_view kMetrics = "metrics.";

@@ -12,7 +12,8 @@
 #include "tools/tarn/report/bootstrap.h"
 #include "tools/tarn/report/chart.h"
 #include "tools/tarn/report/html.h"
-#include "tools/tarn/report/report_assets.h"
+// Made by CMake, so it has no path in the repository.
+#include <report_assets.h>
 
 namespace tarn::tool::report {
 namespace {
@@ -26,8 +27,8 @@ struct View {
   const char* measure;
   const char* name;
 };
-constexpr View kViews[] = {{"", "what counts"}, {"wall_s", "wall time"}, {"cpu_s", "CPU time"},
-                           {"peak_rss_bytes", "peak RSS"}};
+constexpr View kViews[] = {
+    {"", "what counts"}, {"wall_s", "wall time"}, {"cpu_s", "CPU time"}, {"peak_rss_bytes", "peak RSS"}};
 
 bool IsTime(const std::string& measure) {
   return measure == "wall_s" || measure == "cpu_s" || measure.find("_ns") != std::string::npos;
@@ -109,8 +110,8 @@ struct Tally {
   int win = 0;
   int tie = 0;
   int loss = 0;
-  int untold = 0;  // noisy, or too few runs to tell
-  int without = 0; // no figures: not run, or failed
+  int untold = 0;   // noisy, or too few runs to tell
+  int without = 0;  // no figures: not run, or failed
 
   void Add(const std::optional<RatioResult>& ratio) {
     if (!ratio) {
@@ -150,9 +151,7 @@ double GeometricMean(const BenchDocument& document, const std::string& allocator
   return count == 0 ? 0 : std::exp(sum / count);
 }
 
-std::string Interval(const RatioResult& ratio) {
-  return fmt::format("[{}, {}]", Ratio(ratio.low), Ratio(ratio.high));
-}
+std::string Interval(const RatioResult& ratio) { return fmt::format("[{}, {}]", Ratio(ratio.low), Ratio(ratio.high)); }
 
 // --- The main table -------------------------------------------------------------------------------------------------
 
@@ -237,7 +236,8 @@ void AppendMainTable(const BenchDocument& document, const std::vector<std::strin
     *out += "<td role=\"cell\" class=\"stripcell\">" +
             (marks.empty() ? "" : RenderRatioStrip(spoken, marks, low, high)) + "</td></tr>\n";
   }
-  *out += "</tbody>\n<tfoot role=\"rowgroup\"><tr role=\"row\"><th role=\"rowheader\" scope=\"row\">geometric mean</th>";
+  *out +=
+      "</tbody>\n<tfoot role=\"rowgroup\"><tr role=\"row\"><th role=\"rowheader\" scope=\"row\">geometric mean</th>";
   for (const std::string& name : compared) {
     double sum = 0;
     int count = 0;
@@ -247,9 +247,9 @@ void AppendMainTable(const BenchDocument& document, const std::vector<std::strin
       sum += std::log(ratio->ratio);
       ++count;
     }
-    *out += fmt::format("<td role=\"cell\" data-label=\"{}\">{}</td>", Escape(name),
-                        count == 0 ? "" : fmt::format("<b>{}\xC3\x97</b> <small>of {}</small>",
-                                                      Ratio(std::exp(sum / count)), count));
+    *out += fmt::format(
+        "<td role=\"cell\" data-label=\"{}\">{}</td>", Escape(name),
+        count == 0 ? "" : fmt::format("<b>{}\xC3\x97</b> <small>of {}</small>", Ratio(std::exp(sum / count)), count));
   }
   *out += "<td role=\"cell\"></td><td role=\"cell\"></td></tr></tfoot></table></div>\n";
 }
@@ -260,7 +260,8 @@ std::string RenderLegend(const std::vector<std::string>& allocators, bool contro
     html += fmt::format("<span>{}{}</span> ", RenderKey(SeriesStyle(allocators[i], i)), Escape(allocators[i]));
   }
   if (control) {
-    html += fmt::format("<span>{}the reference a second time (control)</span>", RenderKey(SeriesStyle("glibc", 0), true));
+    html +=
+        fmt::format("<span>{}the reference a second time (control)</span>", RenderKey(SeriesStyle("glibc", 0), true));
   }
   return html + "</p>\n";
 }
@@ -378,7 +379,8 @@ void AppendLatency(const BenchDocument& document, const std::vector<std::string>
       if (rows.empty()) continue;
       std::reverse(chart.series.begin(), chart.series.end());
       tables += fmt::format(
-          "<div class=\"block\"><h3><a href=\"#w-{}\">{}</a>: {}</h3><div class=\"wide\" tabindex=\"0\" role=\"region\" "
+          "<div class=\"block\"><h3><a href=\"#w-{}\">{}</a>: {}</h3><div class=\"wide\" tabindex=\"0\" "
+          "role=\"region\" "
           "aria-label=\"latency of {} in {}\"><table class=\"plain\"><thead><tr><th scope=\"col\"></th>",
           Identifier(workload.name), Escape(workload.name), Escape(operation), Escape(operation),
           Escape(workload.name));
@@ -475,7 +477,8 @@ void AppendScaling(const BenchDocument& document, const std::vector<std::string>
 std::string RenderRuns(const BenchWorkload& workload, const std::vector<std::string>& allocators,
                        const std::string& measure) {
   Chart chart;
-  chart.title = fmt::format("{} of every run of {}, in the order of the runs", NameOf(workload, measure), workload.name);
+  chart.title =
+      fmt::format("{} of every run of {}, in the order of the runs", NameOf(workload, measure), workload.name);
   chart.x = {"run", "", AxisKind::kLinear, false};
   chart.y = {NameOf(workload, measure), measure, AxisKind::kLinear, false};
   for (std::size_t i = 0; i < allocators.size(); ++i) {
@@ -538,10 +541,9 @@ std::string RenderRssOverTime(const BenchWorkload& workload, const std::vector<s
 }
 
 void AppendMedians(const BenchWorkload& workload, const std::vector<std::string>& allocators, std::string* out) {
-  static const std::vector<std::string> kFirst = {"wall_s",        "cpu_s",         "user_s",
-                                                  "system_s",      "peak_rss_bytes", "end_rss_bytes",
-                                                  "idle_rss_bytes", "minor_faults",  "major_faults",
-                                                  "context_switches"};
+  static const std::vector<std::string> kFirst = {"wall_s",         "cpu_s",           "user_s",         "system_s",
+                                                  "peak_rss_bytes", "end_rss_bytes",   "idle_rss_bytes", "minor_faults",
+                                                  "major_faults",   "context_switches"};
   std::vector<std::string> measures = kFirst;
   std::set<std::string> metrics;
   for (const BenchResult& result : workload.results) {
@@ -554,9 +556,10 @@ void AppendMedians(const BenchWorkload& workload, const std::vector<std::string>
     measures.insert(measures.begin(), workload.measure);
   }
 
-  *out += fmt::format("<div class=\"wide\" tabindex=\"0\" role=\"region\" aria-label=\"medians of {}\">"
-                      "<table class=\"plain\"><thead><tr><th scope=\"col\">median of</th>",
-                      Escape(workload.name));
+  *out += fmt::format(
+      "<div class=\"wide\" tabindex=\"0\" role=\"region\" aria-label=\"medians of {}\">"
+      "<table class=\"plain\"><thead><tr><th scope=\"col\">median of</th>",
+      Escape(workload.name));
   std::vector<const BenchResult*> results;
   for (const std::string& name : allocators) {
     const BenchResult* result = workload.Find(name);
@@ -624,8 +627,8 @@ void AppendWorkload(const BenchWorkload& workload, const std::vector<std::string
     *out += "</ul>\n";
   }
   AppendMedians(workload, allocators, out);
-  std::string charts = Figured(RenderRuns(workload, allocators, workload.measure),
-                               "every run in its order: " + workload.measure_title);
+  std::string charts =
+      Figured(RenderRuns(workload, allocators, workload.measure), "every run in its order: " + workload.measure_title);
   if (workload.measure != "wall_s") {
     charts += Figured(RenderRuns(workload, allocators, "wall_s"), "every run in its order: wall time");
   }
@@ -670,14 +673,16 @@ void AppendMachine(const BenchDocument& document, std::string* out) {
   if (document.seed) facts.emplace_back("seed of the order", fmt::format("{:.0f}", *document.seed));
   facts.emplace_back("command", document.command_line);
   AppendFacts(facts, out);
-  *out += "<h3>Allocators</h3>\n<div class=\"wide\" tabindex=\"0\" role=\"region\" aria-label=\"allocators\">"
-          "<table class=\"plain hashes\"><thead><tr><th scope=\"col\">name</th><th scope=\"col\">package</th>"
-          "<th scope=\"col\">file</th><th scope=\"col\">SHA-256</th><th scope=\"col\">build id</th></tr></thead><tbody>";
+  *out +=
+      "<h3>Allocators</h3>\n<div class=\"wide\" tabindex=\"0\" role=\"region\" aria-label=\"allocators\">"
+      "<table class=\"plain hashes\"><thead><tr><th scope=\"col\">name</th><th scope=\"col\">package</th>"
+      "<th scope=\"col\">file</th><th scope=\"col\">SHA-256</th><th scope=\"col\">build id</th></tr></thead><tbody>";
   for (const BenchAllocator& allocator : document.allocators) {
-    *out += fmt::format("<tr><th scope=\"row\">{}</th><td>{}</td><td><code>{}</code></td><td><code>{}</code></td>"
-                        "<td><code>{}</code></td></tr>\n",
-                        Escape(allocator.name), Escape(allocator.package), Escape(allocator.path),
-                        Escape(allocator.sha256), Escape(allocator.build_id));
+    *out += fmt::format(
+        "<tr><th scope=\"row\">{}</th><td>{}</td><td><code>{}</code></td><td><code>{}</code></td>"
+        "<td><code>{}</code></td></tr>\n",
+        Escape(allocator.name), Escape(allocator.package), Escape(allocator.path), Escape(allocator.sha256),
+        Escape(allocator.build_id));
   }
   *out += "</tbody></table></div></section>\n";
 }
@@ -771,8 +776,9 @@ std::string ReportText(const BenchDocument& document) {
     name_width = std::max(name_width, workload.name.size());
     measure_width = std::max(measure_width, workload.measure_title.size());
   }
-  std::string text = fmt::format("{:<{}}  {:<{}}", "ratio to " + (references.size() == 1 ? *references.begin() : "the reference"),
-                                 name_width, "what counts", measure_width);
+  std::string text =
+      fmt::format("{:<{}}  {:<{}}", "ratio to " + (references.size() == 1 ? *references.begin() : "the reference"),
+                  name_width, "what counts", measure_width);
   std::vector<std::string> compared;
   for (const std::string& name : allocators) {
     if (references.count(name) != 0 && references.size() == 1) continue;
@@ -857,17 +863,17 @@ std::string RenderReport(const nlohmann::json& json) {
     std::string list;
     for (const std::string& name : names) list += (list.empty() ? "" : ", ") + name;
     failures += fmt::format("<li><a href=\"#w-{}\">{}</a>: {} under {}: {}</li>", Identifier(workload.name),
-                            Escape(workload.name),
-                            Counted(static_cast<int>(workload.errors.size()), "error", "errors"), Escape(list),
-                            Escape(workload.errors.front().what));
+                            Escape(workload.name), Counted(static_cast<int>(workload.errors.size()), "error", "errors"),
+                            Escape(list), Escape(workload.errors.front().what));
   }
   if (!failures.empty()) {
     body += fmt::format("<div class=\"warning\"><b>Runs that failed, and are in no figure:</b><ul>{}</ul></div>\n",
                         failures);
   }
-  body += "<nav aria-label=\"sections\"><a href=\"#results\">Results</a> <a href=\"#scatter\">Speed and memory</a> "
-          "<a href=\"#workloads\">Workloads</a> <a href=\"#machine\">Machine</a> <a href=\"#reading\">How to read</a>"
-          "</nav></header>\n<main>\n";
+  body +=
+      "<nav aria-label=\"sections\"><a href=\"#results\">Results</a> <a href=\"#scatter\">Speed and memory</a> "
+      "<a href=\"#workloads\">Workloads</a> <a href=\"#machine\">Machine</a> <a href=\"#reading\">How to read</a>"
+      "</nav></header>\n<main>\n";
 
   body += "<section><h2 id=\"results\">Results</h2>\n";
   body += "<div class=\"views\" role=\"group\" aria-label=\"which figure the table shows\"></div>\n";
@@ -879,7 +885,8 @@ std::string RenderReport(const nlohmann::json& json) {
                              Figured(RenderScatter(document, allocators, "cpu_s"), "CPU time against peak RSS");
   if (!charts.empty()) {
     body += "<section><h2 id=\"scatter\">Speed against memory</h2>\n";
-    body += "<p>One mark per workload and allocator, the large ones are geometric means. Left and below is better.</p>\n";
+    body +=
+        "<p>One mark per workload and allocator, the large ones are geometric means. Left and below is better.</p>\n";
     body += RenderLegend(allocators, false);
     body += fmt::format("<div class=\"charts two\">{}</div></section>\n", charts);
   }

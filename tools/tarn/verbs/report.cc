@@ -35,8 +35,8 @@ nlohmann::json ReadJson(const std::string& path) {
     return nlohmann::json::parse(content.str());
   } catch (const nlohmann::json::parse_error& problem) {
     throw ToolError(
-        fmt::format("{} is no JSON, or was cut short (at byte {}); `tarn compare --json -o FILE` writes such files", path,
-                    problem.byte));
+        fmt::format("{} is no JSON, or was cut short (at byte {}); `tarn compare --json -o FILE` writes such files",
+                    path, problem.byte));
   }
 }
 
@@ -52,7 +52,8 @@ auto OfFile(const std::string& path, Read read) {
 }
 
 // The table goes to stdout, and the page to the file of -o; with --json one document goes to either.
-void Write(const Invocation& invocation, const nlohmann::json& json, const std::string& table, const std::string& page) {
+void Write(const Invocation& invocation, const nlohmann::json& json, const std::string& table,
+           const std::string& page) {
   if (invocation.json) {
     WriteResult(invocation, json.dump(1) + "\n");
     return;
@@ -76,9 +77,10 @@ int ReportTwo(const Invocation& invocation, const Settings& settings) {
   const auto after = OfFile(settings.files[1], report::ParseDocument);
   const report::Comparison comparison = report::CompareDocuments(before, after, settings.threshold_percent / 100);
   if (comparison.changes.empty()) {
-    throw ToolError(fmt::format("{} and {} have no workload in common that can be compared: the names, the commands or "
-                                "the allocators differ; bench/run with the same options gives files that do",
-                                settings.files[0], settings.files[1]));
+    throw ToolError(
+        fmt::format("{} and {} have no workload in common that can be compared: the names, the commands or "
+                    "the allocators differ; bench/run with the same options gives files that do",
+                    settings.files[0], settings.files[1]));
   }
   Write(invocation, report::ComparisonJson(comparison), report::ComparisonText(comparison),
         report::ComparisonPage(comparison, settings.files[0], settings.files[1]));
@@ -93,7 +95,7 @@ Action Declare(CLI::App& app) {
       ->type_name("FILE");
   app.add_option("--threshold", settings->threshold_percent, "per cent within which a change counts as none (3)")
       ->type_name("PERCENT")
-      ->check(CLI::Range(0.0, 100.0));
+      ->check(CLI::Range(0.0, 100.0).description(""));
   return [settings](const Invocation& invocation) {
     return settings->files.size() == 2 ? ReportTwo(invocation, *settings) : ReportOne(invocation, settings->files[0]);
   };

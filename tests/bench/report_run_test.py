@@ -1,0 +1,99 @@
+#!/usr/bin/env python3
+"""Tests of bench/run with one tiny workload: results, report, interruption, a full disk, wrong arguments."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+sys.dont_write_bytecode = True
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BUILD = os.environ["TARN_BUILD"]
+RUN = os.path.join(ROOT, "bench", "run")
+TINY = ("--only", "^tiny_objects$", "--blocks", "2", "--against", "glibc", "--seed", "1")
+
+
+@unittest.skipUnless(os.path.exists(os.path.join(BUILD, "bench", "tiny_objects")), "the benches are not built")
+class RunTest(unittest.TestCase):
+    def setUp(self):
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.output = directory.name
+
+    def start(self, *arguments):
+        return subprocess.Popen([sys.executable, RUN, "--build", BUILD, *arguments], text=True,
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    def run_bench(self, *arguments, code=0):
+        with self.start(*arguments) as process:
+            stdout, stderr = process.communicate(timeout=100)
+        self.assertEqual(process.returncode, code, stdout + stderr)
+        return stdout, stderr
+
+    def results(self):
+        with open(os.path.join(self.output, "results.json"), encoding="utf-8") as file:
+            return json.load(file)
+
+    def test_one_workload(self):
+        stdout, _ = self.run_bench(*TINY, "-o", self.output)
+        self.assertIn("tiny_objects", stdout)
+        document = self.results()
+        self.assertEqual(document["schema"], "tarn-bench/1")
+        (workload,) = document["workloads"]
+        self.assertEqual(workload["name"], "tiny_objects")
+        self.assertEqual(workload["result"]["measure"], "cpu_s")
+        self.assertTrue(all(run["proven"] for run in workload["runs"]))
+        self.assertEqual({run["allocator"] for run in workload["runs"]}, {"glibc", "tarn"})
+        self.assertTrue(any(run["control"] for run in workload["runs"]))
+        self.assertEqual(len({run["output_sha256"] for run in workload["runs"]}), 1)
+        self.assertIn("logical_cpus", document["machine"])
+        with open(os.path.join(self.output, "report.html"), encoding="utf-8") as file:
+            self.assertIn("tiny_objects", file.read())
+        results = os.path.join(self.output, "results.json")
+        compared, _ = self.run_bench("--compare", results, results, "-o", self.output)
+        self.assertIn("0 regressions", compared)
+
+    def test_interrupted(self):
+        arguments = ("--full", "--only", "^(tiny_objects|idle_return)$", "--blocks", "1", "--against", "glibc")
+        with self.start(*arguments, "-o", self.output) as process:
+            # The first workload is done when its result is there; the second one takes a minute.
+            deadline = time.monotonic() + 60
+            while not os.path.exists(os.path.join(self.output, "results.json")) and time.monotonic() < deadline:
+                time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            stdout, stderr = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 130, stdout + stderr)
+        document = self.results()
+        self.assertTrue(document["interrupted"])
+        self.assertEqual(document["workloads"][0]["name"], "tiny_objects")
+        self.assertTrue(os.path.exists(os.path.join(self.output, "report.html")))
+
+    def test_full_disk(self):
+        # /dev/full takes the place of the file that is renamed when it is whole.
+        os.symlink("/dev/full", os.path.join(self.output, "results.json.new"))
+        stdout, stderr = self.run_bench(*TINY, "-o", self.output, code=1)
+        self.assertEqual(json.loads(stdout)["workloads"][0]["name"], "tiny_objects")
+        self.assertIn("No space left", stderr)
+
+    def test_wrong_arguments(self):
+        for arguments, code, said in (
+            (("--only", "no_such"), 2, "no workload matches"),
+            (("--only", "("), 2, "no regular expression"),
+            (("--only", "memory_return_4k_30s"), 2, "--full"),
+            (("--blocks", "0"), 2, "at least 1"),
+            (("--quick", "--full"), 2, "not allowed"),
+            ((*TINY[:4], "--against", "glibc,no_such"), 2, "no_such"),
+            (("--build", "/nonexistent", *TINY), 1, "build it"),
+            (("--compare", "/nonexistent", "/nonexistent"), 1, "/nonexistent"),
+        ):
+            with self.subTest(arguments=arguments):
+                _, stderr = self.run_bench("-o", self.output, *arguments, code=code)
+                self.assertIn(said, stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()

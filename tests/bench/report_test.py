@@ -1,0 +1,261 @@
+#!/usr/bin/env python3
+"""Tests of `tarn report` and `tarn machine`: the page, the table, the comparison of two documents.
+
+Started by ctest. The documents are made here, small and with figures that are known.
+"""
+
+import copy
+import html.parser
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import unittest
+
+sys.dont_write_bytecode = True
+TOOL = os.path.join(os.environ["TARN_BUILD"], "bin", "tarn")
+
+VOID = {"meta", "br", "link", "img", "input", "hr"}
+# The name and the command of a workload are the user's; this one tries to get out of its place.
+HOSTILE = "a</script><img src=//evil.example/x>&\"'\u00e4"
+ALLOCATORS = ("glibc", "tarn", "mimalloc")
+
+
+def make_run(order, block, allocator, control=False, **figures):
+    run = {"order": order, "block": block, "allocator": allocator, "control": control, "proven": True,
+           "exit_code": 0, "signal": 0, "output_sha256": "00", "wall_s": 1.0, "user_s": 0.9, "system_s": 0.05,
+           "peak_rss_bytes": 8 << 20, "end_rss_bytes": None, "idle_rss_bytes": None, "minor_faults": 100,
+           "major_faults": 0, "context_switches": 3, "rss": [[0.0, 1 << 20], [0.5, 8 << 20], [1.0, 4 << 20]],
+           "metrics": {"operations": 1e6, "threads": 2,
+                       "latency_ns": {"malloc": {"p50": 20, "p99": 100, "p999": 900, "max": 50000}}}}
+    run.update(figures)
+    return run
+
+
+def make_workload(name, tarn_wall_s, kind="speed", blocks=6, noisy=False, **more):
+    """Under tarn a run takes `tarn_wall_s`, under glibc 1 s, under mimalloc 0.8 s, with a little jitter."""
+    runs = []
+    for block in range(blocks):
+        jitter = 1 + 0.002 * (block % 3)
+        walls = {"glibc": 1.0, "tarn": tarn_wall_s, "mimalloc": 0.8}
+        runs.append(make_run(len(runs), block, "glibc", True, wall_s=jitter))
+        for allocator in ALLOCATORS:
+            runs.append(make_run(len(runs), block, allocator, wall_s=walls[allocator] * jitter))
+    results = [{"allocator": allocator, "runs": blocks, "failed": 0,
+                "median": {"wall_s": walls[allocator], "peak_rss_bytes": 8 << 20}, "ratio": {}}
+               for allocator in ALLOCATORS]
+    workload = {"name": name, "description": "what " + name + " is", "kind": kind, "command": ["prog", name],
+                "repeat": "tarn compare -- prog " + name, "placement": {"policy": "none", "cpus": []},
+                "reference": "glibc",
+                "noise": {"allocator": "glibc", "wall": {"ratio": 1.0, "ci": [0.99, 1.01]}, "noisy": noisy,
+                          "limit": 0.03},
+                "runs": runs, "results": results, "errors": []}
+    workload.update(more)
+    return workload
+
+
+def make_document(*workloads):
+    return {"schema": "tarn-bench/1", "tool_version": "0.1.0", "started": "2026-11-21T08:00:00Z",
+            "finished": "2026-11-21T08:01:00Z", "seed": 1, "command_line": ["bench/run"], "interrupted": False,
+            "machine": {"cpu_model": "A CPU", "kernel": "Linux 6", "topology": ["Machine", "  Core 0"],
+                        "thp": {"enabled": "madvise"}, "governor": None},
+            "build": {"compiler": "gcc", "flags": "-O2"},
+            "allocators": [{"name": name, "path": "/lib/" + name + ".so", "sha256": name.encode().hex(),
+                            "build_id": None, "package": None} for name in ALLOCATORS],
+            "workloads": list(workloads)}
+
+
+class Page(html.parser.HTMLParser):
+    """Holds every element against its end, and collects what the tests look for."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.ids, self.rows, self.text, self.addresses, self.charts = [], [], 0, [], [], []
+        self.feed(text)
+        self.close()
+        assert not self.open, f"never closed: {self.open}"
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.handle(tag, attributes)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle(tag, dict(attributes))
+
+    def handle(self, tag, attributes):
+        if "id" in attributes:
+            self.ids.append(attributes["id"])
+        if tag == "svg" and attributes.get("role") == "img":
+            self.charts.append(attributes.get("aria-label", ""))
+        self.addresses += [attributes[name] for name in ("src", "href", "action") if name in attributes]
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open[-1] == tag, f"</{tag}> ends {self.open[-3:]}"
+        self.open.pop()
+
+    def handle_data(self, data):
+        if "style" not in self.open and "script" not in self.open:
+            self.text.append(data)
+
+
+class ReportTest(unittest.TestCase):
+    def setUp(self):
+        self.directory = tempfile.TemporaryDirectory()
+        self.addCleanup(self.directory.cleanup)
+
+    def path(self, name):
+        return os.path.join(self.directory.name, name)
+
+    def write(self, name, document):
+        with open(self.path(name), "w", encoding="utf-8") as file:
+            json.dump(document, file)
+        return self.path(name)
+
+    def tarn(self, *arguments, code=0):
+        done = subprocess.run([TOOL, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+        self.assertEqual(done.returncode, code, done.stdout + done.stderr)
+        return done
+
+    def page(self, document):
+        done = self.tarn("report", self.write("d.json", document), "-o", self.path("d.html"))
+        with open(self.path("d.html"), encoding="utf-8") as file:
+            text = file.read()
+        return done.stdout, text, Page(text)
+
+    def test_page_has_every_workload_and_asks_for_nothing(self):
+        document = make_document(make_workload("fast", 0.5), make_workload("slow", 1.5),
+                                 make_workload("shaky", 0.5, noisy=True),
+                                 make_workload("migrate-2", 0.9), make_workload("migrate-16", 0.9))
+        for run in document["workloads"][4]["runs"]:
+            run["metrics"]["threads"] = 16
+        _, text, page = self.page(document)
+        for name in ("fast", "slow", "shaky", "migrate-2", "migrate-16"):
+            self.assertIn("w-" + name, page.ids)
+            self.assertIn("tarn compare -- prog " + name, page.text)
+        self.assertEqual([a for a in page.addresses if not a.startswith("#")], [])
+        for target in page.addresses:
+            self.assertIn(target[1:], page.ids)
+        self.assertEqual(len(page.ids), len(set(page.ids)))
+        self.assertNotIn("http", text.replace("http-equiv", ""))
+        self.assertTrue(all(page.charts), "a chart has no name")
+        for chart in ("Scatter plot", "Latency of malloc", "Thread scaling of migrate", "RSS over time of fast",
+                      "wall time of every run of slow"):
+            self.assertTrue(any(label.startswith(chart) for label in page.charts), chart)
+        visible = " ".join(page.text)
+        for fact in ("A CPU", "Linux 6", "madvise", "/lib/mimalloc.so", b"tarn".hex(), "-O2", "Core 0"):
+            self.assertIn(fact, visible)
+
+    def test_headline_and_verdicts(self):
+        table, _, page = self.page(make_document(make_workload("fast", 0.5), make_workload("slow", 1.5),
+                                                 make_workload("same", 1.001),
+                                                 make_workload("shaky", 0.5, noisy=True)))
+        headline = ("Against glibc, tarn has 1 win, 1 tie and 1 loss of 3 workloads (the largest loss: slow, 1.50 times "
+                    "the wall time); against the best peer of each workload, 1 win, 0 ties and 2 losses of 3 workloads")
+        self.assertIn(headline, "".join(page.text))
+        self.assertIn(headline, table)
+        self.assertIn("too noisy to tell about 1 workload", table)
+        rows = {line.split()[0]: line for line in table.splitlines() if line}
+        self.assertIn("0.50 win", rows["fast"])
+        self.assertIn("1.50 loss", rows["slow"])
+        self.assertIn("1.00 tie", rows["same"])
+        self.assertIn("0.50 noisy", rows["shaky"])
+
+    def test_users_text_stays_text(self):
+        workload = make_workload(HOSTILE, 0.5)
+        workload["command"] = ["prog", HOSTILE]
+        workload["errors"] = [{"allocator": HOSTILE, "run": 3, "what": HOSTILE}]
+        document = make_document(workload)
+        document["machine"]["cpu_model"] = HOSTILE
+        document["notes"] = [HOSTILE]
+        _, text, page = self.page(document)
+        self.assertNotIn("<img", text)
+        self.assertEqual(text.count("</script>"), 1)
+        self.assertGreaterEqual("\x00".join(page.text).count(HOSTILE), 5)
+
+    def test_what_is_missing_is_missing(self):
+        workload = make_workload("broken", 0.5)
+        for run in workload["runs"]:
+            run["rss"] = None
+            run["metrics"] = None
+            if run["allocator"] == "mimalloc":
+                run.update(exit_code=139, signal=11, wall_s=None)
+        workload["results"] = workload["results"][:2] + [
+            {"allocator": "mimalloc", "runs": 0, "failed": 6, "median": {"wall_s": None}, "ratio": None}]
+        workload["errors"] = [{"allocator": "mimalloc", "run": 3, "what": "exit code 139 (signal 11)"}]
+        document = make_document(workload)
+        document["interrupted"] = True
+        del document["machine"]["topology"]
+        table, _, page = self.page(document)
+        visible = " ".join(page.text)
+        self.assertIn("failed 6 of 6", visible)
+        self.assertIn("exit code 139 (signal 11)", visible)
+        self.assertIn("Interrupted:", visible)
+        self.assertIn("FAILED: broken under mimalloc", table)
+        self.page(make_document())  # No workload at all is a page, too.
+
+    def test_a_measure_of_the_workload_s_own(self):
+        workload = make_workload("keeps", 1.0, kind="memory",
+                                 result={"measure": "metrics.kept_bytes", "title": "memory kept"})
+        for run in workload["runs"]:
+            run["metrics"]["kept_bytes"] = {"glibc": 100 << 20, "tarn": -5, "mimalloc": 50 << 20}[run["allocator"]]
+        table, _, _ = self.page(make_document(workload))
+        self.assertRegex(table, r"keeps +memory kept +0\.000 win +0\.50 win")
+
+    def test_comparison(self):
+        before = make_document(make_workload("a", 0.5), make_workload("b", 0.5), make_workload("c", 0.5),
+                               make_workload("d", 0.5, blocks=3), make_workload("gone", 1))
+        after = make_document(make_workload("a", 0.6), make_workload("b", 0.4), make_workload("c", 0.502),
+                              make_workload("d", 0.8, blocks=3), make_workload("new", 1))
+        # The whole machine is slower: the ratio to the reference does not see it.
+        for workload in after["workloads"]:
+            for run in workload["runs"]:
+                run["wall_s"] *= 1.3
+        old, new = self.write("old.json", before), self.write("new.json", after)
+        done = self.tarn("report", old, new, "--json", code=3)
+        verdicts = {(c["workload"], c["measure"]): c["verdict"] for c in json.loads(done.stdout)["changes"]}
+        self.assertEqual({name: verdicts[name, "wall_s"] for name in "abcd"},
+                         {"a": "regression", "b": "improvement", "c": "same", "d": "unsure"})
+        self.assertEqual(verdicts["a", "peak_rss_bytes"], "same")
+        table = self.tarn("report", old, new, "-o", self.path("c.html"), code=3).stdout
+        self.assertIn("new was not measured before", table)
+        with open(self.path("c.html"), encoding="utf-8") as file:
+            self.assertIn("regression", " ".join(Page(file.read()).text))
+        self.tarn("report", old, old)
+        self.tarn("report", old, new, "--threshold", "40")
+
+    def test_wrong_input(self):
+        good = self.write("good.json", make_document(make_workload("a", 1)))
+        with open(self.path("cut.json"), "w", encoding="utf-8") as file:
+            file.write(json.dumps(make_document())[:40])
+        other = copy.deepcopy(make_document())
+        other["schema"] = "tarn-bench/9"
+        for arguments, code, said in (
+            ([self.path("none.json")], 1, "none.json"),
+            ([self.path("cut.json")], 1, "cut short"),
+            ([self.write("other.json", other)], 1, "tarn-bench/9"),
+            ([self.write("list.json", [1])], 1, "schema"),
+            ([good, self.write("b.json", make_document(make_workload("b", 1)))], 1, "in common"),
+            ([good, "-o", "/dev/full"], 1, "/dev/full"),
+            ([good, "--threshold", "many"], 2, "threshold"),
+            ([], 2, "FILE"),
+        ):
+            with self.subTest(arguments=arguments):
+                self.assertIn(said, self.tarn("report", *arguments, code=code).stderr)
+
+    def test_machine(self):
+        machine = json.loads(self.tarn("machine", "--json").stdout)
+        self.assertGreaterEqual(machine["logical_cpus"], 1)
+        self.assertGreater(machine["memory_bytes"], 1 << 20)
+        self.assertIn(os.uname().release, machine["kernel"])
+        allowed = os.sched_getaffinity(0)
+        for placement in machine["placements"].values():
+            self.assertNotEqual("cpus" in placement, "why_not" in placement)
+            self.assertLessEqual(set(placement.get("cpus", [])), allowed)
+        self.assertIn(machine["kernel"], self.tarn("machine").stdout)
+
+
+if __name__ == "__main__":
+    unittest.main()
