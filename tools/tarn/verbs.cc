@@ -8,6 +8,8 @@ namespace tarn::tool {
 
 extern const Verb kRunVerb;
 extern const Verb kSizeClassesVerb;
+extern const Verb kReportVerb;
+extern const Verb kMachineVerb;
 extern const Verb kCompletionVerb;
 extern const Verb kManVerb;
 
@@ -35,10 +37,7 @@ std::size_t EditDistance(std::string_view a, std::string_view b) {
 
 const std::vector<const Verb*>& Verbs() {
   static const std::vector<const Verb*> verbs = {
-      &kRunVerb,
-      &kSizeClassesVerb,
-      &kCompletionVerb,
-      &kManVerb,
+      &kRunVerb, &kSizeClassesVerb, &kReportVerb, &kMachineVerb, &kCompletionVerb, &kManVerb,
   };
   return verbs;
 }

@@ -119,8 +119,7 @@ class Scale {
     // From the finest set on, the first that gives few enough ticks; 1 is in all of them.
     static const std::array<std::vector<double>, 4> kMantissas = {
         std::vector<double>{1, 1.1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 4, 5, 6, 7, 8, 9},
-        std::vector<double>{1, 1.5, 2, 3, 5, 7},
-        std::vector<double>{1, 2, 5}, std::vector<double>{1}};
+        std::vector<double>{1, 1.5, 2, 3, 5, 7}, std::vector<double>{1, 2, 5}, std::vector<double>{1}};
     std::vector<double> ticks;
     for (const auto& mantissas : kMantissas) {
       ticks.clear();
