@@ -211,10 +211,9 @@ std::string ComparisonPage(const Comparison& comparison, const std::string& befo
       "<th role=\"columnheader\" scope=\"col\" data-plain>the reference itself</th></tr></thead>\n"
       "<tbody role=\"rowgroup\">\n";
   for (const Change& change : comparison.changes) {
-    body += fmt::format(
-        "<tr role=\"row\"{}><th role=\"rowheader\" scope=\"row\"><a id=\"{}-{}\">{}</a><small>{}</small></th>",
-        change.verdict == "regression" ? " class=\"lost\"" : "", Identifier(change.workload),
-        Identifier(change.measure), Escape(change.workload), Escape(change.title));
+    body += fmt::format("<tr role=\"row\"{}><th role=\"rowheader\" scope=\"row\"><b>{}</b><small>{}</small></th>",
+                        change.verdict == "regression" ? " class=\"lost\"" : "", Escape(change.workload),
+                        Escape(change.title));
     body += fmt::format(
         "<td role=\"cell\" data-label=\"change\" data-sort=\"{:.6g}\"><span class=\"figures\"><b>{}</b> "
         "<small>[{}, {}]</small></span>{}</td>",

@@ -43,7 +43,7 @@
         const sign = order === "ascending" ? 1 : -1;
         const key = (row) => {
           const cell = row.cells[column];
-          return column === 0 ? cell.querySelector("a").textContent : Number(cell.dataset.sort);
+          return column === 0 ? cell.firstElementChild.textContent : Number(cell.dataset.sort);
         };
         const none = (value) => value === 1e9;
         const rows = [...body.rows].sort((a, b) => {
