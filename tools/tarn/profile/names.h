@@ -1,0 +1,16 @@
+// Names of functions for people.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace tarn::tool {
+
+// "_ZN5CacheIiE6InsertEi.isra.0" becomes "Cache<int>::Insert": demangled, without parameters, return type and the
+// compiler's suffix of a clone, with template arguments. What is not mangled only loses the suffix.
+std::string DisplayName(const std::string& symbol);
+
+// "void ns::f<int>(int) const" becomes "ns::f<int>". What is not understood comes back as it is.
+std::string StripSignature(std::string_view demangled);
+
+}  // namespace tarn::tool
