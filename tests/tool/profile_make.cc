@@ -7,6 +7,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <fstream>
 #include <iostream>
 #include <sstream>
 #include <string>
@@ -49,7 +50,7 @@ int main(int argc, char** argv) {
     tarn::tool::Symbolizer symbolizer(pid, directories);
     symbolizer.Symbolize(&profile);
     for (const std::string& note : symbolizer.TakeNotes()) std::cerr << note << "\n";
-    WriteProfileFile(profile, argv[2]);
+    std::ofstream(argv[2], std::ios::binary) << ProfileFileBytes(profile);
   } catch (const tarn::tool::ProfileError& error) {
     std::cerr << error.what() << "\n";
     return 1;

@@ -7,18 +7,19 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <unordered_map>
 #include <vector>
 
+#include "tools/tarn/verb.h"
+
 namespace tarn::tool {
 
 // What is wrong with a profile, in words for the user.
-class ProfileError : public std::runtime_error {
+class ProfileError : public ToolError {
  public:
-  using std::runtime_error::runtime_error;
+  explicit ProfileError(const std::string& message) : ToolError(message) {}
 };
 
 // Texts, each stored once. Text 0 is the empty one.

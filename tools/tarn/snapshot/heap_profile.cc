@@ -1,0 +1,68 @@
+#include "tools/tarn/snapshot/heap_profile.h"
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <unordered_map>
+#include <utility>
+
+#include "tools/tarn/profile/symbolizer.h"
+
+namespace tarn::tool {
+
+namespace {
+
+// Weights are in parts of an object, and of a process that runs: never negative, never more than a number holds.
+std::int64_t Objects(std::uint64_t weight) {
+  constexpr std::uint64_t kOne = TARN_SAMPLE_WEIGHT_ONE;
+  return static_cast<std::int64_t>(weight / kOne + (weight % kOne >= kOne / 2 ? 1 : 0));
+}
+
+std::int64_t Bytes(std::int64_t objects, std::uint64_t size) {
+  std::int64_t bytes = 0;
+  return __builtin_mul_overflow(objects, size, &bytes) ? INT64_MAX : bytes;
+}
+
+}  // namespace
+
+Profile ReadHeapProfile(const Target& target) {
+  tarn_snapshot_profile table;
+  if (!target.reader().ReadProfile(&table)) target.Lost();
+  Profile profile = NewHeapProfile(static_cast<std::int64_t>(table.rate_bytes));
+  const StringId bytes = profile.strings.Intern("bytes");
+
+  std::unordered_map<std::uint64_t, std::uint32_t> locations;
+  const bool read = target.reader().ForEachBucket([&](const tarn_snapshot_bucket& bucket, const std::uint64_t* frames) {
+    Profile::Sample sample;
+    for (std::uint32_t i = 0; i < bucket.frames; ++i) {
+      const auto [found, is_new] =
+          locations.try_emplace(frames[i], static_cast<std::uint32_t>(profile.locations.size()));
+      if (is_new) profile.locations.emplace_back().address = frames[i];
+      sample.locations.push_back(found->second);
+    }
+    const std::int64_t allocated = Objects(bucket.allocated_weight);
+    // A free may have been counted between the reads of the two.
+    const std::int64_t in_use =
+        bucket.allocated_weight > bucket.freed_weight ? Objects(bucket.allocated_weight - bucket.freed_weight) : 0;
+    sample.values = {allocated, Bytes(allocated, bucket.size_bytes), in_use, Bytes(in_use, bucket.size_bytes)};
+    sample.labels.push_back({bytes, 0, static_cast<std::int64_t>(bucket.size_bytes), bytes});
+    profile.samples.push_back(std::move(sample));
+    return true;
+  });
+  if (!read) target.Lost();
+
+  // Only now, because a stack may lead through a library that was loaded while the table was read.
+  AddMappings(ReadCode(target.pid(), MapsOfTarget(target.pid())), &profile);
+  for (Profile::Location& location : profile.locations) location.mapping = FindMapping(profile, location.address);
+
+  using namespace std::chrono;
+  profile.time_ns = duration_cast<nanoseconds>(system_clock::now().time_since_epoch()).count();
+  profile.comments.push_back(profile.strings.Intern(
+      fmt::format("tarn {}, process {} ({})", target.reader().block().library_version, target.pid(), target.name())));
+  if (table.dropped_samples != 0)
+    profile.comments.push_back(
+        profile.strings.Intern(fmt::format("{} samples are missing for want of memory", table.dropped_samples)));
+  return profile;
+}
+
+}  // namespace tarn::tool

@@ -1,0 +1,94 @@
+// tarn options: the settings in force in a running process, and where each comes from.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tools/tarn/console.h"
+#include "tools/tarn/snapshot/target.h"
+#include "tools/tarn/verb.h"
+
+namespace tarn::tool {
+
+namespace {
+
+std::string_view SourceName(std::uint32_t source) {
+  switch (source) {
+    case TARN_SOURCE_DEFAULT:
+      return "default";
+    case TARN_SOURCE_PRESET:
+      return "preset";
+    case TARN_SOURCE_ENVIRONMENT:
+      return "environment";
+    case TARN_SOURCE_API:
+      return "program";
+    default:
+      return "unknown";
+  }
+}
+
+// A text of the target's, which need not end.
+template <std::size_t kSize>
+std::string Text(const char (&text)[kSize]) {
+  return std::string(text, strnlen(text, kSize));
+}
+
+int Run(const std::string& pid, const Invocation& invocation) {
+  const Target target(ParsePid(pid));
+  const std::vector<tarn_snapshot_option> options = target.Options();
+  if (invocation.json) {
+    nlohmann::json list = nlohmann::json::array();
+    for (const tarn_snapshot_option& option : options)
+      list.push_back({{"name", Text(option.name)},
+                      {"value", Text(option.value)},
+                      {"source", SourceName(option.source)},
+                      {"default", Text(option.default_value)}});
+    const nlohmann::json document = {
+        {"schema", "tarn-options/1"}, {"pid", target.pid()}, {"program", target.name()}, {"options", list}};
+    WriteResult(invocation, document.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+    return kExitOk;
+  }
+  std::size_t name_width = std::string_view("setting").size();
+  std::size_t value_width = std::string_view("value").size();
+  for (const tarn_snapshot_option& option : options) {
+    name_width = std::max(name_width, Text(option.name).size());
+    value_width = std::max(value_width, Text(option.value).size());
+  }
+  std::string text;
+  auto add = [&](std::string_view name, std::string_view value, std::string_view source, std::string_view other) {
+    text += fmt::format("{:{}}  {:{}}  {:11}  {}\n", name, name_width, value, value_width, source, other);
+  };
+  add("setting", "value", "from", "default");
+  for (const tarn_snapshot_option& option : options)
+    add(Text(option.name), Text(option.value), SourceName(option.source), Text(option.default_value));
+  WriteResult(invocation, text);
+  return kExitOk;
+}
+
+Action Declare(CLI::App& app) {
+  auto pid = std::make_shared<std::string>();
+  app.add_option("PID", *pid, "a process that uses tarn")->required();
+  return [pid](const Invocation& invocation) { return Run(*pid, invocation); };
+}
+
+}  // namespace
+
+extern const Verb kOptionsVerb;
+const Verb kOptionsVerb = {
+    .name = "options",
+    .summary = "show the settings in force in a process",
+    .arguments = "PID",
+    .examples = {{"tarn options 4711", "each setting, its value, where it comes from, and its default"}},
+    .details =
+        "Settings come from the environment at the start of the program (environment), from a set of them "
+        "(preset), or from the program itself (program). tarn run --set gives them to a command.",
+    .declare = Declare,
+};
+
+}  // namespace tarn::tool

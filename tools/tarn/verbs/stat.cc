@@ -1,0 +1,239 @@
+// tarn stat: what the heap of a running process holds, in a dozen lines.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tools/tarn/console.h"
+#include "tools/tarn/snapshot/stats_json.h"
+#include "tools/tarn/snapshot/target.h"
+#include "tools/tarn/snapshot/watch.h"
+#include "tools/tarn/verb.h"
+
+namespace tarn::tool {
+
+namespace {
+
+struct StatOptions {
+  std::string pid;
+  WatchOptions watch;
+};
+
+// One moment of a process.
+struct Moment {
+  tarn_memstats_t stats;
+  tarn_snapshot_profile profile;
+  std::vector<tarn_memstats_cpu> cpus;
+  double up_s = 0;
+};
+
+Moment Read(const Target& target) {
+  Moment moment;
+  moment.stats = target.Stats();
+  const bool read = target.reader().ReadProfile(&moment.profile) &&
+                    target.reader().ForEachCpu([&](const tarn_memstats_cpu& cpu) { moment.cpus.push_back(cpu); });
+  if (!read) target.Lost();
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  const auto now_ns = static_cast<double>(std::chrono::duration_cast<std::chrono::nanoseconds>(now).count());
+  moment.up_s = std::max(0.0, (now_ns - static_cast<double>(target.reader().block().start_time_ns)) / 1e9);
+  return moment;
+}
+
+std::string Bytes(std::uint64_t bytes) { return FormatBytes(static_cast<double>(bytes)); }
+
+// "1 234 567"
+std::string Count(std::uint64_t count) {
+  std::string digits = std::to_string(count);
+  for (std::size_t at = digits.size(); at > 3; at -= 3) digits.insert(at - 3, " ");
+  return digits;
+}
+
+// "3 d 4 h", "12 min 5 s"
+std::string Duration(double seconds) {
+  const auto s = static_cast<std::uint64_t>(seconds);
+  if (s >= 86400) return fmt::format("{} d {} h", s / 86400, s % 86400 / 3600);
+  if (s >= 3600) return fmt::format("{} h {} min", s / 3600, s % 3600 / 60);
+  if (s >= 60) return fmt::format("{} min {} s", s / 60, s % 60);
+  return fmt::format("{} s", s);
+}
+
+std::string_view IndexName(const tarn_snapshot_block& block) {
+  switch (block.cache_index) {
+    case TARN_INDEX_MM_CID:
+      return "per CPU (rseq, mm_cid)";
+    case TARN_INDEX_CPU_ID:
+      return "per CPU (rseq, cpu_id)";
+    default:
+      return "per thread";
+  }
+}
+
+class Text {
+ public:
+  void Line(std::string_view name, std::string_view text) { text_ += fmt::format("{:<10} {}\n", name, text); }
+  void Add(std::string_view text) { text_ += text; }
+  const std::string& text() const { return text_; }
+
+ private:
+  std::string text_;
+};
+
+void AddSummary(const Target& target, const Moment& moment, Text* text) {
+  const tarn_memstats_t& stats = moment.stats;
+  const tarn_snapshot_block& block = target.reader().block();
+  text->Line("process", fmt::format("{} ({}), tarn {}, up {}", target.pid(), target.name(), block.library_version,
+                                    Duration(moment.up_s)));
+  text->Line("live", fmt::format("{} in {} objects ({} in {} above 256 KiB)", Bytes(stats.alloc_bytes),
+                                 Count(stats.heap_objects), Bytes(stats.large_live_bytes), Count(stats.large_objects)));
+  text->Line("asked for", stats.requested_estimate_bytes == 0
+                              ? std::string("not known, for there are no samples")
+                              : fmt::format("{}, as estimated from samples", Bytes(stats.requested_estimate_bytes)));
+  text->Line("allocated", fmt::format("{} in {} objects since the start; {} freed", Bytes(stats.total_alloc_bytes),
+                                      Count(stats.mallocs), Count(stats.frees)));
+  text->Line("caches", fmt::format("{}, {} of at most {}; {} in them", IndexName(block), Count(stats.cpus),
+                                   Bytes(block.cache_budget_bytes), Bytes(stats.cached_bytes)));
+  text->Line("in use",
+             fmt::format("{} of pages (peak {}), {:.1f} % without live objects", Bytes(stats.heap_inuse_bytes),
+                         Bytes(stats.peak_inuse_bytes), static_cast<double>(stats.fragmentation_permille) / 10));
+  text->Line("idle", fmt::format("{} of pages, {} of it without memory", Bytes(stats.heap_idle_bytes),
+                                 Bytes(stats.heap_released_bytes)));
+  text->Line("returned", fmt::format("{} to the kernel since the start", Bytes(stats.released_total_bytes)));
+  text->Line("huge pages",
+             fmt::format("{} of 2 MiB, {} of them wholly free", Count(stats.huge_pages), Count(stats.huge_pages_free)));
+  text->Line("metadata", fmt::format("{} (spans {}, page map {}, caches {}, profile {}, other {})",
+                                     Bytes(stats.sys_bytes - stats.heap_sys_bytes), Bytes(stats.mspan_sys_bytes),
+                                     Bytes(stats.page_map_sys_bytes), Bytes(stats.mcache_sys_bytes),
+                                     Bytes(stats.buck_hash_sys_bytes), Bytes(stats.other_sys_bytes)));
+  text->Line("resident",
+             fmt::format("{} of the whole process (peak {})", Bytes(stats.rss_bytes), Bytes(stats.peak_rss_bytes)));
+  const tarn_snapshot_profile& profile = moment.profile;
+  text->Line("profile", profile.rate_bytes == 0 ? std::string("off")
+                                                : fmt::format("a sample every {}; {} live, {} taken, {} lost",
+                                                              Bytes(profile.rate_bytes), Count(profile.live_samples),
+                                                              Count(profile.samples), Count(profile.dropped_samples)));
+}
+
+void AddMemoryClasses(const tarn_memory_classes& classes, Text* text) {
+  const auto add = [&](std::string_view name, std::uint64_t bytes) {
+    text->Add(fmt::format("{:<22} {:>10}\n", name, Bytes(bytes)));
+  };
+  text->Add("\nWhere the mapped memory is:\n");
+  add("live objects", classes.heap_live_bytes);
+  add("objects in caches", classes.heap_cached_bytes);
+  add("free in spans", classes.heap_span_free_bytes);
+  add("free pages", classes.heap_free_bytes);
+  add("released pages", classes.heap_released_bytes);
+  add("reserved, untouched", classes.heap_reserved_bytes);
+  add("metadata: spans", classes.metadata_spans_bytes);
+  add("metadata: page map", classes.metadata_page_map_bytes);
+  add("metadata: caches", classes.metadata_caches_bytes);
+  add("metadata: huge pages", classes.metadata_pages_bytes);
+  add("metadata: profile", classes.metadata_profile_bytes);
+  add("metadata: other", classes.metadata_other_bytes);
+  add("metadata: not used yet", classes.metadata_free_bytes);
+  add("together", classes.mapped_bytes);
+}
+
+void AddSizeClasses(const tarn_memstats_t& stats, Text* text) {
+  text->Add(fmt::format("\n{:>7} {:>14} {:>14} {:>12} {:>10} {:>8} {:>8} {:>6} {:>5}\n", "size", "mallocs", "frees",
+                        "live", "bytes", "cached", "free", "spans", "full"));
+  for (std::uint64_t i = 0; i < std::min<std::uint64_t>(stats.class_count, TARN_MEMSTATS_MAX_CLASSES); ++i) {
+    const tarn_memstats_class& row = stats.by_size[i];
+    if (row.mallocs == 0 && row.spans == 0) continue;
+    const std::uint64_t objects = row.live + row.cached + row.free;
+    text->Add(fmt::format("{:>7} {:>14} {:>14} {:>12} {:>10} {:>8} {:>8} {:>6} {:>4.0f}%\n", row.size_bytes,
+                          row.mallocs, row.frees, row.live, Bytes(row.live * row.size_bytes), row.cached, row.free,
+                          row.spans,
+                          objects == 0 ? 0.0 : 100 * static_cast<double>(row.live) / static_cast<double>(objects)));
+  }
+}
+
+void AddCpus(const std::vector<tarn_memstats_cpu>& cpus, bool per_thread, Text* text) {
+  text->Add(fmt::format("\n{:>6} {:>14} {:>10} {:>10} {:>9} {:>10} {:>10}\n", per_thread ? "thread" : "cpu", "hits",
+                        "refills", "flushes", "objects", "bytes", "capacity"));
+  for (const tarn_memstats_cpu& cpu : cpus)
+    text->Add(fmt::format("{:>6} {:>14} {:>10} {:>10} {:>9} {:>10} {:>10}\n", cpu.index, cpu.hits, cpu.refills,
+                          cpu.flushes, cpu.cached_objects, Bytes(cpu.cached_bytes), Bytes(cpu.capacity_bytes)));
+}
+
+nlohmann::json Document(const Target& target, const Moment& moment) {
+  const tarn_snapshot_block& block = target.reader().block();
+  nlohmann::json cpus = nlohmann::json::array();
+  for (const tarn_memstats_cpu& cpu : moment.cpus) cpus.push_back(ToJson(cpu));
+  const tarn_snapshot_profile& profile = moment.profile;
+  return {{"schema", "tarn-stat/1"},
+          {"pid", target.pid()},
+          {"program", target.name()},
+          {"library", target.library()},
+          {"library_version", block.library_version},
+          {"up_s", moment.up_s},
+          {"caches", IndexName(block)},
+          {"cache_budget_bytes", block.cache_budget_bytes},
+          {"stats", ToJson(moment.stats)},
+          {"cpus", cpus},
+          {"profile",
+           {{"rate_bytes", profile.rate_bytes},
+            {"stacks", profile.buckets},
+            {"live_samples", profile.live_samples},
+            {"samples", profile.samples},
+            {"dropped_samples", profile.dropped_samples},
+            {"truncated_stacks", profile.truncated_stacks}}}};
+}
+
+int Run(const StatOptions& options, const Invocation& invocation) {
+  const Target target(ParsePid(options.pid));
+  Watch(invocation, options.watch, [&](const View&) {
+    const Moment moment = Read(target);
+    // Of --watch one line per moment, so that they can be read one by one.
+    if (invocation.json)
+      return Document(target, moment)
+                 .dump(options.watch.interval_s > 0 ? -1 : 1, ' ', false, nlohmann::json::error_handler_t::replace) +
+             "\n";
+    Text text;
+    AddSummary(target, moment, &text);
+    if (invocation.verbose) {
+      AddMemoryClasses(moment.stats.classes, &text);
+      AddSizeClasses(moment.stats, &text);
+      AddCpus(moment.cpus, target.reader().block().cache_mode == TARN_CACHES_PER_THREAD, &text);
+    }
+    return text.text();
+  });
+  return kExitOk;
+}
+
+Action Declare(CLI::App& app) {
+  auto options = std::make_shared<StatOptions>();
+  app.add_option("PID", options->pid, "a process that uses tarn")->required();
+  app.add_option("--watch", options->watch.interval_s,
+                 "again every so many seconds, until ^C or the end of the process")
+      ->type_name("SECONDS")
+      ->check(CLI::Range(0.01, 86400.0));
+  app.add_option("--count", options->watch.count, "with --watch: how many times")
+      ->type_name("N")
+      ->check(CLI::PositiveNumber);
+  return [options](const Invocation& invocation) { return Run(*options, invocation); };
+}
+
+}  // namespace
+
+extern const Verb kStatVerb;
+const Verb kStatVerb = {
+    .name = "stat",
+    .summary = "show what the heap of a process holds",
+    .arguments = "PID",
+    .examples = {{"tarn stat 4711", "a dozen lines; nothing runs in the process meanwhile"},
+                 {"tarn stat 4711 -v", "with the memory by kind, every size class and every cache"},
+                 {"tarn stat 4711 --json --watch 10 | jq .stats.alloc_bytes", "a line of JSON every ten seconds"}},
+    .details =
+        "Counts are exact as of the moment of reading, and fit together when the process rests. `asked for` is an "
+        "estimate: what the program requested, before it was rounded up to sizes.",
+    .declare = Declare,
+};
+
+}  // namespace tarn::tool
