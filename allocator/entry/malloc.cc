@@ -32,6 +32,9 @@ void* OrNoMemory(void* object) {
 TARN_NOINLINE void* MallocMiss(std::size_t bytes) { return OrNoMemory(AllocateSlow(bytes, Request::kMalloc)); }
 TARN_NOINLINE void FreeMiss(void* object) { FreeSlow(object, "free"); }
 
+// As std::has_single_bit, which counts the bits, and that is a call on an x86-64 that need not have the instruction.
+constexpr bool IsPowerOfTwo(std::size_t value) { return value != 0 && (value & (value - 1)) == 0; }
+
 void* Memalign(std::size_t alignment, std::size_t bytes) { return OrNoMemory(AllocateAligned(bytes, alignment)); }
 
 }  // namespace
@@ -91,7 +94,7 @@ TARN_EXPORT void free_aligned_sized(void* object, std::size_t, std::size_t bytes
 TARN_EXPORT void cfree(void* object) { free(object); }
 
 TARN_EXPORT void* aligned_alloc(std::size_t alignment, std::size_t bytes) noexcept {
-  if (!std::has_single_bit(alignment)) {
+  if (!IsPowerOfTwo(alignment)) {
     errno = EINVAL;
     return nullptr;
   }
@@ -99,7 +102,7 @@ TARN_EXPORT void* aligned_alloc(std::size_t alignment, std::size_t bytes) noexce
 }
 
 TARN_EXPORT int posix_memalign(void** result, std::size_t alignment, std::size_t bytes) noexcept {
-  if (!std::has_single_bit(alignment) || alignment % sizeof(void*) != 0) return EINVAL;
+  if (!IsPowerOfTwo(alignment) || alignment % sizeof(void*) != 0) return EINVAL;
   void* object = AllocateAligned(bytes, alignment);
   if (object == nullptr) return ENOMEM;
   *result = object;

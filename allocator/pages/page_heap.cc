@@ -763,40 +763,37 @@ PageHeapStats PageHeap::Stats() {
 
 void PageHeap::Publish() {
   peak_in_use_bytes_ = std::max(peak_in_use_bytes_, in_use_.bytes() + mapped_bytes_);
-  tarn_snapshot_pages now = {};
-  now.reserved_bytes = reserved_huge_pages_ * kHugePageBytes;
-  now.committed_bytes = committed_huge_pages_ * kHugePageBytes;
-  now.in_use_bytes = in_use_.bytes();
-  now.large_bytes = large_in_use_.bytes();
-  now.mapped_bytes = mapped_bytes_;
-  now.free_bytes = free_.bytes();
-  now.free_zero_bytes = free_zero_.bytes();
-  now.metadata_block_bytes = metadata_.block_bytes();
-  for (std::size_t kind = 0; kind < TARN_METADATA_KINDS; ++kind) {
-    now.metadata_bytes[kind] = metadata_.used_bytes(static_cast<MetadataKind>(kind));
-  }
-  now.span_record_bytes = metadata_.span_bytes();
-  now.large_objects = large_objects_;
-  now.large_allocations = large_allocations_total_;
-  now.large_allocated_bytes = large_allocated_bytes_total_;
-  now.large_freed_bytes = large_freed_bytes_total_;
-  now.huge_pages = committed_huge_pages_ - metadata_.block_bytes() / kHugePageBytes;
-  now.whole_free_huge_pages = whole_free_huge_pages_;
-  now.released_bytes = released_bytes_total_;
-  now.peak_in_use_bytes = peak_in_use_bytes_;
-
   // A sequence lock. The fence keeps the fields behind the odd number, the release of the even number keeps them before
-  // it; a reader that sees a new field therefore sees an odd or a later number.
-  auto* const from = reinterpret_cast<std::uint64_t*>(&now);
-  auto* const to = reinterpret_cast<std::uint64_t*>(&published_);
-  constexpr std::size_t kWords = sizeof published_ / sizeof(std::uint64_t);
-  const std::uint64_t sequence = published_.sequence;
-  std::atomic_ref<std::uint64_t>(published_.sequence).store(sequence + 1, std::memory_order_relaxed);
+  // it; a reader that sees a new field therefore sees an odd or a later number. The fields are stored one by one where
+  // they belong: to fill a structure and to copy it took three times as long (bench/micro, pair_malloc of 512 KiB).
+  const auto put = [](std::uint64_t& field, std::uint64_t value) {
+    std::atomic_ref<std::uint64_t>(field).store(value, std::memory_order_relaxed);
+  };
+  tarn_snapshot_pages& out = published_;
+  const std::uint64_t sequence = out.sequence;
+  put(out.sequence, sequence + 1);
   std::atomic_thread_fence(std::memory_order_release);
-  for (std::size_t i = 1; i < kWords; ++i) {
-    std::atomic_ref<std::uint64_t>(to[i]).store(from[i], std::memory_order_relaxed);
+  put(out.reserved_bytes, reserved_huge_pages_ * kHugePageBytes);
+  put(out.committed_bytes, committed_huge_pages_ * kHugePageBytes);
+  put(out.in_use_bytes, in_use_.bytes());
+  put(out.large_bytes, large_in_use_.bytes());
+  put(out.mapped_bytes, mapped_bytes_);
+  put(out.free_bytes, free_.bytes());
+  put(out.free_zero_bytes, free_zero_.bytes());
+  put(out.metadata_block_bytes, metadata_.block_bytes());
+  for (std::size_t kind = 0; kind < TARN_METADATA_KINDS; ++kind) {
+    put(out.metadata_bytes[kind], metadata_.used_bytes(static_cast<MetadataKind>(kind)));
   }
-  std::atomic_ref<std::uint64_t>(published_.sequence).store(sequence + 2, std::memory_order_release);
+  put(out.span_record_bytes, metadata_.span_bytes());
+  put(out.large_objects, large_objects_);
+  put(out.large_allocations, large_allocations_total_);
+  put(out.large_allocated_bytes, large_allocated_bytes_total_);
+  put(out.large_freed_bytes, large_freed_bytes_total_);
+  put(out.huge_pages, committed_huge_pages_ - metadata_.block_bytes() / kHugePageBytes);
+  put(out.whole_free_huge_pages, whole_free_huge_pages_);
+  put(out.released_bytes, released_bytes_total_);
+  put(out.peak_in_use_bytes, peak_in_use_bytes_);
+  std::atomic_ref<std::uint64_t>(out.sequence).store(sequence + 2, std::memory_order_release);
 }
 
 void PageHeap::CheckInvariants() {
