@@ -7,6 +7,12 @@
 namespace tarn::tool {
 
 extern const Verb kRunVerb;
+extern const Verb kCheckVerb;
+extern const Verb kStatVerb;
+extern const Verb kTopVerb;
+extern const Verb kHeapVerb;
+extern const Verb kDiffVerb;
+extern const Verb kOptionsVerb;
 extern const Verb kSizeClassesVerb;
 extern const Verb kReportVerb;
 extern const Verb kMachineVerb;
@@ -37,7 +43,18 @@ std::size_t EditDistance(std::string_view a, std::string_view b) {
 
 const std::vector<const Verb*>& Verbs() {
   static const std::vector<const Verb*> verbs = {
-      &kRunVerb, &kSizeClassesVerb, &kReportVerb, &kMachineVerb, &kCompletionVerb, &kManVerb,
+      &kRunVerb,
+      &kCheckVerb,
+      &kStatVerb,
+      &kTopVerb,
+      &kHeapVerb,
+      &kDiffVerb,
+      &kOptionsVerb,
+      &kSizeClassesVerb,
+      &kReportVerb,
+      &kMachineVerb,
+      &kCompletionVerb,
+      &kManVerb,
   };
   return verbs;
 }

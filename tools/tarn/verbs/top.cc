@@ -82,7 +82,6 @@ class Observer {
     const auto allocated = FunctionTotals(profile, FindSampleType(profile, "alloc_space"));
     sites_.clear();
     for (const auto& [name, total] : allocated) {
-      if (total.self == 0) continue;
       Site site{name, total.place, 0, 0, static_cast<double>(total.self), 0};
       if (const auto found = live.find(name); found != live.end()) {
         site.live_bytes = static_cast<double>(found->second.self);
@@ -126,14 +125,23 @@ class Observer {
   double total_before_ = 0;
 };
 
-// Live bytes first, or rates; the rest by what there is of the other.
-template <typename Rows>
-void Sort(bool by_rate, Rows* rows) {
-  std::sort(rows->begin(), rows->end(), [&](const auto& a, const auto& b) {
-    const auto key = [&](const auto& row) {
-      return by_rate ? std::pair(row.rate, row.live_bytes) : std::pair(row.live_bytes, row.rate);
-    };
-    return key(a) > key(b);
+// What to sort by, and what to sort the equal by. A row that has neither is left out.
+using Order = std::pair<double, double>;
+
+template <typename Rows, typename Key>
+void Sort(Rows* rows, Key key) {
+  std::erase_if(*rows, [&](const auto& row) { return key(row) == Order(0, 0); });
+  std::stable_sort(rows->begin(), rows->end(), [&](const auto& a, const auto& b) { return key(a) > key(b); });
+}
+
+void SortAll(const std::string& by, Observer* observer) {
+  const bool by_rate = by == "rate";
+  Sort(&observer->sites(), [&](const Site& row) {
+    if (by == "callees") return Order(row.live_with_callees, row.live_bytes);
+    return by_rate ? Order(row.rate, row.live_bytes) : Order(row.live_bytes, row.rate);
+  });
+  Sort(&observer->classes(), [&](const SizeClass& row) {
+    return by_rate ? Order(row.rate, row.live_bytes) : Order(row.live_bytes, row.rate);
   });
 }
 
@@ -209,8 +217,7 @@ int Run(const TopOptions& options, const Invocation& invocation) {
   if (!is_terminal && watch.count == 0) watch.count = 1;
   Watch(invocation, watch, [&](const View& view) {
     observer.Look();
-    Sort(options.sort == "rate", &observer.sites());
-    Sort(options.sort == "rate", &observer.classes());
+    SortAll(options.sort, &observer);
     std::size_t class_rows = options.rows == 0 ? 10 : options.rows;
     std::size_t site_rows = options.rows == 0 ? 20 : options.rows;
     if (view.is_screen && options.rows == 0) {
@@ -237,9 +244,10 @@ Action Declare(CLI::App& app) {
   app.add_option("--count", options->watch.count, "how many looks (no end on a terminal, else 1)")
       ->type_name("N")
       ->check(CLI::PositiveNumber);
-  app.add_option("--sort", options->sort, "by live bytes, or by the rate of allocation")
-      ->type_name("live|rate")
-      ->check(CLI::IsMember({"live", "rate"}));
+  app.add_option("--sort", options->sort,
+                 "by live bytes, by those with what a function called, or by the rate of allocation")
+      ->type_name("live|callees|rate")
+      ->check(CLI::IsMember({"live", "callees", "rate"}));
   app.add_option("--rows", options->rows, "rows of each table, as many as fit if not given")
       ->type_name("N")
       ->check(CLI::PositiveNumber);
@@ -255,6 +263,7 @@ const Verb kTopVerb = {
     .arguments = "PID",
     .examples = {{"tarn top 4711", "live; q ends it, the space bar looks at once"},
                  {"tarn top 4711 --sort rate", "who allocates most, rather than who holds most"},
+                 {"tarn top 4711 --sort callees", "where a function such as xmalloc hides who called it"},
                  {"tarn top 4711 --count 2 --json", "two looks for a script; the second tells rates"}},
     .details =
         "Above the size classes, with exact counts; below the functions that called the allocator, estimated from "
