@@ -137,6 +137,10 @@ SnapshotPlace FindSnapshot(pid_t pid, const std::vector<ProcessMapping>& maps) {
       place.error = reader.Open(place.address);
       tarn_snapshot_block block;
       std::memcpy(&block, bytes.data() + at, sizeof(block));
+      // A library that another allocator comes before has started, but nobody calls it.
+      tarn_memstats_t stats;
+      if (place.error == SnapshotError::kNone && reader.ReadMemStats(&stats) && stats.mallocs == 0)
+        place.error = SnapshotError::kNotStarted;
       // The magic has changed with the version, so it is no layout of ours.
       if (place.error == SnapshotError::kNoMagic) place.error = SnapshotError::kOtherVersion;
       place.library_version.assign(block.library_version,

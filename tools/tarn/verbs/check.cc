@@ -38,7 +38,7 @@ std::string ReadWhole(const std::string& path) {
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
-// Of the environment that a process was started with.
+// A variable of the environment that a process was started with. Some programs write over theirs, to show a title in ps.
 std::string EnvironmentOf(pid_t pid, std::string_view name) {
   const std::string environment = ReadWhole(fmt::format("/proc/{}/environ", pid));
   const std::string start = std::string(name) + "=";
@@ -48,6 +48,19 @@ std::string EnvironmentOf(pid_t pid, std::string_view name) {
     at += entry.size() + 1;
   }
   return "";
+}
+
+bool HasEnvironment(pid_t pid) {
+  return ReadWhole(fmt::format("/proc/{}/environ", pid)).find('=') != std::string::npos;
+}
+
+// How tarn came into a process that uses it.
+std::string WayIn(pid_t pid, const std::string& file) {
+  if (!BaseName(file).starts_with("libtarn")) return "linked into the program";
+  if (EnvironmentOf(pid, "LD_PRELOAD").find("libtarn") != std::string::npos) return "preload";
+  // A program that needs the library has its name.
+  if (ReadWhole(fmt::format("/proc/{}/exe", pid)).find("libtarn.so") != std::string::npos) return "linked";
+  return HasEnvironment(pid) ? "linked by a library" : "preload";
 }
 
 // Whether the loader of a process took it for one with privileges that its user has not.
@@ -111,7 +124,11 @@ void ExplainAbsence(pid_t pid, Findings* findings) {
   const std::vector<std::string> parts = SplitPreload(preload);
   const auto tarn = std::find_if(parts.begin(), parts.end(),
                                  [](const std::string& part) { return BaseName(part).starts_with("libtarn"); });
-  if (tarn == parts.end()) {
+  if (!HasEnvironment(pid)) {
+    findings->push_back({false,
+                         "how it was started cannot be seen any more, because it has written over its environment; "
+                         "tarn run -- COMMAND starts a program on tarn"});
+  } else if (tarn == parts.end()) {
     findings->push_back({false, parts.empty() ? "it was started without LD_PRELOAD; tarn run -- COMMAND sets it"
                                               : fmt::format("LD_PRELOAD is {}, without libtarn.so; tarn run -- COMMAND "
                                                             "puts it there",
@@ -161,15 +178,8 @@ void CheckProcess(pid_t pid, Findings* findings) {
   switch (place.error) {
     case SnapshotError::kNone: {
       const Target target(pid);
-      const std::string preload = EnvironmentOf(pid, "LD_PRELOAD");
-      const bool is_library = BaseName(place.file).starts_with("libtarn");
-      const bool is_preloaded = preload.find(BaseName(place.file)) != std::string::npos ||
-                                (is_library && preload.find("libtarn") != std::string::npos);
-      findings->push_back(
-          {true, fmt::format("malloc, free, operator new -> {} {} ({})", BaseName(place.file), place.library_version,
-                             !is_library    ? "linked into the program"
-                             : is_preloaded ? "preload"
-                                            : "linked")});
+      findings->push_back({true, fmt::format("malloc, free, operator new -> {} {} ({})", BaseName(place.file),
+                                             place.library_version, WayIn(pid, place.file))});
       findings->push_back({true, fmt::format("{}; THP {}", Mode(target.reader().block()), TransparentHugePages())});
       return;
     }
@@ -249,7 +259,9 @@ int Run(const std::string& what, const Invocation& invocation) {
 
 Action Declare(CLI::App& app) {
   auto what = std::make_shared<std::string>();
-  app.add_option("PID|PROGRAM", *what, "a running process, or a program that is to be run")->required();
+  app.add_option("PID|PROGRAM", *what, "a running process, or a program that is to be run")
+      ->type_name("PID|PROGRAM")
+      ->required();
   return [what](const Invocation& invocation) { return Run(*what, invocation); };
 }
 

@@ -65,7 +65,9 @@ int Run(const HeapOptions& options, const Invocation& invocation) {
 
 Action Declare(CLI::App& app) {
   auto options = std::make_shared<HeapOptions>();
-  app.add_option("PID|FILE", options->source, "a process that uses tarn, or a profile without names")->required();
+  app.add_option("PID|FILE", options->source, "a process that uses tarn, or a profile without names")
+      ->type_name("PID|FILE")
+      ->required();
   app.add_option("--seconds", options->seconds, "only what changed within so many seconds")
       ->type_name("N")
       ->check(CLI::Range(0.0, 86400.0));

@@ -73,7 +73,7 @@ int Run(const std::string& pid, const Invocation& invocation) {
 
 Action Declare(CLI::App& app) {
   auto pid = std::make_shared<std::string>();
-  app.add_option("PID", *pid, "a process that uses tarn")->required();
+  app.add_option("PID", *pid, "a process that uses tarn")->type_name("PID")->required();
   return [pid](const Invocation& invocation) { return Run(*pid, invocation); };
 }
 

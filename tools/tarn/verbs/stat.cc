@@ -209,7 +209,7 @@ int Run(const StatOptions& options, const Invocation& invocation) {
 
 Action Declare(CLI::App& app) {
   auto options = std::make_shared<StatOptions>();
-  app.add_option("PID", options->pid, "a process that uses tarn")->required();
+  app.add_option("PID", options->pid, "a process that uses tarn")->type_name("PID")->required();
   app.add_option("--watch", options->watch.interval_s,
                  "again every so many seconds, until ^C or the end of the process")
       ->type_name("SECONDS")

@@ -237,7 +237,7 @@ int Run(const TopOptions& options, const Invocation& invocation) {
 
 Action Declare(CLI::App& app) {
   auto options = std::make_shared<TopOptions>();
-  app.add_option("PID", options->pid, "a process that uses tarn")->required();
+  app.add_option("PID", options->pid, "a process that uses tarn")->type_name("PID")->required();
   app.add_option("--interval", options->watch.interval_s, "seconds between two looks (2)")
       ->type_name("SECONDS")
       ->check(CLI::Range(0.01, 86400.0));

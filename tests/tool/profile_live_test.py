@@ -1,0 +1,293 @@
+#!/usr/bin/python3
+"""check, stat, top, heap, diff and options on running programs: redis-server and python3 under load, and on what is no
+such program.
+
+Usage: profile_live_test.py TARN COMPILER
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+TARN = COMPILER = None
+LIBRARY = os.environ["TARN_LIB"]
+
+
+def tarn(*arguments, code=0):
+    """What the tool prints on stdout and stderr; its exit code must be this one."""
+    result = subprocess.run([TARN, *map(str, arguments)], capture_output=True, timeout=60, check=False)
+    error = result.stderr.decode()
+    if result.returncode != code:
+        raise AssertionError("tarn %s: exit code %d, not %d\n%s%s" % (arguments, result.returncode, code,
+                                                                     result.stdout.decode(errors="replace"), error))
+    return result.stdout.decode(errors="replace"), error
+
+
+def pprof_top(path, *arguments):
+    environment = dict(os.environ, HOME=tempfile.gettempdir(), PPROF_TMPDIR=tempfile.gettempdir())
+    return subprocess.run(["go", "tool", "pprof", "-top", *arguments, path], env=environment, check=True, text=True,
+                          capture_output=True, timeout=60).stdout
+
+
+class Program:
+    """A program on tarn, until the end of the `with`."""
+
+    def __init__(self, *command, preload=LIBRARY, **environment):
+        variables = dict(os.environ, **environment)
+        if preload:
+            variables["LD_PRELOAD"] = preload
+        self.process = subprocess.Popen(command, env=variables, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        stderr=subprocess.DEVNULL)
+        self.pid = self.process.pid
+
+    def wait_ready(self):
+        while b"ready" not in (line := self.process.stdout.readline()):
+            if not line:
+                raise AssertionError("the program has ended")
+        return self
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.communicate()
+
+
+def python_load():
+    return Program("/usr/bin/python3", os.path.join(HERE, "profile_load.py"), PYTHONMALLOC="malloc").wait_ready()
+
+
+class Live(unittest.TestCase):
+    def setUp(self):
+        self.directory = tempfile.mkdtemp(prefix="profile_live_test.")
+        self.addCleanup(shutil.rmtree, self.directory)
+
+    def path(self, name):
+        return os.path.join(self.directory, name)
+
+    def compile(self, name, source, *flags):
+        program = self.path(name)
+        with open(program + ".cc", "w", encoding="utf-8") as file:
+            file.write(source)
+        subprocess.run([COMPILER, "-O2", "-g", "-o", program, program + ".cc", *flags], check=True, timeout=60)
+        return program
+
+    def test_python_under_load(self):
+        with python_load() as program:
+            text, _ = tarn("check", program.pid)
+            self.assertRegex(text, r"ok   malloc, free, operator new -> libtarn\.so\S* \S+ \(preload\)")
+            self.assertEqual(json.loads(tarn("check", program.pid, "--json")[0])["uses_tarn"], True)
+
+            text, _ = tarn("stat", program.pid)
+            self.assertEqual(len(text.splitlines()), 12)
+            document = json.loads(tarn("stat", program.pid, "--json")[0])
+            stats = document["stats"]
+            self.assertEqual(document["schema"], "tarn-stat/1")
+            self.assertGreater(stats["alloc_bytes"], 64 << 20)
+            self.assertLess(stats["alloc_bytes"], 110 << 20)
+            self.assertGreater(stats["rss_bytes"], stats["alloc_bytes"])
+            self.assertEqual(sum(value for name, value in stats["classes"].items() if name != "mapped_bytes"),
+                             stats["classes"]["mapped_bytes"])
+            self.assertRegex(tarn("stat", program.pid, "-v")[0], r"(?m)^ +1024 +\d+ +\d+ +\d{5} ")
+            moments = [json.loads(line) for line in
+                       tarn("stat", program.pid, "--json", "--watch", "0.2", "--count", "3")[0].splitlines()]
+            self.assertEqual(len(moments), 3)
+            self.assertGreater(moments[2]["stats"]["mallocs"], moments[0]["stats"]["mallocs"])
+
+            looks = [json.loads(line) for line in
+                     tarn("top", program.pid, "--json", "--interval", "0.3", "--count", "2")[0].splitlines()]
+            self.assertIsNone(looks[0]["sites"][0]["bytes_per_s"])
+            largest = max(looks[1]["size_classes"], key=lambda row: row["live_bytes"])
+            self.assertEqual(largest["size_bytes"], 1024)
+            self.assertGreater(sum(row["mallocs_per_s"] for row in looks[1]["size_classes"]), 1000)
+            self.assertGreater(looks[1]["sites"][0]["live_bytes"], 32 << 20)
+
+            # The profile says what the counters say, give or take what chance does to about 130 samples.
+            first = self.path("first.pb.gz")
+            tarn("heap", program.pid, "-o", first)
+            top = pprof_top(first, "-unit=mb")
+            total = float(re.search(r"of (\S+)MB total", top).group(1))
+            self.assertAlmostEqual(total / (stats["alloc_bytes"] / (1 << 20)), 1, delta=0.4)
+            self.assertIn("_PyEval_EvalFrameDefault", top)
+            self.assertRegex(tarn("diff", first, first)[0], r"inuse_space: .*\(\+0 B, \+0.0 %\)\nno function has changed")
+
+            # Two moments: nothing is held more, and much was allocated.
+            grown = self.path("grown.pb.gz")
+            tarn("heap", program.pid, "--seconds", "0.5", "-o", grown)
+            allocated = pprof_top(grown, "-sample_index=alloc_space", "-unit=mb")
+            self.assertGreater(float(re.search(r"of (\S+)MB total", allocated).group(1)), 1)
+
+            # What the program is given names later.
+            raw = self.path("raw.pb.gz")
+            tarn("heap", program.pid, "--no-names", "-o", raw)
+            tarn("heap", raw, "-o", self.path("named.pb.gz"))
+            self.assertIn("_PyEval_EvalFrameDefault", pprof_top(self.path("named.pb.gz")))
+
+    def test_redis_under_load(self):
+        server = shutil.which("redis-server") or self.skipTest("no redis-server here")
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = str(probe.getsockname()[1])
+        with Program(server, "--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", self.directory) as program:
+            load = ["redis-benchmark", "-p", port, "-r", "100000", "-d", "500", "-P", "16", "-q", "-t", "set"]
+            for _ in range(100):
+                if subprocess.run(["redis-cli", "-p", port, "ping"], capture_output=True, check=False).returncode == 0:
+                    break
+                time.sleep(0.1)
+            before = self.path("before.pb.gz")
+            tarn("heap", program.pid, "-o", before)
+            with subprocess.Popen([*load, "-n", "200000"], stdout=subprocess.DEVNULL) as process:
+                while process.poll() is None:
+                    tarn("heap", program.pid, "-o", self.path("during.pb.gz"))
+                    tarn("stat", program.pid)
+                    tarn("top", program.pid)
+                self.assertEqual(process.returncode, 0)
+            after = self.path("after.pb.gz")
+            tarn("heap", program.pid, "-o", after)
+            stats = json.loads(tarn("stat", program.pid, "--json")[0])["stats"]
+            self.assertEqual(stats["heap_objects"], stats["mallocs"] - stats["frees"])
+            document = json.loads(tarn("diff", before, after, "--json", "--cum", "-o", self.path("diff.pb.gz"))[0])
+            self.assertGreater(document["after"] - document["before"], 20 << 20)
+            self.assertIn("main", [row["function"] for row in document["functions"]])
+            self.assertIn("zmalloc", tarn("diff", before, after)[0])
+            self.assertIn("zmalloc", pprof_top(self.path("diff.pb.gz")))
+            # Redis is unharmed.
+            ping = subprocess.run(["redis-cli", "-p", port, "ping"], capture_output=True, text=True, timeout=60,
+                                  check=True)
+            self.assertEqual(ping.stdout, "PONG\n")
+
+    def test_functions_of_a_program_of_ours(self):
+        """Names, lines and amounts of a C++ program, against what it holds."""
+        program = self.compile("holder", """
+            #include <cstdio>
+            #include <vector>
+            struct Item { char bytes[4096]; };
+            __attribute__((noinline)) Item* make() { return new Item(); }
+            __attribute__((noinline)) void* keep_large() { return new char[32 << 20](); }
+            std::vector<Item*> items;
+            int main() {
+              for (int i = 0; i < 16384; ++i) items.push_back(make());
+              void* volatile large = keep_large();
+              std::puts("ready");
+              std::fflush(stdout);
+              return std::getchar() == 0 || large == nullptr;
+            }""")
+        with Program(program).wait_ready() as running:
+            path = self.path("heap.pb.gz")
+            tarn("heap", running.pid, "-o", path)
+            rows = {row["function"]: row for row in json.loads(tarn(
+                "diff", self.empty_profile(), path, "--cum", "--json")[0])["functions"]}
+            # 64 MiB of about 128 samples; 32 MiB at once are sampled for certain.
+            self.assertAlmostEqual(rows["make"]["after"] / (64 << 20), 1, delta=0.4)
+            self.assertAlmostEqual(rows["keep_large"]["after"] / (32 << 20), 1, delta=0.01)
+            self.assertEqual(rows["keep_large"]["place"], program + ".cc:6")
+            self.assertEqual(rows["main"]["after"], 0)
+            self.assertGreaterEqual(rows["main"]["after_with_callees"],
+                                    rows["make"]["after"] + rows["keep_large"]["after"])
+
+    def empty_profile(self):
+        """A profile of a program on tarn that holds nothing."""
+        path = self.path("empty.pb.gz")
+        with Program("/bin/cat") as program:
+            self.wait_until_used(program)
+            tarn("heap", program.pid, "-q", "-o", path)
+        return path
+
+    def wait_until_used(self, program):
+        """A program that has just been started has not allocated yet."""
+        for _ in range(100):
+            if subprocess.run([TARN, "check", str(program.pid)], capture_output=True, check=False).returncode == 0:
+                return
+            time.sleep(0.05)
+        raise AssertionError("not on tarn: " + tarn("check", program.pid, code=4)[0])
+
+    def test_what_is_not_on_tarn(self):
+        with Program("/bin/cat", preload=None) as program:
+            self.assertRegex(tarn("check", program.pid, code=4)[0], "no   it was started without LD_PRELOAD")
+            for verb in "stat", "top", "options":
+                self.assertRegex(tarn(verb, program.pid, code=4)[1], r"process \d+ \(cat\) does not use tarn")
+            tarn("heap", program.pid, "-o", self.path("none"), code=4)
+            self.assertFalse(os.path.exists(self.path("none")))
+        with Program("/bin/cat", preload="/nonexistent/libtarn.so") as program:
+            time.sleep(0.2)
+            self.assertRegex(tarn("check", program.pid, code=4)[0], "names /nonexistent/libtarn.so, which is not there")
+        jemalloc = "/usr/lib/x86_64-linux-gnu/libjemalloc.so.2"
+        if os.path.exists(jemalloc):
+            with Program("/bin/cat", preload=jemalloc + ":" + LIBRARY) as program:
+                time.sleep(0.2)
+                self.assertRegex(tarn("check", program.pid, code=4)[0], r"libjemalloc\.so\.2 comes first")
+        static = self.compile("static", "#include <cstdio>\nint main() { return std::getchar() == 0; }", "-static")
+        with Program(static) as program:
+            self.assertRegex(tarn("check", program.pid, code=4)[0], "statically linked")
+        self.assertRegex(tarn("check", static, code=4)[0], "statically linked")
+        self.assertRegex(tarn("check", "/bin/cat")[0], "ok   .*can be preloaded: tarn run -- /bin/cat")
+        own = self.compile("own", '#include <cstdlib>\nextern "C" void* malloc(size_t) { return nullptr; }\n'
+                                  "int main() {}", "-rdynamic")
+        self.assertRegex(tarn("check", own, code=4)[0], "has a malloc of its own")
+        tarn("check", "/nonexistent", code=127)
+
+    def test_who_is_gone_or_forbidden(self):
+        gone = subprocess.Popen(["/bin/true"])
+        gone.wait()
+        for verb in "check", "stat", "top", "options":
+            self.assertRegex(tarn(verb, gone.pid, code=1)[1], "there is no process %d" % gone.pid)
+        tarn("stat", "redis", code=2)
+        tarn("stat", code=2)
+        # A user without rights is told whom to become.
+        if os.geteuid() == 0:
+            with Program("/bin/cat") as program:
+                self.wait_until_used(program)
+                result = subprocess.run(["setpriv", "--reuid=65534", "--clear-groups", TARN, "stat", str(program.pid)],
+                                        capture_output=True, text=True, check=False)
+                if "Permission denied" not in result.stderr:  # of the tool's own directory
+                    self.assertEqual(result.returncode, 1)
+                    self.assertRegex(result.stderr, "not permitted to look into process .*another user")
+
+    def test_the_end_of_what_is_watched(self):
+        with python_load() as program:
+            watch = subprocess.Popen([TARN, "stat", str(program.pid), "--watch", "0.05"], stdout=subprocess.PIPE,
+                                     stderr=subprocess.PIPE, text=True)
+            self.assertIn("process", watch.stdout.readline())
+            program.process.kill()
+            program.process.wait()
+            _, error = watch.communicate(timeout=30)
+            self.assertEqual(watch.returncode, 0)
+            self.assertRegex(error, r"process \d+ \(python3\) (has ended|can no longer be read)")
+        with python_load() as program:
+            watch = subprocess.Popen([TARN, "top", str(program.pid), "--interval", "60", "--count", "2"],
+                                     stdout=subprocess.PIPE, text=True)
+            self.assertIn("live", watch.stdout.readline())
+            watch.send_signal(signal.SIGINT)
+            watch.communicate(timeout=30)
+            self.assertEqual(watch.returncode, 0)
+
+    def test_wrong_files(self):
+        damaged = self.path("damaged")
+        with open(damaged, "wb") as file:
+            file.write(b"\x1f\x8b\x08\x00garbage")
+        for content in damaged, "/bin/true", "/nonexistent", "/dev/null", self.directory:
+            self.assertRegex(tarn("diff", content, content, code=1)[1], "^tarn: diff: %s: " % re.escape(content))
+            tarn("heap", content, "-o", self.path("out"), code=1)
+        self.assertFalse(os.path.exists(self.path("out")))
+        good = self.empty_profile()
+        self.assertRegex(tarn("diff", good, good, "--type", "cpu", code=1)[1], "it has alloc_objects, alloc_space")
+        tarn("heap", good, "-o", "/dev/full", code=1)
+        tarn("heap", good, "--seconds", "1", "-o", self.path("out"), code=2)
+
+
+if __name__ == "__main__":
+    TARN, COMPILER = sys.argv[1:3]
+    if not shutil.which("go"):
+        print("no go here; tools/install_packages test gets it")
+        sys.exit(77)
+    unittest.main(argv=sys.argv[:1] + sys.argv[3:])
