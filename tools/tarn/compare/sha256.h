@@ -1,0 +1,12 @@
+// SHA-256 (FIPS 180-4), to tell outputs and libraries apart.
+#pragma once
+
+#include <string>
+
+namespace tarn::tool {
+
+// Hexadecimal. FileSha256 is empty where the file cannot be read.
+std::string Sha256(const std::string& bytes);
+std::string FileSha256(const std::string& path);
+
+}  // namespace tarn::tool
