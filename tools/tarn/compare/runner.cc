@@ -17,6 +17,7 @@
 #include <ctime>
 #include <filesystem>
 #include <fstream>
+#include <set>
 #include <sstream>
 
 #include "tools/tarn/compare/sha256.h"
@@ -185,7 +186,7 @@ class Watch {
     while (told && read(failed[0], &error, sizeof(error)) < 0 && errno == EINTR) continue;
     close(failed[0]);
     if (error != 0) {
-      while (waitpid(process_, nullptr, __WALL) > 0 && kill(process_, 0) == 0) ptrace(PTRACE_CONT, process_, nullptr, 0);
+      while (Reap(), !ended_) WaitForSignal(0.05);
       return Fail("cannot execute " + launch_.program, error);
     }
     WatchIt();
@@ -252,7 +253,10 @@ class Watch {
 
   void Look() {
     std::vector<std::string> mapped = ExecutableMappings(process_);
-    if (!mapped.empty()) outcome_.mapped = std::move(mapped);
+    if (mapped.empty()) return;
+    outcome_.mapped = std::move(mapped);
+    std::error_code error;
+    outcome_.executable = std::filesystem::read_symlink(fmt::format("/proc/{}/exe", process_), error);
   }
 
   static void WaitForSignal(double seconds) {
@@ -328,12 +332,10 @@ class Watch {
       const std::vector<pid_t> children = OurChildren();
       if (children.empty()) return;
       for (const pid_t child : children) {
-        if (kill(child, SIGKILL) == 0 && counted_.insert(counted_.end(), child) != counted_.end()) continue;
+        if (kill(child, SIGKILL) == 0) killed_.insert(child);
       }
+      outcome_.left_behind = static_cast<int>(killed_.size());
       WaitForSignal(0.01);
-      std::sort(counted_.begin(), counted_.end());
-      counted_.erase(std::unique(counted_.begin(), counted_.end()), counted_.end());
-      outcome_.left_behind = static_cast<int>(counted_.size());
     }
   }
 
@@ -347,7 +349,7 @@ class Watch {
   std::uint64_t peak_ = 0;
   bool ended_ = false;
   RssSeries series_;
-  std::vector<pid_t> counted_;
+  std::set<pid_t> killed_;
 };
 
 }  // namespace

@@ -34,6 +34,7 @@ struct Outcome {
   bool interrupted = false;          // by SIGINT or SIGTERM to this process
   bool traced = false;
   std::vector<std::string> mapped;   // paths of files mapped executable, in the last complete look
+  std::string executable;            // of the process, at that time
   double wall_s = 0;
   double user_s = 0;                 // of the process and all of its descendants
   double system_s = 0;

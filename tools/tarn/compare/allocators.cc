@@ -1,0 +1,152 @@
+#include "tools/tarn/compare/allocators.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <climits>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <map>
+#include <set>
+#include <sstream>
+
+#include "tools/tarn/program.h"
+#include "tools/tarn/verb.h"
+#include "tools/tarn/verbs.h"
+
+namespace tarn::tool {
+
+namespace {
+
+struct Peer {
+  std::string_view name;
+  std::string_view soname;
+  std::string_view package;  // of Debian 12
+};
+
+constexpr Peer kPeers[] = {
+    {"glibc", "libc.so.6", "libc6"},
+    {"mimalloc", "libmimalloc.so.2", "libmimalloc2.0"},
+    {"jemalloc", "libjemalloc.so.2", "libjemalloc2"},
+    {"tcmalloc", "libtcmalloc_minimal.so.4", "libtcmalloc-minimal4"},
+};
+
+std::string OutputOf(const std::string& command) {
+  FILE* pipe = popen(command.c_str(), "r");
+  if (pipe == nullptr) return "";
+  std::string output;
+  char part[4096];
+  while (const std::size_t size = fread(part, 1, sizeof(part), pipe)) output.append(part, size);
+  pclose(pipe);
+  return output;
+}
+
+// Where the loader finds a library of this soname; empty if nowhere.
+std::string FindLibrary(std::string_view soname) {
+  static const std::string cache = OutputOf("PATH=$PATH:/sbin:/usr/sbin ldconfig -p 2>/dev/null");
+  std::istringstream lines(cache);
+  std::string line;
+  while (std::getline(lines, line)) {
+    const std::size_t arrow = line.find("=> ");
+    const std::size_t begin = line.find_first_not_of(" \t");
+    if (arrow == std::string::npos || line.compare(begin, soname.size() + 1, std::string(soname) + " ") != 0) continue;
+    std::string path = line.substr(arrow + 3);
+    // A list of several machines' libraries holds those of others, too.
+    if (ReadElf(path).is_elf) return path;
+  }
+  return "";
+}
+
+std::string RealPath(const std::string& path) {
+  char* resolved = realpath(path.c_str(), nullptr);
+  std::string result = resolved != nullptr ? resolved : "";
+  free(resolved);
+  return result;
+}
+
+std::string PackageWithVersion(std::string_view package) {
+  return OutputOf(fmt::format("dpkg-query -W -f '${{Package}} ${{Version}}' {} 2>/dev/null", package));
+}
+
+Allocator ByPath(const std::string& name, const std::string& path) {
+  const std::string real = RealPath(path);
+  if (real.empty()) throw UsageError(fmt::format("{}={}: there is no such file", name, path));
+  const ElfFacts facts = ReadElf(real);
+  if (!facts.is_elf) throw UsageError(fmt::format("{}={}: this is no shared library of this machine", name, path));
+  if (!facts.defines_malloc) throw UsageError(fmt::format("{}={}: this library defines no malloc", name, path));
+  if (real.find_first_of(": \t") != std::string::npos)
+    throw UsageError(fmt::format("{}={}: a path with a blank or a colon cannot be preloaded", name, path));
+  return {name, real, "", true};
+}
+
+bool DefinesMalloc(const std::string& path) {
+  static std::map<std::string, bool> known;
+  const auto found = known.find(path);
+  if (found != known.end()) return found->second;
+  return known[path] = ReadElf(path).defines_malloc;
+}
+
+}  // namespace
+
+std::vector<Allocator> FindAllocators(const std::string& against, const std::string& tarn_path,
+                                      std::vector<std::string>* missing) {
+  std::vector<Allocator> allocators;
+  std::istringstream items(against);
+  std::string item;
+  while (std::getline(items, item, ',')) {
+    if (item.empty()) continue;
+    const std::size_t equals = item.find('=');
+    const std::string name = item.substr(0, equals);
+    if (std::ranges::find(allocators, name, &Allocator::name) != allocators.end())
+      throw UsageError(fmt::format("--against names {} twice", name));
+    if (equals != std::string::npos) {
+      allocators.push_back(ByPath(name, item.substr(equals + 1)));
+      continue;
+    }
+    if (name == "tarn") continue;
+    const Peer* peer = std::ranges::find(kPeers, name, &Peer::name);
+    if (peer == std::end(kPeers)) {
+      std::vector<std::string_view> names;
+      for (const Peer& known : kPeers) names.push_back(known.name);
+      throw UsageError(fmt::format("unknown allocator {}{} (glibc, mimalloc, jemalloc, tcmalloc, or NAME=PATH.so)", name,
+                                   Suggestion(name, names)));
+    }
+    const std::string path = FindLibrary(peer->soname);
+    if (path.empty()) {
+      const std::string what = fmt::format("{} is not installed ({} was not found): apt-get install {}, or give "
+                                           "{}=PATH.so",
+                                           name, peer->soname, peer->package, name);
+      if (missing == nullptr) throw UsageError(what + "; --skip-missing goes on without it");
+      missing->push_back(what);
+      continue;
+    }
+    allocators.push_back({name, RealPath(path), PackageWithVersion(peer->package), name != "glibc"});
+  }
+  if (std::ranges::find(allocators, "tarn", &Allocator::name) == allocators.end())
+    allocators.push_back(ByPath("tarn", tarn_path.empty() ? FindTarn() : tarn_path));
+  return allocators;
+}
+
+std::string WhyNotProven(const Allocator& allocator, const Outcome& outcome) {
+  if (outcome.mapped.empty()) return "it ended before its maps could be read";
+  std::set<std::string> definers;
+  for (const std::string& path : outcome.mapped) {
+    if (DefinesMalloc(path)) definers.insert(path);
+  }
+  const std::string program = std::filesystem::path(outcome.executable).filename();
+  if (definers.contains(outcome.executable)) return fmt::format("{} has a malloc of its own", program);
+  if (allocator.preloaded) {
+    if (definers.contains(allocator.path)) return "";
+    return fmt::format("{} is not in the maps of {}", allocator.path, program);
+  }
+  for (const std::string& path : definers) {
+    if (path != allocator.path)
+      return fmt::format("{} comes with {}; to have it run on glibc, name libc=PATH-OF-libc.so.6 instead", program, path);
+  }
+  if (definers.empty()) return fmt::format("no libc is in the maps of {}", program);
+  return "";
+}
+
+}  // namespace tarn::tool

@@ -1,0 +1,39 @@
+// A comparison from beginning to end: warm-up, blocks of runs in random order, and what comes out as a document of the
+// schema tarn-bench/1 and as a table.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+#include "tools/tarn/compare/allocators.h"
+#include "tools/tarn/compare/runner.h"
+
+namespace tarn::tool {
+
+struct ComparisonPlan {
+  std::vector<Allocator> allocators;
+  std::string reference;
+  int blocks = 10;
+  double budget_s = 0;  // not 0: as many blocks as start within this time, instead of `blocks`
+  std::uint64_t seed = 1;
+  bool control = true;
+  Launch launch;        // its environment without LD_PRELOAD
+  std::string name;
+  std::string description;
+  std::string kind;
+  std::vector<std::string> command_line;
+  // Told before each run: what comes, and how far it is.
+  std::function<void(const std::string& text)> progress;
+};
+
+// The document; `findings` gets what failed or differed, `notes` what else is to be known.
+nlohmann::json Compare(const ComparisonPlan& plan, std::vector<std::string>* findings, std::vector<std::string>* notes);
+
+// The table for a terminal.
+std::string ComparisonTable(const nlohmann::json& document, const std::vector<std::string>& findings,
+                            const std::vector<std::string>& notes, bool colour);
+
+}  // namespace tarn::tool
