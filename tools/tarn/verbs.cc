@@ -13,6 +13,7 @@ extern const Verb kTopVerb;
 extern const Verb kHeapVerb;
 extern const Verb kDiffVerb;
 extern const Verb kOptionsVerb;
+extern const Verb kCompareVerb;
 extern const Verb kSizeClassesVerb;
 extern const Verb kReportVerb;
 extern const Verb kMachineVerb;
@@ -43,18 +44,8 @@ std::size_t EditDistance(std::string_view a, std::string_view b) {
 
 const std::vector<const Verb*>& Verbs() {
   static const std::vector<const Verb*> verbs = {
-      &kRunVerb,
-      &kCheckVerb,
-      &kStatVerb,
-      &kTopVerb,
-      &kHeapVerb,
-      &kDiffVerb,
-      &kOptionsVerb,
-      &kSizeClassesVerb,
-      &kReportVerb,
-      &kMachineVerb,
-      &kCompletionVerb,
-      &kManVerb,
+      &kRunVerb,     &kCompareVerb,     &kCheckVerb,  &kStatVerb,    &kTopVerb,        &kHeapVerb, &kDiffVerb,
+      &kOptionsVerb, &kSizeClassesVerb, &kReportVerb, &kMachineVerb, &kCompletionVerb, &kManVerb,
   };
   return verbs;
 }

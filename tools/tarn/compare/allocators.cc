@@ -110,14 +110,15 @@ std::vector<Allocator> FindAllocators(const std::string& against, const std::str
     if (peer == std::end(kPeers)) {
       std::vector<std::string_view> names;
       for (const Peer& known : kPeers) names.push_back(known.name);
-      throw UsageError(fmt::format("unknown allocator {}{} (glibc, mimalloc, jemalloc, tcmalloc, or NAME=PATH.so)", name,
-                                   Suggestion(name, names)));
+      throw UsageError(fmt::format("unknown allocator {}{} (glibc, mimalloc, jemalloc, tcmalloc, or NAME=PATH.so)",
+                                   name, Suggestion(name, names)));
     }
     const std::string path = FindLibrary(peer->soname);
     if (path.empty()) {
-      const std::string what = fmt::format("{} is not installed ({} was not found): apt-get install {}, or give "
-                                           "{}=PATH.so",
-                                           name, peer->soname, peer->package, name);
+      const std::string what = fmt::format(
+          "{} is not installed ({} was not found): apt-get install {}, or give "
+          "{}=PATH.so",
+          name, peer->soname, peer->package, name);
       if (missing == nullptr) throw UsageError(what + "; --skip-missing goes on without it");
       missing->push_back(what);
       continue;
@@ -143,7 +144,8 @@ std::string WhyNotProven(const Allocator& allocator, const Outcome& outcome) {
   }
   for (const std::string& path : definers) {
     if (path != allocator.path)
-      return fmt::format("{} comes with {}; to have it run on glibc, name libc=PATH-OF-libc.so.6 instead", program, path);
+      return fmt::format("{} comes with {}; to have it run on glibc, name libc=PATH-OF-libc.so.6 instead", program,
+                         path);
   }
   if (definers.empty()) return fmt::format("no libc is in the maps of {}", program);
   return "";

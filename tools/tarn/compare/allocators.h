@@ -10,9 +10,9 @@ namespace tarn::tool {
 
 struct Allocator {
   std::string name;
-  std::string path;      // of libc.so.6 for glibc
-  std::string package;   // Debian's, with its version; may be empty
-  bool preloaded = true; // not so for glibc
+  std::string path;       // of libc.so.6 for glibc
+  std::string package;    // Debian's, with its version; may be empty
+  bool preloaded = true;  // not so for glibc
 };
 
 // From --against: names that Debian has (and glibc, tarn), or name=path. tarn comes along in any case, from `tarn_path`

@@ -159,7 +159,8 @@ class Engine {
     const Clock::time_point start = Clock::now();
     for (int block = 0;; ++block) {
       const double elapsed_s = std::chrono::duration<double>(Clock::now() - start).count();
-      if (plan_.budget_s > 0 ? block > 0 && elapsed_s * (block + 1) / block > plan_.budget_s : block >= plan_.blocks) return;
+      if (plan_.budget_s > 0 ? block > 0 && elapsed_s * (block + 1) / block > plan_.budget_s : block >= plan_.blocks)
+        return;
       for (std::size_t i = entries.size(); i > 1; --i) std::swap(entries[i - 1], entries[random() % i]);
       const std::string of = plan_.budget_s > 0 ? "" : fmt::format("/{}", plan_.blocks);
       for (const Entry& entry : entries) {
@@ -216,8 +217,8 @@ class Engine {
       if (run.allocator == reference_ && run.failure.empty()) expected.insert(run.outcome.stdout_sha256);
     }
     if (expected.size() > 1)
-      notes_.push_back(fmt::format("the output varies from run to run under {} itself, so it was not compared",
-                                   reference_->name));
+      notes_.push_back(
+          fmt::format("the output varies from run to run under {} itself, so it was not compared", reference_->name));
     if (expected.size() != 1) return;
     for (Run& run : runs_) {
       if (run.failure.empty() && run.outcome.stdout_sha256 != *expected.begin())
@@ -297,7 +298,8 @@ class Engine {
         continue;
       }
       if (!command && (word == "--json" || word == "-q" || word == "-v")) continue;
-      if (!command && (word == "-o" || word == "--output" || word == "--name" || word == "--description" || word == "--kind")) {
+      if (!command &&
+          (word == "-o" || word == "--output" || word == "--name" || word == "--description" || word == "--kind")) {
         skip = true;
         continue;
       }
@@ -367,8 +369,12 @@ class Engine {
                                        {"equivalent", IsEquivalent(estimate)}};
       }
     }
-    return {{"allocator", allocator.name}, {"runs", counted}, {"failed", failed},
-            {"median", median},            {"ci", interval},  {"ratio", ratio}};
+    return {{"allocator", allocator.name},
+            {"runs", counted},
+            {"failed", failed},
+            {"median", median},
+            {"ci", interval},
+            {"ratio", ratio}};
   }
 
   json Noise() const {
@@ -439,9 +445,9 @@ std::string ComparisonTable(const json& document, const std::vector<std::string>
   std::size_t width = 10;
   for (const json& result : workload["results"]) width = std::max(width, result["allocator"].get<std::string>().size());
   const bool idle = workload["idle_tail_s"].get<double>() > 0;
-  std::string text = fmt::format(
-      "{:{}} {:>8}  {:^20} {:>8}  {:>8}  {:<25}  {}\n", "", width, "median", "95% CI", "CPU", idle ? "idle RSS" : "peak RSS",
-      fmt::format("time vs {}", reference), fmt::format("memory vs {}", reference));
+  std::string text = fmt::format("{:{}} {:>8}  {:^20} {:>8}  {:>8}  {:<25}  {}\n", "", width, "median", "95% CI", "CPU",
+                                 idle ? "idle RSS" : "peak RSS", fmt::format("time vs {}", reference),
+                                 fmt::format("memory vs {}", reference));
   const char* memory = idle ? "idle_rss_bytes" : "peak_rss_bytes";
   std::size_t least_runs = SIZE_MAX;
   for (const json& result : workload["results"]) {
@@ -454,25 +460,31 @@ std::string ComparisonTable(const json& document, const std::vector<std::string>
     least_runs = std::min(least_runs, result["runs"].get<std::size_t>());
     std::string interval;
     if (result["ci"].contains("wall_s")) {
-      interval = fmt::format("[{}, {}]", FormatSeconds(result["ci"]["wall_s"][0]), FormatSeconds(result["ci"]["wall_s"][1]));
+      interval =
+          fmt::format("[{}, {}]", FormatSeconds(result["ci"]["wall_s"][0]), FormatSeconds(result["ci"]["wall_s"][1]));
     }
     const std::string time = name == reference ? fmt::format("{:<25}", " 1.00x") : RatioText(result, "wall_s", colour);
     const std::string space = name == reference ? " 1.00x" : RatioText(result, memory, colour);
-    text += fmt::format("{:{}} {:>8}  {:^20} {:>8}  {:>8}  {}  {}\n", name, width, FormatSeconds(median["wall_s"]), interval,
-                        FormatSeconds(median["cpu_s"]),
+    text += fmt::format("{:{}} {:>8}  {:^20} {:>8}  {:>8}  {}  {}\n", name, width, FormatSeconds(median["wall_s"]),
+                        interval, FormatSeconds(median["cpu_s"]),
                         median[memory].is_null() ? "?" : FormatBytes(median[memory]), time, space);
   }
   text += "\n";
   const json& noise = workload["noise"];
   if (!noise.is_null()) {
-    text += fmt::format("control: {} against itself {:.3f}x [{:.3f}, {:.3f}]", reference, noise["wall"]["ratio"].get<double>(),
-                        noise["wall"]["ci"][0].get<double>(), noise["wall"]["ci"][1].get<double>());
-    text += noise["noisy"].get<bool>()
-                ? Styled(Style::kBad, "\nThe machine is too noisy to tell: the verdicts above are not to be trusted. Quieten it, or take more --runs.", colour) + "\n"
-                : ": quiet enough\n";
+    text += fmt::format("control: {} against itself {:.3f}x [{:.3f}, {:.3f}]", reference,
+                        noise["wall"]["ratio"].get<double>(), noise["wall"]["ci"][0].get<double>(),
+                        noise["wall"]["ci"][1].get<double>());
+    text += noise["noisy"].get<bool>() ? Styled(Style::kBad,
+                                                "\nThe machine is too noisy to tell: the verdicts above are not to be "
+                                                "trusted. Quieten it, or take more --runs.",
+                                                colour) +
+                                             "\n"
+                                       : ": quiet enough\n";
   }
   if (least_runs < kBlocksForAnInterval)
-    text += fmt::format("{} runs each are few: intervals from fewer than {} are too narrow\n", least_runs, kBlocksForAnInterval);
+    text += fmt::format("{} runs each are few: intervals from fewer than {} are too narrow\n", least_runs,
+                        kBlocksForAnInterval);
   if (document["interrupted"].get<bool>()) text += "interrupted: these are the results so far\n";
   for (const std::string& note : notes) text += fmt::format("note: {}\n", note);
   for (const std::string& finding : findings) text += Styled(Style::kBad, "finding: ", colour) + finding + "\n";

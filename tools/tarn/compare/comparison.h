@@ -20,7 +20,7 @@ struct ComparisonPlan {
   double budget_s = 0;  // not 0: as many blocks as start within this time, instead of `blocks`
   std::uint64_t seed = 1;
   bool control = true;
-  Launch launch;        // its environment without LD_PRELOAD
+  Launch launch;  // its environment without LD_PRELOAD
   std::string name;
   std::string description;
   std::string kind;

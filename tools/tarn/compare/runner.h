@@ -18,25 +18,25 @@ struct Launch {
   std::string program;               // path
   std::vector<std::string> command;  // argv
   std::vector<std::string> environment;
-  std::vector<int> cpus;             // empty: wherever the kernel likes
-  std::string directory;             // for the files with its output
+  std::vector<int> cpus;  // empty: wherever the kernel likes
+  std::string directory;  // for the files with its output
   double rss_interval_s = 0.01;
-  double idle_tail_s = 0;            // 0: none
+  double idle_tail_s = 0;  // 0: none
   bool trace = true;
 };
 
 struct Outcome {
-  std::string start_error;           // not empty: it never ran
-  int exit_code = 0;                 // -1 if a signal ended it
+  std::string start_error;  // not empty: it never ran
+  int exit_code = 0;        // -1 if a signal ended it
   int signal = 0;
-  bool idle_ended = false;           // it was silent for the idle tail, and was ended by us
-  int left_behind = 0;               // processes that outlived it, and were ended
-  bool interrupted = false;          // by SIGINT or SIGTERM to this process
+  bool idle_ended = false;   // it was silent for the idle tail, and was ended by us
+  int left_behind = 0;       // processes that outlived it, and were ended
+  bool interrupted = false;  // by SIGINT or SIGTERM to this process
   bool traced = false;
-  std::vector<std::string> mapped;   // paths of files mapped executable, in the last complete look
-  std::string executable;            // of the process, at that time
+  std::vector<std::string> mapped;  // paths of files mapped executable, in the last complete look
+  std::string executable;           // of the process, at that time
   double wall_s = 0;
-  double user_s = 0;                 // of the process and all of its descendants
+  double user_s = 0;  // of the process and all of its descendants
   double system_s = 0;
   std::uint64_t peak_rss_bytes = 0;  // of the largest of them; 0: unknown
   std::uint64_t end_rss_bytes = 0;   // of the process, the last that was seen

@@ -1,0 +1,258 @@
+// tarn compare: a command under several allocators, measured and compared.
+#include <fmt/format.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "tools/tarn/compare/comparison.h"
+#include "tools/tarn/console.h"
+#include "tools/tarn/program.h"
+#include "tools/tarn/report/report.h"
+#include "tools/tarn/verb.h"
+
+extern char** environ;
+
+namespace tarn::tool {
+
+namespace {
+
+struct CompareOptions {
+  std::string against = "glibc,mimalloc";
+  std::string reference;
+  std::string library;
+  int runs = 0;
+  std::string time;
+  std::uint64_t seed = 0;
+  std::string pin;
+  std::vector<std::string> environment;
+  double rss_interval_s = 0.01;
+  double idle_tail_s = 0;
+  bool no_control = false;
+  bool no_trace = false;
+  bool skip_missing = false;
+  std::string name;
+  std::string description;
+  std::string kind = "speed";
+};
+
+// "90", "90s", "5min"
+double ParseSeconds(const std::string& text) {
+  std::size_t used = 0;
+  double seconds = 0;
+  try {
+    seconds = std::stod(text, &used);
+  } catch (const std::exception&) {
+    used = 0;
+  }
+  const std::string unit = text.substr(used);
+  const double factor = unit.empty() || unit == "s" ? 1 : unit == "min" ? 60 : unit == "h" ? 3600 : 0;
+  if (used == 0 || factor == 0 || !(seconds > 0) || seconds > 1e6)
+    throw UsageError(fmt::format("--time {}: expected a time such as 90s or 5min", text));
+  return seconds * factor;
+}
+
+// "0,2-3"
+std::vector<int> ParseCpus(const std::string& text) {
+  cpu_set_t allowed;
+  sched_getaffinity(0, sizeof(allowed), &allowed);
+  std::vector<int> cpus;
+  std::size_t at = 0;
+  const auto number = [&] {
+    const std::size_t end = std::min(text.find_first_not_of("0123456789", at), text.size());
+    if (end == at || end - at > 4) throw UsageError(fmt::format("--pin {}: expected CPUs such as 0,2-3", text));
+    const int value = std::stoi(text.substr(at, end - at));
+    at = end;
+    return value;
+  };
+  while (true) {
+    const int first = number();
+    int last = first;
+    if (at < text.size() && text[at] == '-') {
+      ++at;
+      last = number();
+    }
+    for (int cpu = first; cpu <= last; ++cpu) {
+      if (cpu >= CPU_SETSIZE || !CPU_ISSET(static_cast<unsigned>(cpu), &allowed))
+        throw UsageError(fmt::format("--pin {}: CPU {} is not there, or not this process's to use", text, cpu));
+      cpus.push_back(cpu);
+    }
+    if (at == text.size()) break;
+    if (text[at++] != ',') throw UsageError(fmt::format("--pin {}: expected CPUs such as 0,2-3", text));
+  }
+  return cpus;
+}
+
+std::vector<std::string> Environment(const std::vector<std::string>& additions, const Invocation& invocation) {
+  std::vector<std::string> environment;
+  const auto name_of = [](const std::string& entry) { return entry.substr(0, entry.find('=')); };
+  for (const std::string& addition : additions) {
+    if (addition.find('=') == std::string::npos || addition.starts_with("="))
+      throw UsageError(fmt::format("--env {}: expected NAME=VALUE", addition));
+    if (name_of(addition) == "LD_PRELOAD")
+      throw UsageError(
+          "--env LD_PRELOAD cannot be, as this is how allocators are exchanged; use --against NAME=PATH.so");
+  }
+  for (char** entry = environ; *entry != nullptr; ++entry) {
+    const std::string name = name_of(*entry);
+    if (name == "LD_PRELOAD") {
+      Note(invocation, "compare: LD_PRELOAD of the environment is left out");
+      continue;
+    }
+    const bool replaced = std::ranges::any_of(additions, [&](const std::string& a) { return name_of(a) == name; });
+    if (name != "BENCH_METRICS" && !replaced) environment.push_back(*entry);
+  }
+  environment.insert(environment.end(), additions.begin(), additions.end());
+  return environment;
+}
+
+// Before minutes of measuring: a place where nothing can be written.
+void CheckOutput(const std::string& output) {
+  if (output == "-") return;
+  const std::filesystem::path directory = std::filesystem::absolute(output).parent_path();
+  if (!std::filesystem::is_directory(directory))
+    throw ToolError(fmt::format("-o {}: there is no directory {}", output, directory.string()));
+  if (std::filesystem::is_directory(output)) throw ToolError(fmt::format("-o {}: this is a directory", output));
+}
+
+int Run(const CompareOptions& options, const Invocation& invocation) {
+  CheckOutput(invocation.output);
+  if (options.runs > 0 && !options.time.empty()) throw UsageError("--runs and --time exclude each other");
+  ComparisonPlan plan;
+  std::vector<std::string> missing;
+  plan.allocators = FindAllocators(options.against, options.library, options.skip_missing ? &missing : nullptr);
+  for (const std::string& what : missing) Note(invocation, "compare: left out: " + what);
+  plan.reference = options.reference.empty() ? plan.allocators.front().name : options.reference;
+  if (std::ranges::find(plan.allocators, plan.reference, &Allocator::name) == plan.allocators.end())
+    throw UsageError(fmt::format("--reference {}: it is not among those that are compared", plan.reference));
+  if (options.runs > 0) plan.blocks = options.runs;
+  if (!options.time.empty()) plan.budget_s = ParseSeconds(options.time);
+  plan.seed = options.seed != 0 ? options.seed : std::random_device()();
+  plan.control = !options.no_control;
+  plan.launch.program = FindProgram(invocation.command.front());
+  if (const std::string reason = WhyNoPreload(plan.launch.program); !reason.empty()) throw ToolError(reason);
+  plan.launch.command = invocation.command;
+  plan.launch.environment = Environment(options.environment, invocation);
+  if (!options.pin.empty()) plan.launch.cpus = ParseCpus(options.pin);
+  plan.launch.rss_interval_s = options.rss_interval_s;
+  plan.launch.idle_tail_s = options.idle_tail_s;
+  plan.launch.trace = !options.no_trace;
+  plan.name =
+      options.name.empty() ? std::filesystem::path(invocation.command.front()).filename().string() : options.name;
+  plan.description = options.description;
+  plan.kind = options.kind;
+  plan.command_line = invocation.command_line;
+  if (StderrIsTerminal() && !invocation.quiet) {
+    plan.progress = [](const std::string& text) { fmt::print(stderr, "\r\033[K{}", text); };
+  }
+
+  std::vector<std::string> findings;
+  std::vector<std::string> notes;
+  const nlohmann::json document = Compare(plan, &findings, &notes);
+  if (plan.progress) fmt::print(stderr, "\r\033[K");
+
+  const auto as_json = [&] { return document.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n"; };
+  const bool to_file = invocation.output != "-";
+  // What was measured is always seen, whatever becomes of the file.
+  if (invocation.json && !to_file) {
+    WriteStdout(as_json());
+  } else {
+    WriteStdout(ComparisonTable(document, findings, notes, StdoutHasColour()));
+  }
+  if (invocation.json && !to_file) {
+    for (const std::string& finding : findings) Message("compare: " + finding);
+  }
+  if (to_file) {
+    const std::string extension = std::filesystem::path(invocation.output).extension();
+    std::string content;
+    if (extension == ".html" && !invocation.json) {
+      content = RenderReport(document);
+    } else if (invocation.json || extension == ".json") {
+      content = as_json();
+    } else {
+      content = ComparisonTable(document, findings, notes, false);
+    }
+    WriteFile(invocation.output, content);
+  }
+  if (document["interrupted"].get<bool>()) return kExitInterrupted;
+  const bool measured =
+      std::ranges::any_of(document["workloads"][0]["results"], [](const auto& result) { return result["runs"] > 0; });
+  if (!measured) {
+    Message("compare: nothing could be measured; the command ran under none of the allocators");
+    return kExitError;
+  }
+  return findings.empty() ? kExitOk : kExitFinding;
+}
+
+Action Declare(CLI::App& app) {
+  auto options = std::make_shared<CompareOptions>();
+  app.add_option("--against", options->against,
+                 "what tarn is compared with: glibc, mimalloc, jemalloc, tcmalloc, NAME=PATH.so; glibc,mimalloc if not "
+                 "given")
+      ->type_name("LIST");
+  app.add_option("--reference", options->reference, "ratios are to this one; the first of --against if not given")
+      ->type_name("NAME");
+  app.add_option("--runs", options->runs, "blocks, each of one run per allocator; 10 if not given")
+      ->type_name("N")
+      ->check(CLI::Range(1, 100000));
+  app.add_option("--time", options->time, "instead: as many blocks as fit, such as 90s or 5min")->type_name("BUDGET");
+  app.add_option("--seed", options->seed, "of the order and the resamples; another one each time if not given")
+      ->type_name("N");
+  app.add_option("--pin", options->pin, "run the command on these CPUs only, such as 0,2-3")->type_name("CPUS");
+  app.add_option("--env", options->environment, "a variable for the command; may be repeated")
+      ->type_name("NAME=VALUE")
+      ->expected(1)
+      ->take_all();
+  app.add_option("--rss-interval", options->rss_interval_s, "seconds between samples of RSS; 0.01 if not given")
+      ->type_name("S")
+      ->check(CLI::Range(0.001, 3600.0));
+  app.add_option("--idle-tail", options->idle_tail_s,
+                 "take RSS when the process has used no CPU for S seconds, and end it then")
+      ->type_name("S")
+      ->check(CLI::Range(0.1, 3600.0));
+  app.add_flag("--no-control", options->no_control, "without the second run of the reference");
+  app.add_flag("--no-trace", options->no_trace, "without ptrace, for commands that trace themselves");
+  app.add_flag("--skip-missing", options->skip_missing, "go on without allocators that are not installed");
+  app.add_option("--library", options->library, "another libtarn.so than the tool's own")->type_name("PATH");
+  app.add_option("--name", options->name, "what the result calls the command")->type_name("NAME");
+  app.add_option("--description", options->description, "a sentence about it, for the report")->type_name("TEXT");
+  app.add_option("--kind", options->kind, "what counts in the report")
+      ->type_name("speed|memory|latency|scaling")
+      ->check(CLI::IsMember({"speed", "memory", "latency", "scaling"}));
+  return [options](const Invocation& invocation) { return Run(*options, invocation); };
+}
+
+}  // namespace
+
+extern const Verb kCompareVerb;
+const Verb kCompareVerb = {
+    .name = "compare",
+    .summary = "measure a command under tarn and other allocators",
+    .arguments = "",
+    .examples = {{"tarn compare -- ./job input", "is it faster and smaller on tarn? (against glibc, mimalloc)"},
+                 {"tarn compare --against glibc,jemalloc --time 5min -o report.html -- ./job", "the same as a report"},
+                 {"tarn compare --idle-tail 5 -- ./server", "a process that does not end: memory when it is silent"}},
+    .details =
+        "Each block runs every allocator once, in random order, and the reference a second time (the control). Ratios "
+        "are medians of the ratios within blocks; intervals are 95 % by bootstrap. win, loss: the interval excludes 1 "
+        "and the difference is above 1 %; tie: the same within 1 %; tie?: too few runs to tell.\n"
+        "The first run of each is not counted. Every run is looked at for the allocator that it really uses. A run "
+        "that "
+        "fails, or prints something else than under the reference, is a finding and is not averaged.\n"
+        "CPU time is that of the command with all its children, peak RSS that of the largest of them. -o FILE.html "
+        "writes the report, -o FILE.json or --json the schema tarn-bench/1.\n"
+        "Exit codes: 0; 3 if a run failed or differed; 1 if nothing could be measured; 130 if interrupted, with the "
+        "results so far.",
+    .takes_command = true,
+    .declare = Declare,
+};
+
+}  // namespace tarn::tool
