@@ -40,6 +40,18 @@ class Bitmap {
   bool AllSet(std::size_t first, std::size_t count) const { return CountRange(first, count) == count; }
   std::size_t Count() const { return CountRange(0, kBits); }
 
+  // The bits that are set in both, and those that are set here and not there.
+  Bitmap And(const Bitmap& other) const {
+    Bitmap result = *this;
+    for (std::size_t i = 0; i < kBits / 64; ++i) result.words_[i] &= other.words_[i];
+    return result;
+  }
+  Bitmap AndNot(const Bitmap& other) const {
+    Bitmap result = *this;
+    for (std::size_t i = 0; i < kBits / 64; ++i) result.words_[i] &= ~other.words_[i];
+    return result;
+  }
+
   // The first set (clear) bit at or after `from`, or kNotFound.
   std::size_t FindSet(std::size_t from) const {
     return Find(from, [](std::uint64_t word) { return word; });

@@ -379,28 +379,33 @@ void CpuCache::Sweep(Slab* slab) {
 
 std::size_t CpuCache::DrainOwned(Slab* slab, const char* call) {
   std::size_t drained_bytes = 0;
-  for (int c = 1; c < kSizeClassCount; ++c) {
-    SlabHeader& header = slab->headers[c];
-    void* batch[kMaxBatchObjects];
-    while (true) {
-      const std::size_t top = header.word & kSlabTopMask;
-      const std::size_t count = std::min<std::size_t>(top - header.begin, kMaxBatchObjects);
-      if (count == 0) break;
-      std::copy(slab->slots() + top - count, slab->slots() + top, batch);
-      // The word before the insertion: a fork in between leaks the batch in the child instead of having it twice.
-      std::atomic_ref<std::uint64_t>(header.word).fetch_add(count * kSlabPopIncrement, std::memory_order_relaxed);
-      // No allocations: the next sample is as many allocations away as before.
-      header.sample_due += count << kSlabPopsShift;
-      Count(slab->counters[c].flushed, count);
-      transfer_caches_[c].central().InsertRange(batch, count, call);
-      drained_bytes += count * kSizeClasses[c].size_bytes;
-    }
-    // The capacity goes too, and is learnt anew.
-    const std::int64_t capacity_bytes =
-        static_cast<std::int64_t>(header.end - header.begin) * kSizeClasses[c].size_bytes;
-    std::atomic_ref<std::uint16_t>(header.end).store(header.begin, std::memory_order_relaxed);
-    slab->policy.spare_bytes.fetch_add(capacity_bytes, std::memory_order_relaxed);
+  for (int c = 1; c < kSizeClassCount; ++c) drained_bytes += DrainOwnedClass(slab, static_cast<SizeClass>(c), call);
+  return drained_bytes;
+}
+
+std::size_t CpuCache::DrainOwnedClass(Slab* slab, SizeClass size_class, const char* call) {
+  std::size_t drained_bytes = 0;
+  SlabHeader& header = slab->headers[size_class];
+  const std::size_t size_bytes = kSizeClasses[size_class].size_bytes;
+  void* batch[kMaxBatchObjects];
+  while (true) {
+    const std::size_t top = header.word & kSlabTopMask;
+    const std::size_t count = std::min<std::size_t>(top - header.begin, kMaxBatchObjects);
+    if (count == 0) break;
+    std::copy(slab->slots() + top - count, slab->slots() + top, batch);
+    // The word before the insertion: a fork in between leaks the batch in the child instead of having it twice.
+    std::atomic_ref<std::uint64_t>(header.word).fetch_add(count * kSlabPopIncrement, std::memory_order_relaxed);
+    // No allocations: the next sample is as many allocations away as before.
+    header.sample_due += count << kSlabPopsShift;
+    Count(slab->counters[size_class].flushed, count);
+    transfer_caches_[size_class].central().InsertRange(batch, count, call);
+    drained_bytes += count * size_bytes;
   }
+  // The capacity goes too, and is learnt anew.
+  const std::int64_t capacity_bytes =
+      static_cast<std::int64_t>(header.end - header.begin) * static_cast<std::int64_t>(size_bytes);
+  std::atomic_ref<std::uint16_t>(header.end).store(header.begin, std::memory_order_relaxed);
+  slab->policy.spare_bytes.fetch_add(capacity_bytes, std::memory_order_relaxed);
   return drained_bytes;
 }
 
@@ -429,6 +434,73 @@ std::size_t CpuCache::DrainAll(const char* call) {
     if (transfer_caches_[c].cached_objects() != 0) drained_bytes += transfer_caches_[c].Drain(call);
   }
   return drained_bytes;
+}
+
+bool CpuCache::LookWhetherIdle(Slab* slab, SizeClass size_class, std::size_t* pending_bytes) {
+  SlabCounters& counters = slab->counters[size_class];
+  const std::uint64_t word = LoadWord(slab, size_class);
+  const std::size_t cached = (word & kSlabTopMask) - layout_[size_class].begin;
+  const auto low_half = static_cast<std::uint32_t>(word);
+  if (cached == 0 || counters.word_at_look != low_half) {
+    counters.idle_looks = 0;
+  } else if (counters.idle_looks < kIdleLooks) {
+    ++counters.idle_looks;
+  }
+  counters.word_at_look = low_half;
+  if (counters.idle_looks == kIdleLooks) return true;
+  *pending_bytes += cached * kSizeClasses[size_class].size_bytes;
+  return false;
+}
+
+CpuCache::IdleDrain CpuCache::DrainIdle(const char* call) {
+  IdleDrain result;
+  if (mode_ != CacheMode::kCpu || !rseq_.remote_abort) return result;
+  LockHolder holder(drain_lock_);
+  bool any = false;
+  for (std::size_t i = 0; i < index_bound_; ++i) {
+    Slab* slab = entries_[i].slab.load(std::memory_order_acquire);
+    if (slab == nullptr) continue;
+    bool idle = false;
+    for (int c = 1; c < kSizeClassCount; ++c) {
+      idle |= LookWhetherIdle(slab, static_cast<SizeClass>(c), &result.pending_bytes);
+    }
+    // Out of the table for as long as its idle classes are emptied, as in DrainAll.
+    if (idle) slab_table.slabs[i].store(EmptySlab(), std::memory_order_relaxed);
+    any |= idle;
+  }
+  if (any) {
+    const bool owned = AbortAllSequences();
+    for (std::size_t i = 0; i < index_bound_; ++i) {
+      Slab* slab = entries_[i].slab.load(std::memory_order_relaxed);
+      if (slab == nullptr || slab_table.slabs[i].load(std::memory_order_relaxed) == slab) continue;
+      for (int c = 1; owned && c < kSizeClassCount; ++c) {
+        const auto size_class = static_cast<SizeClass>(c);
+        if (slab->counters[c].idle_looks == kIdleLooks) result.drained_bytes += DrainOwnedClass(slab, size_class, call);
+      }
+      slab_table.slabs[i].store(slab, std::memory_order_release);
+    }
+  }
+  for (int c = 1; c < kSizeClassCount; ++c) {
+    TransferLook& look = transfer_looks_[c];
+    const std::size_t cached = transfer_caches_[c].cached_objects();
+    if (cached == 0) {
+      look.idle_looks = 0;
+      continue;
+    }
+    // Whatever comes or goes is counted as a refill, a flush, or as gone past the slabs.
+    const CacheClassStats stats = ClassStats(static_cast<SizeClass>(c));
+    const std::uint64_t uses = stats.refills + stats.flushes + direct_[c].allocations.load(std::memory_order_relaxed) +
+                               direct_[c].frees.load(std::memory_order_relaxed);
+    look.idle_looks = uses == look.uses ? look.idle_looks + 1 : 0;
+    look.uses = uses;
+    if (look.idle_looks >= kIdleLooks) {
+      result.drained_bytes += transfer_caches_[c].Drain(call);
+      look.idle_looks = 0;
+    } else {
+      result.pending_bytes += cached * kSizeClasses[c].size_bytes;
+    }
+  }
+  return result;
 }
 
 void CpuCache::RepairInForkedChild(bool may_lock, bool interrupted_drain) {

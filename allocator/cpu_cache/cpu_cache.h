@@ -85,6 +85,16 @@ class CpuCache {
   // Empties all slabs (thread mode: the calling thread's) and all transfer caches into the spans; returns the bytes.
   std::size_t DrainAll(const char* call);
 
+  // Empties the classes of all slabs, and the transfer caches, that nobody has used since kIdleLooks calls ago: what
+  // caches hold keeps the spans that it is from. Only in the CPU mode, and only where sequences can be restarted.
+  static constexpr int kIdleLooks = 2;
+  struct IdleDrain {
+    std::size_t drained_bytes = 0;
+    // In caches that may become idle yet.
+    std::size_t pending_bytes = 0;
+  };
+  IdleDrain DrainIdle(const char* call);
+
   // In the child of a fork: only the calling thread is left. `may_lock` is false when that thread was interrupted in a
   // slow path; what the slabs of the other threads hold is lost then (thread mode). With `interrupted_drain` it was
   // interrupted in a drain, which goes on when the signal handler returns: everything stays as it is.
@@ -131,8 +141,11 @@ class CpuCache {
   std::size_t FlushBatch(Slab* slab, SizeClass size_class, std::size_t count, const char* call);
   std::int64_t Steal(Slab* slab, SizeClass for_class, std::int64_t wanted_bytes);
   void* AllocateDirect(SizeClass size_class);
-  // Empties a slab that the caller owns.
+  // Empties a slab, or one class of it, that the caller owns.
   std::size_t DrainOwned(Slab* slab, const char* call);
+  std::size_t DrainOwnedClass(Slab* slab, SizeClass size_class, const char* call);
+  // Whether the class of the slab is idle; what is not, but holds objects, is added to `pending_bytes`.
+  bool LookWhetherIdle(Slab* slab, SizeClass size_class, std::size_t* pending_bytes) TARN_REQUIRES(drain_lock_);
 
   CacheMode mode_ = CacheMode::kCpu;
   bool attach_threads_ = false;
@@ -154,6 +167,13 @@ class CpuCache {
   // were ever given out.
   std::uint32_t first_unowned_ TARN_GUARDED_BY(drain_lock_) = 0;
   std::uint32_t indices_used_ TARN_GUARDED_BY(drain_lock_) = 0;
+
+  // For DrainIdle: what it saw of each transfer cache, and how many times in a row.
+  struct TransferLook {
+    std::uint64_t uses = 0;
+    int idle_looks = 0;
+  };
+  TransferLook transfer_looks_[kSizeClassCount] TARN_GUARDED_BY(drain_lock_);
 
   // What went past all slabs.
   struct DirectCounters {

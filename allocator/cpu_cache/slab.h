@@ -66,7 +66,11 @@ struct SlabCounters {
   std::atomic<bool> recently_missed;
   // The kind of the last miss, see CpuCache::Grow.
   std::atomic<std::uint8_t> last_miss;
-  std::uint8_t reserved[6];
+  // For DrainIdle, under the drain lock: how many times in a row it found the header's word as it was, of which it keeps
+  // the low half.
+  std::uint8_t idle_looks;
+  std::uint8_t reserved;
+  std::uint32_t word_at_look;
 };
 
 struct SlabPolicy {

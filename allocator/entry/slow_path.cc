@@ -39,6 +39,13 @@ void DeferFree(void* object) {
 
 void FreeUnnested(void* object, SizeClass size_class, const char* call);
 
+// What the page heap would like to have done by somebody who is in no slow path, as every slow path's last act.
+void Attend() {
+  if (process_heap.page_heap.attention() != 0 && thread_state.slow_path_depth == 0) [[unlikely]] {
+    process_heap.scavenger.Attend();
+  }
+}
+
 void FreeDeferred() {
   if (deferred_count.load(std::memory_order_relaxed) == 0) [[likely]]
     return;
@@ -230,13 +237,16 @@ void FreeSlow(void* object, const char* call) {
     return;
   }
   PrepareThread();
-  SlowPathScope scope;
-  if (scope.nested()) {
-    DeferFree(object);
-    return;
+  {
+    SlowPathScope scope;
+    if (scope.nested()) {
+      DeferFree(object);
+      return;
+    }
+    FreeDeferred();
+    FreeUnnested(object, size_class, call);
   }
-  FreeDeferred();
-  FreeUnnested(object, size_class, call);
+  Attend();
 }
 
 void FreeSized(void* object, std::size_t bytes, const char* call) {

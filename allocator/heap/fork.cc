@@ -11,6 +11,11 @@
 // as it is: in the child the same thread returns from the handler and goes on. No lock is acquired while another one is
 // held (os/lock.h), so none of the other holders can be waiting for the interrupted thread, and waiting for them ends.
 //
+// The scavenger's thread is one that libc does not know of: it may hold locks though the process seems to have a single
+// thread. A fork waits for the end of its cycle, unless it comes from a slow path itself: a cycle may be waiting for the
+// lock that this thread holds. What a cycle has on its way is then lost in the child, but for pages under release, which
+// the page heap finds again.
+//
 // A drain holds its lock while it calls into the other floors, so waiting for it might not end; the child repairs what
 // a drain can leave behind instead (CpuCache::RepairInForkedChild).
 //
@@ -54,19 +59,23 @@ struct {
   // The forking thread's signal mask. All signals are blocked from the prepare handler to the end: a handler that
   // allocates would wait for locks that its own thread holds.
   sigset_t signals = {};
+  bool locked_cycle = false;
   bool held_before[kLockCount] = {};
 } fork_state;
 
 bool SingleThreaded() { return &__libc_single_threaded != nullptr && __libc_single_threaded != 0; }
 
 void BeforeFork() TARN_NO_THREAD_SAFETY_ANALYSIS {
-  if (!process_heap.started() || SingleThreaded()) return;
+  if (!process_heap.started() || (SingleThreaded() && !Scavenger::ThreadIsAlive())) return;
   sigset_t all;
   sigset_t signals;
   ::sigfillset(&all);
   if (::pthread_sigmask(SIG_SETMASK, &all, &signals) != 0) return;
   const bool lock_stdio = _IO_list_lock != nullptr && _IO_list_unlock != nullptr && _IO_list_resetlock != nullptr;
   if (lock_stdio) _IO_list_lock();
+  // First, for its holder may be waiting for any of the others.
+  fork_state.locked_cycle = thread_state.slow_path_depth == 0;
+  if (fork_state.locked_cycle) process_heap.scavenger.cycle_lock().Acquire();
   for (int i = 0; i < kLockCount; ++i) {
     const bool held = LockAt(i).HeldByThisThread();
     if (!held) LockAt(i).Acquire();
@@ -82,9 +91,11 @@ void AfterForkInParent() TARN_NO_THREAD_SAFETY_ANALYSIS {
   fork_state.locked = false;
   const sigset_t signals = fork_state.signals;
   const bool locked_stdio = fork_state.locked_stdio;
+  const bool locked_cycle = fork_state.locked_cycle;
   for (int i = kLockCount - 1; i >= 0; --i) {
     if (!fork_state.held_before[i]) LockAt(i).Release();
   }
+  if (locked_cycle) process_heap.scavenger.cycle_lock().Release();
   if (locked_stdio) _IO_list_unlock();
   static_cast<void>(::pthread_sigmask(SIG_SETMASK, &signals, nullptr));
 }
@@ -92,10 +103,14 @@ void AfterForkInParent() TARN_NO_THREAD_SAFETY_ANALYSIS {
 void AfterForkInChild() {
   // Asked under the id that the thread had in the parent.
   const bool interrupted_drain = process_heap.cpu_cache.drain_lock().HeldByThisThread();
+  const bool interrupted_cycle = !fork_state.locked_cycle && process_heap.scavenger.cycle_lock().HeldByThisThread();
   thread_state.tid = 0;  // The child's only thread has a new one.
   if (!process_heap.started()) return;
   const bool was_locked = fork_state.locked;
   fork_state.locked = false;
+  Lock& cycle_lock = process_heap.scavenger.cycle_lock();
+  interrupted_cycle ? cycle_lock.AdoptInForkedChild() : cycle_lock.ResetInForkedChild();
+  process_heap.scavenger.ForgetThreadInForkedChild();
   bool interrupted_slow_path = false;
   if (was_locked) {
     for (int i = 0; i < kLockCount; ++i) {
@@ -108,6 +123,7 @@ void AfterForkInChild() {
     }
     if (fork_state.locked_stdio) _IO_list_resetlock();
   }
+  if (was_locked && thread_state.slow_path_depth == 0) process_heap.page_heap.RepairInForkedChild();
   process_heap.cpu_cache.RepairInForkedChild(was_locked && !interrupted_slow_path, interrupted_drain);
   if (was_locked) static_cast<void>(::pthread_sigmask(SIG_SETMASK, &fork_state.signals, nullptr));
 }

@@ -58,6 +58,14 @@ bool ParseMode(std::string_view value, ModeRequest* result) {
   return false;
 }
 
+bool ParseTrace(std::string_view value, Options* options) {
+  if (value == "scavenge") return options->trace_scavenge = true;
+  bool on = true;
+  if (!ParseSwitch(value, &on) || on) return false;
+  options->trace_scavenge = false;
+  return true;
+}
+
 struct Setting {
   std::string_view name;
   std::string_view expected;
@@ -73,6 +81,8 @@ constexpr Setting kSettings[] = {
      [](std::string_view v, Options* o) { return ParseBytes(v, &o->cpu_cache_bytes); }},
     {"TARN_PROFILE_RATE", "a number of bytes such as 512KiB, or 0",
      [](std::string_view v, Options* o) { return ParseBytes(v, &o->profile_rate_bytes); }},
+    {"TARN_BACKGROUND", "on or off", [](std::string_view v, Options* o) { return ParseSwitch(v, &o->background); }},
+    {"TARN_TRACE", "scavenge or off", [](std::string_view v, Options* o) { return ParseTrace(v, o); }},
 };
 
 // Damerau's distance between short names: insertions, deletions, replacements, swaps of neighbours.

@@ -10,6 +10,8 @@
 //   TARN_CPU_CACHE   bytes             budget of one CPU's slab, 0 turns the caches off          1536KiB
 //   TARN_PROFILE_RATE  bytes           mean distance of the heap profile's samples, 0 turns it off 512KiB
 //   TARN_STRICT      on|off            a wrong setting ends the process                          off
+//   TARN_BACKGROUND  on|off            a thread may give memory back (docs/memory-return.md)     on
+//   TARN_TRACE       scavenge|off      a line on stderr per cycle of the scavenger               off
 //
 // on: on, 1, yes, true. off: off, 0, no, false. bytes: a number, with B, KiB, MiB, GiB or TiB behind it.
 // Names that begin with TARN_TEST_ belong to tarn's own tests and mean nothing to the library.
@@ -30,6 +32,8 @@ struct Options {
   // Per slab. In the thread mode a slab gets a part of it (see kThreadBudgetDivisor in process_heap.cc).
   std::size_t cpu_cache_bytes;
   std::size_t profile_rate_bytes;
+  bool background;
+  bool trace_scavenge;
 };
 
 inline constexpr Options kDefaultOptions = {
@@ -39,6 +43,8 @@ inline constexpr Options kDefaultOptions = {
     .mode = ModeRequest::kAuto,
     .cpu_cache_bytes = std::size_t{1536} << 10,
     .profile_rate_bytes = std::size_t{512} << 10,
+    .background = true,
+    .trace_scavenge = false,
 };
 
 // Parses the NULL-terminated NAME=value strings (null: none). Each complaint is passed to `complain` as one line

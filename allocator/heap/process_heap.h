@@ -17,6 +17,7 @@
 #include "allocator/central/transfer_cache.h"
 #include "allocator/cpu_cache/cpu_cache.h"
 #include "allocator/heap/options.h"
+#include "allocator/heap/scavenger.h"
 #include "allocator/include/tarn/snapshot.h"
 #include "allocator/observe/profile.h"
 #include "allocator/pages/page_heap.h"
@@ -27,6 +28,7 @@ struct ProcessHeap {
   PageHeap page_heap;
   TransferCache transfer_caches[kSizeClassCount];
   CpuCache cpu_cache;
+  Scavenger scavenger;
   // The owners of sampled objects, by size class.
   CentralFreeList sampled_lists[kSizeClassCount];
   Profile profile;

@@ -3,10 +3,13 @@
 // Spins shortly, then sleeps in the kernel (futex), so that more threads than CPUs do no harm. The word holds the
 // owner's thread id: a fork from a signal handler must not wait for a lock that its own thread holds.
 //
-// All locks of tarn, in rank order. None is ever acquired while another one is held, so their order cannot matter and a
-// fork may acquire all of them in any state of the process; adding a nesting means to rethink heap/fork.cc.
-//   1. the CPU cache's drain lock (cpu_cache/cpu_cache.h): the one exception, held while its owner calls into 2..5;
-//      a fork does not acquire it
+// All locks of tarn, in rank order. But for the first two, none is held while another one is acquired, so their order
+// cannot matter and a fork may acquire all of them in any state of the process; adding a nesting means to rethink
+// heap/fork.cc.
+//   0. the scavenger's cycle lock (heap/scavenger.h), held while its owner calls into 1..5; a fork acquires it first,
+//      and not at all from within a slow path
+//   1. the CPU cache's drain lock (cpu_cache/cpu_cache.h), held while its owner calls into 2..5; a fork does not
+//      acquire it
 //   2. a transfer cache's lock, one per size class (central/transfer_cache.h)
 //   3. a central free list's lock, two per size class (central/central_free_list.h)
 //   4. the heap profile's lock (observe/profile.h)
@@ -33,6 +36,11 @@ class TARN_CAPABILITY("lock") Lock {
     if (!word_.compare_exchange_strong(expected, ThreadId(), std::memory_order_acquire, std::memory_order_relaxed)) {
       AcquireSlow();
     }
+  }
+
+  bool TryAcquire() TARN_TRY_ACQUIRE(true) {
+    std::uint32_t expected = 0;
+    return word_.compare_exchange_strong(expected, ThreadId(), std::memory_order_acquire, std::memory_order_relaxed);
   }
 
   void Release() TARN_RELEASE() {

@@ -2,6 +2,7 @@
 
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 
 #include <cstdint>
@@ -56,5 +57,12 @@ bool Decommit(void* start, std::size_t bytes) {
 }
 
 bool Release(void* start, std::size_t bytes) { return ::madvise(start, bytes, MADV_DONTNEED) == 0; }
+
+void NameMemory(void* start, std::size_t bytes, const char* name) {
+  // linux/prctl.h: PR_SET_VMA and PR_SET_VMA_ANON_NAME, which older headers lack.
+  constexpr int kSetVma = 0x53564d41;
+  constexpr unsigned long kAnonymousName = 0;
+  static_cast<void>(::prctl(kSetVma, kAnonymousName, start, bytes, name));
+}
 
 }  // namespace tarn

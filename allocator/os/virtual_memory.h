@@ -31,4 +31,8 @@ void Unreserve(void* start, std::size_t bytes);
 [[nodiscard]] bool Decommit(void* start, std::size_t bytes);
 [[nodiscard]] bool Release(void* start, std::size_t bytes);
 
+// Names memory in /proc/PID/maps, as [anon:<name>], where the kernel can (Linux 5.17 with CONFIG_ANON_VMA_NAME). `name`
+// has at most 79 characters, none of them of \ ` $ [ ].
+void NameMemory(void* start, std::size_t bytes, const char* name);
+
 }  // namespace tarn

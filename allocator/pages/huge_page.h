@@ -20,7 +20,7 @@ enum class HugePageState : std::uint8_t {
   kMetadata,   // belongs to the allocator itself
 };
 
-// Invariants: zero is a subset of free; free_pages and longest_free_run describe free; the huge page is on the packing
+// Invariants: zero and idle are subsets of free; free_pages and longest_free_run describe free; the huge page is on the packing
 // list of its longest_free_run if it is kPacked and that is not 0, and on the warm list if it is kWholeFree, committed
 // and not all zero.
 struct HugePage : ListLink<HugePage> {
@@ -30,6 +30,9 @@ struct HugePage : ListLink<HugePage> {
   Reservation* reservation = nullptr;
   PageBits free;  // pages in no span
   PageBits zero;  // free pages that nobody wrote since they were committed or released: not resident, zero
+  PageBits idle;  // pages that were free when the scavenger last came by, and ever since
+  // When the last page became free, if the state is kWholeFree; 0 when it never was in use. CoarseMilliseconds().
+  std::uint32_t freed_at_ms = 0;
   std::uint16_t free_pages = 0;
   std::uint16_t longest_free_run = 0;
   HugePageState state = HugePageState::kWholeFree;

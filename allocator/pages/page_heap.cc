@@ -4,6 +4,7 @@
 #include <atomic>
 #include <new>
 
+#include "allocator/os/clock.h"
 #include "allocator/os/virtual_memory.h"
 #include "allocator/pages/page_map.h"
 
@@ -23,10 +24,16 @@ constexpr std::size_t kMaxRunHugePages = Reservation::kMaxHugePages / 2;
 // How many huge pages of a packing list are looked at for the fullest. Chosen: the lists are short, and the first few
 // already differ more than the rest.
 constexpr int kPackingCandidates = 8;
-// Free huge pages keep their memory up to this and up to a share of what is in use: programs that allocate and free
-// large blocks in turn must not fault each time. What goes beyond is released at once by whoever frees it.
+// Free huge pages keep their memory up to this, up to a share of what is in use, and (where a scavenger will see to the
+// rest) up to the recent peak: programs that allocate and free large blocks in turn must not fault each time. What goes
+// beyond is released at once by whoever frees it.
 constexpr std::size_t kWarmFloorBytes = std::size_t{64} << 20;
 constexpr std::size_t kWarmShareDivisor = 4;
+// A scavenger is wanted when so much more is free and warm than what the last one could not release: less is not worth
+// a thread. Chosen.
+constexpr std::size_t kScavengerWantedBytes = std::size_t{4} << 20;
+// How many trackers a pass over packed huge pages looks at before it lets others have the lock: some 10 us.
+constexpr std::size_t kTrackersPerHold = 64;
 constexpr std::size_t kMetadataAlignmentBytes = 64;
 
 std::size_t ReservationGoal() {
@@ -143,6 +150,7 @@ Span* PageHeap::AllocateMapped(PageCount pages, PageCount alignment) {
   span->first_page = PageId::Containing(start);
   span->pages = PageCount::FromBytesCeil(bytes);
   span->kind = SpanKind::kMapped;
+  NameMemory(start, bytes, "tarn large");
   page_map.Register(span);
   return span;
 }
@@ -249,7 +257,14 @@ bool PageHeap::ResizeWithinReservation(Span* span, PageCount pages) {
   return true;
 }
 
-std::size_t PageHeap::KeepWarmBytes() const { return std::max(kWarmFloorBytes, in_use_.bytes() / kWarmShareDivisor); }
+std::size_t PageHeap::KeepWarmBytes() {
+  std::size_t keep_bytes = std::max(kWarmFloorBytes, in_use_.bytes() / kWarmShareDivisor);
+  if (scavenged_) {
+    const std::size_t peak_bytes = demand_.RecentPeakBytes(CoarseMilliseconds());
+    if (peak_bytes > in_use_.bytes()) keep_bytes = std::max(keep_bytes, peak_bytes - in_use_.bytes());
+  }
+  return keep_bytes;
+}
 
 // --- Runs of pages -------------------------------------------------------------------------------------------------
 
@@ -308,6 +323,9 @@ PageHeap::Run PageHeap::AllocateWithinHugePage(std::size_t pages, std::size_t al
 }
 
 void PageHeap::FreeRun(HugePage* huge_page, PageId first_page, PageCount pages) {
+  const std::uint32_t now_ms = CoarseMilliseconds();
+  demand_.NoteFree(in_use_.bytes(), now_ms);
+  unreleasable_ = std::min(unreleasable_, free_ - free_zero_);
   in_use_ -= pages;
   std::size_t index = IndexInHugePage(first_page);
   for (std::size_t left = pages.raw(); left != 0; ++huge_page) {
@@ -315,8 +333,12 @@ void PageHeap::FreeRun(HugePage* huge_page, PageId first_page, PageCount pages) 
     Unlist(huge_page);
     MarkFree(huge_page, index, here, false);
     Relist(huge_page);
+    if (huge_page->state == HugePageState::kWholeFree) huge_page->freed_at_ms = now_ms;
     left -= here;
     index = 0;
+  }
+  if (scavenged_ && !scavenger_at_work_ && (free_ - free_zero_ - unreleasable_).bytes() >= kScavengerWantedBytes) {
+    attention_.fetch_or(kScavengerWanted, std::memory_order_relaxed);
   }
 }
 
@@ -329,6 +351,7 @@ bool PageHeap::MarkUsed(HugePage* huge_page, std::size_t first, std::size_t coun
   free_zero_ -= PageCount(zero_pages);
   huge_page->free.ClearRange(first, count);
   huge_page->zero.ClearRange(first, count);
+  huge_page->idle.ClearRange(first, count);
   huge_page->free_pages = static_cast<std::uint16_t>(huge_page->free_pages - count);
   return zero_pages == count;
 }
@@ -405,9 +428,11 @@ HugePage* PageHeap::TakeHugePages(std::size_t count, std::size_t alignment) {
     if (first == nullptr && AddReservation(count + alignment - 1)) first = FindHugePages(count, alignment);
     if (first == nullptr || !CommitHugePages(first, count)) return nullptr;
   }
+  const std::uint32_t now_ms = CoarseMilliseconds();
   for (std::size_t i = 0; i < count; ++i) {
     RemoveWholeFree(&first[i]);
     first[i].state = HugePageState::kPacked;
+    if (first[i].freed_at_ms != 0) demand_.NoteReturn(first[i].freed_at_ms, now_ms);
   }
   return first;
 }
@@ -485,6 +510,7 @@ bool PageHeap::AddReservation(std::size_t huge_pages) {
   // What other reservations keep for nothing may be what is missing.
   if (start == nullptr && UnreserveFree()) start = ReserveAtLeast(huge_pages + kOwnHugePages, &count);
   if (start == nullptr) return false;
+  NameMemory(start, count * kHugePageBytes, "tarn");
 
   const PageId first_page = PageId::Containing(start);
   const PageCount pages = PageCount::FromHugePages(count);
@@ -686,9 +712,15 @@ std::size_t PageHeap::ReleasePages(HugePage* huge_page, std::size_t first, std::
   MarkUsed(huge_page, first, count);
   Relist(huge_page);
   void* const start = (huge_page->first_page + PageCount(first)).start();
+  InFlight in_flight;
+  in_flight.huge_page = huge_page;
+  in_flight.first = first;
+  in_flight.count = count;
+  in_flight_.PushFront(&in_flight);
   lock_.Release();
   const bool released = tarn::Release(start, PageCount(count).bytes());
   lock_.Acquire();
+  IntrusiveList<InFlight>::Remove(&in_flight);
   Unlist(huge_page);
   MarkFree(huge_page, first, count, released);
   Relist(huge_page);
@@ -725,6 +757,98 @@ std::size_t PageHeap::ReleaseFree(std::size_t keep_warm_bytes, bool break_huge_p
     }
   }
   return released_bytes;
+}
+
+ScavengeResult PageHeap::ReleaseUnwanted(std::uint32_t now_ms, std::size_t most_bytes) {
+  LockHolder holder(lock_);
+  const PublishAtEnd publish{this};
+  ScavengeResult result;
+  const std::size_t kept_bytes = PageCount::FromHugePages(demand_.KeptHugePages(now_ms)).bytes();
+  while (HugePage* huge_page = warm_.back()) {
+    const std::uint32_t age_ms = MillisecondsBetween(huge_page->freed_at_ms, now_ms);
+    if (age_ms < Demand::kShortWindowMs) {
+      result.next_ms = Demand::kShortWindowMs - age_ms;
+      break;
+    }
+    if (warm_huge_bytes_ <= kept_bytes) {
+      result.next_ms = Demand::kShortWindowMs;
+      break;
+    }
+    if (result.released_bytes >= most_bytes) {
+      result.next_ms = 0;
+      break;
+    }
+    const std::size_t bytes = ReleasePages(huge_page, 0, kPagesPerHugePage);
+    if (bytes == 0) {
+      // The kernel refuses. Not at once again.
+      result.next_ms = Demand::kShortWindowMs;
+      break;
+    }
+    result.released_bytes += bytes;
+  }
+  result.warm_huge_bytes = warm_huge_bytes_;
+  return result;
+}
+
+bool PageHeap::ReleaseIdlePages(std::size_t most_bytes, std::size_t* released_bytes) {
+  LockHolder holder(lock_);
+  const PublishAtEnd publish{this};
+  *released_bytes = 0;
+  for (std::size_t looked_at = 0; looked_at < kTrackersPerHold && *released_bytes < most_bytes; ++looked_at) {
+    // Reservations may have come and gone since the last call; their records stay readable.
+    if (idle_hand_.reservation == nullptr) idle_hand_ = {reservations_, 0};
+    Reservation* const reservation = idle_hand_.reservation;
+    if (reservation == nullptr) return true;
+    const std::size_t index = idle_hand_.index++;
+    if (index >= reservation->huge_page_count) {
+      idle_hand_ = {reservation->next, 0};
+      if (reservation->next == nullptr) return true;
+      continue;
+    }
+    // Not in use; its tracker may never have been written.
+    if (reservation->whole_free.Test(index)) continue;
+    HugePage* const huge_page = &reservation->huge_pages[index];
+    if (huge_page->state != HugePageState::kPacked) continue;
+    std::size_t from = 0;
+    while (huge_page->state == HugePageState::kPacked) {
+      const auto run = huge_page->idle.AndNot(huge_page->zero).NextRun(from);
+      if (run.count == 0) break;
+      from = run.first + run.count;
+      *released_bytes += ReleasePages(huge_page, run.first, run.count);
+    }
+    if (huge_page->state == HugePageState::kPacked) huge_page->idle = huge_page->free;
+  }
+  return false;
+}
+
+void PageHeap::SetScavenged(bool scavenged) {
+  LockHolder holder(lock_);
+  scavenged_ = scavenged;
+}
+
+void PageHeap::BeginScavenging() {
+  LockHolder holder(lock_);
+  scavenger_at_work_ = true;
+  attention_.fetch_and(~kScavengerWanted, std::memory_order_relaxed);
+}
+
+void PageHeap::EndScavenging() {
+  LockHolder holder(lock_);
+  scavenger_at_work_ = false;
+  unreleasable_ = free_ - free_zero_;
+}
+
+void PageHeap::RepairInForkedChild() {
+  LockHolder holder(lock_);
+  const PublishAtEnd publish{this};
+  scavenger_at_work_ = false;
+  unreleasable_ = PageCount(0);
+  // Whoever released these is no more; whether it had come to it is not known.
+  while (InFlight* in_flight = in_flight_.PopFront()) {
+    Unlist(in_flight->huge_page);
+    MarkFree(in_flight->huge_page, in_flight->first, in_flight->count, false);
+    Relist(in_flight->huge_page);
+  }
 }
 
 // --- What others may know ------------------------------------------------------------------------------------------
@@ -824,6 +948,7 @@ void PageHeap::CheckInvariants() {
       TARN_CHECK(huge_page.free_pages == huge_page.free.Count());
       for (std::size_t page = 0; page < kPagesPerHugePage; ++page) {
         TARN_CHECK(!huge_page.zero.Test(page) || huge_page.free.Test(page));
+        TARN_CHECK(!huge_page.idle.Test(page) || huge_page.free.Test(page));
       }
       TARN_CHECK(whole_free == (huge_page.free_pages == kPagesPerHugePage));
       TARN_CHECK(whole_free == (huge_page.state == HugePageState::kWholeFree));

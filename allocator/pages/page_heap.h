@@ -11,7 +11,10 @@
 //
 // One lock. It is held while memory is committed (mprotect, once per 2 MiB of growth or less often) and while a
 // reservation is made (mmap, once per GiB): the caller cannot go on without it, and others would only pile up more
-// reservations. It is not held while memory is released.
+// reservations. It is not held while memory is released: the pages are marked as used meanwhile.
+//
+// Free memory goes back in three ways: at once, by whoever frees more than is worth keeping (KeepWarmBytes); by age and
+// demand, by the scavenger (ReleaseUnwanted, ReleaseIdlePages; heap/scavenger.h); on request (ReleaseFree).
 #pragma once
 
 #include <atomic>
@@ -21,6 +24,7 @@
 #include "allocator/base/units.h"
 #include "allocator/include/tarn/snapshot.h"
 #include "allocator/os/lock.h"
+#include "allocator/pages/demand.h"
 #include "allocator/pages/huge_page.h"
 #include "allocator/pages/metadata.h"
 #include "allocator/pages/span.h"
@@ -42,6 +46,14 @@ struct PageHeapStats {
   std::size_t large_allocations_total = 0;
   std::size_t whole_free_huge_pages = 0;  // committed ones
   std::size_t released_bytes_total = 0;
+};
+
+struct ScavengeResult {
+  std::size_t released_bytes = 0;
+  std::size_t warm_huge_bytes = 0;  // still free, whole and warm
+  // In how many milliseconds there will be more to release, as far as it is known by now; kNever: not at all.
+  static constexpr std::uint32_t kNever = UINT32_MAX;
+  std::uint32_t next_ms = kNever;
 };
 
 class PageHeap {
@@ -72,6 +84,28 @@ class PageHeap {
   // With `break_huge_pages`, free pages of huge pages in use go too.
   std::size_t ReleaseFree(std::size_t keep_warm_bytes, bool break_huge_pages) TARN_EXCLUDES(lock_);
 
+  // The scavenger's part: releases whole huge pages that are free for longer than demand.h says they are worth keeping,
+  // those first that were freed longest ago, until `most_bytes` are reached.
+  ScavengeResult ReleaseUnwanted(std::uint32_t now_ms, std::size_t most_bytes) TARN_EXCLUDES(lock_);
+  // A part of a pass over the huge pages in use: releases their pages that were free when the pass before came by, and
+  // ever since; so the time between two passes is the least age. Returns true at the end of a pass. Only one thread at
+  // a time may be in here.
+  bool ReleaseIdlePages(std::size_t most_bytes, std::size_t* released_bytes) TARN_EXCLUDES(lock_);
+
+  // Whether somebody releases what is not wanted (a background thread, or the program's own ticks): free memory may
+  // wait for that then. Sets kScavengerWanted when there is enough of it.
+  void SetScavenged(bool scavenged) TARN_EXCLUDES(lock_);
+  // The scavenger is at work: it is not called for. At the end, what it left is taken as what cannot be released.
+  void BeginScavenging() TARN_EXCLUDES(lock_);
+  void EndScavenging() TARN_EXCLUDES(lock_);
+
+  // What the page heap wants from whoever is in a slow path and holds no lock: bits. Read without the lock.
+  static constexpr std::uint32_t kScavengerWanted = 1;
+  std::uint32_t attention() const { return attention_.load(std::memory_order_relaxed); }
+
+  // In the child of a fork, whose only thread is not inside of any function of this class.
+  void RepairInForkedChild() TARN_EXCLUDES(lock_);
+
   // Whether the address lies in memory that spans are or were made of. Slow, for error messages.
   bool ServesAddress(std::uintptr_t address) TARN_EXCLUDES(lock_);
 
@@ -93,6 +127,14 @@ class PageHeap {
     HugePage* huge_page = nullptr;  // of the first page; null when there was no memory
     PageId first_page;
     bool zero = false;
+  };
+
+  // Pages that are marked as used while they are released without the lock. On the stack of whoever does it, and in the
+  // list for the child of a fork, where that thread is no more and the pages would be lost.
+  struct InFlight : ListLink<InFlight> {
+    HugePage* huge_page = nullptr;
+    std::size_t first = 0;
+    std::size_t count = 0;
   };
 
   Run AllocateRun(PageCount pages, PageCount alignment) TARN_REQUIRES(lock_);
@@ -127,7 +169,7 @@ class PageHeap {
   static void* MapCommitted(std::size_t bytes, std::size_t alignment_bytes);
   bool ResizeWithinReservation(Span* span, PageCount pages) TARN_REQUIRES(lock_);
   // How much memory of free huge pages is not given back at once.
-  std::size_t KeepWarmBytes() const TARN_REQUIRES(lock_);
+  std::size_t KeepWarmBytes() TARN_REQUIRES(lock_);
   bool EnsureLeaves(PageId first_page, PageCount pages) TARN_REQUIRES(lock_);
 
   // Tells the readers how things stand.
@@ -149,6 +191,19 @@ class PageHeap {
   Bitmap<kPackingLists> nonempty_ TARN_GUARDED_BY(lock_);
   // Whole free huge pages that have memory behind them, the last freed first.
   IntrusiveList<HugePage> warm_ TARN_GUARDED_BY(lock_);
+  IntrusiveList<InFlight> in_flight_ TARN_GUARDED_BY(lock_);
+  Demand demand_ TARN_GUARDED_BY(lock_);
+  bool scavenged_ TARN_GUARDED_BY(lock_) = false;
+  bool scavenger_at_work_ TARN_GUARDED_BY(lock_) = false;
+  // Warm free pages that the last scavenger left, or the least number of them since.
+  PageCount unreleasable_ TARN_GUARDED_BY(lock_);
+  struct IdleHand {
+    Reservation* reservation = nullptr;
+    std::size_t index = 0;
+  };
+  IdleHand idle_hand_ TARN_GUARDED_BY(lock_);
+  // Written under the lock, and cleared by whoever answers; read without it.
+  std::atomic<std::uint32_t> attention_ = 0;
   // Kept up to date so that Stats() and the policies need no walk.
   PageCount in_use_ TARN_GUARDED_BY(lock_);
   PageCount large_in_use_ TARN_GUARDED_BY(lock_);

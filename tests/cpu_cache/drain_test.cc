@@ -166,6 +166,8 @@ void RunDisturbed(CacheMode mode, Disturbance disturbance) {
   std::size_t drained_bytes = 0;
   for (std::size_t round = 0; Seconds() < end; ++round) {
     if (disturbance.drains) drained_bytes += floors.cpu_cache.DrainAll("malloc_trim");
+    // What was drained just now is seldom idle; looks in quick succession make it so.
+    for (int look = 0; disturbance.drains && look < 4; ++look) floors.cpu_cache.DrainIdle("scavenger");
     if (disturbance.signals) {
       for (int i = 0; i < 4; ++i) pthread_kill(handles[(round * 4 + static_cast<std::size_t>(i)) % kThreads], SIGUSR1);
     }
@@ -219,6 +221,54 @@ TEST_P(DrainTest, ReturnsTheBytesAndLearnsAnew) {
         EXPECT_EQ(floors.cpu_cache.DrainAll("malloc_trim"), 0u);
       }
     }
+  }).join();
+}
+
+// Looks until a cache that nobody uses is idle for certain; returns what was drained.
+std::size_t LookUntilIdle(Floors& floors) {
+  std::size_t drained_bytes = 0;
+  for (int look = 0; look <= CpuCache::kIdleLooks; ++look) {
+    drained_bytes += floors.cpu_cache.DrainIdle("scavenger").drained_bytes;
+  }
+  return drained_bytes;
+}
+
+TEST_P(DrainTest, OfIdleClassesLeavesThoseInUse) {
+  Floors& floors = StartFloors(GetParam());
+  const bool remote = GetParam() == CacheMode::kCpu && floors.cpu_cache.can_drain_remotely();
+  std::thread([&] {
+    const AttachedThread attached(floors);
+    Tally tally;
+    const auto use = [&](SizeClass size_class, int objects) {
+      std::vector<void*> taken;
+      for (int i = 0; i < objects; ++i) taken.push_back(floors.Allocate(size_class));
+      for (void* object : taken) floors.Free(size_class, object);
+      tally.allocations[size_class] += taken.size();
+      tally.frees[size_class] += taken.size();
+    };
+    use(9, 500);
+    use(12, 500);
+    const CpuCache::IdleDrain first = floors.cpu_cache.DrainIdle("scavenger");
+    EXPECT_EQ(first.drained_bytes, 0u);
+    EXPECT_EQ(first.pending_bytes != 0, remote);
+    std::size_t drained_bytes = 0;
+    for (int look = 0; look < 2 * CpuCache::kIdleLooks; ++look) {
+      // Pops and pushes that a hit serves, so nothing but the word of the slab tells of them.
+      use(12, 1);
+      drained_bytes += floors.cpu_cache.DrainIdle("scavenger").drained_bytes;
+    }
+    ExpectAtRest(floors, tally);
+    if (!remote) {
+      EXPECT_EQ(drained_bytes, 0u);
+      return;
+    }
+    EXPECT_NE(drained_bytes, 0u);
+    EXPECT_EQ(floors.cpu_cache.ClassStats(9).cached_objects, 0u);
+    EXPECT_EQ(floors.transfer_caches[9].cached_objects(), 0u);
+    EXPECT_NE(floors.cpu_cache.ClassStats(12).cached_objects, 0u);
+    EXPECT_NE(LookUntilIdle(floors), 0u);
+    ExpectNothingLost(floors, tally);
+    EXPECT_EQ(floors.cpu_cache.DrainIdle("scavenger").pending_bytes, 0u);
   }).join();
 }
 

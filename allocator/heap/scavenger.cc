@@ -1,0 +1,187 @@
+#include "allocator/heap/scavenger.h"
+
+#include <algorithm>
+
+#include "allocator/base/text.h"
+#include "allocator/cpu_cache/slab.h"
+#include "allocator/heap/process_heap.h"
+#include "allocator/os/bare_thread.h"
+#include "allocator/os/clock.h"
+#include "allocator/os/crash.h"
+#include "allocator/os/process.h"
+#include "allocator/os/thread_state.h"
+
+namespace tarn {
+
+namespace {
+
+// Twice as long, and a cache that nobody used is drained (CpuCache::kIdleLooks). Chosen.
+constexpr std::uint32_t kLookEveryMs = 500;
+// A page that was free for so long, and up to twice as long, goes. Chosen: as demand.h's short window.
+constexpr std::uint32_t kPassEveryMs = 1500;
+constexpr std::uint32_t kLingerMs = 5000;
+constexpr std::uint32_t kTryAgainMs = 60'000;
+// A cycle's share of time, as its inverse.
+constexpr std::uint64_t kSleepPerCpu = 100;
+// So that even a large release comes in pieces: some 100 MiB of 4 KiB pages each.
+constexpr std::uint64_t kLongestCycleNs = 20'000'000;
+constexpr std::uint64_t kLongestInlineCycleNs = 1'000'000;
+constexpr std::size_t kReleaseStepBytes = std::size_t{4} << 20;
+
+}  // namespace
+
+void Scavenger::Init(bool background, bool trace) {
+  background_ = background;
+  trace_ = trace;
+  process_id_ = ProcessId();
+  process_heap.page_heap.SetScavenged(background);
+}
+
+void Scavenger::Attend() {
+  SlowPathScope scope;
+  // A child of _Fork or vfork is another process, with memory that is not its own or threads that it lost.
+  if (scope.nested() || !background_ || ProcessId() != process_id_) return;
+  const std::uint32_t now_ms = CoarseMilliseconds();
+  if (refused_.load(std::memory_order_relaxed)) {
+    if (MillisecondsBetween(refused_at_ms_.load(std::memory_order_relaxed), now_ms) < kTryAgainMs) {
+      if (MillisecondsBetween(last_cycle_ms_.load(std::memory_order_relaxed), now_ms) < kLookEveryMs) return;
+      if (!cycle_lock_.TryAcquire()) return;
+      static_cast<void>(RunCycle());
+      cycle_lock_.Release();
+      return;
+    }
+    refused_.store(false, std::memory_order_relaxed);
+  }
+  if (starting_.exchange(true, std::memory_order_acquire)) return;
+  StartThread();
+  starting_.store(false, std::memory_order_release);
+}
+
+void Scavenger::StartThread() {
+  if (BareThreadIsAlive()) return;
+  // Before the start, for the thread says when it is over.
+  process_heap.page_heap.BeginScavenging();
+  switch (StartBareThread(&RunThread, "tarn-scavenger", slab_table.id_offset, slab_table.rseq_cs_offset)) {
+    case BareThreadStart::kStarted:
+      starts_.fetch_add(1, std::memory_order_relaxed);
+      break;
+    case BareThreadStart::kAlive:
+      break;
+    case BareThreadStart::kFailed:
+      process_heap.page_heap.EndScavenging();
+      refused_at_ms_.store(CoarseMilliseconds(), std::memory_order_relaxed);
+      refused_.store(true, std::memory_order_relaxed);
+      break;
+  }
+}
+
+void Scavenger::RunThread() {
+  Scavenger& self = process_heap.scavenger;
+  std::uint32_t busy_at_ms = CoarseMilliseconds();
+  while (SharesCredentials()) {
+    Cycle cycle;
+    {
+      LockHolder holder(self.cycle_lock_);
+      cycle = self.RunCycle();
+    }
+    const std::uint32_t now_ms = CoarseMilliseconds();
+    if (cycle.released_bytes != 0 || cycle.drained_bytes != 0 || cycle.warm_bytes != 0) busy_at_ms = now_ms;
+    if (MillisecondsBetween(busy_at_ms, now_ms) >= kLingerMs) break;
+    const auto least_ms = static_cast<std::uint32_t>(cycle.cpu_ns * kSleepPerCpu / 1'000'000);
+    SleepMilliseconds(std::max(std::min(cycle.next_ms, kLookEveryMs), least_ms));
+  }
+  process_heap.page_heap.EndScavenging();
+}
+
+std::uint32_t Scavenger::Tick() {
+  SlowPathScope scope;
+  if (scope.nested() || !cycle_lock_.TryAcquire()) return kLookEveryMs;
+  const Cycle cycle = RunCycle();
+  cycle_lock_.Release();
+  return cycle.next_ms;
+}
+
+Scavenger::Cycle Scavenger::RunCycle() {
+  PageHeap& page_heap = process_heap.page_heap;
+  const std::uint64_t start_ns = ThreadCpuNanoseconds();
+  const std::uint64_t end_ns =
+      start_ns + (refused_.load(std::memory_order_relaxed) ? kLongestInlineCycleNs : kLongestCycleNs);
+  const std::uint32_t now_ms = CoarseMilliseconds();
+  last_cycle_ms_.store(now_ms, std::memory_order_relaxed);
+  Cycle cycle;
+  if (!knows_setting_) {
+    huge_page_setting_ = ReadHugePageSetting();
+    knows_setting_ = true;
+  }
+
+  if (MillisecondsBetween(last_look_ms_, now_ms) >= kLookEveryMs - kLookEveryMs / 10) {
+    last_look_ms_ = now_ms;
+    const CpuCache::IdleDrain drain = process_heap.cpu_cache.DrainIdle("scavenger");
+    cycle.drained_bytes = drain.drained_bytes;
+    if (drain.pending_bytes != 0) cycle.next_ms = kLookEveryMs;
+  }
+
+  ScavengeResult result;
+  do {
+    result = page_heap.ReleaseUnwanted(now_ms, kReleaseStepBytes);
+    cycle.released_bytes += result.released_bytes;
+  } while (result.next_ms == 0 && ThreadCpuNanoseconds() < end_ns);
+  cycle.warm_bytes = result.warm_huge_bytes;
+  cycle.next_ms = std::min(cycle.next_ms, result.next_ms);
+
+  if (huge_page_setting_ != HugePageSetting::kAlways) {
+    if (!in_pass_ && MillisecondsBetween(last_pass_ms_, now_ms) >= kPassEveryMs) {
+      in_pass_ = true;
+      last_pass_ms_ = now_ms;
+    }
+    while (in_pass_ && ThreadCpuNanoseconds() < end_ns) {
+      std::size_t released_bytes = 0;
+      in_pass_ = !page_heap.ReleaseIdlePages(kReleaseStepBytes, &released_bytes);
+      cycle.idle_page_bytes += released_bytes;
+    }
+    cycle.released_bytes += cycle.idle_page_bytes;
+    if (in_pass_) cycle.next_ms = 0;
+  }
+
+  cycle.cpu_ns = ThreadCpuNanoseconds() - start_ns;
+  cycles_.fetch_add(1, std::memory_order_relaxed);
+  cpu_ns_.fetch_add(cycle.cpu_ns, std::memory_order_relaxed);
+  released_bytes_.fetch_add(cycle.released_bytes, std::memory_order_relaxed);
+  drained_bytes_.fetch_add(cycle.drained_bytes, std::memory_order_relaxed);
+  if (trace_) Trace(cycle);
+  return cycle;
+}
+
+void Scavenger::Trace(const Cycle& cycle) {
+  const PageHeapStats pages = process_heap.page_heap.Stats();
+  Text<256> line;
+  line << "tarn: scavenge " << cycles_.load(std::memory_order_relaxed) << ": released ";
+  line.Mebibytes(cycle.released_bytes) << " (in-use huge pages ";
+  line.Mebibytes(cycle.idle_page_bytes) << "), drained ";
+  line.Mebibytes(cycle.drained_bytes) << ", kept ";
+  line.Mebibytes(pages.free_warm_bytes) << " (whole ";
+  line.Mebibytes(cycle.warm_bytes) << "), in use ";
+  line.Mebibytes(pages.in_use_bytes + pages.mapped_bytes) << ", " << cycle.cpu_ns / 1000 << " us\n";
+  WriteToStderr(line.view());
+}
+
+ScavengerStats Scavenger::Stats() const {
+  ScavengerStats stats;
+  stats.cycles = cycles_.load(std::memory_order_relaxed);
+  stats.starts = starts_.load(std::memory_order_relaxed);
+  stats.cpu_ns = cpu_ns_.load(std::memory_order_relaxed);
+  stats.released_bytes = released_bytes_.load(std::memory_order_relaxed);
+  stats.drained_bytes = drained_bytes_.load(std::memory_order_relaxed);
+  stats.running = BareThreadIsAlive();
+  return stats;
+}
+
+bool Scavenger::ThreadIsAlive() { return BareThreadIsAlive(); }
+
+void Scavenger::ForgetThreadInForkedChild() {
+  ForgetBareThreadInForkedChild();
+  starting_.store(false, std::memory_order_relaxed);
+  process_id_ = ProcessId();
+}
+
+}  // namespace tarn

@@ -1,0 +1,99 @@
+// The scavenger: gives memory back that the program does not use, also while the program sleeps.
+//
+// Works in cycles. One cycle drains what caches hold that nobody has used for a while, releases whole huge pages by age
+// and demand (pages/demand.h), and every second and a half goes over the huge pages in use for pages that have been free since
+// the last time; the latter only where the kernel has not backed them by huge pages of its own, which a release would
+// break. Who runs the cycles:
+//
+//   a thread of our own (os/bare_thread.h), if TARN_BACKGROUND is on, which is the default. It is started by the slow
+//   path that finds the page heap asking for it (4 MiB to gain), and ends when there was nothing to do for five seconds;
+//   tarn_background_tick(), called by the program when it likes;
+//   where the kernel refuses a thread, the slow paths of the program's own, at most twice a second.
+//
+// Its CPU time is at most a hundredth of the time that passes: after each cycle the thread sleeps a hundred times as long
+// as the cycle took, and at least half a second where nothing is due earlier. A cycle stops after some 20 ms.
+//
+// Fork: the thread is not in the child, which starts its own when it needs one. A fork waits for the end of a cycle, by
+// the cycle lock, so that nothing is lost that is on its way. See heap/fork.cc.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "allocator/os/huge_page_setting.h"
+#include "allocator/os/lock.h"
+
+namespace tarn {
+
+// Since the process's start.
+struct ScavengerStats {
+  std::uint64_t cycles = 0;
+  std::uint64_t starts = 0;  // of the thread
+  std::uint64_t cpu_ns = 0;  // of all cycles, whoever ran them
+  std::uint64_t released_bytes = 0;
+  std::uint64_t drained_bytes = 0;  // out of caches
+  bool running = false;             // there is a thread
+};
+
+class Scavenger {
+ public:
+  constexpr Scavenger() = default;
+
+  // With `background`, a thread may be started. `trace`: a line on stderr for each cycle.
+  void Init(bool background, bool trace);
+
+  // Does what the page heap asks for. Called by a thread of the program that is in no slow path and holds no lock.
+  void Attend();
+
+  // One cycle, if no other thread is at it. Returns in how many milliseconds the next one is worthwhile; kNothingLeft
+  // when nothing is known to become due. Called like Attend.
+  static constexpr std::uint32_t kNothingLeft = UINT32_MAX;
+  std::uint32_t Tick();
+
+  ScavengerStats Stats() const;
+
+  // Whether a thread of ours may hold locks, though libc may believe that the process has a single thread.
+  static bool ThreadIsAlive();
+  void ForgetThreadInForkedChild();
+  Lock& cycle_lock() TARN_THREAD_ANNOTATION(lock_returned(cycle_lock_)) { return cycle_lock_; }
+
+ private:
+  struct Cycle {
+    std::size_t released_bytes = 0;
+    std::size_t idle_page_bytes = 0;  // of these, out of huge pages in use
+    std::size_t drained_bytes = 0;
+    std::size_t warm_bytes = 0;  // whole free huge pages that stay for now
+    std::uint64_t cpu_ns = 0;
+    std::uint32_t next_ms = kNothingLeft;
+  };
+
+  void StartThread();
+  static void RunThread();
+  Cycle RunCycle() TARN_REQUIRES(cycle_lock_);
+  void Trace(const Cycle& cycle);
+
+  bool background_ = false;
+  bool trace_ = false;
+  std::uint64_t process_id_ = 0;
+  // The kernel refused a thread: the slow paths do its work, until it is tried again.
+  std::atomic<bool> refused_ = false;
+  std::atomic<std::uint32_t> refused_at_ms_ = 0;
+  std::atomic<bool> starting_ = false;
+  std::atomic<std::uint32_t> last_cycle_ms_ = 0;
+
+  Lock cycle_lock_;
+  HugePageSetting huge_page_setting_ TARN_GUARDED_BY(cycle_lock_) = HugePageSetting::kNever;
+  bool knows_setting_ TARN_GUARDED_BY(cycle_lock_) = false;
+  bool in_pass_ TARN_GUARDED_BY(cycle_lock_) = false;
+  std::uint32_t last_look_ms_ TARN_GUARDED_BY(cycle_lock_) = 0;
+  std::uint32_t last_pass_ms_ TARN_GUARDED_BY(cycle_lock_) = 0;
+
+  std::atomic<std::uint64_t> cycles_ = 0;
+  std::atomic<std::uint64_t> starts_ = 0;
+  std::atomic<std::uint64_t> cpu_ns_ = 0;
+  std::atomic<std::uint64_t> released_bytes_ = 0;
+  std::atomic<std::uint64_t> drained_bytes_ = 0;
+};
+
+}  // namespace tarn

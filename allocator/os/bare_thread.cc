@@ -1,0 +1,168 @@
+#include "allocator/os/bare_thread.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <new>
+#include <string_view>
+
+#include "allocator/base/units.h"
+#include "allocator/os/small_file.h"
+#include "allocator/os/thread_state.h"
+#include "allocator/os/virtual_memory.h"
+
+namespace tarn {
+
+namespace {
+
+// What the scavenger needs is a few KiB; the rest is never touched.
+constexpr std::size_t kStackBytes = std::size_t{64} << 10;
+// Around the words of thread-local memory that are in use: those of libc's that lie beside errno, and the rest of the
+// thread control block, of which glibc's has 2304 bytes.
+constexpr std::size_t kTlsMarginBytes = std::size_t{8} << 10;
+
+// The kernel's: a set of 64 signals, whatever libc's type holds.
+constexpr std::size_t kKernelSignalBytes = 8;
+
+struct BareThread {
+  void (*body)() = nullptr;
+  const char* name = nullptr;
+  std::ptrdiff_t rseq_id_offset = 0;
+  // Stack and thread-local memory: made at the first start and kept, for a thread cannot unmap what it stands on.
+  char* memory = nullptr;
+  char* stack_end = nullptr;
+  char* thread_pointer = nullptr;
+  // The thread's id. Set before it runs; zeroed by the kernel when it has left its stack for good.
+  std::atomic<int> id = 0;
+};
+
+constinit BareThread bare_thread;
+
+int Main(void*) {
+  // Our block of thread-local memory begins as zeroes, and is not all zero in a fresh thread.
+  ::new (&thread_state) ThreadState;
+  char* const thread_pointer = static_cast<char*>(__builtin_thread_pointer());
+  *reinterpret_cast<volatile std::int32_t*>(thread_pointer + bare_thread.rseq_id_offset) = -1;
+  static_cast<void>(::prctl(PR_SET_NAME, bare_thread.name, 0, 0, 0));
+  // Its own view of the file system, at the root: no directory is kept busy, and none of the process's is changed.
+  if (::syscall(SYS_unshare, CLONE_FS) == 0) static_cast<void>(::syscall(SYS_chdir, "/"));
+  bare_thread.body();
+  return 0;
+}
+
+bool MakeMemory(std::ptrdiff_t rseq_id_offset, std::ptrdiff_t rseq_cs_offset) {
+  const std::ptrdiff_t offsets[] = {ThreadPointerOffset(&thread_state), ThreadPointerOffset(&errno), rseq_id_offset,
+                                    rseq_cs_offset, 0};
+  const std::ptrdiff_t lowest = *std::ranges::min_element(offsets);
+  const std::ptrdiff_t highest = *std::ranges::max_element(offsets);
+  const std::size_t os_page_bytes = OsPageBytes();
+  const std::size_t below = RoundUp(static_cast<std::size_t>(-lowest) + kTlsMarginBytes, os_page_bytes);
+  const std::size_t above = RoundUp(static_cast<std::size_t>(highest) + kTlsMarginBytes, os_page_bytes);
+  const std::size_t guard_bytes = os_page_bytes;
+  const std::size_t stack_bytes = RoundUp(kStackBytes, os_page_bytes);
+  const std::size_t all_bytes = guard_bytes + stack_bytes + below + above;
+  auto* memory = static_cast<char*>(Reserve(all_bytes, os_page_bytes));
+  if (memory == nullptr) return false;
+  if (!Commit(memory + guard_bytes, all_bytes - guard_bytes)) {
+    Unreserve(memory, all_bytes);
+    return false;
+  }
+  NameMemory(memory, all_bytes, "tarn scavenger");
+  bare_thread.memory = memory;
+  bare_thread.stack_end = memory + guard_bytes + stack_bytes;
+  bare_thread.thread_pointer = bare_thread.stack_end + below;
+  return true;
+}
+
+// The thread control block of x86-64: what compilers and libc find at fixed places behind the thread pointer
+// (the psABI's "Thread-Local Storage"; glibc's sysdeps/x86_64/nptl/tls.h, tcbhead_t).
+void FillControlBlock() {
+  constexpr int kSelf = 0;
+  constexpr int kDescriptor = 2;
+  constexpr int kStackGuard = 5;
+  constexpr int kPointerGuard = 6;
+  auto* words = reinterpret_cast<std::uintptr_t*>(bare_thread.thread_pointer);
+  const auto* own_words = static_cast<const std::uintptr_t*>(__builtin_thread_pointer());
+  words[kSelf] = reinterpret_cast<std::uintptr_t>(words);
+  words[kDescriptor] = reinterpret_cast<std::uintptr_t>(words);
+  words[kStackGuard] = own_words[kStackGuard];
+  words[kPointerGuard] = own_words[kPointerGuard];
+}
+
+// The rest of the line that begins with `name`, which stands behind a line end.
+std::string_view Line(std::string_view text, std::string_view name) {
+  const std::size_t start = text.find(name);
+  if (start == std::string_view::npos) return {};
+  const std::size_t end = std::min(text.find('\n', start + 1), text.size());
+  return {text.data() + start, end - start};
+}
+
+}  // namespace
+
+BareThreadStart StartBareThread(void (*body)(), const char* name, std::ptrdiff_t rseq_id_offset,
+                                std::ptrdiff_t rseq_cs_offset) {
+  int expected = 0;
+  // Acquire pairs with the kernel's zeroing: whatever the last thread did to its memory is done. Not 0 and no id of a
+  // thread's yet, so that nobody else starts one.
+  if (!bare_thread.id.compare_exchange_strong(expected, -1, std::memory_order_acquire)) return BareThreadStart::kAlive;
+  if (bare_thread.memory == nullptr && !MakeMemory(rseq_id_offset, rseq_cs_offset)) {
+    bare_thread.id.store(0, std::memory_order_release);
+    return BareThreadStart::kFailed;
+  }
+  bare_thread.body = body;
+  bare_thread.name = name;
+  bare_thread.rseq_id_offset = rseq_id_offset;
+  FillControlBlock();
+
+  // A new thread inherits the mask; the set is the kernel's, because libc's calls leave its own signals out.
+  const std::uint64_t all = ~std::uint64_t{0};
+  std::uint64_t before = 0;
+  static_cast<void>(::syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, kKernelSignalBytes));
+  // The flags of a POSIX thread, all of them: valgrind and qemu-user know no other kind.
+  constexpr int kFlags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM |
+                         CLONE_SETTLS | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID;
+  auto* const id = reinterpret_cast<int*>(&bare_thread.id);
+  const int result = ::clone(&Main, bare_thread.stack_end, kFlags, nullptr, id, bare_thread.thread_pointer, id);
+  static_cast<void>(::syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before, nullptr, kKernelSignalBytes));
+  if (result >= 0) return BareThreadStart::kStarted;
+  bare_thread.id.store(0, std::memory_order_release);
+  return BareThreadStart::kFailed;
+}
+
+bool BareThreadIsAlive() { return bare_thread.id.load(std::memory_order_acquire) != 0; }
+
+void ForgetBareThreadInForkedChild() { bare_thread.id.store(0, std::memory_order_relaxed); }
+
+bool SharesCredentials() {
+  // Only who has rights can give them up. (An unprivileged process may still swap its real and saved ids; a scavenger
+  // has no use for either.)
+  if (::syscall(SYS_geteuid) != 0) return true;
+  // Long enough for all lines that are looked for.
+  const SmallFile<2048> process("/proc/self/status");
+  const SmallFile<2048> own("/proc/thread-self/status");
+  if (process.text().empty() || own.text().empty()) return true;
+  for (const std::string_view name : {"\nUid:", "\nGid:", "\nGroups:", "\nCapPrm:", "\nCapEff:", "\nCapBnd:"}) {
+    if (Line(process.text(), name) != Line(own.text(), name)) return false;
+  }
+  return true;
+}
+
+void SleepMilliseconds(std::uint32_t milliseconds) {
+  // A wait for a word that never changes: futex is allowed in every sandbox that lets a lock of ours sleep.
+  static std::atomic<std::uint32_t> word = 0;
+  struct timespec time = {};
+  time.tv_sec = milliseconds / 1000;
+  time.tv_nsec = static_cast<long>(milliseconds % 1000) * 1'000'000;
+  static_cast<void>(::syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, 0, &time, nullptr, 0));
+}
+
+}  // namespace tarn

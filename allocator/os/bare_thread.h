@@ -1,0 +1,51 @@
+// The one thread of tarn's own: made without libc, so that it can be made from within malloc.
+//
+// pthread_create cannot be called from a slow path. It takes locks that the caller may hold already: glibc frees the
+// memory of ended threads under the lock of its cache of stacks (nptl/nptl-stack.c), and such a free may be the very
+// slow path that wants the thread; a signal handler may have interrupted pthread_create itself. And libc counts its
+// threads: one more would keep a process alive whose last own thread has ended. So this thread is made by clone(2)
+// alone. To libc it does not exist, which has consequences:
+//
+//   It has thread-local memory of its own, zero but for the few words that code of ours uses: thread_state, errno, the
+//   id of rseq (never registered, so that no sequence runs on it). It must call nothing of libc but bare system calls
+//   and functions that work on memory.
+//   All signals are blocked in it, libc's own too.
+//   setuid and its kin do not reach it: libc changes the ids of the threads that it knows. See SharesCredentials.
+//   It takes part in fork like any other thread, that is, not at all; `__libc_single_threaded` does not know of it.
+//
+// The kernel counts it: /proc/self/task has one entry more, and what works only in a process with one thread (unshare
+// and setns of a user namespace, unshare(2)) fails while it runs. Its view of the file system is unshared from that of
+// the process, so that it keeps no directory busy and setns of a mount namespace works.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace tarn {
+
+enum class BareThreadStart {
+  kStarted,
+  kAlive,   // the last one has not quite ended; try again later
+  kFailed,  // the kernel refuses, or there is none on this system
+};
+
+// Starts `body` on the thread; `name` has at most 15 characters. `rseq_id_offset` is where the sequences read the id,
+// from the thread pointer: it gets -1 there. Not in a child of vfork, and by one thread at a time. May change errno.
+BareThreadStart StartBareThread(void (*body)(), const char* name, std::ptrdiff_t rseq_id_offset,
+                                std::ptrdiff_t rseq_cs_offset);
+
+// The thread exists still, or may.
+bool BareThreadIsAlive();
+
+// The child of a fork has no such thread.
+void ForgetBareThreadInForkedChild();
+
+// On the bare thread: whether it has the same rights (user and group ids, capabilities) as the process's first thread.
+// They differ when the process gave rights up after the thread was started; then it shall end. True where /proc does
+// not say.
+bool SharesCredentials();
+
+// Sleeps, or returns earlier.
+void SleepMilliseconds(std::uint32_t milliseconds);
+
+}  // namespace tarn

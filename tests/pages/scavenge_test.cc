@@ -1,0 +1,169 @@
+// What the page heap releases by itself: whole huge pages by age and demand, pages of huge pages in use by second looks.
+
+#include <errno.h>
+#include <gtest/gtest.h>
+#include <sys/syscall.h>
+
+#include <cstring>
+#include <vector>
+
+#include "allocator/os/clock.h"
+#include "allocator/pages/page_heap.h"
+#include "tests/os/in_child.h"
+#include "tests/pages/fresh_page_heap.h"
+
+namespace tarn {
+namespace {
+
+using tarn_test::ExpectConsistent;
+using tarn_test::FreshPageHeap;
+using tarn_test::Large;
+
+void Touch(Span* span) { std::memset(span->start(), 1, span->bytes()); }
+
+// Releases until there is nothing left at that time.
+std::size_t ReleaseUnwanted(PageHeap& heap, std::uint32_t now_ms) {
+  std::size_t bytes = 0;
+  ScavengeResult result;
+  do {
+    result = heap.ReleaseUnwanted(now_ms, kHugePageBytes);
+    bytes += result.released_bytes;
+  } while (result.next_ms == 0);
+  return bytes;
+}
+
+std::size_t PassOverIdlePages(PageHeap& heap) {
+  std::size_t bytes = 0;
+  bool end = false;
+  while (!end) {
+    std::size_t released = 0;
+    end = heap.ReleaseIdlePages(SIZE_MAX, &released);
+    bytes += released;
+  }
+  return bytes;
+}
+
+TEST(Scavenge, FreeHugePagesStayForTheShortWindowAndNoLonger) {
+  PageHeap& heap = FreshPageHeap();
+  Span* span = Large(heap, 4 * kPagesPerHugePage);
+  Touch(span);
+  char* const memory = static_cast<char*>(span->start());
+  heap.Deallocate(span);
+  const std::uint32_t now_ms = CoarseMilliseconds();
+  EXPECT_EQ(heap.ReleaseUnwanted(now_ms, SIZE_MAX).released_bytes, 0u);
+  const ScavengeResult early = heap.ReleaseUnwanted(now_ms + Demand::kShortWindowMs - 200, SIZE_MAX);
+  EXPECT_EQ(early.released_bytes, 0u);
+  EXPECT_GT(early.next_ms, 0u);
+  EXPECT_LE(early.next_ms, Demand::kShortWindowMs);
+  EXPECT_EQ(memory[0], 1);
+  EXPECT_EQ(ReleaseUnwanted(heap, now_ms + Demand::kShortWindowMs), 4 * kHugePageBytes);
+  EXPECT_EQ(memory[0], 0);
+  EXPECT_EQ(heap.ReleaseUnwanted(now_ms + Demand::kShortWindowMs, SIZE_MAX).next_ms, ScavengeResult::kNever);
+  EXPECT_EQ(heap.Stats().free_warm_bytes, 0u);
+  ExpectConsistent(heap);
+}
+
+TEST(Scavenge, StopsWhenEnoughIsReleasedAndSaysSo) {
+  PageHeap& heap = FreshPageHeap();
+  Span* span = Large(heap, 4 * kPagesPerHugePage);
+  Touch(span);
+  heap.Deallocate(span);
+  const ScavengeResult result = heap.ReleaseUnwanted(CoarseMilliseconds() + 60'000, kHugePageBytes);
+  EXPECT_EQ(result.released_bytes, kHugePageBytes);
+  EXPECT_EQ(result.warm_huge_bytes, 3 * kHugePageBytes);
+  EXPECT_EQ(result.next_ms, 0u);
+}
+
+TEST(Scavenge, PagesOfHugePagesInUseGoAtTheSecondLook) {
+  PageHeap& heap = FreshPageHeap();
+  std::vector<Span*> spans;
+  for (std::size_t i = 0; i < kPagesPerHugePage; ++i) {
+    spans.push_back(Large(heap, 1));
+    Touch(spans.back());
+  }
+  for (std::size_t i = 0; i < 100; ++i) heap.Deallocate(spans[i]);
+  EXPECT_EQ(PassOverIdlePages(heap), 0u);
+  // Used again in between, so not idle.
+  Span* again = Large(heap, 3);
+  heap.Deallocate(again);
+  EXPECT_EQ(PassOverIdlePages(heap), PageCount(97).bytes());
+  EXPECT_EQ(PassOverIdlePages(heap), PageCount(3).bytes());
+  EXPECT_EQ(PassOverIdlePages(heap), 0u);
+  EXPECT_EQ(heap.Stats().free_warm_bytes, 0u);
+  for (std::size_t i = 100; i < spans.size(); ++i) {
+    EXPECT_EQ(static_cast<char*>(spans[i]->start())[0], 1);
+    heap.Deallocate(spans[i]);
+  }
+  ExpectConsistent(heap);
+}
+
+TEST(Scavenge, APassOfAnEmptyHeapEnds) { EXPECT_EQ(PassOverIdlePages(FreshPageHeap()), 0u); }
+
+TEST(Scavenge, IsAskedForWhenThereIsSomethingToGain) {
+  PageHeap& heap = FreshPageHeap();
+  const auto take_and_free = [&heap](std::size_t huge_pages) {
+    Span* span = Large(heap, huge_pages * kPagesPerHugePage);
+    Touch(span);
+    heap.Deallocate(span);
+  };
+  take_and_free(8);
+  EXPECT_EQ(heap.attention(), 0u) << "nobody scavenges";
+  heap.ReleaseFree(0, true);
+  heap.SetScavenged(true);
+  take_and_free(1);
+  EXPECT_EQ(heap.attention(), 0u) << "2 MiB are not worth it";
+  take_and_free(8);
+  EXPECT_EQ(heap.attention(), PageHeap::kScavengerWanted);
+  heap.BeginScavenging();
+  EXPECT_EQ(heap.attention(), 0u);
+  take_and_free(8);
+  EXPECT_EQ(heap.attention(), 0u) << "it is at work";
+  heap.EndScavenging();
+  take_and_free(1);
+  EXPECT_EQ(heap.attention(), 0u) << "what it left is taken as what cannot be released";
+  take_and_free(16);
+  EXPECT_EQ(heap.attention(), PageHeap::kScavengerWanted);
+}
+
+TEST(Scavenge, TheRecentPeakStaysWarmOnlyWhereSomebodyScavenges) {
+  constexpr std::size_t kHugePages = 100;
+  for (const bool scavenged : {false, true}) {
+    PageHeap& heap = FreshPageHeap();
+    heap.SetScavenged(scavenged);
+    Span* span = Large(heap, kHugePages * kPagesPerHugePage);
+    Touch(span);
+    heap.Deallocate(span);
+    const std::size_t warm_bytes = heap.Stats().free_warm_bytes;
+    if (scavenged) {
+      EXPECT_EQ(warm_bytes, kHugePages * kHugePageBytes);
+    } else {
+      EXPECT_EQ(warm_bytes, std::size_t{64} << 20);
+    }
+    heap.ReleaseFree(0, false);
+    ExpectConsistent(heap);
+  }
+}
+
+TEST(Scavenge, AReleaseThatTheKernelRefusesChangesNothing) {
+  if (tarn_test::kSanitized) GTEST_SKIP() << "a sanitizer needs system calls of its own";
+  EXPECT_EQ(tarn_test::ComplaintOfChild([] {
+              PageHeap& heap = FreshPageHeap();
+              Span* span = Large(heap, 4 * kPagesPerHugePage);
+              Span* kept = Large(heap, 10);
+              Touch(span);
+              heap.Deallocate(span);
+              if (!tarn_test::RefuseSystemCall(SYS_madvise, ENOMEM)) return;
+              const ScavengeResult result = heap.ReleaseUnwanted(CoarseMilliseconds() + 60'000, SIZE_MAX);
+              TARN_REQUIRE(result.released_bytes == 0);
+              TARN_REQUIRE(result.next_ms != 0);
+              TARN_REQUIRE(PassOverIdlePages(heap) == 0);
+              TARN_REQUIRE(PassOverIdlePages(heap) == 0);
+              TARN_REQUIRE(heap.Stats().free_warm_bytes == 4 * kHugePageBytes);
+              heap.CheckInvariants();
+              heap.Deallocate(kept);
+            }),
+            "");
+}
+
+}  // namespace
+}  // namespace tarn
