@@ -10,6 +10,7 @@
 #include "allocator/heap/thread_exit.h"
 #include "allocator/os/crash.h"
 #include "allocator/os/thread_state.h"
+#include "allocator/os/virtual_memory.h"
 #include "allocator/pages/page_map.h"
 
 namespace tarn {
@@ -157,7 +158,7 @@ void* AllocateClass(SizeClass size_class, std::size_t bytes) {
   return object;
 }
 
-void* AllocateLarge(std::size_t bytes, std::size_t alignment, bool* zero) {
+void* AllocateLarge(std::size_t bytes, std::size_t alignment, bool* zero, bool prefer_zero = false) {
   // Nothing has room for these, so nothing is given back in vain to make it.
   constexpr std::size_t kAddressableBytes = std::size_t{1} << kAddressBits;
   if (bytes >= kAddressableBytes || alignment >= kAddressableBytes) return nullptr;
@@ -166,7 +167,7 @@ void* AllocateLarge(std::size_t bytes, std::size_t alignment, bool* zero) {
   if (scope.nested()) return nullptr;
   const PageCount pages = LargePages(bytes);
   const PageCount alignment_pages = std::max(PageCount::FromBytesCeil(alignment), PageCount(1));
-  Span* span = process_heap.page_heap.AllocateLarge(pages, alignment_pages, zero);
+  Span* span = process_heap.page_heap.AllocateLarge(pages, alignment_pages, zero, prefer_zero);
   if (span == nullptr) {
     // What the caches and the page heap keep may be what is missing.
     process_heap.cpu_cache.DrainAll("malloc");
@@ -176,6 +177,15 @@ void* AllocateLarge(std::size_t bytes, std::size_t alignment, bool* zero) {
   if (span == nullptr) return nullptr;
   SampleLarge(span, bytes);
   return span->start();
+}
+
+// From this size on calloc writes no zeroes: it takes memory that is zero, or lets the kernel have the warm memory that
+// it got. Most programs that ask for so many zeroes do not touch them all at once. Chosen.
+constexpr std::size_t kLeaveUntouchedBytes = std::size_t{4} << 20;
+
+bool ReleaseLarge(void* object) {
+  SlowPathScope scope;
+  return Release(object, SlowSpan(object, "calloc")->bytes());
 }
 
 void FreeUnnested(void* object, SizeClass size_class, const char* call) {
@@ -217,8 +227,11 @@ void* AllocateZeroed(std::size_t bytes) {
   const SizeClass size_class = MallocSizeClass(bytes);
   if (size_class == 0) {
     bool zero = false;
-    void* object = AllocateLarge(bytes, 0, &zero);
-    if (object != nullptr && !zero) std::memset(object, 0, bytes);
+    const bool leave_untouched = bytes >= kLeaveUntouchedBytes;
+    void* object = AllocateLarge(bytes, 0, &zero, leave_untouched);
+    if (object != nullptr && !zero && !(leave_untouched && ReleaseLarge(object))) {
+      std::memset(object, 0, bytes);
+    }
     return object;
   }
   void* object = AllocateSlow(bytes, Request::kMalloc);
@@ -299,9 +312,10 @@ void* Reallocate(void* object, std::size_t bytes) {
     if (pages == span->pages) return object;
     PrepareThread();
     SlowPathScope scope;
-    if (!scope.nested() && process_heap.page_heap.ResizeLarge(span, pages)) {
+    if (!scope.nested() &&
+        (process_heap.page_heap.ResizeLarge(span, pages) || process_heap.page_heap.MoveLarge(span, pages))) {
       SampleLarge(span, bytes);
-      return object;
+      return span->start();
     }
   }
   // Shrinking moves only when half of the object would lie waste, and a smaller class is to be had.

@@ -4,8 +4,10 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <cerrno>
 
 #include <cstdint>
+#include <cstring>
 
 namespace tarn {
 
@@ -57,6 +59,26 @@ bool Decommit(void* start, std::size_t bytes) {
 }
 
 bool Release(void* start, std::size_t bytes) { return ::madvise(start, bytes, MADV_DONTNEED) == 0; }
+
+std::size_t MovePages(void* from, void* to, std::size_t bytes) {
+  // linux/mman.h; older headers lack it.
+  constexpr int kDontUnmap = 4;
+  // What is not worth a system call. Chosen.
+  constexpr std::size_t kCopyBytes = std::size_t{64} << 10;
+  if (bytes > kCopyBytes) {
+    if (::mremap(from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED | kDontUnmap, to) != MAP_FAILED) return 0;
+    // EFAULT: the range lies in more than one mapping of the kernel's, whose borders only it knows. Halving finds them.
+    if (errno == EFAULT) {
+      const std::size_t half = bytes / 2 / kCopyBytes * kCopyBytes;
+      return MovePages(from, to, half) +
+             MovePages(static_cast<char*>(from) + half, static_cast<char*>(to) + half, bytes - half);
+    }
+  }
+  std::memcpy(to, from, bytes);
+  return bytes;
+}
+
+void WantHugePages(void* start, std::size_t bytes) { static_cast<void>(::madvise(start, bytes, MADV_HUGEPAGE)); }
 
 void NameMemory(void* start, std::size_t bytes, const char* name) {
   // linux/prctl.h: PR_SET_VMA and PR_SET_VMA_ANON_NAME, which older headers lack.

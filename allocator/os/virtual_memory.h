@@ -31,6 +31,14 @@ void Unreserve(void* start, std::size_t bytes);
 [[nodiscard]] bool Decommit(void* start, std::size_t bytes);
 [[nodiscard]] bool Release(void* start, std::size_t bytes);
 
+// Moves the contents of committed memory to committed memory elsewhere, by moving its pages where the kernel can (mremap
+// with MREMAP_DONTUNMAP, Linux 5.7) and by copying where it cannot. Returns the bytes that were copied: with 0 the old
+// memory is as if released, otherwise some of it is as it was. Both ranges stay committed; they do not overlap.
+std::size_t MovePages(void* from, void* to, std::size_t bytes);
+
+// Asks for huge pages of the kernel's (MADV_HUGEPAGE): does nothing where the system has none, or gives them anyhow.
+void WantHugePages(void* start, std::size_t bytes);
+
 // Names memory in /proc/PID/maps, as [anon:<name>], where the kernel can (Linux 5.17 with CONFIG_ANON_VMA_NAME). `name`
 // has at most 79 characters, none of them of \ ` $ [ ].
 void NameMemory(void* start, std::size_t bytes, const char* name);

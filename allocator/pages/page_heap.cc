@@ -24,6 +24,13 @@ constexpr std::size_t kMaxRunHugePages = Reservation::kMaxHugePages / 2;
 // How many huge pages of a packing list are looked at for the fullest. Chosen: the lists are short, and the first few
 // already differ more than the rest.
 constexpr int kPackingCandidates = 8;
+// Objects of at least this size move to a mapping of their own when they cannot grow where they are: moving their pages
+// takes less than copying them. See docs/memory-return.md for the measurement.
+constexpr std::size_t kMoveFloorBytes = std::size_t{4} << 20;
+// An object that grew once will grow again: its mapping has room for twice its size, in addresses, not in memory.
+constexpr std::size_t kMappingGrowth = 2;
+// Each such object takes up to four of the 65530 mappings that a process may have, so beyond this they are copied.
+constexpr std::size_t kMaxMovedObjects = 4096;
 // Free huge pages keep their memory up to this, up to a share of what is in use, and (where a scavenger will see to the
 // rest) up to the recent peak: programs that allocate and free large blocks in turn must not fault each time. What goes
 // beyond is released at once by whoever frees it.
@@ -85,7 +92,7 @@ Span* PageHeap::AllocateSmall(SizeClass size_class, SpanKind kind) {
   return span;
 }
 
-Span* PageHeap::AllocateLarge(PageCount pages, PageCount alignment, bool* zero) {
+Span* PageHeap::AllocateLarge(PageCount pages, PageCount alignment, bool* zero, bool prefer_zero) {
   if (pages.huge_pages_ceil() + alignment.huge_pages_ceil() - 1 > kMaxRunHugePages) {
     *zero = true;
     return AllocateMapped(pages, alignment);
@@ -96,7 +103,7 @@ Span* PageHeap::AllocateLarge(PageCount pages, PageCount alignment, bool* zero) 
     const PublishAtEnd publish{this};
     span = NewSpan(0, false);
     if (span == nullptr) return nullptr;
-    const Run run = AllocateRun(pages, alignment);
+    const Run run = AllocateRun(pages, alignment, prefer_zero);
     if (run.huge_page == nullptr) {
       metadata_.DeleteSpan(span);
       return nullptr;
@@ -138,6 +145,7 @@ Span* PageHeap::AllocateMapped(PageCount pages, PageCount alignment) {
     if (EnsureLeaves(PageId::Containing(start), PageCount(1))) span = NewSpan(0, false);
     if (span != nullptr) {
       mapped_bytes_ += bytes;
+      ++mapped_objects_;
       ++large_objects_;
       ++large_allocations_total_;
       large_allocated_bytes_total_ += bytes;
@@ -149,6 +157,7 @@ Span* PageHeap::AllocateMapped(PageCount pages, PageCount alignment) {
   }
   span->first_page = PageId::Containing(start);
   span->pages = PageCount::FromBytesCeil(bytes);
+  span->mapping_pages = span->pages.raw();
   span->kind = SpanKind::kMapped;
   NameMemory(start, bytes, "tarn large");
   page_map.Register(span);
@@ -158,11 +167,11 @@ Span* PageHeap::AllocateMapped(PageCount pages, PageCount alignment) {
 void PageHeap::Deallocate(Span* span) {
   // First out of the map, then free: as soon as the lock is released the pages may have another owner.
   page_map.Unregister(span);
-  HugePage* const huge_page = span->huge_page;
   const PageId first_page = span->first_page;
   const PageCount pages = span->pages;
   const SpanKind kind = span->kind;
-  if (kind == SpanKind::kMapped) Unreserve(first_page.start(), pages.bytes());
+  HugePage* const huge_page = kind == SpanKind::kMapped ? nullptr : span->huge_page;
+  if (kind == SpanKind::kMapped) Unreserve(first_page.start(), PageCount(span->mapping_pages).bytes());
   std::size_t keep_warm_bytes;
   bool too_warm;
   {
@@ -175,6 +184,7 @@ void PageHeap::Deallocate(Span* span) {
     }
     if (kind == SpanKind::kMapped) {
       mapped_bytes_ -= pages.bytes();
+      --mapped_objects_;
     } else {
       if (kind == SpanKind::kLarge) large_in_use_ -= pages;
       FreeRun(huge_page, first_page, pages);
@@ -186,7 +196,7 @@ void PageHeap::Deallocate(Span* span) {
 }
 
 bool PageHeap::ResizeLarge(Span* span, PageCount pages) {
-  if (span->kind == SpanKind::kMapped) return false;
+  if (span->kind == SpanKind::kMapped) return ResizeWithinMapping(span, pages);
   std::size_t keep_warm_bytes;
   {
     LockHolder holder(lock_);
@@ -230,30 +240,108 @@ bool PageHeap::ResizeWithinReservation(Span* span, PageCount pages) {
     page = page + PageCount(count);
     ++huge_page;
   }
-  huge_page = start;
-  page = old_end;
-  while (page < new_end) {
-    const std::size_t index = IndexInHugePage(page);
-    const std::size_t count = std::min(kPagesPerHugePage - index, (new_end - page).raw());
-    if (huge_page->state == HugePageState::kWholeFree) {
-      if (!huge_page->committed && !CommitHugePages(huge_page, 1)) {
-        if (page != old_end) FreeRun(start, old_end, page - old_end);
-        return false;
-      }
-      RemoveWholeFree(huge_page);
-      huge_page->state = HugePageState::kPacked;
-    } else {
-      Unlist(huge_page);
-    }
-    MarkUsed(huge_page, index, count);
-    Relist(huge_page);
+  // The ends first, which may lie in huge pages that are in use; then the whole ones between, for which the lock may be
+  // let go.
+  const auto take_part = [&](HugePage* part, std::size_t index, std::size_t count) TARN_NO_THREAD_SAFETY_ANALYSIS {
+    if (count == 0) return;
+    Unlist(part);
+    MarkUsed(part, index, count);
+    Relist(part);
     in_use_ += PageCount(count);
-    page = page + PageCount(count);
-    ++huge_page;
+  };
+  HugePage* whole = start;
+  std::size_t head = 0;
+  if (start->state == HugePageState::kPacked) {
+    head = std::min(kPagesPerHugePage - IndexInHugePage(old_end), (new_end - old_end).raw());
+    take_part(start, IndexInHugePage(old_end), head);
+    ++whole;
+  }
+  const std::size_t left = (new_end - old_end).raw() - head;
+  HugePage* const last = whole + left / kPagesPerHugePage;
+  std::size_t tail = left % kPagesPerHugePage;
+  // With a tail in a huge page that is free, that one is taken like the others.
+  const bool tail_is_whole = tail != 0 && last->state == HugePageState::kWholeFree;
+  if (tail != 0 && !tail_is_whole) take_part(last, 0, tail);
+  const std::size_t whole_count = left / kPagesPerHugePage + (tail_is_whole ? 1 : 0);
+  if (whole_count != 0 && !TakeThese(whole, whole_count)) {
+    if (head != 0) FreeRun(start, old_end, PageCount(head));
+    if (tail != 0 && !tail_is_whole) FreeRun(last, new_end - PageCount(tail), PageCount(tail));
+    return false;
+  }
+  for (std::size_t i = 0; i < whole_count; ++i) {
+    take_part(&whole[i], 0, tail_is_whole && i + 1 == whole_count ? tail : kPagesPerHugePage);
   }
   large_in_use_ += new_end - old_end;
   large_allocated_bytes_total_ += (new_end - old_end).bytes();
   span->pages = pages;
+  return true;
+}
+
+bool PageHeap::ResizeWithinMapping(Span* span, PageCount pages) {
+  // The kernel's pages may be larger than ours.
+  pages = PageCount(RoundUp(pages.raw(), std::max<std::size_t>(OsPageBytes() / kPageBytes, 1)));
+  if (pages.raw() > span->mapping_pages) return false;
+  const bool grows = pages > span->pages;
+  void* const border = (span->first_page + std::min(pages, span->pages)).start();
+  const std::size_t bytes = (grows ? pages - span->pages : span->pages - pages).bytes();
+  if (bytes != 0 && !(grows ? Commit(border, bytes) : Decommit(border, bytes))) return false;
+  LockHolder holder(lock_);
+  const PublishAtEnd publish{this};
+  mapped_bytes_ += pages.bytes() - span->pages.bytes();
+  (grows ? large_allocated_bytes_total_ : large_freed_bytes_total_) += bytes;
+  span->pages = pages;
+  return true;
+}
+
+bool PageHeap::MoveLarge(Span* span, PageCount pages) {
+  const PageCount old_pages = span->pages;
+  if (old_pages.bytes() < kMoveFloorBytes || pages <= old_pages) return false;
+  const std::size_t os_page_bytes = std::max(OsPageBytes(), kPageBytes);
+  const std::size_t bytes = RoundUp(pages.bytes(), os_page_bytes);
+  pages = PageCount::FromBytesCeil(bytes);
+  if (old_pages.bytes() % os_page_bytes != 0 || span->start_address() % os_page_bytes != 0) return false;
+  // Addresses are dear where they are limited.
+  std::size_t mapping_bytes =
+      AddressSpaceLimitBytes() == SIZE_MAX ? RoundUp(bytes * kMappingGrowth, kHugePageBytes) : bytes;
+  void* start = Reserve(mapping_bytes, kHugePageBytes);
+  if (start == nullptr && mapping_bytes != bytes) start = Reserve(mapping_bytes = bytes, kHugePageBytes);
+  if (start == nullptr) return false;
+  bool possible = IsServable(start, mapping_bytes) && Commit(start, bytes);
+  if (possible) {
+    LockHolder holder(lock_);
+    const PublishAtEnd publish{this};
+    possible = (span->kind == SpanKind::kMapped || mapped_objects_ < kMaxMovedObjects) &&
+               EnsureLeaves(PageId::Containing(start), PageCount(1));
+  }
+  if (!possible) {
+    Unreserve(start, mapping_bytes);
+    return false;
+  }
+  NameMemory(start, mapping_bytes, "tarn large");
+  // What was used so far, and grows, is dense.
+  WantHugePages(start, mapping_bytes);
+  page_map.Unregister(span);
+  const std::size_t copied_bytes = MovePages(span->start(), start, old_pages.bytes());
+  if (span->kind == SpanKind::kMapped) Unreserve(span->start(), PageCount(span->mapping_pages).bytes());
+  {
+    LockHolder holder(lock_);
+    const PublishAtEnd publish{this};
+    if (span->kind == SpanKind::kMapped) {
+      mapped_bytes_ -= old_pages.bytes();
+      --mapped_objects_;
+    } else {
+      large_in_use_ -= old_pages;
+      FreeRun(span->huge_page, span->first_page, old_pages, copied_bytes == 0);
+    }
+    mapped_bytes_ += bytes;
+    ++mapped_objects_;
+    large_allocated_bytes_total_ += (pages - old_pages).bytes();
+  }
+  span->first_page = PageId::Containing(start);
+  span->pages = pages;
+  span->kind = SpanKind::kMapped;
+  span->mapping_pages = PageCount::FromBytesCeil(mapping_bytes).raw();
+  page_map.Register(span);
   return true;
 }
 
@@ -268,12 +356,12 @@ std::size_t PageHeap::KeepWarmBytes() {
 
 // --- Runs of pages -------------------------------------------------------------------------------------------------
 
-PageHeap::Run PageHeap::AllocateRun(PageCount pages, PageCount alignment) {
+PageHeap::Run PageHeap::AllocateRun(PageCount pages, PageCount alignment, bool prefer_zero) {
   if (pages.raw() <= kPagesPerHugePage && alignment.raw() <= kPagesPerHugePage) {
     return AllocateWithinHugePage(pages.raw(), alignment.raw());
   }
   const std::size_t count = pages.huge_pages_ceil();
-  HugePage* first = TakeHugePages(count, alignment.huge_pages_ceil());
+  HugePage* first = TakeHugePages(count, alignment.huge_pages_ceil(), prefer_zero);
   if (first == nullptr) return {};
   bool zero = true;
   std::size_t left = pages.raw();
@@ -322,7 +410,7 @@ PageHeap::Run PageHeap::AllocateWithinHugePage(std::size_t pages, std::size_t al
   return {huge_page, huge_page->first_page + PageCount(best_first), zero};
 }
 
-void PageHeap::FreeRun(HugePage* huge_page, PageId first_page, PageCount pages) {
+void PageHeap::FreeRun(HugePage* huge_page, PageId first_page, PageCount pages, bool zero) {
   const std::uint32_t now_ms = CoarseMilliseconds();
   demand_.NoteFree(in_use_.bytes(), now_ms);
   unreleasable_ = std::min(unreleasable_, free_ - free_zero_);
@@ -331,7 +419,7 @@ void PageHeap::FreeRun(HugePage* huge_page, PageId first_page, PageCount pages) 
   for (std::size_t left = pages.raw(); left != 0; ++huge_page) {
     const std::size_t here = std::min(left, kPagesPerHugePage - index);
     Unlist(huge_page);
-    MarkFree(huge_page, index, here, false);
+    MarkFree(huge_page, index, here, zero);
     Relist(huge_page);
     if (huge_page->state == HugePageState::kWholeFree) huge_page->freed_at_ms = now_ms;
     left -= here;
@@ -411,9 +499,10 @@ void PageHeap::RemoveWholeFree(HugePage* huge_page) {
   }
 }
 
-HugePage* PageHeap::TakeHugePages(std::size_t count, std::size_t alignment) {
+HugePage* PageHeap::TakeHugePages(std::size_t count, std::size_t alignment, bool prefer_zero) {
   HugePage* first = nullptr;
-  if (count == 1 && alignment == 1) first = warm_.front();
+  if (prefer_zero) first = FindHugePages(count, alignment, true);
+  if (first == nullptr && count == 1 && alignment == 1) first = warm_.front();
   if (first == nullptr) first = FindHugePages(count, alignment);
   if (first == nullptr) {
     // With an alignment beyond the huge page the reservation must be long enough wherever it happens to start.
@@ -421,31 +510,108 @@ HugePage* PageHeap::TakeHugePages(std::size_t count, std::size_t alignment) {
     first = FindHugePages(count, alignment);
     if (first == nullptr) return nullptr;
   }
-  if (!CommitHugePages(first, count)) {
+  if (!TakeThese(first, count)) {
     // Free memory stays charged to the process (RLIMIT_DATA, strict overcommit) until its addresses are given up.
     if (!UnreserveFree()) return nullptr;
     first = FindHugePages(count, alignment);
     if (first == nullptr && AddReservation(count + alignment - 1)) first = FindHugePages(count, alignment);
-    if (first == nullptr || !CommitHugePages(first, count)) return nullptr;
-  }
-  const std::uint32_t now_ms = CoarseMilliseconds();
-  for (std::size_t i = 0; i < count; ++i) {
-    RemoveWholeFree(&first[i]);
-    first[i].state = HugePageState::kPacked;
-    if (first[i].freed_at_ms != 0) demand_.NoteReturn(first[i].freed_at_ms, now_ms);
+    if (first == nullptr || !TakeThese(first, count)) return nullptr;
   }
   return first;
 }
 
-// The shortest run of free huge pages that will do, so that long ones stay whole; the lowest of equals.
-HugePage* PageHeap::FindHugePages(std::size_t count, std::size_t alignment) {
+bool PageHeap::TakeThese(HugePage* first, std::size_t count) {
+  Reservation* reservation = reservations_;
+  while (first < reservation->huge_pages || first >= reservation->huge_pages + reservation->huge_page_count) {
+    reservation = reservation->next;
+    TARN_CHECK(reservation != nullptr);
+  }
+  InFlight in_flight;
+  in_flight.huge_page = first;
+  in_flight.count = count;
+  in_flight.committed_by = reservation;
+  const std::uint32_t now_ms = CoarseMilliseconds();
+  const auto index = static_cast<std::size_t>(first - reservation->huge_pages);
+  bool all_committed = true;
+  for (std::size_t i = 0; i < count; ++i) {
+    HugePage* const huge_page = &first[i];
+    if (huge_page->committed) {
+      RemoveWholeFree(huge_page);
+      if (huge_page->freed_at_ms != 0) demand_.NoteReturn(huge_page->freed_at_ms, now_ms);
+    } else {
+      all_committed = false;
+      // Trackers are set up here and not with the reservation, so that the unused ones are never touched.
+      ::new (huge_page) HugePage;
+      huge_page->first_page = reservation->first_page + PageCount::FromHugePages(index + i);
+      huge_page->reservation = reservation;
+      huge_page->free.SetRange(0, kPagesPerHugePage);
+      huge_page->zero.SetRange(0, kPagesPerHugePage);
+      huge_page->free_pages = kPagesPerHugePage;
+      reservation->whole_free.ClearRange(index + i, 1);
+    }
+    huge_page->state = HugePageState::kTaken;
+  }
+  if (!all_committed) {
+    in_flight_.PushFront(&in_flight);
+    lock_.Release();
+    bool refused = false;
+    for (std::size_t i = 0; i < count && !refused; ++i) {
+      // Nobody else looks at huge pages that are taken.
+      if (first[i].committed) continue;
+      std::size_t end = i + 1;
+      while (end < count && !first[end].committed) ++end;
+      refused = !Commit(first[i].first_page.start(), (end - i) * kHugePageBytes);
+      in_flight.first = refused ? in_flight.first : end;
+      i = end - 1;
+    }
+    lock_.Acquire();
+    IntrusiveList<InFlight>::Remove(&in_flight);
+    for (std::size_t i = 0; i < in_flight.first; ++i) {
+      if (first[i].committed) continue;
+      first[i].committed = true;
+      ++committed_huge_pages_;
+      free_ += PageCount(kPagesPerHugePage);
+      free_zero_ += PageCount(kPagesPerHugePage);
+    }
+    if (refused) {
+      PutBack(in_flight);
+      return false;
+    }
+  }
+  for (std::size_t i = 0; i < count; ++i) first[i].state = HugePageState::kPacked;
+  return true;
+}
+
+// Huge pages that were taken become free again.
+void PageHeap::PutBack(const InFlight& in_flight) {
+  for (std::size_t i = 0; i < in_flight.count; ++i) {
+    HugePage* const huge_page = &in_flight.huge_page[i];
+    if (huge_page->committed) {
+      PutWholeFree(huge_page);
+      continue;
+    }
+    Reservation* const reservation = in_flight.committed_by;
+    ::new (huge_page) HugePage;
+    reservation->whole_free.SetRange(static_cast<std::size_t>(huge_page - reservation->huge_pages), 1);
+    reservation->longest_free_bound = reservation->huge_page_count;
+  }
+}
+
+// The shortest run of free huge pages that will do, so that long ones stay whole; the lowest of equals. With
+// `zero_only`, warm ones do not count.
+HugePage* PageHeap::FindHugePages(std::size_t count, std::size_t alignment, bool zero_only) {
   HugePage* best = nullptr;
   std::size_t best_length = SIZE_MAX;
   for (Reservation* reservation = reservations_; reservation != nullptr; reservation = reservation->next) {
     if (reservation->longest_free_bound < count) continue;
     const std::size_t first_number = reservation->first_page.raw() / kPagesPerHugePage;
     std::size_t longest = 0;
-    const auto& whole_free = reservation->whole_free;
+    auto whole_free = reservation->whole_free;
+    for (HugePage* warm = zero_only ? warm_.front() : nullptr; warm != nullptr; warm = warm_.Next(warm)) {
+      if (warm->reservation == reservation) {
+        whole_free.ClearRange(static_cast<std::size_t>(warm - reservation->huge_pages), 1);
+      }
+    }
     for (auto run = whole_free.NextRun(0); run.count != 0; run = whole_free.NextRun(run.first + run.count)) {
       longest = std::max(longest, run.count);
       const std::size_t aligned_first = RoundUp(first_number + run.first, alignment) - first_number;
@@ -454,42 +620,9 @@ HugePage* PageHeap::FindHugePages(std::size_t count, std::size_t alignment) {
         best_length = run.count;
       }
     }
-    reservation->longest_free_bound = longest;
+    if (!zero_only) reservation->longest_free_bound = longest;
   }
   return best;
-}
-
-bool PageHeap::CommitHugePages(HugePage* first, std::size_t count) {
-  for (std::size_t i = 0; i < count; ++i) {
-    if (first[i].committed) continue;
-    std::size_t end = i + 1;
-    while (end < count && !first[end].committed) ++end;
-    // Trackers are set up here and not with the reservation, so that the unused ones are never touched. A tracker's
-    // place follows from its index.
-    Reservation* reservation = nullptr;
-    for (Reservation* r = reservations_; r != nullptr; r = r->next) {
-      if (first >= r->huge_pages && first < r->huge_pages + r->huge_page_count) reservation = r;
-    }
-    TARN_CHECK(reservation != nullptr);
-    const PageId first_page = reservation->first_page +
-                              PageCount::FromHugePages(static_cast<std::size_t>(&first[i] - reservation->huge_pages));
-    if (!Commit(first_page.start(), (end - i) * kHugePageBytes)) return false;
-    for (std::size_t j = i; j < end; ++j) {
-      HugePage* huge_page = ::new (&first[j]) HugePage;
-      huge_page->first_page = first_page + PageCount::FromHugePages(j - i);
-      huge_page->reservation = reservation;
-      huge_page->free.SetRange(0, kPagesPerHugePage);
-      huge_page->zero.SetRange(0, kPagesPerHugePage);
-      huge_page->free_pages = kPagesPerHugePage;
-      huge_page->committed = true;
-    }
-    committed_huge_pages_ += end - i;
-    whole_free_huge_pages_ += end - i;
-    free_ += PageCount::FromHugePages(end - i);
-    free_zero_ += PageCount::FromHugePages(end - i);
-    i = end - 1;
-  }
-  return true;
 }
 
 // --- Reservations and metadata -------------------------------------------------------------------------------------
@@ -845,6 +978,10 @@ void PageHeap::RepairInForkedChild() {
   unreleasable_ = PageCount(0);
   // Whoever released these is no more; whether it had come to it is not known.
   while (InFlight* in_flight = in_flight_.PopFront()) {
+    if (in_flight->committed_by != nullptr) {
+      PutBack(*in_flight);
+      continue;
+    }
     Unlist(in_flight->huge_page);
     MarkFree(in_flight->huge_page, in_flight->first, in_flight->count, false);
     Relist(in_flight->huge_page);

@@ -9,9 +9,9 @@
 // huge pages in a row; what the last of them has left over is packed like any other. Requests beyond a reservation get
 // a mapping of their own.
 //
-// One lock. It is held while memory is committed (mprotect, once per 2 MiB of growth or less often) and while a
-// reservation is made (mmap, once per GiB): the caller cannot go on without it, and others would only pile up more
-// reservations. It is not held while memory is released: the pages are marked as used meanwhile.
+// One lock. It is held while a reservation is made (mmap, once per GiB): the caller cannot go on without it, and others
+// would only pile up more reservations. It is not held while memory is committed or released: the pages are marked as
+// taken or used meanwhile.
 //
 // Free memory goes back in three ways: at once, by whoever frees more than is worth keeping (KeepWarmBytes); by age and
 // demand, by the scavenger (ReleaseUnwanted, ReleaseIdlePages; heap/scavenger.h); on request (ReleaseFree).
@@ -67,14 +67,19 @@ class PageHeap {
   [[nodiscard]] Span* AllocateSmall(SizeClass size_class, SpanKind kind = SpanKind::kSmall) TARN_EXCLUDES(lock_);
 
   // One large object. `alignment` is a power of two of pages. `*zero` tells whether every byte is known to be zero.
-  [[nodiscard]] Span* AllocateLarge(PageCount pages, PageCount alignment, bool* zero) TARN_EXCLUDES(lock_);
+  // With `prefer_zero`, memory that is zero is taken rather than warm memory, if there is some.
+  [[nodiscard]] Span* AllocateLarge(PageCount pages, PageCount alignment, bool* zero, bool prefer_zero = false)
+      TARN_EXCLUDES(lock_);
 
   // The span must not be in use by anybody. Its record is gone afterwards.
   void Deallocate(Span* span) TARN_EXCLUDES(lock_);
 
-  // Makes a large span end at `pages`: growing takes the pages behind it if they are free (false otherwise, or where
-  // the span has its own mapping), shrinking gives the tail back and always works within a reservation.
+  // Makes a large span end at `pages`: growing takes the pages behind it if they are free, or reserved for it (false
+  // otherwise), shrinking gives the tail back and always works within a reservation.
   [[nodiscard]] bool ResizeLarge(Span* span, PageCount pages) TARN_EXCLUDES(lock_);
+  // Moves a large span of a few MiB or more to a mapping of its own, where it has `pages` and room to grow: the kernel
+  // moves the memory, nothing is copied. False: it is too small for that, or cannot be; nothing has changed then.
+  [[nodiscard]] bool MoveLarge(Span* span, PageCount pages) TARN_EXCLUDES(lock_);
 
   // Zero-filled memory for the allocator itself, never given back. `alignment` is at most 4096.
   [[nodiscard]] void* AllocateMetadata(std::size_t bytes, std::size_t alignment, MetadataKind kind)
@@ -129,23 +134,27 @@ class PageHeap {
     bool zero = false;
   };
 
-  // Pages that are marked as used while they are released without the lock. On the stack of whoever does it, and in the
-  // list for the child of a fork, where that thread is no more and the pages would be lost.
+  // What is on its way while the lock is not held: pages that are marked as used while they are released, or huge pages
+  // that are taken while they are committed. On the stack of whoever does it, and in the list for the child of a fork,
+  // where that thread is no more and they would be lost.
   struct InFlight : ListLink<InFlight> {
     HugePage* huge_page = nullptr;
-    std::size_t first = 0;
-    std::size_t count = 0;
+    std::size_t first = 0;                // page; of huge pages: how many of them are committed
+    std::size_t count = 0;                // of pages, or of huge pages
+    Reservation* committed_by = nullptr;  // of huge pages
   };
 
-  Run AllocateRun(PageCount pages, PageCount alignment) TARN_REQUIRES(lock_);
+  Run AllocateRun(PageCount pages, PageCount alignment, bool prefer_zero = false) TARN_REQUIRES(lock_);
   Run AllocateWithinHugePage(std::size_t pages, std::size_t alignment) TARN_REQUIRES(lock_);
   // `huge_page` is that of the first page.
-  void FreeRun(HugePage* huge_page, PageId first_page, PageCount pages) TARN_REQUIRES(lock_);
+  void FreeRun(HugePage* huge_page, PageId first_page, PageCount pages, bool zero = false) TARN_REQUIRES(lock_);
 
   // Takes `count` whole free huge pages in a row out of the free ones, committed. `alignment` counts huge pages.
-  HugePage* TakeHugePages(std::size_t count, std::size_t alignment) TARN_REQUIRES(lock_);
-  HugePage* FindHugePages(std::size_t count, std::size_t alignment) TARN_REQUIRES(lock_);
-  bool CommitHugePages(HugePage* first, std::size_t count) TARN_REQUIRES(lock_);
+  HugePage* TakeHugePages(std::size_t count, std::size_t alignment, bool prefer_zero = false) TARN_REQUIRES(lock_);
+  HugePage* FindHugePages(std::size_t count, std::size_t alignment, bool zero_only = false) TARN_REQUIRES(lock_);
+  // Takes these, which are free: committed, on no list, kPacked with all pages free. The lock is not held meanwhile.
+  bool TakeThese(HugePage* first, std::size_t count) TARN_REQUIRES(lock_);
+  void PutBack(const InFlight& in_flight) TARN_REQUIRES(lock_);
   void PutWholeFree(HugePage* huge_page) TARN_REQUIRES(lock_);
   void RemoveWholeFree(HugePage* huge_page) TARN_REQUIRES(lock_);
   void ForgetWholeFree(HugePage* huge_page) TARN_REQUIRES(lock_);
@@ -168,6 +177,7 @@ class PageHeap {
   Span* AllocateMapped(PageCount pages, PageCount alignment) TARN_EXCLUDES(lock_);
   static void* MapCommitted(std::size_t bytes, std::size_t alignment_bytes);
   bool ResizeWithinReservation(Span* span, PageCount pages) TARN_REQUIRES(lock_);
+  bool ResizeWithinMapping(Span* span, PageCount pages) TARN_EXCLUDES(lock_);
   // How much memory of free huge pages is not given back at once.
   std::size_t KeepWarmBytes() TARN_REQUIRES(lock_);
   bool EnsureLeaves(PageId first_page, PageCount pages) TARN_REQUIRES(lock_);
@@ -209,6 +219,7 @@ class PageHeap {
   PageCount large_in_use_ TARN_GUARDED_BY(lock_);
   std::size_t mapped_bytes_ TARN_GUARDED_BY(lock_) = 0;
   std::size_t warm_huge_bytes_ TARN_GUARDED_BY(lock_) = 0;  // warm pages of the huge pages in warm_
+  std::size_t mapped_objects_ TARN_GUARDED_BY(lock_) = 0;
   std::size_t large_objects_ TARN_GUARDED_BY(lock_) = 0;
   std::size_t large_allocations_total_ TARN_GUARDED_BY(lock_) = 0;
   std::size_t large_allocated_bytes_total_ TARN_GUARDED_BY(lock_) = 0;

@@ -29,8 +29,12 @@ enum class SpanKind : std::uint8_t {
 struct Span : ListLink<Span> {
   PageId first_page;
   PageCount pages;
-  // The huge page of the first page; null for a span with a mapping of its own.
-  HugePage* huge_page = nullptr;
+  union {
+    // The huge page of the first page.
+    HugePage* huge_page = nullptr;
+    // Of a span with a mapping of its own: the pages of the mapping, of which those behind `pages` are only reserved.
+    std::size_t mapping_pages;
+  };
   SpanKind kind = SpanKind::kFree;
   SizeClass size_class = 0;
   // Small spans only: the bucket list that the span is on, by how full it is.

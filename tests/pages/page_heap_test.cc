@@ -298,13 +298,18 @@ TEST(PageHeap, WhatABigReservationCannotHoldIsMappedAlone) {
     ASSERT_NE(span, nullptr);
     EXPECT_TRUE(zero);
     EXPECT_EQ(span->kind, SpanKind::kMapped);
-    EXPECT_EQ(span->huge_page, nullptr);
+    EXPECT_EQ(span->mapping_pages, span->pages.raw());
     EXPECT_EQ(span->pages, PageCount(c.pages));
     EXPECT_EQ(span->start_address() % PageCount(c.alignment).bytes(), 0u);
     EXPECT_EQ(page_map.SpanOf(span->first_page), span);
     EXPECT_EQ(page_map.ClassOf(span->start_address()), 0);
     EXPECT_FALSE(heap.ResizeLarge(span, PageCount(c.pages + 1)));
-    EXPECT_FALSE(heap.ResizeLarge(span, PageCount(c.pages / 2 + 1)));
+    EXPECT_EQ(span->pages, PageCount(c.pages));
+    // Shrinking keeps the addresses, so that it can grow again.
+    EXPECT_TRUE(heap.ResizeLarge(span, PageCount(c.pages / 2 + 1)));
+    EXPECT_EQ(span->pages, PageCount(c.pages / 2 + 1));
+    EXPECT_EQ(heap.Stats().mapped_bytes, bytes + span->bytes());
+    EXPECT_TRUE(heap.ResizeLarge(span, PageCount(c.pages)));
     EXPECT_EQ(span->pages, PageCount(c.pages));
     static_cast<char*>(span->start())[0] = 1;
     static_cast<char*>(span->start())[span->bytes() - 1] = 1;

@@ -1,0 +1,148 @@
+// Large objects that move to a mapping of their own to grow: their contents go along, the old pages are free and zero.
+
+#include <errno.h>
+#include <gtest/gtest.h>
+#include <sys/syscall.h>
+
+#include <cstring>
+#include <vector>
+
+#include "allocator/os/virtual_memory.h"
+#include "allocator/pages/page_heap.h"
+#include "allocator/pages/page_map.h"
+#include "tests/os/in_child.h"
+#include "tests/pages/fresh_page_heap.h"
+
+namespace tarn {
+namespace {
+
+using tarn_test::ExpectConsistent;
+using tarn_test::FreshPageHeap;
+using tarn_test::Large;
+
+constexpr std::size_t kMiB = std::size_t{1} << 20;
+constexpr std::size_t kPagesPerMiB = kMiB / kPageBytes;
+
+void Stamp(const Span* span, std::size_t from_page = 0) {
+  for (std::size_t page = from_page; page < span->pages.raw(); ++page) {
+    static_cast<std::size_t*>((span->first_page + PageCount(page)).start())[5] = page + 1;
+  }
+}
+std::size_t WrongStamps(const Span* span, std::size_t pages) {
+  std::size_t wrong = 0;
+  for (std::size_t page = 0; page < pages; ++page) {
+    wrong += static_cast<std::size_t*>((span->first_page + PageCount(page)).start())[5] != page + 1 ? 1 : 0;
+  }
+  return wrong;
+}
+
+TEST(Move, TheContentsGoAlongAndTheOldPagesAreFreeAndZero) {
+  PageHeap& heap = FreshPageHeap();
+  Span* span = Large(heap, 8 * kPagesPerMiB);
+  Span* behind = Large(heap, 1);
+  Stamp(span);
+  const std::size_t old_pages = span->pages.raw();
+  const PageId old_first = span->first_page;
+  ASSERT_TRUE(heap.MoveLarge(span, PageCount(30 * kPagesPerMiB)));
+  EXPECT_EQ(span->kind, SpanKind::kMapped);
+  EXPECT_EQ(span->pages, PageCount(30 * kPagesPerMiB));
+  EXPECT_NE(span->first_page, old_first);
+  EXPECT_EQ(page_map.SpanOf(span->first_page), span);
+  EXPECT_EQ(page_map.SpanOf(old_first), nullptr);
+  EXPECT_EQ(WrongStamps(span, old_pages), 0u);
+  EXPECT_EQ(static_cast<char*>(span->start())[span->bytes() - 1], 0);
+  EXPECT_EQ(heap.Stats().in_use_bytes, behind->bytes());
+  EXPECT_EQ(heap.Stats().mapped_bytes, span->bytes());
+  ExpectConsistent(heap);
+  // The old place is taken again, and what is told of it is true.
+  bool zero = false;
+  Span* again = Large(heap, old_pages, 1, &zero);
+  EXPECT_EQ(again->first_page, old_first);
+  EXPECT_TRUE(!zero || tarn_test::IsZero(again->start(), again->bytes()));
+  heap.Deallocate(again);
+  heap.Deallocate(span);
+  heap.Deallocate(behind);
+  EXPECT_EQ(heap.Stats().mapped_bytes, 0u);
+  ExpectConsistent(heap);
+}
+
+TEST(Move, AMappingGrowsInPlaceAndMovesAsAWhole) {
+  PageHeap& heap = FreshPageHeap();
+  Span* span = Large(heap, 5 * kPagesPerMiB);
+  Stamp(span);
+  std::size_t moves = 0;
+  for (std::size_t mib = 6; mib < 200; mib += 1 + mib / 20) {
+    const std::size_t old_pages = span->pages.raw();
+    if (!heap.ResizeLarge(span, PageCount(mib * kPagesPerMiB))) {
+      ++moves;
+      ASSERT_TRUE(heap.MoveLarge(span, PageCount(mib * kPagesPerMiB)));
+    }
+    ASSERT_EQ(WrongStamps(span, old_pages), 0u) << mib << " MiB";
+    Stamp(span, old_pages);
+    // In its own mapping for half of the time.
+    if (mib == 20) {
+      ASSERT_TRUE(heap.MoveLarge(span, PageCount(21 * kPagesPerMiB)));
+      Stamp(span, mib * kPagesPerMiB);
+      mib = 21;
+    }
+  }
+  EXPECT_LE(moves, 5u) << "a mapping has room for twice the size";
+  ASSERT_TRUE(heap.ResizeLarge(span, PageCount(3)));
+  EXPECT_EQ(WrongStamps(span, 3), 0u);
+  ASSERT_TRUE(heap.ResizeLarge(span, PageCount(100)));
+  EXPECT_TRUE(tarn_test::IsZero((span->first_page + PageCount(3)).start(), PageCount(97).bytes()));
+  heap.Deallocate(span);
+  ExpectConsistent(heap);
+}
+
+TEST(Move, SmallObjectsStay) {
+  PageHeap& heap = FreshPageHeap();
+  Span* span = Large(heap, kPagesPerMiB);
+  EXPECT_FALSE(heap.MoveLarge(span, PageCount(2 * kPagesPerMiB)));
+  EXPECT_EQ(span->kind, SpanKind::kLarge);
+  heap.Deallocate(span);
+}
+
+// Where the kernel cannot move pages the object is copied, and where there are no addresses nothing happens.
+TEST(Move, WhatTheKernelRefusesIsCopied) {
+  if (tarn_test::kSanitized) GTEST_SKIP() << "a sanitizer needs system calls of its own";
+  for (const long refused : {long{SYS_mremap}, long{SYS_mmap}, long{SYS_mprotect}}) {
+    EXPECT_EQ(tarn_test::ComplaintOfChild([=] {
+                PageHeap& heap = FreshPageHeap();
+                Span* span = Large(heap, 9 * kPagesPerMiB);
+                Stamp(span);
+                if (!tarn_test::RefuseSystemCall(refused, ENOMEM)) return;
+                const std::size_t old_pages = span->pages.raw();
+                const bool moved = heap.MoveLarge(span, PageCount(12 * kPagesPerMiB));
+                TARN_REQUIRE(moved == (refused == SYS_mremap));
+                TARN_REQUIRE(span->pages.raw() == (moved ? 12 * kPagesPerMiB : old_pages));
+                TARN_REQUIRE(WrongStamps(span, old_pages) == 0);
+                TARN_REQUIRE(page_map.SpanOf(span->first_page) == span);
+                heap.CheckInvariants();
+                heap.Deallocate(span);
+              }),
+              "");
+  }
+}
+
+// A range that lies in several mappings of the kernel's, which it moves one by one.
+TEST(Move, FindsTheBordersOfMappings) {
+  const std::size_t bytes = 16 * kMiB;
+  auto* from = static_cast<char*>(Reserve(bytes, kHugePageBytes));
+  auto* to = static_cast<char*>(Reserve(bytes, kHugePageBytes));
+  ASSERT_NE(from, nullptr);
+  ASSERT_NE(to, nullptr);
+  ASSERT_TRUE(Commit(from, bytes) && Commit(to, bytes));
+  NameMemory(from + 3 * kMiB, 5 * kMiB + 8 * kPageBytes, "tarn test");
+  for (std::size_t i = 0; i < bytes; i += 512) from[i] = static_cast<char>(i / 512 * 31 + 1);
+  const std::size_t copied_bytes = MovePages(from, to, bytes);
+  std::size_t wrong = 0;
+  for (std::size_t i = 0; i < bytes; i += 512) wrong += to[i] != static_cast<char>(i / 512 * 31 + 1) ? 1 : 0;
+  EXPECT_EQ(wrong, 0u);
+  EXPECT_LT(copied_bytes, kMiB) << "a few pieces around the borders";
+  Unreserve(from, bytes);
+  Unreserve(to, bytes);
+}
+
+}  // namespace
+}  // namespace tarn
