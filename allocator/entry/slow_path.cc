@@ -43,7 +43,9 @@ void FreeUnnested(void* object, SizeClass size_class, const char* call);
 // What the page heap would like to have done by somebody who is in no slow path, as every slow path's last act.
 void Attend() {
   if (process_heap.page_heap.attention() != 0 && thread_state.slow_path_depth == 0) [[unlikely]] {
-    process_heap.scavenger.Attend();
+    const std::uint32_t wanted = process_heap.page_heap.attention();
+    if ((wanted & PageHeap::kCheckWanted) != 0) process_heap.limits.Check(true);
+    if ((wanted & PageHeap::kScavengerWanted) != 0) process_heap.scavenger.Attend();
   }
 }
 
@@ -57,6 +59,11 @@ void FreeDeferred() {
     FreeUnnested(object, page_map.ClassOf(reinterpret_cast<std::uintptr_t>(object)), "free");
   }
 }
+
+// Stands in front of the SlowPathScope, so that the slow path is over when it goes.
+struct AttendAtEnd {
+  ~AttendAtEnd() { Attend(); }
+};
 
 // --- Pointers that may be anything ---------------------------------------------------------------------------------
 
@@ -143,6 +150,7 @@ void* AllocateClass(SizeClass size_class, std::size_t bytes) {
     if (void* object = SlabPop(size_class)) return object;
   }
   PrepareThread();
+  const AttendAtEnd attend;
   SlowPathScope scope;
   if (scope.nested()) return nullptr;
   unsigned shift;
@@ -154,6 +162,7 @@ void* AllocateClass(SizeClass size_class, std::size_t bytes) {
     // Free objects of other classes, in caches, may keep the pages that are missing.
     process_heap.cpu_cache.DrainAll("malloc");
     object = process_heap.cpu_cache.AllocateSlow(size_class);
+    if (object == nullptr) process_heap.limits.CountHardFailure();
   }
   return object;
 }
@@ -163,6 +172,7 @@ void* AllocateLarge(std::size_t bytes, std::size_t alignment, bool* zero, bool p
   constexpr std::size_t kAddressableBytes = std::size_t{1} << kAddressBits;
   if (bytes >= kAddressableBytes || alignment >= kAddressableBytes) return nullptr;
   PrepareThread();
+  const AttendAtEnd attend;
   SlowPathScope scope;
   if (scope.nested()) return nullptr;
   const PageCount pages = LargePages(bytes);
@@ -173,6 +183,7 @@ void* AllocateLarge(std::size_t bytes, std::size_t alignment, bool* zero, bool p
     process_heap.cpu_cache.DrainAll("malloc");
     process_heap.page_heap.ReleaseFree(0, true);
     span = process_heap.page_heap.AllocateLarge(pages, alignment_pages, zero);
+    if (span == nullptr) process_heap.limits.CountHardFailure();
   }
   if (span == nullptr) return nullptr;
   SampleLarge(span, bytes);
@@ -250,16 +261,14 @@ void FreeSlow(void* object, const char* call) {
     return;
   }
   PrepareThread();
-  {
-    SlowPathScope scope;
-    if (scope.nested()) {
-      DeferFree(object);
-      return;
-    }
-    FreeDeferred();
-    FreeUnnested(object, size_class, call);
+  const AttendAtEnd attend;
+  SlowPathScope scope;
+  if (scope.nested()) {
+    DeferFree(object);
+    return;
   }
-  Attend();
+  FreeDeferred();
+  FreeUnnested(object, size_class, call);
 }
 
 void FreeSized(void* object, std::size_t bytes, const char* call) {
@@ -311,6 +320,7 @@ void* Reallocate(void* object, std::size_t bytes) {
     const PageCount pages = PageCount::FromBytesCeil(bytes);
     if (pages == span->pages) return object;
     PrepareThread();
+    const AttendAtEnd attend;
     SlowPathScope scope;
     if (!scope.nested() &&
         (process_heap.page_heap.ResizeLarge(span, pages) || process_heap.page_heap.MoveLarge(span, pages))) {
@@ -326,6 +336,22 @@ void* Reallocate(void* object, std::size_t bytes) {
   std::memcpy(moved, object, std::min(bytes, old_bytes));
   FreeSlow(object, "realloc");
   return moved;
+}
+
+std::size_t ReleaseBytes(std::size_t bytes) {
+  if (bytes == SIZE_MAX) return Trim(0);
+  PrepareThread();
+  SlowPathScope scope;
+  if (scope.nested()) return 0;
+  FreeDeferred();
+  PageHeap& page_heap = process_heap.page_heap;
+  std::size_t released_bytes = page_heap.ReleaseOldest(bytes);
+  if (released_bytes < bytes) {
+    process_heap.cpu_cache.DrainAll("tarn_release_memory");
+    released_bytes += page_heap.ReleaseOldest(bytes - released_bytes);
+  }
+  if (released_bytes < bytes) released_bytes += page_heap.ReleaseFree(0, true);
+  return released_bytes;
 }
 
 std::size_t Trim(std::size_t keep_bytes) {

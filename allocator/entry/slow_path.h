@@ -38,6 +38,10 @@ TARN_NOINLINE void DeleteSized(void* object, std::size_t bytes, std::size_t alig
 // The bytes that the object really has; 0 for null. Aborts when the pointer is none of ours.
 std::size_t UsableBytes(const void* object, const char* call);
 
+// Gives at least so many bytes back to the kernel, if there are as many free ones: whole huge pages first, then what
+// caches hold, then all free pages; SIZE_MAX: everything. Returns the bytes that the kernel got.
+std::size_t ReleaseBytes(std::size_t bytes);
+
 // Gives back what can be given back, keeping about `keep_bytes` of free memory; returns the bytes that the kernel got.
 std::size_t Trim(std::size_t keep_bytes);
 

@@ -28,11 +28,11 @@ bool ParseSwitch(std::string_view value, bool* result) {
   return false;
 }
 
-bool ParseBytes(std::string_view value, std::size_t* result) {
+bool ParseBytes(std::string_view value, std::size_t* result, std::uint64_t most = kMaxCpuCacheBytes) {
   std::uint64_t number = 0;
   std::size_t digits = 0;
   while (digits < value.size() && value[digits] >= '0' && value[digits] <= '9') {
-    if (number > kMaxCpuCacheBytes) return false;
+    if (number > most) return false;
     number = number * 10 + static_cast<std::uint64_t>(value[digits++] - '0');
   }
   if (digits == 0) return false;
@@ -44,7 +44,7 @@ bool ParseBytes(std::string_view value, std::size_t* result) {
   for (const Unit known :
        {Unit{"", 0}, Unit{"B", 0}, Unit{"KiB", 10}, Unit{"MiB", 20}, Unit{"GiB", 30}, Unit{"TiB", 40}}) {
     if (unit != known.name) continue;
-    if (number > kMaxCpuCacheBytes >> known.shift) return false;
+    if (number > most >> known.shift) return false;
     *result = static_cast<std::size_t>(number << known.shift);
     return true;
   }
@@ -56,6 +56,30 @@ bool ParseMode(std::string_view value, ModeRequest* result) {
   if (value == "cpu") return *result = ModeRequest::kCpu, true;
   if (value == "thread") return *result = ModeRequest::kThread, true;
   return false;
+}
+
+// `none` and `off` are the same: no limit.
+bool ParseLimit(std::string_view value, LimitSetting* result, bool may_be_auto) {
+  constexpr std::uint64_t kMostBytes = std::uint64_t{1} << 46;
+  if (value == "auto" && may_be_auto) {
+    *result = {LimitSetting::Kind::kAuto, 0};
+    return true;
+  }
+  if (value == "off" || value == "none") {
+    *result = {LimitSetting::Kind::kNone, 0};
+    return true;
+  }
+  std::size_t number = 0;
+  if (value.ends_with('%')) {
+    value.remove_suffix(1);
+    if (value.empty() || value.find_first_not_of("0123456789") != std::string_view::npos) return false;
+    if (!ParseBytes(value, &number, 100) || number == 0 || number > 100) return false;
+    *result = {LimitSetting::Kind::kPercent, number};
+    return true;
+  }
+  if (!ParseBytes(value, &number, kMostBytes) || number == 0) return false;
+  *result = {LimitSetting::Kind::kBytes, number};
+  return true;
 }
 
 bool ParseTrace(std::string_view value, Options* options) {
@@ -81,6 +105,10 @@ constexpr Setting kSettings[] = {
      [](std::string_view v, Options* o) { return ParseBytes(v, &o->cpu_cache_bytes); }},
     {"TARN_PROFILE_RATE", "a number of bytes such as 512KiB, or 0",
      [](std::string_view v, Options* o) { return ParseBytes(v, &o->profile_rate_bytes); }},
+    {"TARN_MEMORY_LIMIT", "a number of bytes such as 512MiB, a share such as 80%, auto or off",
+     [](std::string_view v, Options* o) { return ParseLimit(v, &o->memory_limit, true); }},
+    {"TARN_HARD_LIMIT", "a number of bytes such as 2GiB, a share such as 90%, or off",
+     [](std::string_view v, Options* o) { return ParseLimit(v, &o->hard_limit, false); }},
     {"TARN_BACKGROUND", "on or off", [](std::string_view v, Options* o) { return ParseSwitch(v, &o->background); }},
     {"TARN_TRACE", "scavenge or off", [](std::string_view v, Options* o) { return ParseTrace(v, o); }},
 };

@@ -10,6 +10,8 @@
 //   TARN_CPU_CACHE   bytes             budget of one CPU's slab, 0 turns the caches off          1536KiB
 //   TARN_PROFILE_RATE  bytes           mean distance of the heap profile's samples, 0 turns it off 512KiB
 //   TARN_STRICT      on|off            a wrong setting ends the process                          off
+//   TARN_MEMORY_LIMIT bytes|N%|auto|off  resident memory to stay below (docs/memory-return.md)   auto
+//   TARN_HARD_LIMIT  bytes|N%|off      memory beyond which allocations fail                     off
 //   TARN_BACKGROUND  on|off            a thread may give memory back (docs/memory-return.md)     on
 //   TARN_TRACE       scavenge|off      a line on stderr per cycle of the scavenger               off
 //
@@ -19,6 +21,8 @@
 
 #include <cstddef>
 #include <cstdint>
+
+#include "allocator/heap/limits.h"
 
 namespace tarn {
 
@@ -34,6 +38,8 @@ struct Options {
   std::size_t profile_rate_bytes;
   bool background;
   bool trace_scavenge;
+  LimitSetting memory_limit;
+  LimitSetting hard_limit;
 };
 
 inline constexpr Options kDefaultOptions = {
@@ -45,6 +51,8 @@ inline constexpr Options kDefaultOptions = {
     .profile_rate_bytes = std::size_t{512} << 10,
     .background = true,
     .trace_scavenge = false,
+    .memory_limit = {LimitSetting::Kind::kAuto, 0},
+    .hard_limit = {LimitSetting::Kind::kNone, 0},
 };
 
 // Parses the NULL-terminated NAME=value strings (null: none). Each complaint is passed to `complain` as one line

@@ -76,6 +76,7 @@ void ProcessHeap::Start() {
   const std::size_t budget_bytes =
       mode == CacheMode::kCpu ? options.cpu_cache_bytes : options.cpu_cache_bytes / kThreadBudgetDivisor;
   cpu_cache.Init(mode, rseq, budget_bytes, transfer_caches, &page_heap);
+  limits.Init(options.memory_limit, options.hard_limit);
   scavenger.Init(options.background, options.trace_scavenge);
   if (options.verbose) WriteStartLine(*this);
   if (options.stats) KeepStderr();

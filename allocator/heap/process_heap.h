@@ -16,6 +16,7 @@
 
 #include "allocator/central/transfer_cache.h"
 #include "allocator/cpu_cache/cpu_cache.h"
+#include "allocator/heap/limits.h"
 #include "allocator/heap/options.h"
 #include "allocator/heap/scavenger.h"
 #include "allocator/include/tarn/snapshot.h"
@@ -32,6 +33,7 @@ struct ProcessHeap {
   // The owners of sampled objects, by size class.
   CentralFreeList sampled_lists[kSizeClassCount];
   Profile profile;
+  Limits limits;
   Options options = {};
 
   bool started() const { return state.load(std::memory_order_acquire) == State::kStarted; }

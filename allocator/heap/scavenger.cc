@@ -41,6 +41,7 @@ void Scavenger::Attend() {
   SlowPathScope scope;
   // A child of _Fork or vfork is another process, with memory that is not its own or threads that it lost.
   if (scope.nested() || !background_ || ProcessId() != process_id_) return;
+  if ((process_heap.page_heap.attention() & PageHeap::kScavengerWanted) == 0) return;
   const std::uint32_t now_ms = CoarseMilliseconds();
   if (refused_.load(std::memory_order_relaxed)) {
     if (MillisecondsBetween(refused_at_ms_.load(std::memory_order_relaxed), now_ms) < kTryAgainMs) {
@@ -84,6 +85,8 @@ void Scavenger::RunThread() {
       LockHolder holder(self.cycle_lock_);
       cycle = self.RunCycle();
     }
+    // A limit may have been lowered from outside.
+    if (process_heap.limits.soft_bytes() != SIZE_MAX) process_heap.limits.Check(false);
     const std::uint32_t now_ms = CoarseMilliseconds();
     if (cycle.released_bytes != 0 || cycle.drained_bytes != 0 || cycle.warm_bytes != 0) busy_at_ms = now_ms;
     if (MillisecondsBetween(busy_at_ms, now_ms) >= kLingerMs) break;

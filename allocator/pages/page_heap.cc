@@ -134,6 +134,10 @@ Span* PageHeap::AllocateMapped(PageCount pages, PageCount alignment) {
   // The kernel's pages may be larger than ours.
   const std::size_t bytes = RoundUp(pages.bytes(), std::max(OsPageBytes(), kPageBytes));
   const std::size_t alignment_bytes = std::max(alignment.bytes(), kHugePageBytes);
+  {
+    LockHolder holder(lock_);
+    if (!Permits(bytes)) return nullptr;
+  }
   void* start = MapCommitted(bytes, alignment_bytes);
   Span* span = nullptr;
   {
@@ -145,6 +149,7 @@ Span* PageHeap::AllocateMapped(PageCount pages, PageCount alignment) {
     if (EnsureLeaves(PageId::Containing(start), PageCount(1))) span = NewSpan(0, false);
     if (span != nullptr) {
       mapped_bytes_ += bytes;
+      NoteFresh(bytes);
       ++mapped_objects_;
       ++large_objects_;
       ++large_allocations_total_;
@@ -223,6 +228,7 @@ bool PageHeap::ResizeWithinReservation(Span* span, PageCount pages) {
     span->pages = pages;
     return true;
   }
+  if (!Permits((new_end - old_end).bytes())) return false;
   const Reservation* const reservation = span->huge_page->reservation;
   const HugePage* const reservation_end = reservation->huge_pages + reservation->huge_page_count;
   // Look first, so that nothing has to be undone for pages that are in use.
@@ -284,10 +290,15 @@ bool PageHeap::ResizeWithinMapping(Span* span, PageCount pages) {
   const bool grows = pages > span->pages;
   void* const border = (span->first_page + std::min(pages, span->pages)).start();
   const std::size_t bytes = (grows ? pages - span->pages : span->pages - pages).bytes();
+  if (grows) {
+    LockHolder holder(lock_);
+    if (!Permits(bytes)) return false;
+  }
   if (bytes != 0 && !(grows ? Commit(border, bytes) : Decommit(border, bytes))) return false;
   LockHolder holder(lock_);
   const PublishAtEnd publish{this};
   mapped_bytes_ += pages.bytes() - span->pages.bytes();
+  if (grows) NoteFresh(bytes);
   (grows ? large_allocated_bytes_total_ : large_freed_bytes_total_) += bytes;
   span->pages = pages;
   return true;
@@ -311,7 +322,7 @@ bool PageHeap::MoveLarge(Span* span, PageCount pages) {
     LockHolder holder(lock_);
     const PublishAtEnd publish{this};
     possible = (span->kind == SpanKind::kMapped || mapped_objects_ < kMaxMovedObjects) &&
-               EnsureLeaves(PageId::Containing(start), PageCount(1));
+               Permits((pages - old_pages).bytes()) && EnsureLeaves(PageId::Containing(start), PageCount(1));
   }
   if (!possible) {
     Unreserve(start, mapping_bytes);
@@ -334,6 +345,7 @@ bool PageHeap::MoveLarge(Span* span, PageCount pages) {
       FreeRun(span->huge_page, span->first_page, old_pages, copied_bytes == 0);
     }
     mapped_bytes_ += bytes;
+    NoteFresh((pages - old_pages).bytes());
     ++mapped_objects_;
     large_allocated_bytes_total_ += (pages - old_pages).bytes();
   }
@@ -345,11 +357,44 @@ bool PageHeap::MoveLarge(Span* span, PageCount pages) {
   return true;
 }
 
+bool PageHeap::Permits(std::size_t bytes) const {
+  if (hard_limit_bytes_ == SIZE_MAX) [[likely]]
+    return true;
+  const std::size_t used_bytes = in_use_.bytes() + mapped_bytes_ + metadata_.used_bytes();
+  return used_bytes <= hard_limit_bytes_ && bytes <= hard_limit_bytes_ - used_bytes;
+}
+
+void PageHeap::NoteFresh(std::size_t bytes) {
+  const std::uint64_t fresh_bytes = fresh_bytes_.load(std::memory_order_relaxed) + bytes;
+  fresh_bytes_.store(fresh_bytes, std::memory_order_relaxed);
+  if (fresh_bytes >= check_at_bytes_) attention_.fetch_or(kCheckWanted, std::memory_order_relaxed);
+}
+
+void PageHeap::SetNextCheck(std::size_t bytes) {
+  LockHolder holder(lock_);
+  check_at_bytes_ = fresh_bytes_.load(std::memory_order_relaxed) + bytes;
+  if (bytes == 0) {
+    attention_.fetch_or(kCheckWanted, std::memory_order_relaxed);
+  } else {
+    attention_.fetch_and(~kCheckWanted, std::memory_order_relaxed);
+  }
+}
+
+void PageHeap::SetHardLimit(std::size_t bytes) {
+  LockHolder holder(lock_);
+  hard_limit_bytes_ = bytes;
+}
+
 std::size_t PageHeap::KeepWarmBytes() {
   std::size_t keep_bytes = std::max(kWarmFloorBytes, in_use_.bytes() / kWarmShareDivisor);
   if (scavenged_) {
     const std::size_t peak_bytes = demand_.RecentPeakBytes(CoarseMilliseconds());
     if (peak_bytes > in_use_.bytes()) keep_bytes = std::max(keep_bytes, peak_bytes - in_use_.bytes());
+  }
+  if (hard_limit_bytes_ != SIZE_MAX) {
+    // What is kept counts against the limit too, though it would not be refused.
+    const std::size_t used_bytes = in_use_.bytes() + mapped_bytes_ + metadata_.used_bytes();
+    keep_bytes = std::min(keep_bytes, used_bytes < hard_limit_bytes_ ? hard_limit_bytes_ - used_bytes : 0);
   }
   return keep_bytes;
 }
@@ -361,6 +406,7 @@ PageHeap::Run PageHeap::AllocateRun(PageCount pages, PageCount alignment, bool p
     return AllocateWithinHugePage(pages.raw(), alignment.raw());
   }
   const std::size_t count = pages.huge_pages_ceil();
+  if (!Permits(pages.bytes())) return {};
   HugePage* first = TakeHugePages(count, alignment.huge_pages_ceil(), prefer_zero);
   if (first == nullptr) return {};
   bool zero = true;
@@ -376,6 +422,7 @@ PageHeap::Run PageHeap::AllocateRun(PageCount pages, PageCount alignment, bool p
 }
 
 PageHeap::Run PageHeap::AllocateWithinHugePage(std::size_t pages, std::size_t alignment) {
+  if (!Permits(PageCount(pages).bytes())) return {};
   // A free run of this length contains an aligned one wherever it starts; and a whole huge page does in any case.
   const std::size_t sufficient_pages = std::min(pages + alignment - 1, kPagesPerHugePage);
   HugePage* huge_page = nullptr;
@@ -441,6 +488,7 @@ bool PageHeap::MarkUsed(HugePage* huge_page, std::size_t first, std::size_t coun
   huge_page->zero.ClearRange(first, count);
   huge_page->idle.ClearRange(first, count);
   huge_page->free_pages = static_cast<std::uint16_t>(huge_page->free_pages - count);
+  NoteFresh(PageCount(zero_pages).bytes());
   return zero_pages == count;
 }
 
@@ -923,7 +971,19 @@ ScavengeResult PageHeap::ReleaseUnwanted(std::uint32_t now_ms, std::size_t most_
   return result;
 }
 
-bool PageHeap::ReleaseIdlePages(std::size_t most_bytes, std::size_t* released_bytes) {
+std::size_t PageHeap::ReleaseOldest(std::size_t bytes) {
+  LockHolder holder(lock_);
+  const PublishAtEnd publish{this};
+  std::size_t released_bytes = 0;
+  while (released_bytes < bytes && !warm_.empty()) {
+    const std::size_t step_bytes = ReleasePages(warm_.back(), 0, kPagesPerHugePage);
+    if (step_bytes == 0) break;
+    released_bytes += step_bytes;
+  }
+  return released_bytes;
+}
+
+bool PageHeap::ReleaseIdlePages(std::size_t most_bytes, std::size_t* released_bytes, Idle which) {
   LockHolder holder(lock_);
   const PublishAtEnd publish{this};
   *released_bytes = 0;
@@ -944,12 +1004,13 @@ bool PageHeap::ReleaseIdlePages(std::size_t most_bytes, std::size_t* released_by
     if (huge_page->state != HugePageState::kPacked) continue;
     std::size_t from = 0;
     while (huge_page->state == HugePageState::kPacked) {
-      const auto run = huge_page->idle.AndNot(huge_page->zero).NextRun(from);
+      const auto& candidates = which == Idle::kIdle ? huge_page->idle : huge_page->free;
+      const auto run = candidates.AndNot(huge_page->zero).NextRun(from);
       if (run.count == 0) break;
       from = run.first + run.count;
       *released_bytes += ReleasePages(huge_page, run.first, run.count);
     }
-    if (huge_page->state == HugePageState::kPacked) huge_page->idle = huge_page->free;
+    if (which == Idle::kIdle && huge_page->state == HugePageState::kPacked) huge_page->idle = huge_page->free;
   }
   return false;
 }

@@ -95,7 +95,12 @@ class PageHeap {
   // A part of a pass over the huge pages in use: releases their pages that were free when the pass before came by, and
   // ever since; so the time between two passes is the least age. Returns true at the end of a pass. Only one thread at
   // a time may be in here.
-  bool ReleaseIdlePages(std::size_t most_bytes, std::size_t* released_bytes) TARN_EXCLUDES(lock_);
+  // With kAnyFree, free pages go whatever their age.
+  enum class Idle : std::uint8_t { kIdle, kAnyFree };
+  bool ReleaseIdlePages(std::size_t most_bytes, std::size_t* released_bytes, Idle which = Idle::kIdle)
+      TARN_EXCLUDES(lock_);
+  // Releases whole huge pages, those first that were freed longest ago, until `bytes` are reached.
+  std::size_t ReleaseOldest(std::size_t bytes) TARN_EXCLUDES(lock_);
 
   // Whether somebody releases what is not wanted (a background thread, or the program's own ticks): free memory may
   // wait for that then. Sets kScavengerWanted when there is enough of it.
@@ -106,7 +111,15 @@ class PageHeap {
 
   // What the page heap wants from whoever is in a slow path and holds no lock: bits. Read without the lock.
   static constexpr std::uint32_t kScavengerWanted = 1;
+  static constexpr std::uint32_t kCheckWanted = 2;
   std::uint32_t attention() const { return attention_.load(std::memory_order_relaxed); }
+
+  // Sets kCheckWanted when so many more bytes have come into use that were not resident, as far as is known.
+  void SetNextCheck(std::size_t bytes) TARN_EXCLUDES(lock_);
+  // How many have, ever.
+  std::uint64_t fresh_bytes() const { return fresh_bytes_.load(std::memory_order_relaxed); }
+  // What is in use, mapped or metadata stays within this; SIZE_MAX: no limit. Beyond it there is no memory.
+  void SetHardLimit(std::size_t bytes) TARN_EXCLUDES(lock_);
 
   // In the child of a fork, whose only thread is not inside of any function of this class.
   void RepairInForkedChild() TARN_EXCLUDES(lock_);
@@ -172,6 +185,11 @@ class PageHeap {
   // Releases up to `count` pages from `first` on; the lock is not held meanwhile, and the pages belong to nobody else.
   std::size_t ReleasePages(HugePage* huge_page, std::size_t first, std::size_t count) TARN_REQUIRES(lock_);
 
+  // Whether the hard limit leaves room for so many bytes more.
+  bool Permits(std::size_t bytes) const TARN_REQUIRES(lock_);
+  // Memory came into use that was not resident.
+  void NoteFresh(std::size_t bytes) TARN_REQUIRES(lock_);
+
   bool EnsureMetadata(std::size_t bytes, std::size_t alignment) TARN_REQUIRES(lock_);
   Span* NewSpan(std::size_t objects, bool sampled) TARN_REQUIRES(lock_);
   Span* AllocateMapped(PageCount pages, PageCount alignment) TARN_EXCLUDES(lock_);
@@ -212,6 +230,10 @@ class PageHeap {
     std::size_t index = 0;
   };
   IdleHand idle_hand_ TARN_GUARDED_BY(lock_);
+  std::size_t hard_limit_bytes_ TARN_GUARDED_BY(lock_) = SIZE_MAX;
+  std::uint64_t check_at_bytes_ TARN_GUARDED_BY(lock_) = UINT64_MAX;
+  // Written under the lock, read without it.
+  std::atomic<std::uint64_t> fresh_bytes_ = 0;
   // Written under the lock, and cleared by whoever answers; read without it.
   std::atomic<std::uint32_t> attention_ = 0;
   // Kept up to date so that Stats() and the policies need no walk.

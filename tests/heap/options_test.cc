@@ -120,6 +120,62 @@ TEST(Options, BytesHaveUnits) {
   }
 }
 
+TEST(Options, LimitsAreBytesOrSharesOrNone) {
+  using Kind = LimitSetting::Kind;
+  EXPECT_EQ(kDefaultOptions.memory_limit.kind, Kind::kAuto);
+  EXPECT_EQ(kDefaultOptions.hard_limit.kind, Kind::kNone);
+  struct {
+    const char* value;
+    Kind kind;
+    std::size_t number;
+  } const good[] = {{"512MiB", Kind::kBytes, std::size_t{512} << 20},
+                    {"1", Kind::kBytes, 1},
+                    {"64TiB", Kind::kBytes, std::size_t{64} << 40},
+                    {"80%", Kind::kPercent, 80},
+                    {"100%", Kind::kPercent, 100},
+                    {"off", Kind::kNone, 0},
+                    {"none", Kind::kNone, 0}};
+  for (const auto& limit : good) {
+    for (const bool hard : {false, true}) {
+      Options options;
+      const std::string entry = std::string(hard ? "TARN_HARD_LIMIT=" : "TARN_MEMORY_LIMIT=") + limit.value;
+      EXPECT_EQ(Parse({entry.c_str()}, &options).size(), 0u) << entry;
+      const LimitSetting& setting = hard ? options.hard_limit : options.memory_limit;
+      EXPECT_EQ(setting.kind, limit.kind) << entry;
+      EXPECT_EQ(setting.value, limit.number) << entry;
+    }
+  }
+  for (const char* value : {"", "0", "0%", "101%", "%", "80 %", "8MiB%", "-1", "65TiB", "much", "automatic"}) {
+    for (const char* name : {"TARN_MEMORY_LIMIT=", "TARN_HARD_LIMIT="}) {
+      const std::string entry = std::string(name) + value;
+      EXPECT_EQ(Parse({entry.c_str()}).size(), 1u) << entry;
+    }
+  }
+  EXPECT_EQ(Parse({"TARN_MEMORY_LIMIT=auto"}).size(), 0u);
+  EXPECT_EQ(
+      Parse({"TARN_HARD_LIMIT=auto"}),
+      std::vector<std::string>{std::string("tarn: TARN_HARD_LIMIT=auto cannot be used: expected a number of bytes "
+                                           "such as 2GiB, a share such as 90%, or off") +
+                               kStrictHint});
+  EXPECT_EQ(Parse({"TARN_MEMORY_LIMTI=1GiB"}),
+            std::vector<std::string>{std::string("tarn: unknown option TARN_MEMORY_LIMTI; did you mean "
+                                                 "TARN_MEMORY_LIMIT?") +
+                                     kStrictHint});
+}
+
+TEST(Options, TheScavengerCanBeTracedAndSwitchedOff) {
+  Options options;
+  EXPECT_EQ(Parse({}, &options).size(), 0u);
+  EXPECT_TRUE(options.background);
+  EXPECT_FALSE(options.trace_scavenge);
+  EXPECT_EQ(Parse({"TARN_BACKGROUND=off", "TARN_TRACE=scavenge"}, &options).size(), 0u);
+  EXPECT_FALSE(options.background);
+  EXPECT_TRUE(options.trace_scavenge);
+  EXPECT_EQ(Parse({"TARN_TRACE=off"}, &options).size(), 0u);
+  EXPECT_FALSE(options.trace_scavenge);
+  EXPECT_EQ(Parse({"TARN_TRACE=on"}).size(), 1u);
+}
+
 TEST(Options, AMisspeltNameGetsTheNearestRightOne) {
   struct {
     const char* entry;
@@ -129,7 +185,7 @@ TEST(Options, AMisspeltNameGetsTheNearestRightOne) {
                         {"TARN_STAT=1", "TARN_STATS"},          {"TARN_STRIC=1", "TARN_STRICT"},
                         {"TARN_MODUS=cpu", "TARN_MODE"},        {"TARN_CPUCACHE=1", "TARN_CPU_CACHE"},
                         {"TARN_CPU_CAHCE=1", "TARN_CPU_CACHE"}, {"TARN_verbose=1", nullptr},
-                        {"TARN_MEMORY_LIMIT=1GiB", nullptr}};
+                        {"TARN_SOMETHING_ELSE=1", nullptr}};
   for (const auto& name : misspelt) {
     const std::string entry = name.entry;
     std::string line = "tarn: unknown option " + entry.substr(0, entry.find('='));

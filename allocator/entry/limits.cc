@@ -1,0 +1,71 @@
+// The functions of tarn/limits.h.
+#include "allocator/include/tarn/limits.h"
+
+#include "allocator/base/attributes.h"
+#include "allocator/entry/slow_path.h"
+#include "allocator/heap/process_heap.h"
+#include "allocator/heap/thread_exit.h"
+
+namespace tarn {
+
+extern "C" {
+
+TARN_EXPORT void tarn_set_memory_limit(std::size_t bytes) {
+  PrepareThread();
+  LimitSetting setting = {LimitSetting::Kind::kBytes, bytes};
+  if (bytes == TARN_LIMIT_NONE) setting = {LimitSetting::Kind::kNone, 0};
+  if (bytes == TARN_LIMIT_AUTO) setting = {LimitSetting::Kind::kAuto, 0};
+  process_heap.limits.SetSoft(setting);
+  if (thread_state.slow_path_depth == 0) process_heap.limits.Check(true);
+}
+
+TARN_EXPORT std::size_t tarn_memory_limit() { return process_heap.limits.soft_bytes(); }
+
+TARN_EXPORT void tarn_set_hard_limit(std::size_t bytes) {
+  PrepareThread();
+  LimitSetting setting = {LimitSetting::Kind::kBytes, bytes};
+  if (bytes == TARN_LIMIT_NONE) setting = {LimitSetting::Kind::kNone, 0};
+  if (thread_state.slow_path_depth == 0) process_heap.limits.SetHard(setting);
+}
+
+TARN_EXPORT std::size_t tarn_hard_limit() { return process_heap.limits.hard_bytes(); }
+
+TARN_EXPORT int tarn_add_limit_callback(unsigned percent, tarn_limit_callback callback, void* argument) {
+  PrepareThread();
+  if (percent < 1 || percent > 100 || callback == nullptr) return -1;
+  return process_heap.limits.AddCallback(percent, callback, argument) ? 0 : -1;
+}
+
+TARN_EXPORT int tarn_remove_limit_callback(tarn_limit_callback callback, void* argument) {
+  return process_heap.limits.RemoveCallback(callback, argument) ? 0 : -1;
+}
+
+TARN_EXPORT std::size_t tarn_release_memory(std::size_t bytes) { return ReleaseBytes(bytes); }
+
+TARN_EXPORT std::uint32_t tarn_background_tick() {
+  PrepareThread();
+  return process_heap.scavenger.Tick();
+}
+
+TARN_EXPORT void tarn_get_limit_stats(tarn_limit_stats* stats) {
+  const LimitCounters limits = process_heap.limits.Stats();
+  const ScavengerStats scavenger = process_heap.scavenger.Stats();
+  *stats = {};
+  stats->checks = limits.checks;
+  stats->exceeded = limits.exceeded;
+  stats->peak_excess_bytes = limits.peak_excess_bytes;
+  stats->released_bytes = limits.released_bytes;
+  stats->release_ns = limits.release_ns;
+  stats->skipped = limits.skipped;
+  stats->hard_failures = limits.hard_failures;
+  stats->scavenger_cycles = scavenger.cycles;
+  stats->scavenger_starts = scavenger.starts;
+  stats->scavenger_cpu_ns = scavenger.cpu_ns;
+  stats->scavenger_released_bytes = scavenger.released_bytes;
+  stats->scavenger_drained_bytes = scavenger.drained_bytes;
+  stats->scavenger_running = scavenger.running ? 1 : 0;
+}
+
+}  // extern "C"
+
+}  // namespace tarn

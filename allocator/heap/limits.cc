@@ -1,0 +1,257 @@
+#include "allocator/heap/limits.h"
+
+#include <algorithm>
+
+#include "allocator/heap/process_heap.h"
+#include "allocator/os/clock.h"
+#include "allocator/os/memory_facts.h"
+#include "allocator/os/thread_state.h"
+
+namespace tarn {
+
+namespace {
+
+// A limit that the system sets may change; reading it takes some 50 us. Chosen.
+constexpr std::uint32_t kReadEveryMs = 1000;
+// Of a container's limit, `auto` leaves a tenth for what tarn does not see: stacks, files, other processes. Chosen.
+constexpr std::size_t kAutoPercent = 90;
+// Without a limit there is nothing to look at, but one may be set: so often is it looked for. Programs that stay below
+// never read a file.
+constexpr std::size_t kUnlimitedStepBytes = std::size_t{64} << 20;
+// The distance of two looks near the limit, as its inverse, and at least. Each costs some ten microseconds, and the page
+// faults of a MiB some hundred.
+constexpr std::size_t kStepDivisor = 128;
+constexpr std::size_t kLeastStepBytes = std::size_t{1} << 20;
+// The share of time that goes into keeping the limit, as its inverse, and what may be saved up.
+constexpr std::uint64_t kTimeDivisor = 10;
+constexpr std::int64_t kMostCreditNs = 100'000'000;
+// A drain restarts the sequences of all threads, so not at every look.
+constexpr std::uint32_t kDrainEveryMs = 100;
+// A callback is called again when the use has been so much lower.
+constexpr unsigned kRearmPoints = 5;
+
+constexpr unsigned kPlaceFree = 0;
+constexpr unsigned kPlaceBusy = 1;
+
+std::size_t Percent(std::size_t bytes, std::size_t percent) {
+  return bytes / 100 * percent + bytes % 100 * percent / 100;
+}
+
+std::size_t LimitBytes(LimitSetting::Kind kind, std::size_t value) {
+  switch (kind) {
+    case LimitSetting::Kind::kNone:
+      return SIZE_MAX;
+    case LimitSetting::Kind::kBytes:
+      return value;
+    case LimitSetting::Kind::kPercent:
+      return Percent(std::min(ContainerLimitBytes(), PhysicalMemoryBytes()), value);
+    case LimitSetting::Kind::kAuto: {
+      const std::size_t container_bytes = ContainerLimitBytes();
+      return container_bytes == SIZE_MAX ? SIZE_MAX : Percent(container_bytes, kAutoPercent);
+    }
+  }
+  return SIZE_MAX;
+}
+
+bool NeedsReading(LimitSetting::Kind kind) {
+  return kind == LimitSetting::Kind::kPercent || kind == LimitSetting::Kind::kAuto;
+}
+
+}  // namespace
+
+void Limits::Init(LimitSetting soft, LimitSetting hard) {
+  soft_kind_.store(soft.kind, std::memory_order_relaxed);
+  soft_value_.store(soft.value, std::memory_order_relaxed);
+  if (soft.kind == LimitSetting::Kind::kBytes) soft_bytes_.store(soft.value, std::memory_order_relaxed);
+  if (hard.kind != LimitSetting::Kind::kNone) SetHard(hard);
+  if (soft.kind != LimitSetting::Kind::kNone) {
+    // `auto` waits until the heap is large enough for a container to matter.
+    process_heap.page_heap.SetNextCheck(soft.kind == LimitSetting::Kind::kAuto ? kUnlimitedStepBytes / 2 : 0);
+  }
+}
+
+void Limits::SetSoft(LimitSetting setting) {
+  SlowPathScope scope;
+  soft_kind_.store(setting.kind, std::memory_order_relaxed);
+  soft_value_.store(setting.value, std::memory_order_relaxed);
+  soft_bytes_.store(LimitBytes(setting.kind, setting.value), std::memory_order_relaxed);
+  read_again_.store(true, std::memory_order_relaxed);
+  if (!scope.nested()) process_heap.page_heap.SetNextCheck(0);
+}
+
+void Limits::SetHard(LimitSetting setting) {
+  SlowPathScope scope;
+  hard_kind_.store(setting.kind, std::memory_order_relaxed);
+  hard_value_.store(setting.value, std::memory_order_relaxed);
+  const std::size_t bytes = LimitBytes(setting.kind, setting.value);
+  hard_bytes_.store(bytes, std::memory_order_relaxed);
+  process_heap.page_heap.SetHardLimit(bytes);
+}
+
+void Limits::ReadLimits() {
+  const LimitSetting::Kind soft_kind = soft_kind_.load(std::memory_order_relaxed);
+  const LimitSetting::Kind hard_kind = hard_kind_.load(std::memory_order_relaxed);
+  soft_bytes_.store(LimitBytes(soft_kind, soft_value_.load(std::memory_order_relaxed)), std::memory_order_relaxed);
+  if (NeedsReading(hard_kind)) {
+    const std::size_t bytes = LimitBytes(hard_kind, hard_value_.load(std::memory_order_relaxed));
+    hard_bytes_.store(bytes, std::memory_order_relaxed);
+    process_heap.page_heap.SetHardLimit(bytes);
+  }
+}
+
+std::size_t Limits::UsedBytes() const {
+  const std::size_t resident_bytes = ResidentBytes();
+  if (resident_bytes != 0) return resident_bytes;
+  // Without /proc, what the page heap believes.
+  const PageHeapStats pages = process_heap.page_heap.Stats();
+  return pages.in_use_bytes + pages.free_warm_bytes + pages.mapped_bytes + pages.metadata_used_bytes;
+}
+
+void Limits::Check(bool may_call_back) {
+  std::size_t used_bytes = 0;
+  {
+    SlowPathScope scope;
+    if (scope.nested() || checking_.exchange(true, std::memory_order_acquire)) return;
+    PageHeap& page_heap = process_heap.page_heap;
+    const std::uint32_t now_ms = CoarseMilliseconds();
+    const bool needs_reading = NeedsReading(soft_kind_.load(std::memory_order_relaxed)) ||
+                               NeedsReading(hard_kind_.load(std::memory_order_relaxed));
+    if (read_again_.exchange(false, std::memory_order_relaxed) ||
+        (needs_reading && (!has_read_ || MillisecondsBetween(read_at_ms_, now_ms) >= kReadEveryMs))) {
+      ReadLimits();
+      has_read_ = true;
+      read_at_ms_ = now_ms;
+    }
+    const std::uint64_t fresh_bytes = page_heap.fresh_bytes();
+    const std::uint64_t delta_bytes = fresh_bytes - fresh_bytes_at_check_;
+    fresh_bytes_at_check_ = fresh_bytes;
+    const std::size_t limit_bytes = soft_bytes();
+    std::size_t next_bytes = kUnlimitedStepBytes;
+    if (limit_bytes != SIZE_MAX || callbacks_.load(std::memory_order_relaxed) != 0) {
+      checks_.fetch_add(1, std::memory_order_relaxed);
+      used_bytes = UsedBytes();
+    }
+    if (limit_bytes != SIZE_MAX) {
+      const std::size_t step_bytes = std::max(limit_bytes / kStepDivisor, kLeastStepBytes);
+      // What was handed out last is not touched yet, which counts where it is much.
+      const std::size_t ahead_bytes = delta_bytes > step_bytes ? delta_bytes - step_bytes : 0;
+      const std::size_t goal_bytes = limit_bytes > step_bytes ? limit_bytes - step_bytes : 0;
+      if (used_bytes > limit_bytes) {
+        exceeded_.fetch_add(1, std::memory_order_relaxed);
+        const std::uint64_t excess_bytes = used_bytes - limit_bytes;
+        if (excess_bytes > peak_excess_bytes_.load(std::memory_order_relaxed)) {
+          peak_excess_bytes_.store(excess_bytes, std::memory_order_relaxed);
+        }
+      }
+      if (used_bytes + ahead_bytes > goal_bytes) {
+        used_bytes -= std::min(used_bytes, Release(used_bytes + ahead_bytes - goal_bytes, now_ms));
+        next_bytes = step_bytes;
+      } else {
+        next_bytes = std::max(step_bytes, (goal_bytes - used_bytes - ahead_bytes) / 4);
+      }
+    }
+    page_heap.SetNextCheck(next_bytes);
+    checking_.store(false, std::memory_order_release);
+  }
+  if (may_call_back && callbacks_.load(std::memory_order_relaxed) != 0) CallBack(used_bytes);
+}
+
+std::size_t Limits::Release(std::size_t bytes, std::uint32_t now_ms) {
+  const std::uint64_t start_ns = MonotonicNanoseconds();
+  const std::uint64_t passed_ns =
+      checked_at_ns_ == 0 ? std::uint64_t{kMostCreditNs} * kTimeDivisor : start_ns - checked_at_ns_;
+  checked_at_ns_ = start_ns;
+  credit_ns_ = std::min(credit_ns_ + static_cast<std::int64_t>(passed_ns / kTimeDivisor), kMostCreditNs);
+  if (credit_ns_ <= 0) {
+    skipped_.fetch_add(1, std::memory_order_relaxed);
+    return 0;
+  }
+  PageHeap& page_heap = process_heap.page_heap;
+  std::size_t released_bytes = page_heap.ReleaseOldest(bytes);
+  if (released_bytes < bytes && MillisecondsBetween(drained_at_ms_, now_ms) >= kDrainEveryMs) {
+    drained_at_ms_ = now_ms;
+    process_heap.cpu_cache.DrainAll("memory limit");
+    released_bytes += page_heap.ReleaseOldest(bytes - released_bytes);
+  }
+  // The pass over huge pages in use is shared with the scavenger. If it is at work just now, it does this itself.
+  Lock& cycle_lock = process_heap.scavenger.cycle_lock();
+  if (released_bytes < bytes && cycle_lock.TryAcquire()) {
+    bool end = false;
+    while (!end && released_bytes < bytes) {
+      std::size_t step_bytes = 0;
+      end = page_heap.ReleaseIdlePages(bytes - released_bytes, &step_bytes, PageHeap::Idle::kAnyFree);
+      released_bytes += step_bytes;
+    }
+    cycle_lock.Release();
+  }
+  const std::uint64_t spent_ns = MonotonicNanoseconds() - start_ns;
+  credit_ns_ -= static_cast<std::int64_t>(spent_ns);
+  release_ns_.fetch_add(spent_ns, std::memory_order_relaxed);
+  released_bytes_.fetch_add(released_bytes, std::memory_order_relaxed);
+  return released_bytes;
+}
+
+// --- Callbacks -----------------------------------------------------------------------------------------------------
+
+bool Limits::AddCallback(unsigned percent, Callback callback, void* argument) {
+  for (CallbackPlace& place : callback_places_) {
+    unsigned expected = kPlaceFree;
+    if (!place.state.compare_exchange_strong(expected, kPlaceBusy, std::memory_order_acquire)) continue;
+    place.callback.store(callback, std::memory_order_relaxed);
+    place.argument.store(argument, std::memory_order_relaxed);
+    place.armed.store(true, std::memory_order_relaxed);
+    // Release pairs with the acquire in CallBack: whoever sees the percentage sees the callback.
+    place.state.store(percent + 1, std::memory_order_release);
+    callbacks_.fetch_add(1, std::memory_order_relaxed);
+    SlowPathScope scope;
+    if (!scope.nested()) process_heap.page_heap.SetNextCheck(0);
+    return true;
+  }
+  return false;
+}
+
+bool Limits::RemoveCallback(Callback callback, void* argument) {
+  for (CallbackPlace& place : callback_places_) {
+    unsigned state = place.state.load(std::memory_order_acquire);
+    if (state <= kPlaceBusy || place.callback.load(std::memory_order_relaxed) != callback ||
+        place.argument.load(std::memory_order_relaxed) != argument) {
+      continue;
+    }
+    if (!place.state.compare_exchange_strong(state, kPlaceFree, std::memory_order_acq_rel)) continue;
+    callbacks_.fetch_sub(1, std::memory_order_relaxed);
+    return true;
+  }
+  return false;
+}
+
+void Limits::CallBack(std::size_t used_bytes) {
+  const std::size_t limit_bytes = std::min(soft_bytes(), hard_bytes());
+  if (limit_bytes == SIZE_MAX || limit_bytes == 0) return;
+  for (CallbackPlace& place : callback_places_) {
+    const unsigned state = place.state.load(std::memory_order_acquire);
+    if (state <= kPlaceBusy) continue;
+    const unsigned percent = state - 1;
+    if (used_bytes >= Percent(limit_bytes, percent)) {
+      // Disarmed before the call, which may come here again.
+      if (!place.armed.exchange(false, std::memory_order_relaxed)) continue;
+      place.callback.load(std::memory_order_relaxed)(percent, used_bytes, limit_bytes,
+                                                     place.argument.load(std::memory_order_relaxed));
+    } else if (percent <= kRearmPoints || used_bytes < Percent(limit_bytes, percent - kRearmPoints)) {
+      place.armed.store(true, std::memory_order_relaxed);
+    }
+  }
+}
+
+LimitCounters Limits::Stats() const {
+  LimitCounters stats;
+  stats.checks = checks_.load(std::memory_order_relaxed);
+  stats.exceeded = exceeded_.load(std::memory_order_relaxed);
+  stats.peak_excess_bytes = peak_excess_bytes_.load(std::memory_order_relaxed);
+  stats.released_bytes = released_bytes_.load(std::memory_order_relaxed);
+  stats.release_ns = release_ns_.load(std::memory_order_relaxed);
+  stats.skipped = skipped_.load(std::memory_order_relaxed);
+  stats.hard_failures = hard_failures_.load(std::memory_order_relaxed);
+  return stats;
+}
+
+}  // namespace tarn

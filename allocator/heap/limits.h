@@ -1,0 +1,117 @@
+// How much memory the process may have: a soft limit that is kept by giving memory back, a hard limit at which
+// allocations fail.
+//
+// The soft limit (TARN_MEMORY_LIMIT) is for the resident memory of the process as the kernel counts it, since that is
+// what users mean and what ends a container. By default it follows the cgroup: nine tenths of its limit. It is looked at
+// when memory is taken that was not resident, about every hundredth of the limit, by the thread that took it, at the end
+// of its slow path. Near the limit free memory goes back: first whole huge pages, then what caches hold, then free pages
+// of huge pages in use. It never fails an allocation. The time for this is at most a tenth of the time that passes: a
+// program that needs more than its limit goes beyond it rather than standing still.
+//
+// The hard limit (TARN_HARD_LIMIT) is for what tarn has handed out or needs itself: spans, mappings, metadata. It is
+// checked exactly, by the page heap: what would exceed it gets no memory (after free memory and caches have been given
+// up), which malloc turns into ENOMEM and operator new into bad_alloc.
+//
+// Callbacks are called by the thread that looks at the limit, in no slow path and with no lock held: they may allocate
+// and free.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+namespace tarn {
+
+struct LimitSetting {
+  enum class Kind : std::uint8_t { kNone, kBytes, kPercent, kAuto };
+  Kind kind = Kind::kNone;
+  std::size_t value = 0;  // bytes, or percent of the container's limit or the machine's memory
+};
+
+struct LimitCounters {
+  std::uint64_t checks = 0;             // of the soft limit
+  std::uint64_t exceeded = 0;           // checks that found more than the soft limit
+  std::uint64_t peak_excess_bytes = 0;  // the most that was found above it
+  std::uint64_t released_bytes = 0;     // to keep it
+  std::uint64_t release_ns = 0;         // time for that
+  std::uint64_t skipped = 0;            // releases left out because of the time they had taken
+  std::uint64_t hard_failures = 0;      // allocations that got no memory while a hard limit was set
+};
+
+class Limits {
+ public:
+  using Callback = void (*)(unsigned percent, std::size_t used_bytes, std::size_t limit_bytes, void* argument);
+
+  constexpr Limits() = default;
+
+  void Init(LimitSetting soft, LimitSetting hard);
+
+  void SetSoft(LimitSetting setting);
+  void SetHard(LimitSetting setting);
+  // In force now; SIZE_MAX: none.
+  std::size_t soft_bytes() const { return soft_bytes_.load(std::memory_order_relaxed); }
+  std::size_t hard_bytes() const { return hard_bytes_.load(std::memory_order_relaxed); }
+
+  // Looks at the soft limit and does what it asks for. Called in no slow path; by the scavenger's thread without
+  // callbacks, which need a thread of the program's.
+  void Check(bool may_call_back);
+
+  // Calls back when the memory in use comes to so many percent (1 to 100) of the limit, soft or else hard, and again
+  // after it was five points lower. False when there is no place left.
+  bool AddCallback(unsigned percent, Callback callback, void* argument);
+  bool RemoveCallback(Callback callback, void* argument);
+
+  void CountHardFailure() {
+    if (hard_bytes() != SIZE_MAX) hard_failures_.fetch_add(1, std::memory_order_relaxed);
+  }
+
+  LimitCounters Stats() const;
+  // The child of a fork: whoever was in Check is no more.
+  void RepairInForkedChild() { checking_.store(false, std::memory_order_relaxed); }
+
+ private:
+  struct CallbackPlace {
+    // 0: free, 1: being filled or emptied, else percent + 1.
+    std::atomic<unsigned> state = 0;
+    std::atomic<Callback> callback = nullptr;
+    std::atomic<void*> argument = nullptr;
+    std::atomic<bool> armed = true;
+  };
+  static constexpr int kCallbackPlaces = 16;
+
+  void ReadLimits();
+  std::size_t UsedBytes() const;
+  std::size_t Release(std::size_t bytes, std::uint32_t now_ms);
+  void CallBack(std::size_t used_bytes);
+
+  // Written by whoever sets them and by Check; torn settings cannot be, for each is one atomic.
+  std::atomic<LimitSetting::Kind> soft_kind_ = LimitSetting::Kind::kNone;
+  std::atomic<std::size_t> soft_value_ = 0;
+  std::atomic<LimitSetting::Kind> hard_kind_ = LimitSetting::Kind::kNone;
+  std::atomic<std::size_t> hard_value_ = 0;
+  std::atomic<std::size_t> soft_bytes_ = SIZE_MAX;
+  std::atomic<std::size_t> hard_bytes_ = SIZE_MAX;
+  std::atomic<bool> read_again_ = false;
+
+  // One thread at a time looks; the fields below are its own.
+  std::atomic<bool> checking_ = false;
+  bool has_read_ = false;
+  std::uint32_t read_at_ms_ = 0;
+  std::uint32_t drained_at_ms_ = 0;
+  std::uint64_t fresh_bytes_at_check_ = 0;
+  std::uint64_t checked_at_ns_ = 0;
+  std::int64_t credit_ns_ = 0;
+
+  std::atomic<int> callbacks_ = 0;
+  CallbackPlace callback_places_[kCallbackPlaces];
+
+  std::atomic<std::uint64_t> checks_ = 0;
+  std::atomic<std::uint64_t> exceeded_ = 0;
+  std::atomic<std::uint64_t> peak_excess_bytes_ = 0;
+  std::atomic<std::uint64_t> released_bytes_ = 0;
+  std::atomic<std::uint64_t> release_ns_ = 0;
+  std::atomic<std::uint64_t> skipped_ = 0;
+  std::atomic<std::uint64_t> hard_failures_ = 0;
+};
+
+}  // namespace tarn

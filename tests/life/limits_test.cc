@@ -1,0 +1,224 @@
+// Limits on the memory of a process, by the environment and by tarn/limits.h; and memory given back on request. Every
+// body runs in a child, for a limit stays for good.
+
+#include <errno.h>
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+#include <string>
+#include <vector>
+
+#include "allocator/include/tarn/limits.h"
+#include "tests/entry/on_tarn.h"
+#include "tests/life/expect_child.h"
+#include "tests/life/process.h"
+
+namespace tarn_test {
+namespace {
+
+constexpr double kBodySeconds = 60;
+
+size_t ResidentBytes() {
+  char text[128] = {};
+  const int file = open("/proc/self/statm", O_RDONLY);
+  TARN_LIFE_REQUIRE(file >= 0 && read(file, text, sizeof text - 1) > 0);
+  close(file);
+  return strtoul(strchr(text, ' '), nullptr, 10) * static_cast<size_t>(getpagesize());
+}
+
+char* Touched(size_t bytes) {
+  auto* object = static_cast<char*>(malloc(bytes));
+  if (object != nullptr) memset(object, 1, bytes);
+  return object;
+}
+
+// What a program needs that a limit shall be kept for: half of its memory is free, but in pieces, and it asks for large
+// blocks. Returns the most that was resident. 120 MiB are live, at the peak 220.
+size_t FragmentAndGrow() {
+  size_t peak_bytes = 0;
+  const auto look = [&peak_bytes] { peak_bytes = std::max(peak_bytes, ResidentBytes()); };
+  std::vector<char*> objects(240 * kMiB / 4096);
+  for (char*& object : objects) TARN_LIFE_REQUIRE((object = Touched(4096)) != nullptr);
+  for (size_t i = 0; i < objects.size(); ++i) {
+    if (i / 64 % 2 == 0) continue;
+    free(objects[i]);
+    objects[i] = nullptr;
+  }
+  for (int wave = 0; wave < 3; ++wave) {
+    std::vector<char*> blocks(100);
+    for (char*& block : blocks) {
+      TARN_LIFE_REQUIRE((block = Touched(kMiB)) != nullptr);
+      look();
+    }
+    for (char* block : blocks) free(block);
+  }
+  for (char* object : objects) free(object);
+  return peak_bytes;
+}
+
+TEST(SoftLimit, IsKeptByGivingFreeMemoryBack) {
+  ExpectGoodEnd(kBodySeconds, [] {
+    tarn::SetMemoryLimit(256 * kMiB);
+    TARN_LIFE_REQUIRE(tarn::MemoryLimit() == 256 * kMiB);
+    TARN_LIFE_REQUIRE(FragmentAndGrow() <= 256 * kMiB / 100 * 105);
+    const tarn_limit_stats stats = tarn::LimitStats();
+    TARN_LIFE_REQUIRE(stats.checks != 0 && stats.released_bytes != 0 && stats.release_ns != 0);
+    TARN_LIFE_REQUIRE(stats.peak_excess_bytes <= 256 * kMiB / 20);
+  });
+}
+
+TEST(SoftLimit, WithoutItTheSameTakesMore) {
+  ExpectGoodEnd(kBodySeconds, [] {
+    tarn::SetMemoryLimit(tarn::kNoLimit);
+    TARN_LIFE_REQUIRE(tarn::MemoryLimit() == tarn::kNoLimit);
+    TARN_LIFE_REQUIRE(FragmentAndGrow() > 256 * kMiB / 100 * 105);
+    TARN_LIFE_REQUIRE(tarn::LimitStats().released_bytes == 0);
+  });
+}
+
+TEST(SoftLimit, ThatIsTooLowFailsNothing) {
+  ExpectGoodEnd(kBodySeconds, [] {
+    tarn::SetMemoryLimit(kMiB);
+    TARN_LIFE_REQUIRE(FragmentAndGrow() > 200 * kMiB);
+    TARN_LIFE_REQUIRE(tarn::LimitStats().exceeded != 0);
+  });
+}
+
+void Record(unsigned percent, size_t used_bytes, size_t limit_bytes, void* argument) {
+  TARN_LIFE_REQUIRE(limit_bytes == 100 * kMiB && used_bytes >= percent * kMiB);
+  auto* calls = static_cast<std::vector<unsigned>*>(argument);
+  // Allocates, as callbacks do.
+  calls->push_back(percent);
+  free(Touched(3 * kMiB));
+}
+
+TEST(SoftLimit, CallsBackAtThresholdsAndAgainAfterAFall) {
+  ExpectGoodEnd(kBodySeconds, [] {
+    std::vector<unsigned> calls;
+    TARN_LIFE_REQUIRE(tarn_add_limit_callback(0, &Record, &calls) == -1);
+    TARN_LIFE_REQUIRE(tarn_add_limit_callback(101, &Record, &calls) == -1);
+    TARN_LIFE_REQUIRE(tarn_add_limit_callback(50, nullptr, &calls) == -1);
+    tarn::SetMemoryLimit(100 * kMiB);
+    TARN_LIFE_REQUIRE(tarn_add_limit_callback(50, &Record, &calls) == 0);
+    TARN_LIFE_REQUIRE(tarn_add_limit_callback(80, &Record, &calls) == 0);
+    const auto grow = [](size_t mib) {
+      std::vector<char*> blocks(mib);
+      for (char*& block : blocks) block = Touched(kMiB);
+      for (char* block : blocks) free(block);
+      tarn::ReleaseMemory();
+    };
+    grow(30);
+    TARN_LIFE_REQUIRE(calls.empty());
+    grow(65);
+    TARN_LIFE_REQUIRE((calls == std::vector<unsigned>{50}));
+    grow(30);
+    grow(90);
+    TARN_LIFE_REQUIRE((calls == std::vector<unsigned>{50, 50, 80}));
+    TARN_LIFE_REQUIRE(tarn_remove_limit_callback(&Record, &calls) == 0);
+    TARN_LIFE_REQUIRE(tarn_remove_limit_callback(&Record, &calls) == 0);
+    TARN_LIFE_REQUIRE(tarn_remove_limit_callback(&Record, &calls) == -1);
+    grow(90);
+    TARN_LIFE_REQUIRE(calls.size() == 3);
+  });
+}
+
+TEST(HardLimit, EveryAllocationBeyondItFailsCleanlyAndTheProgramGoesOn) {
+  ExpectGoodEnd(kBodySeconds, [] {
+    tarn::SetHardLimit(64 * kMiB);
+    TARN_LIFE_REQUIRE(tarn::HardLimit() == 64 * kMiB);
+    for (const size_t size : {100ul, 5000ul, 100000ul, 300000ul, 3000000ul}) {
+      // The list of objects lies in the same memory.
+      std::vector<void*> objects;
+      objects.reserve(64 * kMiB / size);
+      size_t taken_bytes = 0;
+      errno = 0;
+      while (void* object = malloc(size)) {
+        TARN_LIFE_REQUIRE(objects.size() < objects.capacity());
+        objects.push_back(object);
+        taken_bytes += size;
+      }
+      TARN_LIFE_REQUIRE(errno == ENOMEM);
+      TARN_LIFE_REQUIRE(taken_bytes > 30 * kMiB);
+      TARN_LIFE_REQUIRE(calloc(1, 64 * kMiB) == nullptr);
+      TARN_LIFE_REQUIRE(aligned_alloc(1 << 20, 64 * kMiB) == nullptr);
+      TARN_LIFE_REQUIRE(malloc(600 * kMiB) == nullptr);
+      void* const kept = realloc(objects.back(), 64 * kMiB);
+      TARN_LIFE_REQUIRE(kept == nullptr);
+      bool thrown = false;
+      try {
+        ::operator delete(::operator new(64 * kMiB));
+      } catch (const std::bad_alloc&) {
+        thrown = true;
+      }
+      TARN_LIFE_REQUIRE(thrown);
+      for (void* object : objects) free(object);
+    }
+    TARN_LIFE_REQUIRE(tarn::LimitStats().hard_failures != 0);
+    tarn::SetHardLimit(tarn::kNoLimit);
+    void* const large = malloc(200 * kMiB);
+    TARN_LIFE_REQUIRE(large != nullptr);
+    free(large);
+  });
+}
+
+// In a memory cgroup of the first version, where one can be made.
+TEST(ContainerLimit, KeepsAProgramAliveThatDiesWithoutIt) {
+  const std::string group = "/sys/fs/cgroup/memory/tarn_test_" + std::to_string(getpid());
+  if (mkdir(group.c_str(), 0755) != 0) GTEST_SKIP() << "no memory cgroup can be made here";
+  const auto write_to = [&group](const char* file, const std::string& text) {
+    const int descriptor = open((group + file).c_str(), O_WRONLY);
+    const bool written =
+        descriptor >= 0 && write(descriptor, text.data(), text.size()) == static_cast<ssize_t>(text.size());
+    if (descriptor >= 0) close(descriptor);
+    return written;
+  };
+  if (write_to("/memory.limit_in_bytes", std::to_string(290 * kMiB))) {
+    const auto run = [&](size_t limit_bytes) {
+      return InChild(kBodySeconds, [&] {
+        TARN_LIFE_REQUIRE(write_to("/cgroup.procs", std::to_string(getpid())));
+        tarn::SetMemoryLimit(limit_bytes);
+        FragmentAndGrow();
+      });
+    };
+    EXPECT_EQ(run(tarn::kAutoLimit), "");
+    EXPECT_NE(run(tarn::kNoLimit), "");
+  }
+  rmdir(group.c_str());
+}
+
+TEST(ReleaseMemory, GivesBackWhatIsAskedForOrEverything) {
+  ExpectGoodEnd(kBodySeconds, [] {
+    const size_t before = ResidentBytes();
+    std::vector<char*> blocks(60);
+    for (char*& block : blocks) block = Touched(kMiB);
+    for (char* block : blocks) free(block);
+    TARN_LIFE_REQUIRE(tarn::ReleaseMemory(10 * kMiB) >= 10 * kMiB);
+    TARN_LIFE_REQUIRE(ResidentBytes() > before + 30 * kMiB);
+    TARN_LIFE_REQUIRE(tarn::ReleaseMemory() >= 30 * kMiB);
+    TARN_LIFE_REQUIRE(ResidentBytes() < before + 8 * kMiB);
+    TARN_LIFE_REQUIRE(tarn::ReleaseMemory(0) == 0);
+  });
+}
+
+TEST(BackgroundTick, DoesWhatTheThreadWouldDo) {
+  ExpectGoodEnd(kBodySeconds, [] {
+    const size_t before = ResidentBytes();
+    std::vector<char*> blocks(40);
+    for (char*& block : blocks) block = Touched(kMiB);
+    for (char* block : blocks) free(block);
+    const double deadline = Seconds() + 30;
+    while (ResidentBytes() > before + 8 * kMiB && Seconds() < deadline) {
+      tarn::BackgroundTick();
+      Sleep(50000);
+    }
+    TARN_LIFE_REQUIRE(ResidentBytes() <= before + 8 * kMiB);
+    TARN_LIFE_REQUIRE(tarn::LimitStats().scavenger_cycles != 0);
+  });
+}
+
+}  // namespace
+}  // namespace tarn_test
