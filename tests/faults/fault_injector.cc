@@ -2,10 +2,12 @@
 //
 //   fault_injector [option...] CALL -- PROGRAM [argument...]
 //
-// CALL is mmap, munmap, madvise, mprotect, mremap or membarrier. A first run
+// CALL is mmap, munmap, madvise, mprotect, mremap, membarrier or any. A first run
 // counts how often PROGRAM makes the call between its two marks (marker.h).
 // Then, for each of them, one run lets just that call fail; and for some of
 // them, one run lets that call and all later ones fail until the second mark.
+// With "any" for CALL there is a number of runs instead, in each of which every
+// tenth call of the first five fails, as chance has it.
 // The call is not made, it returns an error at once; this is done by ptrace, so
 // neither program nor allocator is changed for it.
 //
@@ -33,6 +35,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <map>
+#include <random>
 #include <span>
 #include <string>
 #include <string_view>
@@ -61,8 +64,14 @@ constexpr std::array<Target, 6> kTargets = {{
     {"membarrier", SYS_membarrier, {EINVAL, EPERM, ENOMEM}},
 }};
 
+// Of the targets above, in a run of "any".
+constexpr std::size_t kRandomTargets = 5;
+constexpr std::uint64_t kOneCallIn = 10;
+
 struct Options {
   const Target* target = nullptr;
+  bool random = false;  // CALL is "any".
+  std::size_t random_runs = 12;
   std::size_t max_runs = 50;         // Of those that let one call fail.
   std::size_t max_onward_runs = 10;  // Of those that let all later ones fail.
   bool expect_failure = false;       // Succeed if some run does not pass.
@@ -78,6 +87,7 @@ struct Plan {
   std::size_t first = 0;
   bool onward = false;
   int error = 0;
+  std::uint64_t seed = 0;  // Of "any"; 0: not that.
 };
 
 struct Outcome {
@@ -111,7 +121,7 @@ struct Outcome {
 
 class Tracer {
  public:
-  Tracer(const Options& options, const Plan& plan) : options_(options), plan_(plan) {}
+  Tracer(const Options& options, const Plan& plan) : options_(options), plan_(plan), random_(plan.seed) {}
 
   Outcome Run() {
     leader_ = fork();
@@ -195,14 +205,24 @@ class Tracer {
       outcome_.ended = outcome_.ended || mark == Mark::kEnd;
       return;
     }
-    if (number != options_.target->number || !outcome_.began || outcome_.ended) return;
+    if (!outcome_.began || outcome_.ended) return;
+    const auto target =
+        std::find_if(kTargets.begin(), kTargets.end(), [&](const Target& t) { return t.number == number; });
+    if (target == kTargets.end() ||
+        (options_.random ? target - kTargets.begin() >= std::ptrdiff_t{kRandomTargets} : &*target != options_.target)) {
+      return;
+    }
     ++outcome_.calls;
-    const bool fails =
-        plan_.first != 0 && (outcome_.calls == plan_.first || (plan_.onward && outcome_.calls > plan_.first));
+    int error = plan_.error;
+    bool fails = plan_.first != 0 && (outcome_.calls == plan_.first || (plan_.onward && outcome_.calls > plan_.first));
+    if (plan_.seed != 0) {
+      fails = random_() % kOneCallIn == 0;
+      error = target->errors[random_() % target->errors.size()];
+    }
     if (!fails) return;
     // The kernel skips a call whose number is -1; the result is set at its exit.
     SetRegister(pid, offsetof(user_regs_struct, orig_rax), -1);
-    thread.pending_error = plan_.error;
+    thread.pending_error = error;
     ++outcome_.injected;
   }
 
@@ -215,6 +235,7 @@ class Tracer {
 
   const Options& options_;
   const Plan plan_;
+  std::mt19937_64 random_;
   pid_t leader_ = -1;
   bool done_ = false;
   std::map<pid_t, Thread> threads_;
@@ -263,9 +284,11 @@ void RunAll(const Options& options, std::span<const std::size_t> numbers, bool o
 
 constexpr char kUsage[] =
     R"(usage: fault_injector [option...] CALL -- PROGRAM [argument...]
-  CALL                  mmap, munmap, madvise, mprotect, mremap or membarrier
+  CALL                  mmap, munmap, madvise, mprotect, mremap, membarrier, or
+                        any: each of the first five now and then
   --max-runs N          runs in which one call fails (50)
   --max-onward-runs N   runs in which it and all later ones fail (10)
+  --random-runs N       runs of "any" (12)
   --expect-failure      succeed if some run does not pass
 )";
 
@@ -277,6 +300,10 @@ bool ParseOptions(int argc, char** argv, Options& options) {
       options.expect_failure = true;
     } else if (argument == "--max-runs" && i + 1 < argc) {
       options.max_runs = std::strtoul(argv[++i], nullptr, 10);
+    } else if (argument == "--random-runs" && i + 1 < argc) {
+      options.random_runs = std::strtoul(argv[++i], nullptr, 10);
+    } else if (argument == "any") {
+      options.random = true;
     } else if (argument == "--max-onward-runs" && i + 1 < argc) {
       options.max_onward_runs = std::strtoul(argv[++i], nullptr, 10);
     } else {
@@ -287,7 +314,7 @@ bool ParseOptions(int argc, char** argv, Options& options) {
     }
   }
   for (++i; i < argc; ++i) options.command.push_back(argv[i]);
-  if (options.target == nullptr || options.command.empty()) return false;
+  if ((options.target == nullptr) != options.random || options.command.empty()) return false;
   options.command.push_back(nullptr);
   return true;
 }
@@ -298,7 +325,7 @@ int Main(int argc, char** argv) {
     std::fputs(kUsage, stderr);
     return 2;
   }
-  const std::string name(options.target->name);
+  const std::string name(options.random ? "any" : options.target->name);
   const Outcome counted = Tracer(options, Plan{}).Run();
   if (!counted.traced) {
     std::printf("skipped: ptrace is not allowed here\n");
@@ -314,6 +341,21 @@ int Main(int argc, char** argv) {
     return kSkipped;
   }
 
+  if (options.random) {
+    std::size_t failures = 0;
+    std::size_t injected = 0;
+    for (std::uint64_t seed = 1; seed <= options.random_runs; ++seed) {
+      const Outcome outcome = Tracer(options, Plan{.seed = seed}).Run();
+      injected += outcome.injected;
+      if (outcome.passed()) continue;
+      ++failures;
+      std::printf("FAILED: with seed %lu, after %zu calls that failed: the program ends with %s\n",
+                  static_cast<unsigned long>(seed), outcome.injected, Describe(outcome.status).c_str());
+    }
+    std::printf("any: %zu calls; %zu runs in which every tenth fails, %zu did fail, %zu runs not passed\n",
+                counted.calls, options.random_runs, injected, failures);
+    return failures == 0 && injected != 0 ? 0 : 1;
+  }
   Tally once;
   RunAll(options, Choose(counted.calls, options.max_runs), false, once);
   Tally onward;

@@ -244,6 +244,15 @@ void UseLarge(Random& random) {
   Allocate(growing, 128 * kKiB, 0, 16);
   for (std::size_t size = 1 * kMiB; size <= 9 * kMiB; size += 2 * kMiB) Resize(growing, size);
   Resize(growing, 1500 * kKiB);
+  // Once more with something in the way at each step, and back again.
+  std::array<Object, 6> obstacles;
+  for (std::size_t i = 0; i < obstacles.size(); ++i) {
+    Allocate(obstacles[i], 10 * kMiB, 0, 16);
+    Resize(growing, (3 << i) * kMiB);
+  }
+  Resize(growing, 7 * kMiB);
+  Resize(growing, 20 * kMiB);
+  for (Object& obstacle : obstacles) Free(obstacle);
   Free(growing);
   Object aligned;
   for (const std::size_t alignment : {2 * kMiB, 16 * kMiB, 64 * kMiB}) {
