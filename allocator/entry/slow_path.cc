@@ -7,6 +7,7 @@
 #include "allocator/central/span_objects.h"
 #include "allocator/cpu_cache/slab_ops.h"
 #include "allocator/heap/process_heap.h"
+#include "allocator/heap/regions.h"
 #include "allocator/heap/thread_exit.h"
 #include "allocator/os/crash.h"
 #include "allocator/os/thread_state.h"
@@ -70,8 +71,8 @@ struct AttendAtEnd {
 [[noreturn]] TARN_COLD void ReportBadPointer(const char* call, const void* object) {
   const auto address = reinterpret_cast<std::uintptr_t>(object);
   Misuse misuse = Misuse::kNotAllocated;
-  if (page_map.SpanAround(address) != nullptr) {
-    misuse = Misuse::kInteriorPointer;
+  if (const Span* span = page_map.SpanAround(address)) {
+    misuse = span->is_region() ? Misuse::kRegionPointer : Misuse::kInteriorPointer;
   } else if (process_heap.page_heap.ServesAddress(address)) {
     misuse = Misuse::kSpanAlreadyFree;
   }
@@ -83,7 +84,7 @@ struct AttendAtEnd {
 Span* SlowSpan(const void* object, const char* call) {
   const auto address = reinterpret_cast<std::uintptr_t>(object);
   Span* span = page_map.SpanOf(PageId::Containing(address));
-  if (span == nullptr || span->kind == SpanKind::kFree) ReportBadPointer(call, object);
+  if (span == nullptr || span->kind == SpanKind::kFree || span->is_region()) ReportBadPointer(call, object);
   const bool starts =
       span->kind == SpanKind::kSampled ? FindObject(span, address) >= 0 : span->start_address() == address;
   if (!starts) ReportBadPointer(call, object);
@@ -359,6 +360,7 @@ std::size_t Trim(std::size_t keep_bytes) {
   SlowPathScope scope;
   if (scope.nested()) return 0;
   FreeDeferred();
+  FreeKeptRegions();
   process_heap.cpu_cache.DrainAll("malloc_trim");
   return process_heap.page_heap.ReleaseFree(keep_bytes, keep_bytes == 0);
 }

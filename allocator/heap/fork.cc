@@ -25,6 +25,7 @@
 #include <pthread.h>
 #include <signal.h>
 
+#include "allocator/heap/fork_locks.h"
 #include "allocator/heap/process_heap.h"
 #include "allocator/os/thread_state.h"
 
@@ -81,6 +82,7 @@ void BeforeFork() TARN_NO_THREAD_SAFETY_ANALYSIS {
     if (!held) LockAt(i).Acquire();
     fork_state.held_before[i] = held;
   }
+  AcquireForkLocks();
   fork_state.signals = signals;
   fork_state.locked_stdio = lock_stdio;
   fork_state.locked = true;
@@ -92,6 +94,7 @@ void AfterForkInParent() TARN_NO_THREAD_SAFETY_ANALYSIS {
   const sigset_t signals = fork_state.signals;
   const bool locked_stdio = fork_state.locked_stdio;
   const bool locked_cycle = fork_state.locked_cycle;
+  ReleaseForkLocks();
   for (int i = kLockCount - 1; i >= 0; --i) {
     if (!fork_state.held_before[i]) LockAt(i).Release();
   }
@@ -114,6 +117,7 @@ void AfterForkInChild() {
   if (thread_state.slow_path_depth == 0) process_heap.limits.RepairInForkedChild();
   bool interrupted_slow_path = false;
   if (was_locked) {
+    ReleaseForkLocksInChild();
     for (int i = 0; i < kLockCount; ++i) {
       if (fork_state.held_before[i]) {
         LockAt(i).AdoptInForkedChild();

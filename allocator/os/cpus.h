@@ -8,4 +8,8 @@ namespace tarn {
 // An exclusive upper bound of the ids of CPUs on this machine, hot-plugged ones included. May change errno.
 std::size_t CpuIdBound();
 
+// How many CPUs the machine is configured with; their ids usually are below that, but need not be. At least 1. Asks the
+// kernel once. May change errno.
+std::size_t ConfiguredCpus();
+
 }  // namespace tarn

@@ -27,6 +27,14 @@ const char* Description(Misuse misuse) {
       return "span is already free";
     case Misuse::kWrongSize:
       return "size does not match the object";
+    case Misuse::kRegionPointer:
+      return "pointer belongs to an arena or a pool of tarn, not to malloc";
+    case Misuse::kWrongPool:
+      return "object does not belong to this pool";
+    case Misuse::kNoObjectThere:
+      return "no object of the pool starts here";
+    case Misuse::kStaleMark:
+      return "mark is stale: the arena was reset, or rewound further, since";
   }
   return "unknown misuse";
 }

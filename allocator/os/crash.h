@@ -14,6 +14,10 @@ enum class Misuse {
   kAlreadyFree,      // the object is free already
   kSpanAlreadyFree,  // the whole span went back to the page heap already
   kWrongSize,        // the size given to a sized free is not the object's
+  kRegionPointer,    // the address is an arena's or a pool's, and was given to free
+  kWrongPool,        // the object is not this pool's
+  kNoObjectThere,    // the pool has no object that starts there
+  kStaleMark,        // the arena was reset, or rewound further, since the mark was made
 };
 
 // Prints "tarn: fatal: <call>(0x<address>): <what is wrong>" and aborts. Takes no lock, allocates nothing.

@@ -92,16 +92,17 @@ Span* PageHeap::AllocateSmall(SizeClass size_class, SpanKind kind) {
   return span;
 }
 
-Span* PageHeap::AllocateLarge(PageCount pages, PageCount alignment, bool* zero, bool prefer_zero) {
+Span* PageHeap::AllocateLarge(PageCount pages, PageCount alignment, bool* zero, bool prefer_zero,
+                              std::size_t record_objects) {
   if (pages.huge_pages_ceil() + alignment.huge_pages_ceil() - 1 > kMaxRunHugePages) {
     *zero = true;
-    return AllocateMapped(pages, alignment);
+    return AllocateMapped(pages, alignment, record_objects);
   }
   Span* span;
   {
     LockHolder holder(lock_);
     const PublishAtEnd publish{this};
-    span = NewSpan(0, false);
+    span = NewSpan(record_objects, false);
     if (span == nullptr) return nullptr;
     const Run run = AllocateRun(pages, alignment, prefer_zero);
     if (run.huge_page == nullptr) {
@@ -130,7 +131,7 @@ void* PageHeap::MapCommitted(std::size_t bytes, std::size_t alignment_bytes) {
   return nullptr;
 }
 
-Span* PageHeap::AllocateMapped(PageCount pages, PageCount alignment) {
+Span* PageHeap::AllocateMapped(PageCount pages, PageCount alignment, std::size_t record_objects) {
   // The kernel's pages may be larger than ours.
   const std::size_t bytes = RoundUp(pages.bytes(), std::max(OsPageBytes(), kPageBytes));
   const std::size_t alignment_bytes = std::max(alignment.bytes(), kHugePageBytes);
@@ -146,7 +147,7 @@ Span* PageHeap::AllocateMapped(PageCount pages, PageCount alignment) {
     // What reservations keep for nothing, addresses or a charge for memory, may be what is missing.
     if (start == nullptr && UnreserveFree()) start = MapCommitted(bytes, alignment_bytes);
     if (start == nullptr) return nullptr;
-    if (EnsureLeaves(PageId::Containing(start), PageCount(1))) span = NewSpan(0, false);
+    if (EnsureLeaves(PageId::Containing(start), PageCount(1))) span = NewSpan(record_objects, false);
     if (span != nullptr) {
       mapped_bytes_ += bytes;
       NoteFresh(bytes);

@@ -67,9 +67,10 @@ class PageHeap {
   [[nodiscard]] Span* AllocateSmall(SizeClass size_class, SpanKind kind = SpanKind::kSmall) TARN_EXCLUDES(lock_);
 
   // One large object. `alignment` is a power of two of pages. `*zero` tells whether every byte is known to be zero.
-  // With `prefer_zero`, memory that is zero is taken rather than warm memory, if there is some.
-  [[nodiscard]] Span* AllocateLarge(PageCount pages, PageCount alignment, bool* zero, bool prefer_zero = false)
-      TARN_EXCLUDES(lock_);
+  // With `prefer_zero`, memory that is zero is taken rather than warm memory, if there is some. The span's record has room
+  // for the bits of `record_objects` objects, which are not set; at most 1024.
+  [[nodiscard]] Span* AllocateLarge(PageCount pages, PageCount alignment, bool* zero, bool prefer_zero = false,
+                                    std::size_t record_objects = 0) TARN_EXCLUDES(lock_);
 
   // The span must not be in use by anybody. Its record is gone afterwards.
   void Deallocate(Span* span) TARN_EXCLUDES(lock_);
@@ -192,7 +193,7 @@ class PageHeap {
 
   bool EnsureMetadata(std::size_t bytes, std::size_t alignment) TARN_REQUIRES(lock_);
   Span* NewSpan(std::size_t objects, bool sampled) TARN_REQUIRES(lock_);
-  Span* AllocateMapped(PageCount pages, PageCount alignment) TARN_EXCLUDES(lock_);
+  Span* AllocateMapped(PageCount pages, PageCount alignment, std::size_t record_objects) TARN_EXCLUDES(lock_);
   static void* MapCommitted(std::size_t bytes, std::size_t alignment_bytes);
   bool ResizeWithinReservation(Span* span, PageCount pages) TARN_REQUIRES(lock_);
   bool ResizeWithinMapping(Span* span, PageCount pages) TARN_EXCLUDES(lock_);

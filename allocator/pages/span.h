@@ -37,7 +37,8 @@ struct Span : ListLink<Span> {
   };
   SpanKind kind = SpanKind::kFree;
   SizeClass size_class = 0;
-  // Small spans only: the bucket list that the span is on, by how full it is.
+  // Small spans: the bucket list that the span is on, by how full it is. Others: kApiBucket if an arena or a pool owns
+  // the span, so that nobody may give it to free; else 0.
   std::uint8_t bucket = 0;
   // Bytes of this record in units of kRecordUnitBytes, for its way back to the page heap's free records.
   std::uint8_t record_units = 0;
@@ -46,11 +47,14 @@ struct Span : ListLink<Span> {
   std::uint16_t live_objects = 0;
 
   static constexpr std::size_t kRecordUnitBytes = 64;
+  static constexpr std::uint8_t kApiBucket = 255;
 
   // Bit i is set when object i is free. The words lie behind the record.
   std::uint64_t* free_bits() { return reinterpret_cast<std::uint64_t*>(this + 1); }
   std::size_t word_count() const { return (object_count + std::size_t{63}) / 64; }
 
+  // Belongs to an arena or a pool of the user's API (heap/regions.h).
+  bool is_region() const { return (kind == SpanKind::kLarge || kind == SpanKind::kMapped) && bucket == kApiBucket; }
   std::uintptr_t start_address() const { return first_page.address(); }
   void* start() const { return first_page.start(); }
   std::size_t bytes() const { return pages.bytes(); }

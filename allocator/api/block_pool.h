@@ -1,0 +1,143 @@
+// A pool of blocks of one size in regions of its own: what ObjectPool is, and each size of a Heap.
+//
+// Called by object_pool.cc and heap.cc; calls heap/regions.h for regions.
+//
+//   Allocate/Free --> the CPU's stack (cpu_stacks.h) --batch, under the lock--> free bits of the regions --> page heap
+//
+// A region is a power of two of pages, aligned to its own size, so that the region of a block is found by masking the
+// address and asking the page map. Which blocks are out of a region is one bit each, in the region's Span record; a
+// block in a stack counts as out. The word behind the bits names the pool. Nothing is written into free blocks.
+//
+// Invariants, under the lock: a region is on `available` if it has a free block, else on `full`; of those without any
+// block out, at most one is kept. live_objects + set bits == object_count of each region.
+//
+// Misuse is seen when a block reaches its region: a second free, a pointer that is no block of this pool. With `checked`
+// there are no stacks, so that is at the call.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "allocator/api/cpu_stacks.h"
+#include "allocator/base/intrusive_list.h"
+#include "allocator/heap/fork_locks.h"
+#include "allocator/pages/span.h"
+
+struct tarn_registry_record;
+
+namespace tarn {
+
+struct BlockPoolStats {
+  std::size_t live_objects = 0;    // with the user
+  std::size_t cached_objects = 0;  // in stacks
+  std::size_t region_bytes = 0;
+  std::uint64_t allocations = 0;
+  std::uint64_t frees = 0;
+};
+
+// What pools of one owner share: a limit and a place in the statistics.
+struct BlockBudget {
+  tarn_registry_record* record = nullptr;
+  std::size_t limit_bytes = 0;  // 0: none
+  std::size_t used_bytes = 0;   // atomically: regions of all pools
+  // Charges so many bytes of regions; false: beyond the limit.
+  bool Charge(std::size_t bytes);
+  void Discharge(std::size_t bytes);
+};
+
+class BlockPool {
+ public:
+  // `block_bytes` from 1 to kMaxBlockBytes, `alignment` a power of two up to 2 MiB. Null: no memory. `owner` is whatever
+  // the caller wants to find again from a block. Without a budget the pool has one of its own.
+  [[nodiscard]] static BlockPool* Create(std::size_t block_bytes, std::size_t alignment, BlockBudget* budget,
+                                         bool checked, void* owner);
+  // Nobody uses the pool or its blocks any more.
+  void Destroy();
+
+  static constexpr std::size_t kMaxBlockBytes = std::size_t{1} << 30;
+
+  [[nodiscard]] TARN_ALWAYS_INLINE void* Allocate() {
+    if (void* block = StackPop(&stacks_)) [[likely]]
+      return block;
+    return AllocateSlow();
+  }
+  // `call` is named in messages about misuse.
+  TARN_ALWAYS_INLINE void Free(void* block, const char* call) {
+    if (StackPush(&stacks_, block)) [[likely]]
+      return;
+    FreeSlow(block, call);
+  }
+
+  // These three want nobody else to use the pool meanwhile.
+  void FreeAll();
+  template <typename Visit>
+  void ForEach(Visit visit) {
+    FlushAllStacks();
+    ForEachRegion([&](Span* region) {
+      for (std::size_t i = 0; i < region->object_count; ++i) {
+        if ((region->free_bits()[i / 64] >> (i % 64) & 1) == 0) {
+          visit(reinterpret_cast<void*>(region->start_address() + i * stride_bytes_));
+        }
+      }
+    });
+  }
+  // Exact in quiet moments.
+  BlockPoolStats Stats();
+
+  std::size_t stride_bytes() const { return stride_bytes_; }
+  bool checked() const { return stacks_.ids == 0; }
+  void* owner() const { return owner_; }
+  BlockBudget& budget() { return *budget_; }
+  // Of the region that the record is of, or null if it is no region of a block pool.
+  static BlockPool* OfRegion(Span* region);
+
+ private:
+  TARN_NOINLINE void* AllocateSlow();
+  // A batch for the stack, one of it for the caller; null where no region has a free block.
+  void* Refill(IntrusiveList<Span>* empty);
+  void ReportLive() TARN_REQUIRES(lock_.lock);
+  TARN_NOINLINE void FreeSlow(void* block, const char* call);
+  Span* AddRegion();
+  // Takes up to `count` blocks; 0: there is none.
+  std::size_t TakeBatch(void** blocks, std::size_t count) TARN_REQUIRES(lock_.lock);
+  // Puts the blocks into their regions; empty regions are put on `empty`.
+  void ReturnBatch(void* const* blocks, std::size_t count, IntrusiveList<Span>* empty, const char* call)
+      TARN_REQUIRES(lock_.lock);
+  Span* RegionOf(void* block, std::size_t* index, const char* call);
+  void FlushAllStacks();
+  template <typename Visit>
+  void ForEachRegion(Visit visit) {
+    for (IntrusiveList<Span>* list : {&available_, &full_}) {
+      for (Span* region = list->front(); region != nullptr;) {
+        Span* next = list->Next(region);
+        visit(region);
+        region = next;
+      }
+    }
+  }
+  void Release(Span* region);
+
+  CpuStacks stacks_;  // first, for the hit paths
+  std::size_t stride_bytes_;
+  std::uint64_t reciprocal_;  // ceil(2^32 / stride), for offsets below 2^21; 0 beyond
+  std::size_t region_bytes_;
+  std::size_t blocks_per_region_;
+  BlockBudget* budget_;
+  BlockBudget own_budget_;
+  void* owner_;
+  Span* own_region_;
+  ForkLock lock_;
+  IntrusiveList<Span> available_;
+  IntrusiveList<Span> full_;
+  Span* spare_;  // on `available_`, without any block out; or null
+  std::size_t regions_;
+  // Moved between stacks and regions.
+  std::uint64_t refilled_;
+  std::uint64_t flushed_;
+  std::uint64_t direct_allocations_;
+  std::uint64_t direct_frees_;
+  std::size_t out_;  // blocks out of regions
+  std::size_t reported_;
+};
+
+}  // namespace tarn

@@ -1,0 +1,273 @@
+// tarn/heap.h: a BlockPool per size class, made when the class is first asked for, and large objects in regions of
+// their own.
+//
+// Which pool an object is of, the page map tells. A region of a pool is 8 to 64 KiB, aligned to its own size, and
+// registered at its first page; so one of the four possible starts below an address is registered and reaches over it.
+// The word behind the bits of its record names the pool, and the pool its heap. A large object is a region that starts
+// at the object; its record has one bit (live) and names the heap, marked by bit 0.
+//
+// The table of pools: an entry is null, then a pool, until the heap's end. Whoever makes a pool stores it by
+// compare-exchange (release; a reader's acquire pairs with it); of two makers the second one destroys its own.
+#define TARN_C_INTERFACE_ONLY
+#include "allocator/include/tarn/heap.h"
+
+#include <errno.h>
+
+#include <algorithm>
+#include <atomic>
+#include <bit>
+#include <cstring>
+#include <new>
+
+#include "allocator/api/block_pool.h"
+#include "allocator/api/registry.h"
+#include "allocator/base/attributes.h"
+#include "allocator/base/text.h"
+#include "allocator/base/units.h"
+#include "allocator/heap/regions.h"
+#include "allocator/os/crash.h"
+#include "allocator/os/thread_state.h"
+#include "allocator/pages/page_map.h"
+#include "size_classes/size_classes.h"
+
+struct tarn_heap {
+  tarn::BlockBudget budget;
+  std::atomic<tarn::BlockPool*> pools[tarn::kSizeClassCount];
+  tarn::ForkLock lock;
+  // Under the lock.
+  tarn::IntrusiveList<tarn::Span> large;
+  std::size_t large_objects;
+  std::size_t large_bytes;
+  std::uint64_t large_allocations;
+  std::uint64_t large_frees;
+  bool checked;
+  tarn::Span* own_region;
+};
+
+namespace tarn {
+
+namespace {
+
+// Beyond, a region of a pool would be larger than 64 KiB.
+constexpr std::size_t kMaxPooledBytes = std::size_t{8} << 10;
+constexpr std::size_t kLargeMark = 1;
+
+struct Found {
+  BlockPool* pool = nullptr;  // of a pooled object
+  Span* large = nullptr;      // or this
+};
+
+Found Find(tarn_heap* heap, const void* object, const char* call) {
+  const auto address = reinterpret_cast<std::uintptr_t>(object);
+  for (const std::size_t bytes : {std::size_t{64} << 10, kPageBytes, 2 * kPageBytes, 4 * kPageBytes}) {
+    Span* region = page_map.SpanOf(PageId::Containing(address & ~(bytes - 1)));
+    if (region == nullptr || !region->is_region() || region->object_count == 0) continue;
+    if (address - region->start_address() >= region->bytes()) continue;
+    const std::uint64_t owner = *RegionOwner(region);
+    if (owner == (reinterpret_cast<std::uint64_t>(heap) | kLargeMark)) {
+      if (address != region->start_address()) ReportMisuse(call, object, Misuse::kInteriorPointer);
+      return {nullptr, region};
+    }
+    if (owner == 0 || (owner & kLargeMark) != 0) continue;
+    auto* pool = reinterpret_cast<BlockPool*>(owner);
+    if (pool->owner() == heap) return {pool, nullptr};
+  }
+  // Large regions start where they like.
+  Span* region = page_map.SpanOf(PageId::Containing(address));
+  if (region != nullptr && region->is_region() && region->object_count != 0 &&
+      *RegionOwner(region) == (reinterpret_cast<std::uint64_t>(heap) | kLargeMark) &&
+      address == region->start_address()) {
+    return {nullptr, region};
+  }
+  ReportMisuse(call, object, Misuse::kWrongPool);
+}
+
+TARN_NOINLINE BlockPool* MakePool(tarn_heap* heap, SizeClass size_class) {
+  BlockPool* pool = BlockPool::Create(kSizeClasses[size_class].size_bytes, 16, &heap->budget, heap->checked, heap);
+  if (pool == nullptr) return nullptr;
+  BlockPool* expected = nullptr;
+  if (heap->pools[size_class].compare_exchange_strong(expected, pool, std::memory_order_release,
+                                                      std::memory_order_acquire)) {
+    return pool;
+  }
+  pool->Destroy();
+  return expected;
+}
+
+void CountLarge(tarn_heap* heap, std::int64_t objects, std::int64_t bytes) {
+  if (heap->budget.record == nullptr) return;
+  CountSigned(&heap->budget.record->live_objects, objects);
+  CountSigned(&heap->budget.record->live_bytes, bytes);
+}
+
+TARN_NOINLINE void* AllocateLarge(tarn_heap* heap, std::size_t bytes, std::size_t alignment) {
+  constexpr std::size_t kAddressableBytes = std::size_t{1} << kAddressBits;
+  if (bytes >= kAddressableBytes || alignment >= kAddressableBytes) return nullptr;
+  const PageCount pages = std::max(PageCount::FromBytesCeil(bytes), PageCount(1));
+  if (!heap->budget.Charge(pages.bytes())) {
+    if (heap->budget.record != nullptr) CountUp(&heap->budget.record->failures);
+    return nullptr;
+  }
+  Span* region = NewRegion(pages, std::max(PageCount::FromBytesCeil(alignment), PageCount(1)), 1);
+  if (region == nullptr) {
+    heap->budget.Discharge(pages.bytes());
+    return nullptr;
+  }
+  // What a mapping of its own is larger goes uncounted, as it came.
+  region->object_count = 1;
+  region->live_objects = 1;
+  region->free_bits()[0] = 0;
+  *RegionOwner(region) = reinterpret_cast<std::uint64_t>(heap) | kLargeMark;
+  CountLarge(heap, 1, static_cast<std::int64_t>(region->bytes()));
+  SlowPathScope scope;
+  LockHolder holder(heap->lock.lock);
+  heap->large.PushFront(region);
+  ++heap->large_objects;
+  heap->large_bytes += region->bytes();
+  ++heap->large_allocations;
+  return region->start();
+}
+
+// The charge was for the pages that were asked for; a mapping is at most rounded up to the kernel's, so the span's own
+// pages are what is given back where the two are the same, which they are on x86-64.
+void ReleaseLarge(tarn_heap* heap, Span* region) {
+  *RegionOwner(region) = 0;
+  CountLarge(heap, -1, -static_cast<std::int64_t>(region->bytes()));
+  heap->budget.Discharge(region->bytes());
+  FreeRegion(region);
+}
+
+void FreeLarge(tarn_heap* heap, Span* region) {
+  {
+    SlowPathScope scope;
+    if (scope.nested()) return;
+    LockHolder holder(heap->lock.lock);
+    IntrusiveList<Span>::Remove(region);
+    --heap->large_objects;
+    heap->large_bytes -= region->bytes();
+    ++heap->large_frees;
+  }
+  ReleaseLarge(heap, region);
+}
+
+std::size_t UsableBytes(const Found& found) {
+  return found.pool != nullptr ? found.pool->stride_bytes() : found.large->bytes();
+}
+
+}  // namespace
+
+extern "C" {
+
+TARN_EXPORT tarn_heap* tarn_heap_create(const tarn_heap_options* options) {
+  Span* own_region = NewRegion(PageCount::FromBytesCeil(sizeof(tarn_heap)), PageCount(1));
+  if (own_region == nullptr) {
+    errno = ENOMEM;
+    return nullptr;
+  }
+  auto* heap = ::new (own_region->start()) tarn_heap{};
+  heap->own_region = own_region;
+  if (options != nullptr) {
+    heap->budget.limit_bytes = options->limit_bytes;
+    heap->budget.record = JoinRegistry(options->name, TARN_KIND_HEAP);
+    heap->checked = options->checked != 0;
+  }
+  AddForkLock(&heap->lock);
+  return heap;
+}
+
+TARN_EXPORT void tarn_heap_destroy(tarn_heap* heap) {
+  if (heap == nullptr) return;
+  tarn_registry_record* record = heap->budget.record;
+  if (heap->checked) {
+    const tarn_heap_stats stats = tarn_heap_get_stats(heap);
+    if (stats.live_objects != 0) {
+      Text<256> line;
+      line << "tarn: heap " << (record != nullptr ? record->name : "without a name") << " destroyed with "
+           << std::uint64_t{stats.live_objects} << " live objects, " << std::uint64_t{stats.live_bytes} << " bytes\n";
+      WriteToStderr(line.view());
+    }
+  }
+  tarn_heap_free_all(heap);
+  for (std::atomic<BlockPool*>& pool : heap->pools) {
+    if (pool.load(std::memory_order_acquire) != nullptr) pool.load(std::memory_order_relaxed)->Destroy();
+  }
+  LeaveRegistry(record);
+  RemoveForkLock(&heap->lock);
+  FreeRegion(heap->own_region);
+}
+
+TARN_EXPORT void* tarn_heap_allocate(tarn_heap* heap, std::size_t bytes, std::size_t alignment) {
+  if (bytes > kMaxPooledBytes || alignment > 16) [[unlikely]] {
+    if (bytes > PTRDIFF_MAX) return nullptr;
+    // An object of a size that is a multiple of the alignment would do from a pool, too; over-aligned ones are few.
+    return AllocateLarge(heap, bytes, alignment);
+  }
+  const SizeClass size_class = MallocSizeClass(bytes);
+  BlockPool* pool = heap->pools[size_class].load(std::memory_order_acquire);
+  if (pool == nullptr) [[unlikely]] {
+    pool = MakePool(heap, size_class);
+    if (pool == nullptr) return nullptr;
+  }
+  return pool->Allocate();
+}
+
+TARN_EXPORT void tarn_heap_free(tarn_heap* heap, void* object) {
+  if (object == nullptr) return;
+  const Found found = Find(heap, object, "tarn_heap_free");
+  if (found.pool != nullptr) {
+    found.pool->Free(object, "tarn_heap_free");
+  } else {
+    FreeLarge(heap, found.large);
+  }
+}
+
+TARN_EXPORT void* tarn_heap_reallocate(tarn_heap* heap, void* object, std::size_t bytes) {
+  if (object == nullptr) return tarn_heap_allocate(heap, bytes, 16);
+  const std::size_t old_bytes = UsableBytes(Find(heap, object, "tarn_heap_reallocate"));
+  if (bytes <= old_bytes && bytes >= old_bytes / 2) return object;
+  void* moved = tarn_heap_allocate(heap, bytes, 16);
+  if (moved == nullptr) return nullptr;
+  std::memcpy(moved, object, std::min(bytes, old_bytes));
+  tarn_heap_free(heap, object);
+  return moved;
+}
+
+TARN_EXPORT void tarn_heap_free_all(tarn_heap* heap) {
+  for (std::atomic<BlockPool*>& entry : heap->pools) {
+    BlockPool* pool = entry.load(std::memory_order_acquire);
+    if (pool != nullptr) pool->FreeAll();
+  }
+  heap->large_frees += heap->large_objects;
+  heap->large_objects = 0;
+  heap->large_bytes = 0;
+  while (Span* region = heap->large.PopFront()) ReleaseLarge(heap, region);
+}
+
+TARN_EXPORT std::size_t tarn_heap_usable_bytes(tarn_heap* heap, const void* object) {
+  return object == nullptr ? 0 : UsableBytes(Find(heap, object, "tarn_heap_usable_bytes"));
+}
+
+TARN_EXPORT tarn_heap_stats tarn_heap_get_stats(tarn_heap* heap) {
+  tarn_heap_stats stats = {};
+  for (std::atomic<BlockPool*>& entry : heap->pools) {
+    BlockPool* pool = entry.load(std::memory_order_acquire);
+    if (pool == nullptr) continue;
+    const BlockPoolStats part = pool->Stats();
+    stats.live_objects += part.live_objects;
+    stats.live_bytes += part.live_objects * pool->stride_bytes();
+    stats.allocations += part.allocations;
+    stats.frees += part.frees;
+  }
+  stats.span_bytes = __atomic_load_n(&heap->budget.used_bytes, __ATOMIC_RELAXED);
+  SlowPathScope scope;
+  LockHolder holder(heap->lock.lock);
+  stats.live_objects += heap->large_objects;
+  stats.live_bytes += heap->large_bytes;
+  stats.allocations += heap->large_allocations;
+  stats.frees += heap->large_frees;
+  return stats;
+}
+
+}  // extern "C"
+
+}  // namespace tarn

@@ -1,0 +1,79 @@
+// tarn/object_pool.h in terms of a BlockPool: the handle is the pool itself.
+#define TARN_C_INTERFACE_ONLY
+#include "allocator/include/tarn/object_pool.h"
+
+#include <errno.h>
+
+#include <bit>
+
+#include "allocator/api/block_pool.h"
+#include "allocator/api/registry.h"
+#include "allocator/base/attributes.h"
+#include "allocator/base/text.h"
+#include "allocator/base/units.h"
+#include "allocator/os/crash.h"
+
+namespace tarn {
+
+namespace {
+
+BlockPool* Pool(tarn_object_pool* pool) { return reinterpret_cast<BlockPool*>(pool); }
+
+}  // namespace
+
+extern "C" {
+
+TARN_EXPORT tarn_object_pool* tarn_object_pool_create(const tarn_object_pool_options* options) {
+  const std::size_t alignment = options->alignment != 0 ? options->alignment : (options->object_bytes <= 8 ? 8 : 16);
+  if (options->object_bytes == 0 || options->object_bytes > BlockPool::kMaxBlockBytes ||
+      !std::has_single_bit(alignment) || alignment > kHugePageBytes) {
+    errno = EINVAL;
+    return nullptr;
+  }
+  BlockPool* pool = BlockPool::Create(options->object_bytes, alignment, nullptr, options->checked != 0, nullptr);
+  if (pool == nullptr) {
+    errno = ENOMEM;
+    return nullptr;
+  }
+  pool->budget().limit_bytes = options->limit_bytes;
+  pool->budget().record = JoinRegistry(options->name, TARN_KIND_OBJECT_POOL);
+  return reinterpret_cast<tarn_object_pool*>(pool);
+}
+
+TARN_EXPORT void tarn_object_pool_destroy(tarn_object_pool* handle) {
+  if (handle == nullptr) return;
+  BlockPool* pool = Pool(handle);
+  tarn_registry_record* record = pool->budget().record;
+  const std::size_t live_objects = pool->Stats().live_objects;
+  if (pool->checked() && live_objects != 0) {
+    Text<256> line;
+    line << "tarn: object pool " << (record != nullptr ? record->name : "without a name") << " destroyed with "
+         << std::uint64_t{live_objects} << " live objects\n";
+    WriteToStderr(line.view());
+  }
+  pool->Destroy();
+  LeaveRegistry(record);
+}
+
+TARN_EXPORT void* tarn_object_pool_allocate(tarn_object_pool* pool) { return Pool(pool)->Allocate(); }
+
+TARN_EXPORT void tarn_object_pool_free(tarn_object_pool* pool, void* object) {
+  if (object == nullptr) [[unlikely]]
+    return;
+  Pool(pool)->Free(object, "tarn_object_pool_free");
+}
+
+TARN_EXPORT void tarn_object_pool_free_all(tarn_object_pool* pool) { Pool(pool)->FreeAll(); }
+
+TARN_EXPORT void tarn_object_pool_for_each(tarn_object_pool* pool, void (*visit)(void*, void*), void* context) {
+  Pool(pool)->ForEach([&](void* object) { visit(object, context); });
+}
+
+TARN_EXPORT tarn_object_pool_stats tarn_object_pool_get_stats(tarn_object_pool* pool) {
+  const BlockPoolStats stats = Pool(pool)->Stats();
+  return {stats.live_objects, stats.cached_objects, stats.region_bytes, stats.allocations, stats.frees};
+}
+
+}  // extern "C"
+
+}  // namespace tarn

@@ -1,0 +1,287 @@
+// tarn/pool.h: per-CPU stacks in front of a locked array of shared objects, and behind that one of victims.
+//
+//   Get:  the CPU's stack, else half a stack from the shared ones, else a victim
+//   Put:  the CPU's stack, else half of the stack to the shared ones; what has no room is dropped
+//   Tick: victims are dropped; all stacks and the shared ones become victims
+//
+// Bounds: the stacks together hold at most half of max_objects, the shared array the rest, and the victims are not more
+// than both together; Get and Put never hold an object in two places. Objects are dropped outside of the lock, because
+// drop is the user's function and may use the pool.
+//
+// Tick owns all stacks for a moment, as cpu_stacks.h describes: the bound goes to 0, every sequence under way is
+// restarted, and until the bound is back Get and Put take their slow paths and wait for the lock. The system call
+// (membarrier) is made under the lock, because nobody may touch stack or shared objects meanwhile; it happens once per
+// epoch.
+#define TARN_C_INTERFACE_ONLY
+#include "allocator/include/tarn/pool.h"
+
+#include <errno.h>
+
+#include <algorithm>
+#include <new>
+
+#include "allocator/api/cpu_stacks.h"
+#include "allocator/api/registry.h"
+#include "allocator/api/stack_count.h"
+#include "allocator/base/attributes.h"
+#include "allocator/base/units.h"
+#include "allocator/heap/fork_locks.h"
+#include "allocator/heap/regions.h"
+#include "allocator/heap/thread_exit.h"
+#include "allocator/os/rseq.h"
+#include "allocator/os/thread_state.h"
+
+struct tarn_pool {
+  tarn::CpuStacks stacks;
+  tarn::ForkLock lock;
+  void** shared;
+  std::size_t shared_count;
+  std::size_t shared_capacity;
+  void** victims;
+  std::size_t victim_count;
+  void** dying;  // of the tick under way
+  bool ticking;
+  void (*drop)(void*, void*);
+  void* context;
+  // Moved by batches, which the stacks' counters count as well.
+  std::uint64_t refilled;
+  std::uint64_t flushed;
+  std::uint64_t steals;
+  std::uint64_t misses;
+  std::uint64_t direct_puts;
+  std::uint64_t drops;
+  tarn_pool_stats reported;
+  tarn::Span* own_region;
+  tarn_registry_record* record;
+};
+
+namespace tarn {
+
+namespace {
+
+constexpr std::size_t kDefaultObjects = 1024;
+constexpr std::size_t kMaxObjects = std::size_t{1} << 20;
+// Chosen: room for what one CPU has in use at a time.
+constexpr std::size_t kMaxCapacity = 30;
+
+tarn_pool_stats Gather(tarn_pool* pool) TARN_REQUIRES(pool->lock.lock) {
+  tarn_pool_stats stats = {};
+  std::uint64_t pops = 0;
+  std::size_t in_stacks = 0;
+  for (std::size_t i = 0; i < pool->stacks.ids; ++i) {
+    const std::uint64_t word = __atomic_load_n(&pool->stacks.At(i)->word, __ATOMIC_RELAXED);
+    pops += word >> 16;
+    in_stacks += word & 0xFFFF;
+  }
+  stats.hits = pops - pool->flushed;
+  stats.steals = pool->steals;
+  stats.misses = pool->misses;
+  stats.puts = pops + in_stacks - pool->refilled + pool->direct_puts;
+  stats.drops = __atomic_load_n(&pool->drops, __ATOMIC_RELAXED);
+  stats.cached_objects = in_stacks + pool->shared_count + pool->victim_count;
+  return stats;
+}
+
+void Report(tarn_pool* pool) TARN_REQUIRES(pool->lock.lock) {
+  if (pool->record == nullptr) return;
+  const tarn_pool_stats now = Gather(pool);
+  const tarn_pool_stats& before = pool->reported;
+  CountUp(&pool->record->hits, now.hits - before.hits);
+  CountUp(&pool->record->steals, now.steals - before.steals);
+  CountUp(&pool->record->misses, now.misses - before.misses);
+  CountUp(&pool->record->drops, now.drops - before.drops);
+  CountUp(&pool->record->allocations, now.hits + now.steals + now.misses - before.hits - before.steals - before.misses);
+  CountUp(&pool->record->frees, now.puts - before.puts);
+  CountSigned(&pool->record->live_objects,
+              static_cast<std::int64_t>(now.cached_objects) - static_cast<std::int64_t>(before.cached_objects));
+  pool->reported = now;
+}
+
+void Drop(tarn_pool* pool, void* object) {
+  __atomic_fetch_add(&pool->drops, 1, __ATOMIC_RELAXED);
+  pool->drop(object, pool->context);
+}
+
+TARN_NOINLINE void* GetSlow(tarn_pool* pool) {
+  PrepareThread();
+  SlowPathScope scope;
+  if (scope.nested()) return nullptr;
+  EnableStack(&pool->stacks);
+  LockHolder holder(pool->lock.lock);
+  if (pool->shared_count != 0) {
+    void* object = pool->shared[--pool->shared_count];
+    std::size_t batch = pool->stacks.capacity / 2;
+    while (batch > 1 && pool->shared_count != 0 && StackPush(&pool->stacks, pool->shared[pool->shared_count - 1])) {
+      --pool->shared_count;
+      ++pool->refilled;
+      --batch;
+    }
+    ++pool->steals;
+    return object;
+  }
+  if (pool->victim_count != 0) {
+    ++pool->steals;
+    return pool->victims[--pool->victim_count];
+  }
+  ++pool->misses;
+  Report(pool);
+  return nullptr;
+}
+
+TARN_NOINLINE void PutSlow(tarn_pool* pool, void* object) {
+  PrepareThread();
+  {
+    SlowPathScope scope;
+    if (!scope.nested()) {
+      EnableStack(&pool->stacks);
+      if (StackPush(&pool->stacks, object)) return;
+      LockHolder holder(pool->lock.lock);
+      if (pool->shared_count < pool->shared_capacity) {
+        pool->shared[pool->shared_count++] = object;
+        ++pool->direct_puts;
+        // Room for the next ones.
+        for (std::size_t i = 0; i < pool->stacks.capacity / 2 && pool->shared_count < pool->shared_capacity; ++i) {
+          void* popped = StackPop(&pool->stacks);
+          if (popped == nullptr) break;
+          pool->shared[pool->shared_count++] = popped;
+          ++pool->flushed;
+        }
+        Report(pool);
+        return;
+      }
+    }
+  }
+  Drop(pool, object);
+}
+
+// Moves what the stacks hold to the victims, as far as they can be owned.
+void EmptyStacks(tarn_pool* pool, bool all) TARN_REQUIRES(pool->lock.lock) {
+  if (!all && process_heap.cpu_cache.mode() == CacheMode::kCpu && process_heap.cpu_cache.can_drain_remotely()) {
+    __atomic_store_n(&pool->stacks.bound, 0, __ATOMIC_RELAXED);
+    all = AbortAllSequences();
+  }
+  if (all) {
+    for (std::size_t i = 0; i < pool->stacks.ids; ++i) {
+      CpuStack* stack = pool->stacks.At(i);
+      const std::size_t top = stack->top();
+      for (std::size_t k = 0; k < top; ++k) pool->victims[pool->victim_count++] = stack->slots[k];
+      stack->word += top * 0xFFFF;
+      pool->flushed += top;
+    }
+  }
+  __atomic_store_n(&pool->stacks.bound, pool->stacks.ids, __ATOMIC_RELEASE);
+  if (!all) {
+    for (std::size_t i = 0; i < pool->stacks.capacity; ++i) {
+      void* popped = StackPop(&pool->stacks);
+      if (popped == nullptr) break;
+      pool->victims[pool->victim_count++] = popped;
+      ++pool->flushed;
+    }
+  }
+}
+
+void Tick(tarn_pool* pool, bool alone) {
+  PrepareThread();
+  std::size_t dying;
+  {
+    SlowPathScope scope;
+    if (scope.nested()) return;
+    LockHolder holder(pool->lock.lock);
+    if (pool->ticking) return;
+    pool->ticking = true;
+    std::swap(pool->victims, pool->dying);
+    dying = pool->victim_count;
+    pool->victim_count = 0;
+    std::copy(pool->shared, pool->shared + pool->shared_count, pool->victims);
+    pool->victim_count = pool->shared_count;
+    pool->shared_count = 0;
+    EmptyStacks(pool, alone);
+  }
+  for (std::size_t i = 0; i < dying; ++i) Drop(pool, pool->dying[i]);
+  SlowPathScope scope;
+  LockHolder holder(pool->lock.lock);
+  pool->ticking = false;
+  Report(pool);
+}
+
+}  // namespace
+
+extern "C" {
+
+TARN_EXPORT tarn_pool* tarn_pool_create(const tarn_pool_options* options) {
+  const std::size_t max_objects = options->max_objects != 0 ? options->max_objects : kDefaultObjects;
+  if (options->drop == nullptr || max_objects > kMaxObjects) {
+    errno = EINVAL;
+    return nullptr;
+  }
+  PrepareThread();
+  std::size_t cpus = StackCount();
+  // In the thread mode there may be many stacks; a small pool does with the shared array.
+  const std::size_t capacity = std::min(max_objects / 2 / cpus, kMaxCapacity);
+  if (capacity == 0) cpus = 0;
+  const std::size_t shared_capacity = max_objects - cpus * capacity;
+  const std::size_t stride_bytes = CpuStacks::StrideBytes(capacity);
+  constexpr std::size_t kFirstStack = RoundUp(sizeof(tarn_pool), 64);
+  const std::size_t own_bytes = kFirstStack + cpus * stride_bytes + (shared_capacity + 2 * max_objects) * sizeof(void*);
+  bool zero;
+  Span* own_region = NewRegion(PageCount::FromBytesCeil(own_bytes), PageCount(1), 0, &zero);
+  if (own_region == nullptr) {
+    errno = ENOMEM;
+    return nullptr;
+  }
+  auto* pool = ::new (own_region->start()) tarn_pool{};
+  char* stacks = static_cast<char*>(own_region->start()) + kFirstStack;
+  pool->stacks = {cpus, stride_bytes, stacks, cpus, capacity};
+  if (!zero) {
+    for (std::size_t i = 0; i < cpus; ++i) pool->stacks.At(i)->word = pool->stacks.At(i)->capacity = 0;
+  }
+  pool->shared = reinterpret_cast<void**>(stacks + cpus * stride_bytes);
+  pool->shared_capacity = shared_capacity;
+  pool->victims = pool->shared + shared_capacity;
+  pool->dying = pool->victims + max_objects;
+  pool->drop = options->drop;
+  pool->context = options->context;
+  pool->own_region = own_region;
+  pool->record = JoinRegistry(options->name, TARN_KIND_POOL);
+  AddForkLock(&pool->lock);
+  return pool;
+}
+
+TARN_EXPORT void tarn_pool_destroy(tarn_pool* pool) {
+  if (pool == nullptr) return;
+  Tick(pool, true);
+  Tick(pool, true);
+  LeaveRegistry(pool->record);
+  RemoveForkLock(&pool->lock);
+  FreeRegion(pool->own_region);
+}
+
+TARN_EXPORT void* tarn_pool_get(tarn_pool* pool) {
+  if (void* object = StackPop(&pool->stacks)) [[likely]]
+    return object;
+  return GetSlow(pool);
+}
+
+TARN_EXPORT int tarn_pool_put(tarn_pool* pool, void* object) {
+  if (object == nullptr) [[unlikely]]
+    return 0;
+  if (StackPush(&pool->stacks, object)) [[likely]]
+    return 0;
+  PutSlow(pool, object);
+  return 1;
+}
+
+TARN_EXPORT void tarn_pool_refuse(tarn_pool* pool, void* object) { Drop(pool, object); }
+
+TARN_EXPORT void tarn_pool_tick(tarn_pool* pool) { Tick(pool, false); }
+
+TARN_EXPORT tarn_pool_stats tarn_pool_get_stats(tarn_pool* pool) {
+  SlowPathScope scope;
+  LockHolder holder(pool->lock.lock);
+  Report(pool);
+  return Gather(pool);
+}
+
+}  // extern "C"
+
+}  // namespace tarn

@@ -1,0 +1,26 @@
+// Locks that come and go with the pools of the user's API, for fork to find: it has to acquire them all.
+//
+// Whoever holds such a lock acquires no other one. See heap/fork.cc for what a fork needs, os/lock.h for the ranks.
+#pragma once
+
+#include "allocator/base/intrusive_list.h"
+#include "allocator/os/lock.h"
+
+namespace tarn {
+
+struct ForkLock : ListLink<ForkLock> {
+  Lock lock;
+  // The forking thread was interrupted while it held the lock.
+  bool held_before_fork = false;
+};
+
+// Before the lock's first use, and after its last.
+void AddForkLock(ForkLock* lock);
+void RemoveForkLock(ForkLock* lock);
+
+// The handlers of a fork. Between the first and one of the others no lock of a pool can change hands.
+void AcquireForkLocks();
+void ReleaseForkLocks();
+void ReleaseForkLocksInChild();
+
+}  // namespace tarn

@@ -1,0 +1,114 @@
+// tarn/concurrent_arena.h: an arena that several threads use at the same time.
+//
+// As tarn/arena.h, with a bump region per CPU: an allocation moves the pointer of the running CPU's region, in a
+// restartable sequence, without a lock or an atomic instruction. Where the kernel has no rseq, a region belongs to a
+// thread. There are no marks, because what "after" means differs from thread to thread.
+//
+// Threads: Allocate, Create and Copy from any, at the same time. Reset, Release and the end want all others to be done.
+// Sizes are rounded up to 16 bytes. Refused: as with Arena.
+//
+// For C and C++. With TARN_C_INTERFACE_ONLY defined, a C++ program gets what a C program gets.
+#ifndef TARN_CONCURRENT_ARENA_H
+#define TARN_CONCURRENT_ARENA_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct tarn_concurrent_arena tarn_concurrent_arena;
+
+typedef struct tarn_concurrent_arena_stats {
+  size_t used_bytes;      // of chunks in use, with what is still free in the CPUs' regions
+  size_t capacity_bytes;  // of all chunks, used and spare
+  size_t limit_bytes;     // 0: none
+} tarn_concurrent_arena_stats;
+
+// `name` null: not in the statistics; `limit_bytes` 0: none. Null with errno ENOMEM.
+tarn_concurrent_arena* tarn_concurrent_arena_create(const char* name, size_t limit_bytes);
+// Null is ignored.
+void tarn_concurrent_arena_destroy(tarn_concurrent_arena* arena);
+// `alignment` is a power of two. Null when refused; errno is not changed.
+void* tarn_concurrent_arena_allocate(tarn_concurrent_arena* arena, size_t bytes, size_t alignment);
+// Has run(object) called at the reset, the last registered first. 0: refused, nothing is registered.
+int tarn_concurrent_arena_add_cleanup(tarn_concurrent_arena* arena, void (*run)(void* object), void* object);
+void tarn_concurrent_arena_reset(tarn_concurrent_arena* arena);
+void tarn_concurrent_arena_release(tarn_concurrent_arena* arena);
+tarn_concurrent_arena_stats tarn_concurrent_arena_get_stats(tarn_concurrent_arena* arena);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif
+
+#if defined(__cplusplus) && !defined(TARN_C_INTERFACE_ONLY)
+
+#include <cstring>
+#include <memory_resource>
+#include <new>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+#include <tarn/bad_alloc.h>
+
+namespace tarn {
+
+class ConcurrentArena final : public std::pmr::memory_resource {
+ public:
+  explicit ConcurrentArena(const char* name = nullptr, std::size_t limit_bytes = 0)
+      : arena_(tarn_concurrent_arena_create(name, limit_bytes)) {
+    if (arena_ == nullptr) ThrowBadAlloc();
+  }
+  ConcurrentArena(const ConcurrentArena&) = delete;
+  ConcurrentArena& operator=(const ConcurrentArena&) = delete;
+  ~ConcurrentArena() override { tarn_concurrent_arena_destroy(arena_); }
+
+  [[nodiscard]] void* TryAllocate(std::size_t bytes, std::size_t alignment = alignof(std::max_align_t)) noexcept {
+    return tarn_concurrent_arena_allocate(arena_, bytes, alignment);
+  }
+  [[nodiscard]] void* Allocate(std::size_t bytes, std::size_t alignment = alignof(std::max_align_t)) {
+    void* object = TryAllocate(bytes, alignment);
+    if (object == nullptr) [[unlikely]]
+      ThrowBadAlloc();
+    return object;
+  }
+  template <typename T, typename... Arguments>
+  [[nodiscard]] T* Create(Arguments&&... arguments) {
+    T* object = ::new (Allocate(sizeof(T), alignof(T))) T(std::forward<Arguments>(arguments)...);
+    if constexpr (!std::is_trivially_destructible_v<T>) {
+      if (tarn_concurrent_arena_add_cleanup(arena_, &DestroyOne<T>, object) == 0) [[unlikely]] {
+        object->~T();
+        ThrowBadAlloc();
+      }
+    }
+    return object;
+  }
+  [[nodiscard]] std::string_view Copy(std::string_view text) {
+    auto* copy = static_cast<char*>(Allocate(text.size(), 1));
+    if (!text.empty()) std::memcpy(copy, text.data(), text.size());
+    return {copy, text.size()};
+  }
+
+  void Reset() { tarn_concurrent_arena_reset(arena_); }
+  void Release() { tarn_concurrent_arena_release(arena_); }
+  tarn_concurrent_arena_stats Stats() { return tarn_concurrent_arena_get_stats(arena_); }
+  tarn_concurrent_arena* c_arena() { return arena_; }
+
+ private:
+  template <typename T>
+  static void DestroyOne(void* object) {
+    static_cast<T*>(object)->~T();
+  }
+  void* do_allocate(std::size_t bytes, std::size_t alignment) override { return Allocate(bytes, alignment); }
+  void do_deallocate(void*, std::size_t, std::size_t) override {}
+  bool do_is_equal(const std::pmr::memory_resource& other) const noexcept override { return this == &other; }
+
+  tarn_concurrent_arena* const arena_;
+};
+
+}  // namespace tarn
+
+#endif
+#endif

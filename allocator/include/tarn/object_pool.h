@@ -1,0 +1,220 @@
+// tarn/object_pool.h: objects of one type in memory of their own.
+//
+//   tarn::ObjectPool<Order> orders("orders");
+//   Order* order = orders.Create(17, "sugar");       // from any thread
+//   orders.Destroy(order);                           // from any thread
+//   orders.DestroyAll();                             // every order that is left
+//
+// For many objects of one size that come and go: they lie together, apart from what else the program allocates, free
+// ones are reused first, and the end of the pool is the end of all of them. Create and Destroy take what the running
+// CPU keeps, without a lock or an atomic instruction; every few dozen objects a batch passes to or from the pool's
+// regions under a lock. Free memory is not written to; regions without objects go back.
+//
+// Misuse: a second Destroy, a pointer that is no object of the pool or is another pool's, end the process with a line on
+// stderr when the object reaches its region, which is later than the call; with `checked`, at the call. A pool with
+// `checked` that dies with live objects says so on stderr.
+// Objects: up to 1 GiB each, aligned up to 2 MiB. With limit_bytes set, regions never take more than that.
+//
+// For C and C++. With TARN_C_INTERFACE_ONLY defined, a C++ program gets what a C program gets.
+#ifndef TARN_OBJECT_POOL_H
+#define TARN_OBJECT_POOL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct tarn_object_pool tarn_object_pool;
+
+// All zero but for the first is a valid choice.
+typedef struct tarn_object_pool_options {
+  size_t object_bytes;
+  size_t alignment;    // a power of two; 0: 16, or 8 for objects of up to 8 bytes
+  const char* name;    // null: the pool does not appear in statistics (tarn/registry.h)
+  size_t limit_bytes;  // of regions; 0: none
+  int checked;         // non-zero: every misuse is seen at the call, and left objects are reported; slow
+} tarn_object_pool_options;
+
+typedef struct tarn_object_pool_stats {
+  size_t live_objects;    // exact when nobody uses the pool meanwhile
+  size_t cached_objects;  // free, kept by CPUs
+  size_t region_bytes;
+  uint64_t allocations;
+  uint64_t frees;
+} tarn_object_pool_stats;
+
+// Null with errno EINVAL (a size or alignment out of range) or ENOMEM.
+tarn_object_pool* tarn_object_pool_create(const tarn_object_pool_options* options);
+// Nobody uses the pool or its objects any more. Null is ignored.
+void tarn_object_pool_destroy(tarn_object_pool* pool);
+// Null when there is no memory or the limit is reached; errno is not changed.
+void* tarn_object_pool_allocate(tarn_object_pool* pool);
+// Null is ignored.
+void tarn_object_pool_free(tarn_object_pool* pool, void* object);
+// Frees every object, in time proportional to the number of regions. Nobody uses the pool meanwhile.
+void tarn_object_pool_free_all(tarn_object_pool* pool);
+// Calls visit for every object that is not free. Nobody else uses the pool meanwhile, and visit does not.
+void tarn_object_pool_for_each(tarn_object_pool* pool, void (*visit)(void* object, void* context), void* context);
+tarn_object_pool_stats tarn_object_pool_get_stats(tarn_object_pool* pool);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif
+
+#if defined(__cplusplus) && !defined(TARN_C_INTERFACE_ONLY)
+
+#include <cerrno>
+#include <memory>
+#include <memory_resource>
+#include <new>
+#include <type_traits>
+#include <utility>
+
+#include <tarn/bad_alloc.h>
+#include <tarn/poison.h>
+
+namespace tarn {
+
+struct ObjectPoolOptions {
+  const char* name = nullptr;
+  std::size_t limit_bytes = 0;
+  bool checked = false;
+};
+
+template <typename T>
+class ObjectPool {
+ public:
+  // Gives the object back to its pool: for std::unique_ptr.
+  struct Deleter {
+    ObjectPool* pool;
+    void operator()(T* object) const { pool->Destroy(object); }
+  };
+  using Pointer = std::unique_ptr<T, Deleter>;
+
+  explicit ObjectPool(const char* name = nullptr) : ObjectPool(ObjectPoolOptions{name, 0, false}) {}
+  // Throws std::bad_alloc.
+  explicit ObjectPool(const ObjectPoolOptions& options) {
+    const tarn_object_pool_options c_options = {sizeof(T), alignof(T), options.name, options.limit_bytes,
+                                                options.checked ? 1 : 0};
+    pool_ = tarn_object_pool_create(&c_options);
+    if (pool_ != nullptr) return;
+    if (errno == EINVAL) ThrowInvalidArgument("tarn::ObjectPool: the type is too large or too much aligned");
+    ThrowBadAlloc();
+  }
+  ObjectPool(const ObjectPool&) = delete;
+  ObjectPool& operator=(const ObjectPool&) = delete;
+  ~ObjectPool() {
+    RunDestructors();
+    tarn_object_pool_destroy(pool_);
+  }
+
+  // Throws std::bad_alloc, and what T's constructor throws.
+  template <typename... Arguments>
+  [[nodiscard]] T* Create(Arguments&&... arguments) {
+    void* memory = tarn_object_pool_allocate(pool_);
+    if (memory == nullptr) [[unlikely]]
+      ThrowBadAlloc();
+    UnpoisonMemory(memory, sizeof(T));
+    if constexpr (std::is_nothrow_constructible_v<T, Arguments...>) {
+      return ::new (memory) T(std::forward<Arguments>(arguments)...);
+    } else {
+      Undo undo{this, memory};
+      T* object = ::new (memory) T(std::forward<Arguments>(arguments)...);
+      undo.memory = nullptr;
+      return object;
+    }
+  }
+  template <typename... Arguments>
+  [[nodiscard]] Pointer CreateUnique(Arguments&&... arguments) {
+    return Pointer(Create(std::forward<Arguments>(arguments)...), Deleter{this});
+  }
+
+  // Null is ignored.
+  void Destroy(T* object) {
+    if (object == nullptr) return;
+    object->~T();
+    Free(object);
+  }
+
+  // These two want nobody else to use the pool meanwhile. DestroyAll takes time proportional to the number of regions,
+  // and to that of objects only if their destructor does anything.
+  void DestroyAll() {
+    RunDestructors();
+    tarn_object_pool_free_all(pool_);
+  }
+  // visit(T&) for every live object; it neither creates nor destroys any.
+  template <typename Visit>
+  void ForEach(Visit visit) {
+    tarn_object_pool_for_each(
+        pool_, [](void* object, void* context) { (*static_cast<Visit*>(context))(*static_cast<T*>(object)); }, &visit);
+  }
+
+  tarn_object_pool_stats Stats() const { return tarn_object_pool_get_stats(pool_); }
+  tarn_object_pool* c_pool() { return pool_; }
+
+ private:
+  struct Undo {
+    ObjectPool* pool;
+    void* memory;
+    ~Undo() {
+      if (memory != nullptr) pool->Free(memory);
+    }
+  };
+
+  void Free(void* memory) {
+    PoisonMemory(memory, sizeof(T));
+    tarn_object_pool_free(pool_, memory);
+  }
+  void RunDestructors() {
+    if constexpr (!std::is_trivially_destructible_v<T>) ForEach([](T& object) { object.~T(); });
+  }
+
+  tarn_object_pool* pool_;
+};
+
+// A std::pmr::memory_resource over a pool of blocks, for node-based containers: requests that fit go to the pool, others
+// upstream. Any thread, if upstream allows it.
+class BlockResource final : public std::pmr::memory_resource {
+ public:
+  explicit BlockResource(std::size_t block_bytes, const char* name = nullptr,
+                         std::pmr::memory_resource* upstream = std::pmr::get_default_resource())
+      : block_bytes_(block_bytes), upstream_(upstream) {
+    const tarn_object_pool_options options = {block_bytes, 16, name, 0, 0};
+    pool_ = tarn_object_pool_create(&options);
+    if (pool_ != nullptr) return;
+    if (errno == EINVAL) ThrowInvalidArgument("tarn::BlockResource: block size out of range");
+    ThrowBadAlloc();
+  }
+  BlockResource(const BlockResource&) = delete;
+  BlockResource& operator=(const BlockResource&) = delete;
+  ~BlockResource() override { tarn_object_pool_destroy(pool_); }
+
+  tarn_object_pool_stats Stats() const { return tarn_object_pool_get_stats(pool_); }
+
+ private:
+  bool Fits(std::size_t bytes, std::size_t alignment) const { return bytes <= block_bytes_ && alignment <= 16; }
+  void* do_allocate(std::size_t bytes, std::size_t alignment) override {
+    if (!Fits(bytes, alignment)) return upstream_->allocate(bytes, alignment);
+    void* block = tarn_object_pool_allocate(pool_);
+    if (block == nullptr) ThrowBadAlloc();
+    UnpoisonMemory(block, bytes);
+    return block;
+  }
+  void do_deallocate(void* block, std::size_t bytes, std::size_t alignment) override {
+    if (!Fits(bytes, alignment)) return upstream_->deallocate(block, bytes, alignment);
+    PoisonMemory(block, bytes);
+    tarn_object_pool_free(pool_, block);
+  }
+  bool do_is_equal(const std::pmr::memory_resource& other) const noexcept override { return this == &other; }
+
+  const std::size_t block_bytes_;
+  std::pmr::memory_resource* const upstream_;
+  tarn_object_pool* pool_;
+};
+
+}  // namespace tarn
+
+#endif
+#endif

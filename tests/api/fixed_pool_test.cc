@@ -1,0 +1,153 @@
+// Fixed pools: the maximum, exact misuse, threads, and what is said of a pool that dies full.
+#include <gtest/gtest.h>
+#include <tarn/fixed_pool.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstdint>
+#include <cstring>
+#include <list>
+#include <set>
+#include <thread>
+#include <vector>
+
+namespace {
+
+TEST(FixedPool, TheGoArticlesProgram) {
+  tarn::FixedPool pool(64, 1000);
+  std::vector<void*> blocks;
+  int refused = 0;
+  for (int i = 0; i < 10000; ++i) {
+    void* block = pool.Allocate();
+    if (block == nullptr) {
+      ++refused;
+    } else {
+      blocks.push_back(block);
+    }
+  }
+  EXPECT_EQ(refused, 9000);
+  EXPECT_EQ(std::set<void*>(blocks.begin(), blocks.end()).size(), 1000u);
+  for (std::size_t i = 0; i < 500; ++i) pool.Free(blocks[i]);
+  const tarn_fixed_pool_stats stats = pool.Stats();
+  EXPECT_EQ(stats.allocated, 500u);
+  EXPECT_EQ(stats.free, 500u);
+  EXPECT_EQ(stats.total, 1000u);
+}
+
+TEST(FixedPool, BlocksAreAlignedAndApart) {
+  for (const std::size_t bytes : {1u, 7u, 8u, 24u, 100u, 4096u, 5000u}) {
+    for (const std::size_t alignment : {0u, 8u, 64u, 8192u, 65536u}) {
+      tarn::FixedPool pool(tarn::FixedPoolOptions{bytes, 70, alignment, nullptr, 1, 0});
+      std::set<std::uintptr_t> starts;
+      while (void* block = pool.Allocate()) {
+        std::memset(block, 1, bytes);
+        starts.insert(reinterpret_cast<std::uintptr_t>(block));
+      }
+      ASSERT_EQ(starts.size(), 70u);
+      std::uintptr_t end = 0;
+      for (const std::uintptr_t start : starts) {
+        ASSERT_GE(start, end);
+        ASSERT_EQ(start % (alignment != 0 ? alignment : 8), 0u);
+        end = start + bytes;
+      }
+      for (const std::uintptr_t start : starts) pool.Free(reinterpret_cast<void*>(start));
+      ASSERT_EQ(pool.Stats().free, 70u);
+    }
+  }
+}
+
+TEST(FixedPool, SizesOutOfRangeAreRefused) {
+  EXPECT_THROW(tarn::FixedPool(0, 10), std::invalid_argument);
+  EXPECT_THROW(tarn::FixedPool(10, 0), std::invalid_argument);
+  EXPECT_THROW(tarn::FixedPool(SIZE_MAX, 10), std::invalid_argument);
+  EXPECT_THROW(tarn::FixedPool(std::size_t{1} << 30, std::size_t{1} << 32), std::invalid_argument);
+  EXPECT_THROW(tarn::FixedPool(tarn::FixedPoolOptions{8, 8, 24, nullptr, 0, 0}), std::invalid_argument);
+}
+
+TEST(FixedPool, ManyBlocksAreAllFound) {
+  for (const int single_thread : {0, 1}) {
+    constexpr std::size_t kBlocks = 100000;
+    tarn::FixedPool pool(tarn::FixedPoolOptions{8, kBlocks, 0, nullptr, single_thread, 0});
+    std::vector<void*> blocks;
+    while (void* block = pool.Allocate()) blocks.push_back(block);
+    ASSERT_EQ(blocks.size(), kBlocks);
+    // Free ones far apart are found again.
+    for (std::size_t i = 0; i < kBlocks; i += 9973) pool.Free(blocks[i]);
+    std::size_t again = 0;
+    while (pool.Allocate() != nullptr) ++again;
+    EXPECT_EQ(again, (kBlocks + 9972) / 9973);
+  }
+}
+
+TEST(FixedPoolDeath, MisuseIsSeenAtTheCall) {
+  tarn::FixedPool pool(24, 100);
+  tarn::FixedPool other(24, 100);
+  auto* block = static_cast<char*>(pool.Allocate());
+  int local = 0;
+  EXPECT_DEATH(pool.Free(&local), "tarn: fatal: tarn_fixed_pool_free\\(0x.*\\): object does not belong to this pool");
+  EXPECT_DEATH(other.Free(block), "object does not belong to this pool");
+  EXPECT_DEATH(pool.Free(block + 8), "pointer is inside an object");
+  pool.Free(block);
+  EXPECT_DEATH(pool.Free(block), "object is already free");
+  EXPECT_DEATH(pool.Free(block + 32), "object is already free");
+  pool.Free(nullptr);
+}
+
+TEST(FixedPoolDeath, ACheckedPoolTellsOfBlocksThatAreLeft) {
+  EXPECT_EXIT(
+      {
+        {
+          tarn::FixedPool pool(tarn::FixedPoolOptions{24, 100, 0, "left over", 0, 1});
+          static_cast<void>(pool.Allocate());
+        }
+        std::_Exit(0);
+      },
+      testing::ExitedWithCode(0), "tarn: fixed pool left over destroyed with 1 of 100 blocks allocated");
+}
+
+TEST(FixedPool, ThreadsNeverShareABlock) {
+  constexpr std::size_t kBlocks = 200;
+  tarn::FixedPool pool(16, kBlocks);
+  std::atomic<int> wrong = 0;
+  std::vector<std::thread> threads;
+  for (std::uintptr_t t = 1; t <= 4; ++t) {
+    threads.emplace_back([&, t] {
+      std::vector<std::uintptr_t*> mine;
+      std::uintptr_t random = t;
+      for (int i = 0; i < 200000; ++i) {
+        random = random * 6364136223846793005u + 1442695040888963407u;
+        if ((random >> 60) < 9) {
+          auto* block = static_cast<std::uintptr_t*>(pool.Allocate());
+          if (block == nullptr) continue;
+          *block = t;
+          mine.push_back(block);
+        } else if (!mine.empty()) {
+          if (*mine.back() != t) ++wrong;
+          pool.Free(mine.back());
+          mine.pop_back();
+        }
+      }
+      for (auto* block : mine) {
+        if (*block != t) ++wrong;
+        pool.Free(block);
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  EXPECT_EQ(wrong, 0);
+  EXPECT_EQ(pool.Stats().free, kBlocks);
+  for (std::size_t i = 0; i < kBlocks; ++i) ASSERT_NE(pool.Allocate(), nullptr);
+  EXPECT_EQ(pool.Allocate(), nullptr);
+}
+
+TEST(FixedPool, ServesAPmrList) {
+  tarn::FixedPool pool(64, 10);
+  std::pmr::list<int> list(&pool);
+  for (int i = 0; i < 10; ++i) list.push_back(i);
+  EXPECT_THROW(list.push_back(11), std::bad_alloc);
+  list.pop_front();
+  list.push_back(12);
+  EXPECT_EQ(list.back(), 12);
+}
+
+}  // namespace
