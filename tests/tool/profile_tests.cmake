@@ -2,11 +2,10 @@
 tarn_add_test(NAME profile_test SOURCES profile_test.cc LINK none GTEST LIBS tarn_profile ${CMAKE_DL_LIBS}
               LABELS tool unit asan TIMEOUT 60)
 
-if(NOT TARN_SANITIZE)
+tarn_test_wanted(wanted shared tool)
+if(wanted)
   add_executable(profile_make profile_make.cc)
   target_link_libraries(profile_make PRIVATE tarn_profile)
-  tarn_add_script_test(NAME profile_pprof_test COMMAND profile_pprof_test.py $<TARGET_FILE:profile_make> ${CMAKE_CXX_COMPILER}
-                       LABELS tool TIMEOUT 120)
-  tarn_add_script_test(NAME profile_live_test COMMAND profile_live_test.py $<TARGET_FILE:tarn_command> ${CMAKE_CXX_COMPILER}
-                       LABELS tool TIMEOUT 120)
+  tarn_add_script_test(NAME profile_pprof_test LABELS tool TIMEOUT 120
+                       COMMAND profile_pprof_test.py $<TARGET_FILE:profile_make> ${CMAKE_CXX_COMPILER})
 endif()
