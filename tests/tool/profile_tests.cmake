@@ -8,4 +8,6 @@ if(wanted)
   target_link_libraries(profile_make PRIVATE tarn_profile)
   tarn_add_script_test(NAME profile_pprof_test LABELS tool TIMEOUT 120
                        COMMAND profile_pprof_test.py $<TARGET_FILE:profile_make> ${CMAKE_CXX_COMPILER})
+  tarn_add_script_test(NAME profile_live_test LABELS tool TIMEOUT 120
+                       COMMAND profile_live_test.py $<TARGET_FILE:tarn_command> ${CMAKE_CXX_COMPILER})
 endif()
