@@ -14,7 +14,7 @@ namespace {
 
 using nlohmann::json;
 
-// Within this distance of 1 a ratio is called equal, however sure the interval is of the difference.
+// Within this distance of 1 a ratio is called a tie, however sure the interval is of the difference.
 constexpr double kEqualWithin = 0.01;
 
 // A figure of bytes below one OS page counts as a page: a program that gives all of its memory back is not a thousand
@@ -302,8 +302,9 @@ std::optional<RatioResult> PairedRatio(const BenchWorkload& workload, const std:
   if (ratios.empty()) return std::nullopt;
   const Estimate estimate = BootstrapMedian(ratios, 0.95);
   RatioResult result{estimate.value, estimate.low, estimate.high, "tie"};
-  if (estimate.high < 1 - kEqualWithin) result.verdict = "win";
-  if (estimate.low > 1 + kEqualWithin) result.verdict = "loss";
+  // The same rule as `tarn compare` has: the interval excludes 1, and the ratio is further from it than the margin.
+  if (estimate.high < 1 && estimate.value < 1 - kEqualWithin) result.verdict = "win";
+  if (estimate.low > 1 && estimate.value > 1 + kEqualWithin) result.verdict = "loss";
   return result;
 }
 
