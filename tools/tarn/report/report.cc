@@ -769,16 +769,15 @@ std::string RenderPage(const std::string& title, const std::string& body) {
 std::string ReportText(const BenchDocument& document) {
   const std::vector<std::string> allocators = AllocatorsOf(document);
   std::set<std::string> references;
-  std::size_t name_width = 8;
-  std::size_t measure_width = 11;
+  for (const BenchWorkload& workload : document.workloads) references.insert(workload.reference);
+  const std::string head = "ratio to " + (references.size() == 1 ? *references.begin() : "the reference");
+  std::size_t name_width = head.size();
+  std::size_t measure_width = std::string_view("what counts").size();
   for (const BenchWorkload& workload : document.workloads) {
-    references.insert(workload.reference);
     name_width = std::max(name_width, workload.name.size());
     measure_width = std::max(measure_width, workload.measure_title.size());
   }
-  std::string text =
-      fmt::format("{:<{}}  {:<{}}", "ratio to " + (references.size() == 1 ? *references.begin() : "the reference"),
-                  name_width, "what counts", measure_width);
+  std::string text = fmt::format("{:<{}}  {:<{}}", head, name_width, "what counts", measure_width);
   std::vector<std::string> compared;
   for (const std::string& name : allocators) {
     if (references.count(name) != 0 && references.size() == 1) continue;
