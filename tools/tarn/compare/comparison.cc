@@ -475,12 +475,16 @@ std::string ComparisonTable(const json& document, const std::vector<std::string>
     text += fmt::format("control: {} against itself {:.3f}x [{:.3f}, {:.3f}]", reference,
                         noise["wall"]["ratio"].get<double>(), noise["wall"]["ci"][0].get<double>(),
                         noise["wall"]["ci"][1].get<double>());
-    text += noise["noisy"].get<bool>() ? Styled(Style::kBad,
-                                                "\nThe machine is too noisy to tell: the verdicts above are not to be "
-                                                "trusted. Quieten it, or take more --runs.",
-                                                colour) +
-                                             "\n"
-                                       : ": quiet enough\n";
+    const double blur = std::max(1 - noise["wall"]["ci"][0].get<double>(), noise["wall"]["ci"][1].get<double>() - 1);
+    if (noise["noisy"].get<bool>()) {
+      text += "\n" +
+              Styled(Style::kBad, "The machine is too noisy to tell: do not trust the verdicts on time.", colour) +
+              " Quieten it, or take more --runs.\n";
+    } else if (blur > kNoiseLimit) {
+      text += fmt::format(": differences in time below {:.0f} % cannot be seen\n", 100 * blur);
+    } else {
+      text += ": quiet enough\n";
+    }
   }
   if (least_runs < kBlocksForAnInterval)
     text += fmt::format("{} runs each are few: intervals from fewer than {} are too narrow\n", least_runs,
