@@ -24,11 +24,11 @@
 #include <new>
 
 #include "allocator/api/registry.h"
-#include "allocator/api/shard.h"
 #include "allocator/base/attributes.h"
 #include "allocator/base/text.h"
 #include "allocator/base/units.h"
 #include "allocator/heap/regions.h"
+#include "allocator/heap/shard.h"
 #include "allocator/os/crash.h"
 
 // One hint per shard: the word where the last block of this CPU came from or went to. Relaxed, because any is right.

@@ -12,7 +12,7 @@ namespace {
 constexpr std::uint32_t kWriting = 1;
 constexpr std::uint32_t kReady = 2;
 
-constinit tarn_registry_record records[TARN_REGISTRY_RECORDS];
+constinit tarn_registry_record records[TARN_REGISTRY_RECORDS] = {};
 
 // Writes the name, cut to what fits.
 void SetName(char* to, const char* name) {

@@ -3,9 +3,9 @@
 #include <atomic>
 #include <bit>
 
-#include "allocator/cpu_cache/slab.h"
 #include "allocator/heap/poison.h"
 #include "allocator/heap/process_heap.h"
+#include "allocator/heap/shard.h"
 #include "allocator/heap/thread_exit.h"
 #include "allocator/os/thread_state.h"
 #include "allocator/pages/page_map.h"
@@ -23,11 +23,7 @@ struct alignas(64) Shard {
 };
 constinit Shard kept_regions[kShards];
 
-Shard& CurrentShard() {
-  // A hint: any shard is right.
-  const auto* id = static_cast<const char*>(__builtin_thread_pointer()) + slab_table.id_offset;
-  return kept_regions[static_cast<std::uint32_t>(*reinterpret_cast<const volatile std::int32_t*>(id)) % kShards];
-}
+Shard& CurrentShard() { return kept_regions[ShardHint() % kShards]; }
 
 // The place for regions of so many pages; kKeptSizes where they are not kept.
 std::size_t KeptSize(PageCount pages) {

@@ -206,7 +206,7 @@ TEST(Heap, ServesContainersDeletersAndThreads) {
     std::pmr::map<int, std::pmr::string> map(&heap);
     for (int i = 0; i < 1000; ++i) map[i] = std::string(50, 'x');
     EXPECT_GE(heap.Stats().live_objects, 2000u);
-    const auto pointer = heap.CreateUnique<std::string>(100, 'y');
+    const auto pointer = heap.CreateUnique<std::string>(std::size_t{100}, 'y');
     EXPECT_EQ(pointer->size(), 100u);
     std::vector<int, tarn::Allocator<int, tarn::Heap>> vector(1000, 1, heap);
   }
