@@ -142,7 +142,7 @@ class Pprof(unittest.TestCase):
         self.assertRegex(top, r"(?m)^ +1664B .* Store<int>::Insert \(inline\)$")
         self.assertRegex(top, r"(?m)^ +0 .* 1664B 84.73%  main$")
         self.assertRegex(pprof("-top", "-sample_index=alloc_objects", path), r"(?m)^ +5 .* Store<int>::Insert")
-        source = pprof("-list", "Grow", path)
+        source = pprof("-source_path=" + HERE, "-list", "Grow", path)
         self.assertRegex(source, r"(?m)1.*\b%d:.*Insert\(value\);" % LINE["grow"])
         same = pprof("-top", "-diff_base", path, path)
         self.assertRegex(same, "Showing nodes accounting for 0,")
