@@ -85,7 +85,9 @@ TEST(RssSeries, StaysBoundedInOrderAndKeepsThePeak) {
   EXPECT_GE(series.points().size(), RssSeries::kMaxPoints / 4);
   bool peak = false;
   for (std::size_t i = 0; i < series.points().size(); ++i) {
-    if (i > 0) EXPECT_GT(series.points()[i].seconds, series.points()[i - 1].seconds);
+    if (i > 0) {
+      EXPECT_GT(series.points()[i].seconds, series.points()[i - 1].seconds);
+    }
     peak = peak || series.points()[i].bytes == 1000000;
   }
   EXPECT_TRUE(peak);
