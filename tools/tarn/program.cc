@@ -117,7 +117,7 @@ ElfFacts ReadElf(const std::string& path) {
 }
 
 std::string FindProgram(const std::string& name) {
-  const auto check = [&name](const std::string& path) {
+  const auto check = [](const std::string& path) {
     struct stat status;
     if (stat(path.c_str(), &status) != 0) return errno == EACCES ? EACCES : ENOENT;
     if (S_ISDIR(status.st_mode) || access(path.c_str(), X_OK) != 0) return EACCES;
