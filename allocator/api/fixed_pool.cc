@@ -49,7 +49,6 @@ struct tarn_fixed_pool {
   std::size_t words;
   std::size_t block_count;
   std::size_t block_bytes;
-  bool single_thread;
   bool checked;
   tarn::Span* blocks;
   tarn::Span* record_region;
@@ -68,25 +67,13 @@ constexpr std::size_t kMaxPoolBytes = std::size_t{1} << 46;
 
 std::uint64_t Mask(std::size_t bit) { return std::uint64_t{1} << bit; }
 
-// The plain forms are for pools of one thread: a locked instruction takes about 5 ns, a plain one less than one.
 bool TakeBit(tarn_fixed_pool* pool, std::size_t word, std::size_t bit) {
-  std::atomic<std::uint64_t>& bits = pool->free_bits[word];
-  if (pool->single_thread) {
-    bits.store(bits.load(std::memory_order_relaxed) & ~Mask(bit), std::memory_order_relaxed);
-    return true;
-  }
-  return (bits.fetch_and(~Mask(bit)) & Mask(bit)) != 0;
+  return (pool->free_bits[word].fetch_and(~Mask(bit)) & Mask(bit)) != 0;
 }
 
 // The word before.
 std::uint64_t GiveBit(tarn_fixed_pool* pool, std::size_t word, std::size_t bit) {
-  std::atomic<std::uint64_t>& bits = pool->free_bits[word];
-  if (pool->single_thread) {
-    const std::uint64_t before = bits.load(std::memory_order_relaxed);
-    bits.store(before | Mask(bit), std::memory_order_relaxed);
-    return before;
-  }
-  return bits.fetch_or(Mask(bit));
+  return pool->free_bits[word].fetch_or(Mask(bit));
 }
 
 void* BlockAt(const tarn_fixed_pool* pool, std::size_t word, std::size_t bit) {
@@ -213,7 +200,6 @@ TARN_EXPORT tarn_fixed_pool* tarn_fixed_pool_create(const tarn_fixed_pool_option
   pool->words = words;
   pool->block_count = options->block_count;
   pool->block_bytes = options->block_bytes;
-  pool->single_thread = options->single_thread != 0;
   pool->checked = options->checked != 0;
   pool->blocks = blocks;
   pool->record_region = record_region;

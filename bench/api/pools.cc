@@ -103,9 +103,8 @@ struct TarnObjectPool {
   void FreeAll() { pool.DestroyAll(); }
 };
 
-template <int kSingleThread>
 struct TarnFixedPool {
-  tarn::FixedPool pool{tarn::FixedPoolOptions{kObjectBytes, 100000, 0, nullptr, kSingleThread, 0}};
+  tarn::FixedPool pool{tarn::FixedPoolOptions{kObjectBytes, 100000, 0, nullptr, 0}};
   void* Allocate(std::size_t) { return pool.Allocate(); }
   void Free(void* object, std::size_t) { pool.Free(object); }
 };
@@ -323,8 +322,7 @@ void Recycle(benchmark::State& state) {
 
 void RegisterChurn() {
   benchmark::RegisterBenchmark("churn/tarn::ObjectPool", Churn<TarnObjectPool>)->Threads(1)->Threads(4)->UseRealTime();
-  benchmark::RegisterBenchmark("churn/tarn::FixedPool", Churn<TarnFixedPool<0>>)->Threads(1)->Threads(4)->UseRealTime();
-  benchmark::RegisterBenchmark("churn/tarn::FixedPool, one thread", Churn<TarnFixedPool<1>>);
+  benchmark::RegisterBenchmark("churn/tarn::FixedPool", Churn<TarnFixedPool>)->Threads(1)->Threads(4)->UseRealTime();
   benchmark::RegisterBenchmark("churn/tarn::Heap", Churn<TarnHeap>)->Threads(1)->Threads(4)->UseRealTime();
   benchmark::RegisterBenchmark("churn/tarn malloc", Churn<Malloc>)->Threads(1)->Threads(4)->UseRealTime();
   benchmark::RegisterBenchmark("churn/glibc malloc", Churn<Glibc>)->Threads(1)->Threads(4)->UseRealTime();

@@ -37,7 +37,7 @@ TEST(FixedPool, TheGoArticlesProgram) {
 TEST(FixedPool, BlocksAreAlignedAndApart) {
   for (const std::size_t bytes : {1u, 7u, 8u, 24u, 100u, 4096u, 5000u}) {
     for (const std::size_t alignment : {0u, 8u, 64u, 8192u, 65536u}) {
-      tarn::FixedPool pool(tarn::FixedPoolOptions{bytes, 70, alignment, nullptr, 1, 0});
+      tarn::FixedPool pool(tarn::FixedPoolOptions{bytes, 70, alignment, nullptr, 0});
       std::set<std::uintptr_t> starts;
       while (void* block = pool.Allocate()) {
         std::memset(block, 1, bytes);
@@ -61,22 +61,20 @@ TEST(FixedPool, SizesOutOfRangeAreRefused) {
   EXPECT_THROW(tarn::FixedPool(10, 0), std::invalid_argument);
   EXPECT_THROW(tarn::FixedPool(SIZE_MAX, 10), std::invalid_argument);
   EXPECT_THROW(tarn::FixedPool(std::size_t{1} << 30, std::size_t{1} << 32), std::invalid_argument);
-  EXPECT_THROW(tarn::FixedPool(tarn::FixedPoolOptions{8, 8, 24, nullptr, 0, 0}), std::invalid_argument);
+  EXPECT_THROW(tarn::FixedPool(tarn::FixedPoolOptions{8, 8, 24, nullptr, 0}), std::invalid_argument);
 }
 
 TEST(FixedPool, ManyBlocksAreAllFound) {
-  for (const int single_thread : {0, 1}) {
-    constexpr std::size_t kBlocks = 100000;
-    tarn::FixedPool pool(tarn::FixedPoolOptions{8, kBlocks, 0, nullptr, single_thread, 0});
-    std::vector<void*> blocks;
-    while (void* block = pool.Allocate()) blocks.push_back(block);
-    ASSERT_EQ(blocks.size(), kBlocks);
-    // Free ones far apart are found again.
-    for (std::size_t i = 0; i < kBlocks; i += 9973) pool.Free(blocks[i]);
-    std::size_t again = 0;
-    while (pool.Allocate() != nullptr) ++again;
-    EXPECT_EQ(again, (kBlocks + 9972) / 9973);
-  }
+  constexpr std::size_t kBlocks = 100000;
+  tarn::FixedPool pool(8, kBlocks);
+  std::vector<void*> blocks;
+  while (void* block = pool.Allocate()) blocks.push_back(block);
+  ASSERT_EQ(blocks.size(), kBlocks);
+  // Free ones far apart are found again.
+  for (std::size_t i = 0; i < kBlocks; i += 9973) pool.Free(blocks[i]);
+  std::size_t again = 0;
+  while (pool.Allocate() != nullptr) ++again;
+  EXPECT_EQ(again, (kBlocks + 9972) / 9973);
 }
 
 TEST(FixedPoolDeath, MisuseIsSeenAtTheCall) {
@@ -97,7 +95,7 @@ TEST(FixedPoolDeath, ACheckedPoolTellsOfBlocksThatAreLeft) {
   EXPECT_EXIT(
       {
         {
-          tarn::FixedPool pool(tarn::FixedPoolOptions{24, 100, 0, "left over", 0, 1});
+          tarn::FixedPool pool(tarn::FixedPoolOptions{24, 100, 0, "left over", 1});
           static_cast<void>(pool.Allocate());
         }
         std::_Exit(0);

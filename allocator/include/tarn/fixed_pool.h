@@ -10,8 +10,7 @@
 // second Free, a pointer from elsewhere and a pointer into the middle of a block are seen at the call, always, and end
 // the process with a line on stderr.
 //
-// Threads: any, at the same time, without a lock (a bit is taken and given by one atomic instruction). With
-// single_thread set, one at a time, and faster.
+// Threads: any, at the same time, without a lock (a bit is taken and given by one atomic instruction).
 // Limits: blocks of 1 byte to 1 GiB, 1 to 2^32 blocks, together below 2^46 bytes.
 //
 // For C and C++. With TARN_C_INTERFACE_ONLY defined, a C++ program gets what a C program gets.
@@ -30,10 +29,9 @@ typedef struct tarn_fixed_pool tarn_fixed_pool;
 typedef struct tarn_fixed_pool_options {
   size_t block_bytes;
   size_t block_count;
-  size_t alignment;   // of blocks, a power of two up to 2 MiB; 0: 16, or 8 for blocks of up to 8 bytes
-  const char* name;   // null: the pool does not appear in statistics (tarn/registry.h)
-  int single_thread;  // non-zero: the caller sees to it that one thread at a time uses the pool
-  int checked;        // non-zero: blocks that are still allocated when the pool is destroyed are reported on stderr
+  size_t alignment;  // of blocks, a power of two up to 2 MiB; 0: 16, or 8 for blocks of up to 8 bytes
+  const char* name;  // null: the pool does not appear in statistics (tarn/registry.h)
+  int checked;       // non-zero: blocks that are still allocated when the pool is destroyed are reported on stderr
 } tarn_fixed_pool_options;
 
 typedef struct tarn_fixed_pool_stats {
@@ -76,7 +74,7 @@ using FixedPoolOptions = tarn_fixed_pool_options;
 class FixedPool final : public std::pmr::memory_resource {
  public:
   FixedPool(std::size_t block_bytes, std::size_t block_count, const char* name = nullptr)
-      : FixedPool(FixedPoolOptions{block_bytes, block_count, 0, name, 0, 0}) {}
+      : FixedPool(FixedPoolOptions{block_bytes, block_count, 0, name, 0}) {}
   explicit FixedPool(const FixedPoolOptions& options)
       : pool_(tarn_fixed_pool_create(&options)), alignment_(options.alignment) {
     if (pool_ != nullptr) return;
