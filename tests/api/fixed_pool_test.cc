@@ -138,6 +138,16 @@ TEST(FixedPool, ThreadsNeverShareABlock) {
   EXPECT_EQ(pool.Allocate(), nullptr);
 }
 
+#if TARN_POISON_MEMORY
+TEST(FixedPoolDeath, TheSanitizerSeesUseAfterFree) {
+  tarn::FixedPool pool(64, 10);
+  auto* block = static_cast<volatile char*>(pool.Allocate());
+  *block = 1;
+  pool.Free(const_cast<char*>(block));
+  EXPECT_DEATH(*block = 2, "use-after-poison");
+}
+#endif
+
 TEST(FixedPool, ServesAPmrList) {
   tarn::FixedPool pool(64, 10);
   std::pmr::list<int> list(&pool);

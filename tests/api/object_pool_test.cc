@@ -147,6 +147,15 @@ TEST(ObjectPoolDeath, MisuseIsNamed) {
                "object is already free");
 }
 
+#if TARN_POISON_MEMORY
+TEST(ObjectPoolDeath, TheSanitizerSeesUseAfterDestroy) {
+  tarn::ObjectPool<Sized<64, 8>> pool;
+  auto* object = pool.Create(static_cast<unsigned char>(1));
+  pool.Destroy(object);
+  EXPECT_DEATH(object->bytes[0] = 2, "use-after-poison");
+}
+#endif
+
 TEST(ObjectPool, ThreadsPassObjectsToEachOther) {
   struct Stamped {
     std::atomic<std::uint64_t>* slot;

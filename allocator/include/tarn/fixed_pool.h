@@ -64,6 +64,7 @@ tarn_fixed_pool_stats tarn_fixed_pool_get_stats(tarn_fixed_pool* pool);
 #include <memory_resource>
 
 #include <tarn/bad_alloc.h>
+#include <tarn/poison.h>
 
 namespace tarn {
 
@@ -85,8 +86,16 @@ class FixedPool final : public std::pmr::memory_resource {
   FixedPool& operator=(const FixedPool&) = delete;
   ~FixedPool() override { tarn_fixed_pool_destroy(pool_); }
 
-  [[nodiscard]] void* Allocate() noexcept { return tarn_fixed_pool_allocate(pool_); }
-  void Free(void* block) noexcept { tarn_fixed_pool_free(pool_, block); }
+  [[nodiscard]] void* Allocate() noexcept {
+    void* block = tarn_fixed_pool_allocate(pool_);
+    if (block != nullptr) UnpoisonMemory(block, tarn_fixed_pool_block_bytes(pool_));
+    return block;
+  }
+  void Free(void* block) noexcept {
+    // First poisoned, then free: another thread may have the block at once. A pointer from elsewhere is left alone.
+    if (TARN_POISON_MEMORY && Owns(block)) PoisonMemory(block, tarn_fixed_pool_block_bytes(pool_));
+    tarn_fixed_pool_free(pool_, block);
+  }
   [[nodiscard]] bool Owns(const void* address) const noexcept { return tarn_fixed_pool_owns(pool_, address) != 0; }
   tarn_fixed_pool_stats Stats() noexcept { return tarn_fixed_pool_get_stats(pool_); }
   tarn_fixed_pool* c_pool() { return pool_; }
