@@ -3,10 +3,12 @@
 #include <dwarf.h>
 #include <elfutils/libdw.h>
 #include <elfutils/libdwfl.h>
+#include <fcntl.h>
 #include <unistd.h>
+#include <zlib.h>
 
 #include <algorithm>
-#include <deque>
+#include <cstdlib>
 #include <filesystem>
 #include <string_view>
 #include <unordered_map>
@@ -83,14 +85,12 @@ class ElfSymbols::File {
   File& operator=(const File&) = delete;
 
   bool Open(int fd, const std::string& path, const std::vector<std::string>& debug_directories) {
-    // A colon at the start: beside the file, and in .debug beside it, too.
-    debug_path_ = ":.debug:/usr/lib/debug";
-    for (const std::string& directory : debug_directories) debug_path_ += ":" + directory;
-    debug_path_pointer_ = debug_path_.data();
+    path_ = path;
+    debug_directories_ = debug_directories;
+    debug_directories_.push_back("/usr/lib/debug");
     callbacks_.find_elf = [](Dwfl_Module*, void**, const char*, Dwarf_Addr, char**, Elf**) { return -1; };
-    callbacks_.find_debuginfo = dwfl_standard_find_debuginfo;
+    callbacks_.find_debuginfo = FindDebugFile;
     callbacks_.section_address = dwfl_offline_section_address;
-    callbacks_.debuginfo_path = &debug_path_pointer_;
     dwfl_ = dwfl_begin(&callbacks_);
     if (dwfl_ != nullptr) {
       dwfl_report_begin(dwfl_);
@@ -104,6 +104,9 @@ class ElfSymbols::File {
     }
     elf_ = dwfl_module_getelf(module_, &bias_);
     if (elf_ == nullptr) return false;
+    void** user_data = nullptr;
+    dwfl_module_info(module_, &user_data, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr);
+    *user_data = this;
     ReadSegments();
     ReadBuildId();
     return true;
@@ -146,6 +149,48 @@ class ElfSymbols::File {
     std::vector<Scope> scopes;  // outer ones before inner ones
   };
 
+  // Called by libdwfl for a file without debug information: the descriptor of the file that has it, or -1. libdwfl's own
+  // search would load libdebuginfod with half of the network's libraries each time, so it is left to those who have
+  // told by DEBUGINFOD_URLS where to ask.
+  static int FindDebugFile(Dwfl_Module* module, void** user_data, const char* name, Dwarf_Addr base, const char* file,
+                           const char* link, GElf_Word crc, char** found_name) {
+    auto* self = static_cast<File*>(*user_data);
+    const int fd = self->OpenDebugFile(link, crc);
+    if (fd >= 0 || std::getenv("DEBUGINFOD_URLS") == nullptr) return fd;
+    return dwfl_standard_find_debuginfo(module, user_data, name, base, file, link, crc, found_name);
+  }
+
+  // By build-id, and by the name that .gnu_debuglink gives, in the places where gdb looks, too.
+  int OpenDebugFile(const char* link, GElf_Word crc) const {
+    if (build_id_.size() > 2) {
+      for (const std::string& directory : debug_directories_) {
+        const std::string path =
+            directory + "/.build-id/" + build_id_.substr(0, 2) + "/" + build_id_.substr(2) + ".debug";
+        if (const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC); fd >= 0) return fd;
+      }
+    }
+    if (link == nullptr || std::string_view(link).find('/') != std::string_view::npos) return -1;
+    const std::string directory = path_.substr(0, path_.rfind('/') + 1);
+    std::vector<std::string> places = {directory, directory + ".debug/"};
+    for (const std::string& debug_directory : debug_directories_) places.push_back(debug_directory + directory);
+    for (const std::string& place : places) {
+      const int fd = open((place + link).c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+      if (fd < 0) continue;
+      if (HasCrc(fd, crc)) return fd;
+      close(fd);
+    }
+    return -1;
+  }
+
+  // Whether it is the very file that was split off, and not one of another build.
+  static bool HasCrc(int fd, GElf_Word crc) {
+    unsigned char chunk[std::size_t{64} << 10];
+    uLong sum = crc32(0, nullptr, 0);
+    ssize_t count = 0;
+    while ((count = read(fd, chunk, sizeof(chunk))) > 0) sum = crc32(sum, chunk, static_cast<uInt>(count));
+    return count == 0 && sum == crc && lseek(fd, 0, SEEK_SET) == 0;
+  }
+
   void ReadSegments() {
     std::size_t count = 0;
     if (elf_getphdrnum(elf_, &count) != 0) return;
@@ -171,27 +216,57 @@ class ElfSymbols::File {
   void ReadTables() {
     if (has_tables_) return;
     has_tables_ = true;
-    Dwarf* dwarf = dwfl_module_getdwarf(module_, &dwarf_bias_);
-    if (dwarf != nullptr) ReadUnits(dwarf);
+    dwarf_ = dwfl_module_getdwarf(module_, &dwarf_bias_);
     ReadSymbols();
   }
 
-  void ReadUnits(Dwarf* dwarf) {
+  // The unit that an address is in, or null. By .debug_aranges where they tell, for that is little to read; clang does not
+  // write them, and then each unit is asked for its ranges.
+  Unit* UnitAt(Dwarf_Addr address) {
+    if (dwarf_ == nullptr) return nullptr;
+    Dwarf_Aranges* aranges = nullptr;
+    std::size_t count = 0;
+    Dwarf_Off offset = 0;
+    if (dwarf_getaranges(dwarf_, &aranges, &count) == 0) {
+      Dwarf_Arange* range = dwarf_getarange_addr(aranges, address);
+      Dwarf_Die head;
+      if (range != nullptr && dwarf_getarangeinfo(range, nullptr, nullptr, &offset) == 0 &&
+          dwarf_offdie(dwarf_, offset, &head) != nullptr)
+        return &UnitOf(head);
+    }
+    ReadUnits();
+    const Dwarf_Off* found = unit_ranges_.Find(address);
+    Dwarf_Die head;
+    if (found == nullptr || dwarf_offdie(dwarf_, *found, &head) == nullptr) return nullptr;
+    return &UnitOf(head);
+  }
+
+  // The unit of this first entry.
+  Unit& UnitOf(const Dwarf_Die& head) {
+    const auto [found, is_new] = units_.try_emplace(head.addr);
+    Unit& unit = found->second;
+    if (is_new) {
+      unit.head = unit.whole = head;
+      Dwarf_Die split;
+      std::uint8_t type = 0;
+      if (dwarf_cu_info(head.cu, nullptr, &type, nullptr, &split, nullptr, nullptr, nullptr) == 0 &&
+          type == DW_UT_skeleton && split.addr != nullptr)
+        unit.whole = split;
+    }
+    return unit;
+  }
+
+  void ReadUnits() {
+    if (has_units_) return;
+    has_units_ = true;
     Dwarf_CU* cu = nullptr;
     Dwarf_Die head, split;
     std::uint8_t type = 0;
-    while (dwarf_get_units(dwarf, cu, &cu, nullptr, &type, &head, &split) == 0) {
-      Dwarf_Die whole = type == DW_UT_skeleton && split.addr != nullptr ? split : head;
-      // Units of types, and parts that others import, have no code.
-      bool has_code = false;
-      ForEachRange(&whole, [&](Dwarf_Addr start, Dwarf_Addr end) {
-        unit_ranges_.Add(start, end, units_.size());
-        has_code = true;
-      });
-      if (!has_code) continue;
-      Unit& unit = units_.emplace_back();
-      unit.head = head;
-      unit.whole = whole;
+    // Units of types, and parts that others import, have no ranges.
+    while (dwarf_get_units(dwarf_, cu, &cu, nullptr, &type, &head, &split) == 0) {
+      Dwarf_Die& whole = type == DW_UT_skeleton && split.addr != nullptr ? split : head;
+      ForEachRange(&whole,
+                   [&](Dwarf_Addr start, Dwarf_Addr end) { unit_ranges_.Add(start, end, dwarf_dieoffset(&head)); });
     }
     unit_ranges_.Sort();
   }
@@ -247,9 +322,9 @@ class ElfSymbols::File {
   }
 
   std::vector<Frame> LookInDwarf(Dwarf_Addr address) {
-    const std::size_t* index = unit_ranges_.Find(address);
-    if (index == nullptr) return {};
-    Unit& unit = units_[*index];
+    Unit* found = UnitAt(address);
+    if (found == nullptr) return {};
+    Unit& unit = *found;
     // The function, and in it what was inlined, the outermost first.
     std::vector<Dwarf_Die> chain = FunctionsAt(&unit, address);
     std::vector<Frame> frames;
@@ -410,12 +485,11 @@ class ElfSymbols::File {
       die = target;
     Dwarf_Die head;
     if (dwarf_diecu(&die, &head, nullptr, nullptr) == nullptr || IsPlain(dwarf_srclang(&head))) return name;
-    Unit* unit = UnitOf(head);
-    if (unit == nullptr) return name;
-    if (!unit->has_scopes) ReadScopes(unit);
+    Unit& unit = UnitOf(head);
+    if (!unit.has_scopes) ReadScopes(&unit);
     const Dwarf_Off offset = dwarf_dieoffset(&die);
     std::string result;
-    for (const Scope& scope : unit->scopes) {
+    for (const Scope& scope : unit.scopes) {
       if (scope.begin >= offset) break;
       if (offset <= scope.last) result += scope.name + "::";
     }
@@ -424,12 +498,6 @@ class ElfSymbols::File {
     if (std::string_view(name) == "operator()" && result.ends_with(unnamed))
       result.replace(result.size() - unnamed.size(), unnamed.size(), "{lambda}::");
     return result + name;
-  }
-
-  Unit* UnitOf(const Dwarf_Die& head) {
-    for (Unit& unit : units_)
-      if (unit.whole.addr == head.addr) return &unit;
-    return nullptr;
   }
 
   std::string SourceFile(Dwarf_Die* die, unsigned name, Unit* unit) {
@@ -458,8 +526,8 @@ class ElfSymbols::File {
   }
 
   Dwfl_Callbacks callbacks_{};
-  std::string debug_path_;
-  char* debug_path_pointer_ = nullptr;
+  std::string path_;
+  std::vector<std::string> debug_directories_;
   Dwfl* dwfl_ = nullptr;
   Dwfl_Module* module_ = nullptr;
   Elf* elf_ = nullptr;
@@ -470,8 +538,10 @@ class ElfSymbols::File {
   std::vector<GElf_Phdr> executable_segments_;
 
   bool has_tables_ = false;
-  std::deque<Unit> units_;
-  RangeMap<std::size_t> unit_ranges_;
+  Dwarf* dwarf_ = nullptr;
+  std::unordered_map<const void*, Unit> units_;  // by the address of the first entry
+  bool has_units_ = false;
+  RangeMap<Dwarf_Off> unit_ranges_;  // to the offset of the first entry
   RangeMap<const char*> symbols_;
 
   std::unordered_map<const void*, Function> functions_;
