@@ -253,6 +253,28 @@ class Live(unittest.TestCase):
                     self.assertEqual(result.returncode, 1)
                     self.assertRegex(result.stderr, "not permitted to look into process .*another user")
 
+    def test_blocks_that_are_not_ours(self):
+        """What looks like a snapshot but is of another version, or leads nowhere."""
+        source = """
+            #include <tarn/snapshot.h>
+            #include <cstdio>
+            alignas(64) tarn_snapshot_block block = {
+              .magic = %s, .version = TARN_SNAPSHOT_VERSION, .bytes = sizeof(block), .library_version = "9.9.9", .started = 1,
+              .size_class_count = 40, .size_classes_address = 64};
+            int main() {
+              std::puts("ready");
+              std::fflush(stdout);
+              return std::getchar() == block.magic[0];
+            }"""
+        flags = ["-std=c++20", "-I", os.path.join(HERE, "../../allocator/include")]
+        later = self.compile("later", source % '"tarn.snapshot.9"', *flags)
+        with Program(later, preload=None).wait_ready() as program:
+            self.assertRegex(tarn("stat", program.pid, code=1)[1], r"uses tarn 9\.9\.9, whose snapshot .* does not know")
+            self.assertRegex(tarn("check", program.pid)[0], "another version than this tool's")
+        nowhere = self.compile("nowhere", source % "TARN_SNAPSHOT_MAGIC", *flags)
+        with Program(nowhere, preload=None).wait_ready() as program:
+            self.assertRegex(tarn("heap", program.pid, "-o", self.path("out"), code=1)[1], "can no longer be read")
+
     def test_the_end_of_what_is_watched(self):
         with python_load() as program:
             watch = subprocess.Popen([TARN, "stat", str(program.pid), "--watch", "0.05"], stdout=subprocess.PIPE,

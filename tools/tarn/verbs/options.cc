@@ -54,6 +54,7 @@ int Run(const std::string& pid, const Invocation& invocation) {
     WriteResult(invocation, document.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
     return kExitOk;
   }
+  if (options.empty()) Note(invocation, "options: the library in that process does not tell its settings");
   std::size_t name_width = std::string_view("setting").size();
   std::size_t value_width = std::string_view("value").size();
   for (const tarn_snapshot_option& option : options) {
