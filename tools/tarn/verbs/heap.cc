@@ -44,6 +44,7 @@ Profile ReadProcess(pid_t pid, double seconds, const Invocation& invocation) {
 }
 
 int Run(const HeapOptions& options, const Invocation& invocation) {
+  if (invocation.json) throw UsageError("a profile is no JSON; tarn top PID --json tells who holds the memory");
   if (invocation.output == "-" && isatty(STDOUT_FILENO) == 1)
     throw UsageError("a profile is no text for a terminal; name a file, as in: -o heap.pb.gz");
   const bool is_number = options.source.find_first_not_of("0123456789") == std::string::npos;
@@ -70,7 +71,7 @@ Action Declare(CLI::App& app) {
       ->required();
   app.add_option("--seconds", options->seconds, "only what changed within so many seconds")
       ->type_name("N")
-      ->check(CLI::Range(0.0, 86400.0));
+      ->check(CLI::Range(0.0, 86400.0).description(""));
   app.add_option("--debug-dir", options->debug_directories,
                  "where to look for debug files, beside /usr/lib/debug; may be repeated")
       ->type_name("DIR")

@@ -213,10 +213,10 @@ Action Declare(CLI::App& app) {
   app.add_option("--watch", options->watch.interval_s,
                  "again every so many seconds, until ^C or the end of the process")
       ->type_name("SECONDS")
-      ->check(CLI::Range(0.01, 86400.0));
+      ->check(CLI::Range(0.01, 86400.0).description(""));
   app.add_option("--count", options->watch.count, "with --watch: how many times")
       ->type_name("N")
-      ->check(CLI::PositiveNumber);
+      ->check(CLI::PositiveNumber.description(""));
   return [options](const Invocation& invocation) { return Run(*options, invocation); };
 }
 

@@ -240,17 +240,17 @@ Action Declare(CLI::App& app) {
   app.add_option("PID", options->pid, "a process that uses tarn")->type_name("PID")->required();
   app.add_option("--interval", options->watch.interval_s, "seconds between two looks (2)")
       ->type_name("SECONDS")
-      ->check(CLI::Range(0.01, 86400.0));
+      ->check(CLI::Range(0.01, 86400.0).description(""));
   app.add_option("--count", options->watch.count, "how many looks (no end on a terminal, else 1)")
       ->type_name("N")
-      ->check(CLI::PositiveNumber);
+      ->check(CLI::PositiveNumber.description(""));
   app.add_option("--sort", options->sort,
                  "by live bytes, by those with what a function called, or by the rate of allocation")
       ->type_name("live|callees|rate")
-      ->check(CLI::IsMember({"live", "callees", "rate"}));
+      ->check(CLI::IsMember({"live", "callees", "rate"}).description(""));
   app.add_option("--rows", options->rows, "rows of each table, as many as fit if not given")
       ->type_name("N")
-      ->check(CLI::PositiveNumber);
+      ->check(CLI::PositiveNumber.description(""));
   return [options](const Invocation& invocation) { return Run(*options, invocation); };
 }
 
