@@ -7,6 +7,7 @@
 #include <tarn/registry.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <cstring>
 #include <map>
@@ -108,7 +109,7 @@ TEST(Pool, AnObjectHasOneUserAtATimeWhileEpochsPass) {
     for (int t = 0; t < 4; ++t) {
       threads.emplace_back([&, t] {
         std::vector<Buffer*> mine;
-        for (int i = 0; i < 50000; ++i) {
+        for (int i = 0; i < 200000; ++i) {
           if ((i * 7 + t) % 13 < 7 || mine.empty()) {
             mine.push_back(pool.Get());
             if (++mine.back()->users != 1) ++wrong;
@@ -132,7 +133,11 @@ TEST(Pool, AnObjectHasOneUserAtATimeWhileEpochsPass) {
       });
     }
     std::thread ticker([&] {
-      while (!stop) pool.Tick();
+      // Now and then: in between, the others are on their hit paths, which a tick has to interrupt.
+      while (!stop) {
+        pool.Tick();
+        std::this_thread::sleep_for(std::chrono::microseconds(20));
+      }
     });
     for (auto& thread : threads) thread.join();
     stop = true;
