@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <iterator>
 #include <string_view>
 
 #include "allocator/base/text.h"
@@ -90,28 +91,79 @@ bool ParseTrace(std::string_view value, Options* options) {
   return true;
 }
 
+// The values as ParseOptions takes them.
+using Value = Text<40>;
+
+void PrintSwitch(bool value, Value* text) { *text << (value ? "on" : "off"); }
+
+void PrintBytes(std::uint64_t bytes, Value* text) {
+  struct Unit {
+    const char* name;
+    int shift;
+  };
+  for (const Unit unit : {Unit{"TiB", 40}, Unit{"GiB", 30}, Unit{"MiB", 20}, Unit{"KiB", 10}}) {
+    if (bytes == 0 || bytes % (std::uint64_t{1} << unit.shift) != 0) continue;
+    *text << (bytes >> unit.shift) << unit.name;
+    return;
+  }
+  *text << bytes;
+}
+
+void PrintMode(ModeRequest mode, Value* text) {
+  *text << (mode == ModeRequest::kAuto ? "auto" : mode == ModeRequest::kCpu ? "cpu" : "thread");
+}
+
+void PrintLimit(const LimitSetting& limit, Value* text) {
+  switch (limit.kind) {
+    case LimitSetting::Kind::kNone:
+      *text << "off";
+      break;
+    case LimitSetting::Kind::kAuto:
+      *text << "auto";
+      break;
+    case LimitSetting::Kind::kPercent:
+      *text << std::uint64_t{limit.value} << "%";
+      break;
+    case LimitSetting::Kind::kBytes:
+      PrintBytes(limit.value, text);
+      break;
+  }
+}
+
 struct Setting {
   std::string_view name;
   std::string_view expected;
   bool (*parse)(std::string_view value, Options* options);
+  void (*print)(const Options& options, Value* text);
 };
 
 constexpr Setting kSettings[] = {
-    {"TARN_VERBOSE", "on or off", [](std::string_view v, Options* o) { return ParseSwitch(v, &o->verbose); }},
-    {"TARN_STATS", "on or off", [](std::string_view v, Options* o) { return ParseSwitch(v, &o->stats); }},
-    {"TARN_STRICT", "on or off", [](std::string_view v, Options* o) { return ParseSwitch(v, &o->strict); }},
-    {"TARN_MODE", "auto, cpu or thread", [](std::string_view v, Options* o) { return ParseMode(v, &o->mode); }},
+    {"TARN_VERBOSE", "on or off", [](std::string_view v, Options* o) { return ParseSwitch(v, &o->verbose); },
+     [](const Options& o, Value* text) { PrintSwitch(o.verbose, text); }},
+    {"TARN_STATS", "on or off", [](std::string_view v, Options* o) { return ParseSwitch(v, &o->stats); },
+     [](const Options& o, Value* text) { PrintSwitch(o.stats, text); }},
+    {"TARN_STRICT", "on or off", [](std::string_view v, Options* o) { return ParseSwitch(v, &o->strict); },
+     [](const Options& o, Value* text) { PrintSwitch(o.strict, text); }},
+    {"TARN_MODE", "auto, cpu or thread", [](std::string_view v, Options* o) { return ParseMode(v, &o->mode); },
+     [](const Options& o, Value* text) { PrintMode(o.mode, text); }},
     {"TARN_CPU_CACHE", "a number of bytes such as 1536KiB, at most 1TiB",
-     [](std::string_view v, Options* o) { return ParseBytes(v, &o->cpu_cache_bytes); }},
+     [](std::string_view v, Options* o) { return ParseBytes(v, &o->cpu_cache_bytes); },
+     [](const Options& o, Value* text) { PrintBytes(o.cpu_cache_bytes, text); }},
     {"TARN_PROFILE_RATE", "a number of bytes such as 512KiB, or 0",
-     [](std::string_view v, Options* o) { return ParseBytes(v, &o->profile_rate_bytes); }},
+     [](std::string_view v, Options* o) { return ParseBytes(v, &o->profile_rate_bytes); },
+     [](const Options& o, Value* text) { PrintBytes(o.profile_rate_bytes, text); }},
     {"TARN_MEMORY_LIMIT", "a number of bytes such as 512MiB, a share such as 80%, auto or off",
-     [](std::string_view v, Options* o) { return ParseLimit(v, &o->memory_limit, true); }},
+     [](std::string_view v, Options* o) { return ParseLimit(v, &o->memory_limit, true); },
+     [](const Options& o, Value* text) { PrintLimit(o.memory_limit, text); }},
     {"TARN_HARD_LIMIT", "a number of bytes such as 2GiB, a share such as 90%, or off",
-     [](std::string_view v, Options* o) { return ParseLimit(v, &o->hard_limit, false); }},
-    {"TARN_BACKGROUND", "on or off", [](std::string_view v, Options* o) { return ParseSwitch(v, &o->background); }},
-    {"TARN_TRACE", "scavenge or off", [](std::string_view v, Options* o) { return ParseTrace(v, o); }},
+     [](std::string_view v, Options* o) { return ParseLimit(v, &o->hard_limit, false); },
+     [](const Options& o, Value* text) { PrintLimit(o.hard_limit, text); }},
+    {"TARN_BACKGROUND", "on or off", [](std::string_view v, Options* o) { return ParseSwitch(v, &o->background); },
+     [](const Options& o, Value* text) { PrintSwitch(o.background, text); }},
+    {"TARN_TRACE", "scavenge or off", [](std::string_view v, Options* o) { return ParseTrace(v, o); },
+     [](const Options& o, Value* text) { *text << (o.trace_scavenge ? "scavenge" : "off"); }},
 };
+static_assert(std::size(kSettings) == kSettingCount);
 
 // Damerau's distance between short names: insertions, deletions, replacements, swaps of neighbours.
 std::size_t EditDistance(std::string_view a, std::string_view b) {
@@ -166,6 +218,7 @@ int ParseOptions(const char* const* environment, Options* options, Complain comp
       const std::string_view nearest = NearestName(name);
       if (!nearest.empty()) line << "; did you mean " << nearest << "?";
     } else if (setting->parse(value, options)) {
+      options->from_environment |= std::uint32_t{1} << (setting - kSettings);
       continue;
     } else {
       line << "tarn: " << name << "=" << value << " cannot be used: expected " << setting->expected;
@@ -175,6 +228,22 @@ int ParseOptions(const char* const* environment, Options* options, Complain comp
     ++complaints;
   }
   return complaints;
+}
+
+void DescribeOptions(const Options& options, tarn_snapshot_option (&described)[kSettingCount]) {
+  for (std::size_t i = 0; i < kSettingCount; ++i) {
+    tarn_snapshot_option& option = described[i];
+    option = {};
+    Value value;
+    kSettings[i].print(options, &value);
+    Value default_value;
+    kSettings[i].print(kDefaultOptions, &default_value);
+    kSettings[i].name.copy(option.name, sizeof option.name - 1);
+    value.view().copy(option.value, sizeof option.value - 1);
+    default_value.view().copy(option.default_value, sizeof option.default_value - 1);
+    const bool from_environment = (options.from_environment >> i & 1) != 0;
+    option.source = from_environment ? TARN_SOURCE_ENVIRONMENT : TARN_SOURCE_DEFAULT;
+  }
 }
 
 }  // namespace tarn

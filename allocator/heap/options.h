@@ -23,6 +23,7 @@
 #include <cstdint>
 
 #include "allocator/heap/limits.h"
+#include "allocator/include/tarn/snapshot.h"
 
 namespace tarn {
 
@@ -40,6 +41,8 @@ struct Options {
   bool trace_scavenge;
   LimitSetting memory_limit;
   LimitSetting hard_limit;
+  // Bit i is set when the environment gave the setting that DescribeOptions lists as number i.
+  std::uint32_t from_environment;
 };
 
 inline constexpr Options kDefaultOptions = {
@@ -53,11 +56,16 @@ inline constexpr Options kDefaultOptions = {
     .trace_scavenge = false,
     .memory_limit = {LimitSetting::Kind::kAuto, 0},
     .hard_limit = {LimitSetting::Kind::kNone, 0},
+    .from_environment = 0,
 };
 
 // Parses the NULL-terminated NAME=value strings (null: none). Each complaint is passed to `complain` as one line
 // without a line end; returns their number.
 using Complain = void (*)(const char* line, std::size_t length);
 int ParseOptions(const char* const* environment, Options* options, Complain complain);
+
+// What the settings are, for people: name, value, default and source of each.
+inline constexpr std::size_t kSettingCount = 10;
+void DescribeOptions(const Options& options, tarn_snapshot_option (&described)[kSettingCount]);
 
 }  // namespace tarn

@@ -80,7 +80,9 @@ void ProcessHeap::Start() {
   scavenger.Init(options.background, options.trace_scavenge);
   if (options.verbose) WriteStartLine(*this);
   if (options.stats) KeepStderr();
-  PublishHeap({&page_heap, transfer_caches, sampled_lists, &cpu_cache, &profile}, TARN_VERSION, &own_snapshot);
+  DescribeOptions(options, described_options);
+  PublishHeap({&page_heap, transfer_caches, sampled_lists, &cpu_cache, &profile, described_options, kSettingCount},
+              TARN_VERSION, &own_snapshot);
   slab_table.hit_limit_bytes = kSmallLookupMaxBytes + 1;
   state.store(State::kStarted, std::memory_order_release);
 }

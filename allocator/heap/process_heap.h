@@ -35,6 +35,8 @@ struct ProcessHeap {
   Profile profile;
   Limits limits;
   Options options = {};
+  // For those who look from outside.
+  tarn_snapshot_option described_options[kSettingCount] = {};
 
   bool started() const { return state.load(std::memory_order_acquire) == State::kStarted; }
   // Returns when the heap has started. Not called by a slow path that is nested in another.

@@ -68,6 +68,8 @@ void PublishHeap(const HeapParts& parts, std::string_view version, tarn_snapshot
   }
   block->pages_address = AddressOf(parts.page_heap->published());
   block->profile_address = parts.profile == nullptr ? 0 : AddressOf(parts.profile->published());
+  block->options_address = AddressOf(parts.options);
+  block->option_count = static_cast<std::uint32_t>(parts.option_count);
   // Release: whoever sees that the heap has started sees the rest.
   std::atomic_ref<std::uint64_t>(block->started).store(1, std::memory_order_release);
 }

@@ -1,6 +1,7 @@
 // The block that tells readers where the live counters lie (tarn/snapshot.h).
 #pragma once
 
+#include <cstddef>
 #include <string_view>
 
 #include "allocator/central/transfer_cache.h"
@@ -21,6 +22,8 @@ struct HeapParts {
   const CentralFreeList* sampled_lists;
   const CpuCache* cpu_cache;
   const Profile* profile;
+  const tarn_snapshot_option* options = nullptr;
+  std::size_t option_count = 0;
 };
 
 // Fills in the block of a heap whose floors have been set up, and marks it as started.

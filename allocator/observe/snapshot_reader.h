@@ -238,7 +238,6 @@ class SnapshotReader {
   static constexpr std::uint64_t kImplausible = std::uint64_t{1} << 62;
 
   void Sum(const tarn_snapshot_pages& pages, tarn_memstats_t* stats) const {
-    std::uint64_t span_bytes = 0;
     for (std::uint32_t c = 1; c < block_.size_class_count; ++c) {
       const tarn_memstats_class& of_class = stats->by_size[c - 1];
       stats->mallocs += of_class.mallocs;
@@ -247,7 +246,6 @@ class SnapshotReader {
       stats->total_alloc_bytes += of_class.mallocs * of_class.size_bytes;
       stats->total_freed_bytes += of_class.frees * of_class.size_bytes;
       stats->cached_bytes += of_class.cached * of_class.size_bytes;
-      span_bytes += of_class.span_bytes;
     }
     const std::uint64_t large_live = pages.large_bytes + pages.mapped_bytes;
     stats->large_live_bytes = large_live;

@@ -31,7 +31,8 @@ using tarn_test::Tally;
 
 tarn_memstats_t Gather(const Floors& floors) {
   tarn_snapshot_block block;
-  PublishHeap({&floors.page_heap, floors.transfer_caches, nullptr, &floors.cpu_cache, nullptr}, "test", &block);
+  PublishHeap({&floors.page_heap, floors.transfer_caches, nullptr, &floors.cpu_cache, nullptr, nullptr, 0}, "test",
+              &block);
   tarn_memstats_t stats;
   ReadMemStats(block, true, &stats);
   return stats;
