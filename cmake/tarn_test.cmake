@@ -72,23 +72,6 @@ function(tarn_register_test name modes)
   endforeach()
 endfunction()
 
-# The headers that all tests with googletest include take longer to read than most tests; they are read once for all.
-# (Where a test is compiled otherwise than they were, the compiler reads them itself.)
-function(tarn_use_precompiled_gtest target)
-  if(NOT TARGET tarn_precompiled_gtest)
-    file(WRITE ${PROJECT_BINARY_DIR}/tests/precompiled_gtest.cc "")
-    add_library(tarn_precompiled_gtest OBJECT ${PROJECT_BINARY_DIR}/tests/precompiled_gtest.cc)
-    target_compile_features(tarn_precompiled_gtest PRIVATE cxx_std_20)
-    target_compile_options(tarn_precompiled_gtest PRIVATE -UNDEBUG -fno-builtin
-                           $<$<CXX_COMPILER_ID:GNU>:-fno-allocation-dce>)
-    target_link_libraries(tarn_precompiled_gtest PRIVATE GTest::gtest)
-    target_precompile_headers(tarn_precompiled_gtest PRIVATE
-      <gtest/gtest.h> <algorithm> <atomic> <chrono> <functional> <map> <memory> <random> <sstream> <string> <thread>
-      <vector>)
-  endif()
-  target_precompile_headers(${target} REUSE_FROM tarn_precompiled_gtest)
-endfunction()
-
 function(tarn_add_test)
   cmake_parse_arguments(PARSE_ARGV 0 arg "GTEST;RUN_SERIAL" "NAME;LINK;TIMEOUT"
                         "SOURCES;LIBS;LABELS;ENV;ARGS")
@@ -123,7 +106,8 @@ function(tarn_add_test)
   endif()
   if(arg_GTEST)
     target_link_libraries(${arg_NAME} PRIVATE GTest::gtest_main)
-    tarn_use_precompiled_gtest(${arg_NAME})
+    # Unit tests are compiled in six variants and run for seconds: less optimised they are there sooner.
+    target_compile_options(${arg_NAME} PRIVATE -O1 -g1)
   endif()
   target_link_libraries(${arg_NAME} PRIVATE ${arg_LIBS} Threads::Threads)
 
