@@ -11,8 +11,10 @@
 #include "allocator/include/tarn/memstats.h"
 #include "allocator/include/tarn/profile.h"
 #include "allocator/observe/memstats.h"
+#include "allocator/observe/profile_writer.h"
 #include "allocator/observe/published.h"
 #include "allocator/observe/snapshot_reader.h"
+#include "allocator/os/file.h"
 
 namespace tarn {
 
@@ -46,6 +48,25 @@ TARN_EXPORT std::size_t tarn_memstats_cpus(tarn_memstats_cpu* cpus, std::size_t 
 TARN_EXPORT void tarn_set_profile_rate(std::size_t rate_bytes) {
   PrepareThread();
   process_heap.SetProfileRate(std::min(rate_bytes, std::size_t{1} << 40));
+}
+
+TARN_EXPORT int tarn_write_heap_profile_fd(int descriptor) {
+  return WriteHeapProfile(own_snapshot, descriptor) ? 0 : -1;
+}
+
+TARN_EXPORT int tarn_write_heap_profile(const char* path) {
+  if (path == nullptr) {
+    errno = EINVAL;
+    return -1;
+  }
+  const int descriptor = CreateFile(path);
+  if (descriptor < 0) return -1;
+  const bool written = WriteHeapProfile(own_snapshot, descriptor);
+  const int reason = errno;
+  if (CloseFile(descriptor) && written) return 0;
+  if (!written) errno = reason;
+  RemoveFile(path);
+  return -1;
 }
 
 TARN_EXPORT std::size_t tarn_profile_rate() { return process_heap.cpu_cache.sampler().rate_bytes(); }

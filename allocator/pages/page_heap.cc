@@ -25,7 +25,7 @@ constexpr std::size_t kMaxRunHugePages = Reservation::kMaxHugePages / 2;
 // already differ more than the rest.
 constexpr int kPackingCandidates = 8;
 // Objects of at least this size move to a mapping of their own when they cannot grow where they are: moving their pages
-// takes less than copying them. See docs/memory-return.md for the measurement.
+// takes less than copying them. Chosen; docs/memory-return.md has what it brings.
 constexpr std::size_t kMoveFloorBytes = std::size_t{4} << 20;
 // An object that grew once will grow again: its mapping has room for twice its size, in addresses, not in memory.
 constexpr std::size_t kMappingGrowth = 2;

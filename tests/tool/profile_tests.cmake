@@ -4,6 +4,8 @@ tarn_add_test(NAME profile_test SOURCES profile_test.cc LINK none GTEST LIBS tar
 
 tarn_test_wanted(wanted shared tool)
 if(wanted)
+  tarn_add_test(NAME written_profile_test SOURCES written_profile_test.cc LINK shared GTEST LIBS tarn_profile
+                LABELS tool TIMEOUT 60)
   add_executable(profile_make profile_make.cc)
   target_link_libraries(profile_make PRIVATE tarn_profile)
   tarn_add_script_test(NAME profile_pprof_test LABELS tool TIMEOUT 120

@@ -19,6 +19,14 @@ void tarn_set_profile_rate(size_t rate_bytes);
 // The distance in force.
 size_t tarn_profile_rate(void);
 
+// Write the profile as it is now, in the format of pprof (profile.proto, not compressed): the four sample types of Go's
+// heap profile, with addresses and mappings; `tarn heap` and pprof add the names. To a file that is created or replaced,
+// readable by its owner alone, or to an open descriptor, which stays open. Return 0, or -1 with the reason in errno; a
+// file that could not be written whole is removed. Nothing is allocated and no lock is taken, so any thread may call
+// them at any time, also in a signal handler.
+int tarn_write_heap_profile(const char* path);
+int tarn_write_heap_profile_fd(int descriptor);
+
 #ifdef __cplusplus
 }
 #endif

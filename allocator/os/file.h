@@ -1,0 +1,25 @@
+// Files, as the profile writer needs them: written and read in pieces, by bare system calls.
+//
+// open(2) and its kin are cancellation points in libc, which functions of an allocator must not be (see small_file.h).
+// All functions retry what a signal interrupted; what fails leaves the reason in errno.
+#pragma once
+
+#include <cstddef>
+
+namespace tarn {
+
+// Creates the file, or empties it; readable and writable by its owner alone, for stacks tell of a program's secrets. The
+// descriptor, or -1.
+int CreateFile(const char* path);
+// The descriptor, or -1.
+int OpenToRead(const char* path);
+// False: it may have been written in part.
+bool WriteAll(int descriptor, const void* data, std::size_t bytes);
+// Bytes read, 0 at the end, -1 on an error.
+std::ptrdiff_t ReadSome(int descriptor, void* data, std::size_t bytes);
+// False: data may have been lost.
+bool CloseFile(int descriptor);
+// Keeps errno.
+void RemoveFile(const char* path);
+
+}  // namespace tarn
