@@ -69,7 +69,7 @@ class alignas(64) CentralFreeList {
 
   Lock lock_;
   SizeClass size_class_ = 0;
-  SpanKind kind_ = SpanKind::kSmall;
+  SpanKind kind_ = SpanKind::kFree;  // set by Init
   PageHeap* page_heap_ = nullptr;
   IntrusiveList<Span> buckets_[kBuckets] TARN_GUARDED_BY(lock_);
   // Chosen: less than this is not worth a sweep.

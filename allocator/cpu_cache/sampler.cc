@@ -48,7 +48,7 @@ double OneMinusExp(double x) {
 // and runs.
 std::uint64_t Random() {
   std::uint64_t& state = thread_state.random;
-  if (state == 0) state = MonotonicNanoseconds() ^ (std::uint64_t{ThreadId()} << 40);
+  if (state == 0) state = RealtimeNanoseconds() ^ (std::uint64_t{ThreadId()} << 40);
   state += 0x9E3779B97F4A7C15;
   std::uint64_t z = state;
   z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9;

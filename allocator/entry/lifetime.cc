@@ -11,9 +11,8 @@
 namespace tarn {
 
 void Load() {
-  static bool loaded = false;
-  if (loaded) return;
-  loaded = true;
+  // An exchange, so that the memory is written first: read first and written then, it takes two page faults.
+  if (process_heap.loaded.exchange(true, std::memory_order_relaxed)) return;
   PrepareThread();
   RegisterForkHandlers();
 }

@@ -103,6 +103,7 @@ SizeClass ClassOfObject(const void* object, const char* call) {
 
 // An object that the profile keeps a sample of. Null: there is no memory for it, and an ordinary one may still be had.
 void* AllocateSampled(SizeClass size_class, std::size_t bytes, unsigned shift) {
+  process_heap.EnsureSampledLists();
   void* object;
   if (process_heap.sampled_lists[size_class].RemoveRange(&object, 1) == 0) return nullptr;
   process_heap.cpu_cache.CountSampledAllocation(size_class);

@@ -47,10 +47,14 @@ constexpr int kLockCount = 3 * kSizeClassCount + 2;
 Lock& LockAt(int index) {
   if (index < kSizeClassCount) return process_heap.transfer_caches[index].lock();
   if (index < 2 * kSizeClassCount) return process_heap.transfer_caches[index - kSizeClassCount].central().lock();
-  if (index < 3 * kSizeClassCount) return process_heap.sampled_lists[index - 2 * kSizeClassCount].lock();
-  if (index == 3 * kSizeClassCount) return process_heap.profile.lock();
-  return process_heap.page_heap.lock();
+  if (index == 2 * kSizeClassCount) return process_heap.page_heap.lock();
+  if (index == 2 * kSizeClassCount + 1) return process_heap.profile.lock();
+  return process_heap.sampled_lists[index - 2 * kSizeClassCount - 2].lock();
 }
+
+// Those of the sampled lists are the last, and are left alone where no sample was ever taken. The profile's lock, which
+// is acquired before, keeps that so until the end of the fork.
+int LocksInUse() { return process_heap.has_sampled_lists() ? kLockCount : kLockCount - kSizeClassCount; }
 
 // Of the fork that is under way. Only one can be: the prepare handler holds all locks, and those it does not hold
 // belong to the same thread.
@@ -77,7 +81,7 @@ void BeforeFork() TARN_NO_THREAD_SAFETY_ANALYSIS {
   // First, for its holder may be waiting for any of the others.
   fork_state.locked_cycle = thread_state.slow_path_depth == 0;
   if (fork_state.locked_cycle) process_heap.scavenger.cycle_lock().Acquire();
-  for (int i = 0; i < kLockCount; ++i) {
+  for (int i = 0; i < LocksInUse(); ++i) {
     const bool held = LockAt(i).HeldByThisThread();
     if (!held) LockAt(i).Acquire();
     fork_state.held_before[i] = held;
@@ -95,7 +99,7 @@ void AfterForkInParent() TARN_NO_THREAD_SAFETY_ANALYSIS {
   const bool locked_stdio = fork_state.locked_stdio;
   const bool locked_cycle = fork_state.locked_cycle;
   ReleaseForkLocks();
-  for (int i = kLockCount - 1; i >= 0; --i) {
+  for (int i = LocksInUse() - 1; i >= 0; --i) {
     if (!fork_state.held_before[i]) LockAt(i).Release();
   }
   if (locked_cycle) process_heap.scavenger.cycle_lock().Release();
@@ -118,7 +122,7 @@ void AfterForkInChild() {
   bool interrupted_slow_path = false;
   if (was_locked) {
     ReleaseForkLocksInChild();
-    for (int i = 0; i < kLockCount; ++i) {
+    for (int i = 0; i < LocksInUse(); ++i) {
       if (fork_state.held_before[i]) {
         LockAt(i).AdoptInForkedChild();
         interrupted_slow_path = true;

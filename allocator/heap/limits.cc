@@ -62,7 +62,7 @@ bool NeedsReading(LimitSetting::Kind kind) {
 void Limits::Init(LimitSetting soft, LimitSetting hard) {
   soft_kind_.store(soft.kind, std::memory_order_relaxed);
   soft_value_.store(soft.value, std::memory_order_relaxed);
-  if (soft.kind == LimitSetting::Kind::kBytes) soft_bytes_.store(soft.value, std::memory_order_relaxed);
+  if (soft.kind == LimitSetting::Kind::kBytes) not_soft_bytes_.store(~soft.value, std::memory_order_relaxed);
   if (hard.kind != LimitSetting::Kind::kNone) SetHard(hard);
   if (soft.kind != LimitSetting::Kind::kNone) {
     // `auto` waits until the heap is large enough for a container to matter.
@@ -74,7 +74,7 @@ void Limits::SetSoft(LimitSetting setting) {
   SlowPathScope scope;
   soft_kind_.store(setting.kind, std::memory_order_relaxed);
   soft_value_.store(setting.value, std::memory_order_relaxed);
-  soft_bytes_.store(LimitBytes(setting.kind, setting.value), std::memory_order_relaxed);
+  not_soft_bytes_.store(~LimitBytes(setting.kind, setting.value), std::memory_order_relaxed);
   read_again_.store(true, std::memory_order_relaxed);
   if (!scope.nested()) process_heap.page_heap.SetNextCheck(0);
 }
@@ -84,17 +84,17 @@ void Limits::SetHard(LimitSetting setting) {
   hard_kind_.store(setting.kind, std::memory_order_relaxed);
   hard_value_.store(setting.value, std::memory_order_relaxed);
   const std::size_t bytes = LimitBytes(setting.kind, setting.value);
-  hard_bytes_.store(bytes, std::memory_order_relaxed);
+  not_hard_bytes_.store(~bytes, std::memory_order_relaxed);
   process_heap.page_heap.SetHardLimit(bytes);
 }
 
 void Limits::ReadLimits() {
   const LimitSetting::Kind soft_kind = soft_kind_.load(std::memory_order_relaxed);
   const LimitSetting::Kind hard_kind = hard_kind_.load(std::memory_order_relaxed);
-  soft_bytes_.store(LimitBytes(soft_kind, soft_value_.load(std::memory_order_relaxed)), std::memory_order_relaxed);
+  not_soft_bytes_.store(~LimitBytes(soft_kind, soft_value_.load(std::memory_order_relaxed)), std::memory_order_relaxed);
   if (NeedsReading(hard_kind)) {
     const std::size_t bytes = LimitBytes(hard_kind, hard_value_.load(std::memory_order_relaxed));
-    hard_bytes_.store(bytes, std::memory_order_relaxed);
+    not_hard_bytes_.store(~bytes, std::memory_order_relaxed);
     process_heap.page_heap.SetHardLimit(bytes);
   }
 }

@@ -49,8 +49,8 @@ class Limits {
   void SetSoft(LimitSetting setting);
   void SetHard(LimitSetting setting);
   // In force now; SIZE_MAX: none.
-  std::size_t soft_bytes() const { return soft_bytes_.load(std::memory_order_relaxed); }
-  std::size_t hard_bytes() const { return hard_bytes_.load(std::memory_order_relaxed); }
+  std::size_t soft_bytes() const { return ~not_soft_bytes_.load(std::memory_order_relaxed); }
+  std::size_t hard_bytes() const { return ~not_hard_bytes_.load(std::memory_order_relaxed); }
 
   // Looks at the soft limit and does what it asks for. Called in no slow path; by the scavenger's thread without
   // callbacks, which need a thread of the program's.
@@ -75,7 +75,7 @@ class Limits {
     std::atomic<unsigned> state = 0;
     std::atomic<Callback> callback = nullptr;
     std::atomic<void*> argument = nullptr;
-    std::atomic<bool> armed = true;
+    std::atomic<bool> armed = false;
   };
   static constexpr int kCallbackPlaces = 16;
 
@@ -89,8 +89,9 @@ class Limits {
   std::atomic<std::size_t> soft_value_ = 0;
   std::atomic<LimitSetting::Kind> hard_kind_ = LimitSetting::Kind::kNone;
   std::atomic<std::size_t> hard_value_ = 0;
-  std::atomic<std::size_t> soft_bytes_ = SIZE_MAX;
-  std::atomic<std::size_t> hard_bytes_ = SIZE_MAX;
+  // Complements, so that no limit is all zeroes: heap/process_heap.h tells why nothing else may be there at the start.
+  std::atomic<std::size_t> not_soft_bytes_ = 0;
+  std::atomic<std::size_t> not_hard_bytes_ = 0;
   std::atomic<bool> read_again_ = false;
 
   // One thread at a time looks; the fields below are its own.

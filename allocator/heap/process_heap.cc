@@ -67,9 +67,7 @@ void ProcessHeap::Start() {
   if (complaints != 0 && options.strict) ExitAtOnce(kExitBadConfiguration);
 
   for (int c = 1; c < kSizeClassCount; ++c) {
-    const auto size_class = static_cast<SizeClass>(c);
-    transfer_caches[c].Init(size_class, &page_heap);
-    sampled_lists[c].Init(size_class, &page_heap, SpanKind::kSampled);
+    transfer_caches[c].Init(static_cast<SizeClass>(c), &page_heap);
   }
   cpu_cache.sampler().SetRate(options.profile_rate_bytes);
   profile.Init(&page_heap, &cpu_cache.sampler());
@@ -85,6 +83,17 @@ void ProcessHeap::Start() {
               TARN_VERSION, &own_snapshot);
   slab_table.hit_limit_bytes = kSmallLookupMaxBytes + 1;
   state.store(State::kStarted, std::memory_order_release);
+}
+
+void ProcessHeap::SetUpSampledLists() {
+  LockHolder holder(profile.lock());
+  if (has_sampled_lists()) return;
+  for (int c = 1; c < kSizeClassCount; ++c) {
+    sampled_lists[c].Init(static_cast<SizeClass>(c), &page_heap, SpanKind::kSampled);
+  }
+  // Release pairs with the acquire in has_sampled_lists(): whoever sees the mark sees the lists. Who frees a sampled
+  // object got it from somebody who saw it.
+  sampled_lists_ready.store(true, std::memory_order_release);
 }
 
 }  // namespace tarn

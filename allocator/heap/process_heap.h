@@ -1,7 +1,8 @@
 // The composition root: the one heap of the process, and how it starts.
 //
 // entry/ and observe/ reach every floor through here. All of it is constinit and zero, so it exists before the first
-// constructor runs, and lies in memory that costs nothing where it is not used; Start() brings it to life at the first
+// constructor runs, and lies in memory that costs nothing where it is not used (one member that is not zero would move
+// all of it into the file's data, and a page fault into every page that is touched; tools/check_exports looks); Start() brings it to life at the first
 // allocation:
 //
 //   1. options from the environment
@@ -25,23 +26,34 @@
 
 namespace tarn {
 
-struct ProcessHeap {
-  PageHeap page_heap;
-  TransferCache transfer_caches[kSizeClassCount];
-  CpuCache cpu_cache;
-  Scavenger scavenger;
-  // The owners of sampled objects, by size class.
-  CentralFreeList sampled_lists[kSizeClassCount];
-  Profile profile;
-  Limits limits;
+// What every process touches stands at the start, on one page if that can be had: each page costs a page fault.
+struct alignas(4096) ProcessHeap {
+  enum class State : int { kNotStarted, kStarting, kStarted };
+  std::atomic<State> state = State::kNotStarted;
+  // The library's own constructor has run (entry/lifetime.cc).
+  std::atomic<bool> loaded = false;
   Options options = {};
+  Limits limits;
+  Scavenger scavenger;
+  PageHeap page_heap;
+  CpuCache cpu_cache;
   // For those who look from outside.
   tarn_snapshot_option described_options[kSettingCount] = {};
+  TransferCache transfer_caches[kSizeClassCount];
+  Profile profile;
+  // The owners of sampled objects, by size class. Set up with the first sample, which short processes never come to;
+  // until then nothing touches their memory. The mark changes under the profile's lock only.
+  std::atomic<bool> sampled_lists_ready = false;
+  CentralFreeList sampled_lists[kSizeClassCount];
 
   bool started() const { return state.load(std::memory_order_acquire) == State::kStarted; }
   // Returns when the heap has started. Not called by a slow path that is nested in another.
   void EnsureStarted() {
     if (!started()) Start();
+  }
+  bool has_sampled_lists() const { return sampled_lists_ready.load(std::memory_order_acquire); }
+  void EnsureSampledLists() {
+    if (!has_sampled_lists()) SetUpSampledLists();
   }
 
   // The mean distance of the samples, from now on; 0: none are taken.
@@ -50,11 +62,9 @@ struct ProcessHeap {
     cpu_cache.RestartSampling();
   }
 
-  enum class State : int { kNotStarted, kStarting, kStarted };
-  std::atomic<State> state = State::kNotStarted;
-
  private:
   void Start();
+  void SetUpSampledLists();
 };
 
 extern constinit ProcessHeap process_heap;

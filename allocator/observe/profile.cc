@@ -142,7 +142,7 @@ std::uint32_t Profile::Add(std::size_t bytes, std::size_t requested_bytes, unsig
     if (bucket == nullptr) bucket = NewBucket(hash, bytes, frames, count);
     number = first_free_sample_;
     if (number == 0) {
-      number = samples_used_++;
+      number = ++samples_used_;
     } else {
       first_free_sample_ = SampleAt(number).next_free;
     }

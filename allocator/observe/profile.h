@@ -72,8 +72,9 @@ class Profile {
                                    std::size_t count) TARN_REQUIRES(lock_);
   tarn_snapshot_bucket* NewBucket(std::uint64_t hash, std::size_t bytes, const std::uintptr_t* frames,
                                   std::size_t count) TARN_REQUIRES(lock_);
+  // The sample of a number that was given out: 1 is the first.
   Sample& SampleAt(std::uint32_t number) TARN_REQUIRES(lock_) {
-    return chunks_[number / kSamplesPerChunk][number % kSamplesPerChunk];
+    return chunks_[(number - 1) / kSamplesPerChunk][(number - 1) % kSamplesPerChunk];
   }
 
   PageHeap* page_heap_ = nullptr;
@@ -82,13 +83,14 @@ class Profile {
   tarn_snapshot_bucket** heads_ TARN_GUARDED_BY(lock_) = nullptr;
   tarn_snapshot_bucket_block* last_block_ TARN_GUARDED_BY(lock_) = nullptr;
   std::size_t bucket_bytes_ TARN_GUARDED_BY(lock_) = 0;
-  Sample* chunks_[kSampleChunks] TARN_GUARDED_BY(lock_) = {};
-  // Number 0 is never given out.
-  std::uint32_t samples_used_ TARN_GUARDED_BY(lock_) = 1;
+  // Numbers given out so far, from 1 on.
+  std::uint32_t samples_used_ TARN_GUARDED_BY(lock_) = 0;
   std::uint32_t samples_room_ TARN_GUARDED_BY(lock_) = 0;
   std::uint32_t first_free_sample_ TARN_GUARDED_BY(lock_) = 0;
   // Written under the lock.
   tarn_snapshot_profile published_ = {};
+  // Last, for it is long and hardly used.
+  Sample* chunks_[kSampleChunks] TARN_GUARDED_BY(lock_) = {};
 };
 
 }  // namespace tarn

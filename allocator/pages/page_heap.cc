@@ -359,7 +359,7 @@ bool PageHeap::MoveLarge(Span* span, PageCount pages) {
 }
 
 bool PageHeap::Permits(std::size_t bytes) const {
-  if (hard_limit_bytes_ == SIZE_MAX) [[likely]]
+  if (hard_limit_bytes_ == 0) [[likely]]
     return true;
   const std::size_t used_bytes = in_use_.bytes() + mapped_bytes_ + metadata_.used_bytes();
   return used_bytes <= hard_limit_bytes_ && bytes <= hard_limit_bytes_ - used_bytes;
@@ -368,12 +368,14 @@ bool PageHeap::Permits(std::size_t bytes) const {
 void PageHeap::NoteFresh(std::size_t bytes) {
   const std::uint64_t fresh_bytes = fresh_bytes_.load(std::memory_order_relaxed) + bytes;
   fresh_bytes_.store(fresh_bytes, std::memory_order_relaxed);
-  if (fresh_bytes >= check_at_bytes_) attention_.fetch_or(kCheckWanted, std::memory_order_relaxed);
+  if (check_at_bytes_ != 0 && fresh_bytes >= check_at_bytes_)
+    attention_.fetch_or(kCheckWanted, std::memory_order_relaxed);
 }
 
 void PageHeap::SetNextCheck(std::size_t bytes) {
   LockHolder holder(lock_);
-  check_at_bytes_ = fresh_bytes_.load(std::memory_order_relaxed) + bytes;
+  // Never 0, which stands for no check.
+  check_at_bytes_ = std::max<std::uint64_t>(fresh_bytes_.load(std::memory_order_relaxed) + bytes, 1);
   if (bytes == 0) {
     attention_.fetch_or(kCheckWanted, std::memory_order_relaxed);
   } else {
@@ -383,7 +385,7 @@ void PageHeap::SetNextCheck(std::size_t bytes) {
 
 void PageHeap::SetHardLimit(std::size_t bytes) {
   LockHolder holder(lock_);
-  hard_limit_bytes_ = bytes;
+  hard_limit_bytes_ = bytes == SIZE_MAX ? 0 : std::max<std::size_t>(bytes, 1);
 }
 
 std::size_t PageHeap::KeepWarmBytes() {
@@ -392,7 +394,7 @@ std::size_t PageHeap::KeepWarmBytes() {
     const std::size_t peak_bytes = demand_.RecentPeakBytes(CoarseMilliseconds());
     if (peak_bytes > in_use_.bytes()) keep_bytes = std::max(keep_bytes, peak_bytes - in_use_.bytes());
   }
-  if (hard_limit_bytes_ != SIZE_MAX) {
+  if (hard_limit_bytes_ != 0) {
     // What is kept counts against the limit too, though it would not be refused.
     const std::size_t used_bytes = in_use_.bytes() + mapped_bytes_ + metadata_.used_bytes();
     keep_bytes = std::min(keep_bytes, used_bytes < hard_limit_bytes_ ? hard_limit_bytes_ - used_bytes : 0);

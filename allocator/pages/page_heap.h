@@ -214,10 +214,6 @@ class PageHeap {
   Reservation* reservations_ TARN_GUARDED_BY(lock_) = nullptr;
   // Records of reservations that went back to the kernel.
   Reservation* spare_reservations_ TARN_GUARDED_BY(lock_) = nullptr;
-  // Packed huge pages by the length of their longest free run; bit i of nonempty_ says that list i has one.
-  static constexpr std::size_t kPackingLists = kPagesPerHugePage + 64;
-  IntrusiveList<HugePage> packing_[kPagesPerHugePage + 1] TARN_GUARDED_BY(lock_);
-  Bitmap<kPackingLists> nonempty_ TARN_GUARDED_BY(lock_);
   // Whole free huge pages that have memory behind them, the last freed first.
   IntrusiveList<HugePage> warm_ TARN_GUARDED_BY(lock_);
   IntrusiveList<InFlight> in_flight_ TARN_GUARDED_BY(lock_);
@@ -231,8 +227,9 @@ class PageHeap {
     std::size_t index = 0;
   };
   IdleHand idle_hand_ TARN_GUARDED_BY(lock_);
-  std::size_t hard_limit_bytes_ TARN_GUARDED_BY(lock_) = SIZE_MAX;
-  std::uint64_t check_at_bytes_ TARN_GUARDED_BY(lock_) = UINT64_MAX;
+  // 0: none, so that a page heap is all zeroes at the start (heap/process_heap.h).
+  std::size_t hard_limit_bytes_ TARN_GUARDED_BY(lock_) = 0;
+  std::uint64_t check_at_bytes_ TARN_GUARDED_BY(lock_) = 0;
   // Written under the lock, read without it.
   std::atomic<std::uint64_t> fresh_bytes_ = 0;
   // Written under the lock, and cleared by whoever answers; read without it.
@@ -258,6 +255,11 @@ class PageHeap {
   std::size_t released_bytes_total_ TARN_GUARDED_BY(lock_) = 0;
   // Written under the lock.
   tarn_snapshot_pages published_ = {};
+  // Packed huge pages by the length of their longest free run; bit i of nonempty_ says that list i has one. The lists
+  // stand at the end, because they are long: a short process touches few of them, and so fewer pages.
+  static constexpr std::size_t kPackingLists = kPagesPerHugePage + 64;
+  Bitmap<kPackingLists> nonempty_ TARN_GUARDED_BY(lock_);
+  IntrusiveList<HugePage> packing_[kPagesPerHugePage + 1] TARN_GUARDED_BY(lock_);
 };
 
 }  // namespace tarn

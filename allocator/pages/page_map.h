@@ -77,7 +77,12 @@ class PageMap {
   void Unregister(Span* span);
 
   // Leaves are installed by the page heap, from zeroed metadata.
-  bool HasLeaf(std::size_t root_index) const { return root_[root_index].load(std::memory_order_relaxed) != 0; }
+  // Whoever asks is about to install one: so this looks by an operation that writes, for the root is memory that was never
+  // touched, where a read and then a write would take two page faults.
+  bool HasLeaf(std::size_t root_index) {
+    std::uintptr_t none = 0;
+    return !root_[root_index].compare_exchange_strong(none, 0, std::memory_order_relaxed);
+  }
   void InstallLeaf(std::size_t root_index, PageMapLeaf* leaf) {
     // Release: a thread with a wrong pointer may look into the leaf at any time and must see its zeroes.
     root_[root_index].store(reinterpret_cast<std::uintptr_t>(leaf) - root_index * kPagesPerLeaf,
