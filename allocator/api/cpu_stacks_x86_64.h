@@ -63,6 +63,7 @@ static_assert(offsetof(CpuStack, word) == 0 && offsetof(CpuStack, capacity) == 8
 TARN_ALWAYS_INLINE void* StackPop(const CpuStacks* stacks) {
   std::uintptr_t stack;
   std::uintptr_t object;
+  void* volatile result = nullptr;  // volatile: see the head of slab_ops_x86_64.h
   asm goto volatile(TARN_STACK_BEGIN
                     "movzwl (%[stack]), %k[object]\n"
                     "testl %k[object], %k[object]\n"
@@ -73,9 +74,9 @@ TARN_ALWAYS_INLINE void* StackPop(const CpuStacks* stacks) {
                     : TARN_STACK_INPUTS
                     : "cc", "memory"
                     : miss);
-  return reinterpret_cast<void*>(object);
+  result = reinterpret_cast<void*>(object);
 miss:
-  return nullptr;
+  return result;
 }
 
 // False: full, or no stack.
@@ -104,6 +105,7 @@ TARN_ALWAYS_INLINE std::size_t StackPopBatch(const CpuStacks* stacks, void** obj
   std::size_t taken;
   std::size_t left;
   std::uintptr_t object;
+  volatile std::size_t result = 0;  // volatile: see the head of slab_ops_x86_64.h
   asm goto volatile(
       TARN_STACK_BEGIN
       "movzwl (%[stack]), %k[from]\n"
@@ -127,9 +129,9 @@ TARN_ALWAYS_INLINE std::size_t StackPopBatch(const CpuStacks* stacks, void** obj
       : TARN_STACK_INPUTS, [objects] "r"(objects), [count] "r"(count)
       : "cc", "memory"
       : miss);
-  return taken;
+  result = taken;
 miss:
-  return 0;
+  return result;
 }
 
 // Up to `count` pointers, the first ones; how many it were.
@@ -139,6 +141,7 @@ TARN_ALWAYS_INLINE std::size_t StackPushBatch(const CpuStacks* stacks, void* con
   std::size_t pushed;
   std::size_t left;
   std::uintptr_t object;
+  volatile std::size_t result = 0;  // volatile: see the head of slab_ops_x86_64.h
   asm goto volatile(
       TARN_STACK_BEGIN
       "movzwl (%[stack]), %k[to]\n"
@@ -162,9 +165,9 @@ TARN_ALWAYS_INLINE std::size_t StackPushBatch(const CpuStacks* stacks, void* con
       : TARN_STACK_INPUTS, [objects] "r"(objects), [count] "r"(count)
       : "cc", "memory"
       : miss);
-  return pushed;
+  result = pushed;
 miss:
-  return 0;
+  return result;
 }
 
 // The bump of a concurrent arena: the stack is a BumpRegion's address (api/concurrent_arena.cc), its first word is where
@@ -173,6 +176,7 @@ TARN_ALWAYS_INLINE void* BumpAllocate(const CpuStacks* stacks, std::size_t bytes
   std::uintptr_t stack;
   std::uintptr_t object;
   std::uintptr_t next;
+  void* volatile result = nullptr;  // volatile: see the head of slab_ops_x86_64.h
   asm goto volatile(TARN_STACK_BEGIN
                     "movq (%[stack]), %[stack]\n"
                     "movq (%[stack]), %[object]\n"
@@ -184,9 +188,9 @@ TARN_ALWAYS_INLINE void* BumpAllocate(const CpuStacks* stacks, std::size_t bytes
                     : TARN_STACK_INPUTS, [bytes] "r"(bytes)
                     : "cc", "memory"
                     : miss);
-  return reinterpret_cast<void*>(object);
+  result = reinterpret_cast<void*>(object);
 miss:
-  return nullptr;
+  return result;
 }
 
 // Stores `to` as the current CPU's pointer to its bump region if that is `from`. False: it is not, or there is no id.

@@ -26,7 +26,9 @@ namespace tarn {
 // The same with null for false.
 inline void* SlabPop(SizeClass size_class) {
   void* object;
-  return SlabTryPop(size_class, &object) ? object : nullptr;
+  void* volatile result = nullptr;  // volatile: see the head of slab_ops_x86_64.h
+  if (SlabTryPop(size_class, &object)) result = object;
+  return result;
 }
 
 }  // namespace tarn

@@ -13,6 +13,10 @@
 // The abort handler must be preceded by the signature 0x53053053; it is written as the operand of an undefined
 // instruction (ud1), so that disassemblers stay in step (linux/rseq.h, glibc's bits/rseq.h). The descriptors are also
 // listed in __rseq_cs_ptr_array, for debuggers that step over sequences.
+//
+// A jump to `miss` that is taken must not return what the other end returned in a register: gcc 12 puts the value of the
+// miss into the register of an output before the sequence, which then overwrites it (seen at -O1; bug 113921 of gcc is of
+// this kind). So results that come from outputs lie in memory, as volatile, or are not looked at after a miss.
 #pragma once
 
 #include <cstddef>
@@ -107,6 +111,7 @@ TARN_ALWAYS_INLINE std::size_t SlabPopBatch(SizeClass size_class, void** objects
   std::size_t taken;
   std::size_t left;
   std::uintptr_t object;
+  volatile std::size_t result = 0;  // volatile: see the head
   asm goto volatile(
       TARN_RSEQ_BEGIN
       "movzwl (%[slab], %[header]), %k[from]\n"
@@ -135,9 +140,9 @@ TARN_ALWAYS_INLINE std::size_t SlabPopBatch(SizeClass size_class, void** objects
       : TARN_RSEQ_INPUTS, [objects] "r"(objects), [count] "r"(count)
       : "cc", "memory"
       : miss);
-  return taken;
+  result = taken;
 miss:
-  return 0;
+  return result;
 }
 
 TARN_ALWAYS_INLINE std::size_t SlabPushBatch(SizeClass size_class, void* const* objects, std::size_t count) {
@@ -146,6 +151,7 @@ TARN_ALWAYS_INLINE std::size_t SlabPushBatch(SizeClass size_class, void* const* 
   std::size_t pushed;
   std::size_t left;
   std::uintptr_t object;
+  volatile std::size_t result = 0;  // volatile: see the head
   asm goto volatile(
       TARN_RSEQ_BEGIN
       "movzwl (%[slab], %[header]), %k[to]\n"
@@ -168,9 +174,9 @@ TARN_ALWAYS_INLINE std::size_t SlabPushBatch(SizeClass size_class, void* const* 
       : TARN_RSEQ_INPUTS, [objects] "r"(objects), [count] "r"(count)
       : "cc", "memory"
       : miss);
-  return pushed;
+  result = pushed;
 miss:
-  return 0;
+  return result;
 }
 
 TARN_ALWAYS_INLINE bool SlabSetEnd(SizeClass size_class, const Slab* expected_slab, std::uint16_t old_end,

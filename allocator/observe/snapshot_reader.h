@@ -65,7 +65,7 @@ class SnapshotReader {
 
   // The page heap as of one moment, or, after many tries, as of several that are close.
   bool ReadPages(tarn_snapshot_pages* pages) const {
-    constexpr int kTries = 100;
+    constexpr int kTries = 1000;
     for (int i = 0; i < kTries; ++i) {
       std::uint64_t after = 0;
       if (!memory_.Read(block_.pages_address, pages, sizeof *pages)) return false;
@@ -264,7 +264,7 @@ class SnapshotReader {
     stats->heap_inuse_bytes = pages.in_use_bytes + pages.mapped_bytes;
     const std::uint64_t uncommitted = Difference(pages.reserved_bytes, pages.committed_bytes);
     stats->heap_idle_bytes = pages.free_bytes + uncommitted;
-    stats->heap_released_bytes = pages.free_zero_bytes + uncommitted;
+    stats->heap_released_bytes = std::min(pages.free_zero_bytes, pages.free_bytes) + uncommitted;
     stats->heap_sys_bytes = stats->heap_inuse_bytes + stats->heap_idle_bytes;
     const std::uint64_t* metadata = pages.metadata_bytes;
     stats->mspan_inuse_bytes = pages.span_record_bytes;
@@ -290,15 +290,16 @@ class SnapshotReader {
     // The page heap's figures are of one moment, the others of moments around it: so the parts of the spans are cut to
     // what the page heap says the spans are, and add up in any case.
     tarn_memory_classes& classes = stats->classes;
-    std::uint64_t small = Difference(pages.in_use_bytes, pages.large_bytes);
-    classes.mapped_bytes = pages.reserved_bytes + pages.mapped_bytes;
+    const std::uint64_t large_in_spans = std::min(pages.large_bytes, pages.in_use_bytes);
+    std::uint64_t small = pages.in_use_bytes - large_in_spans;
+    classes.mapped_bytes = stats->sys_bytes;
     classes.heap_cached_bytes = std::min(stats->cached_bytes, small);
     small -= classes.heap_cached_bytes;
     const std::uint64_t small_live = std::min(stats->small_live_bytes, small);
-    classes.heap_live_bytes = small_live + large_live;
+    classes.heap_live_bytes = small_live + large_in_spans + pages.mapped_bytes;
     classes.heap_span_free_bytes = small - small_live;
-    classes.heap_free_bytes = pages.free_bytes - pages.free_zero_bytes;
-    classes.heap_released_bytes = pages.free_zero_bytes;
+    classes.heap_released_bytes = std::min(pages.free_zero_bytes, pages.free_bytes);
+    classes.heap_free_bytes = pages.free_bytes - classes.heap_released_bytes;
     classes.heap_reserved_bytes = uncommitted;
     classes.metadata_spans_bytes = metadata[TARN_METADATA_SPANS];
     classes.metadata_page_map_bytes = metadata[TARN_METADATA_PAGE_MAP];
