@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <thread>
 #include <vector>
 
@@ -99,7 +100,10 @@ struct Parts {
 
 Parts& Start() {
   PageHeap& heap = tarn_test::FreshPageHeap();
-  auto& parts = *new Parts;
+  // Kept, as the page heap is.
+  static std::vector<std::unique_ptr<Parts>> kept;
+  kept.push_back(std::make_unique<Parts>());
+  Parts& parts = *kept.back();
   parts.sampler.SetRate(kRate);
   parts.profile.Init(&heap, &parts.sampler);
   return parts;
