@@ -11,7 +11,13 @@
 // Tick owns all stacks for a moment, as cpu_stacks.h describes: the bound goes to 0, every sequence under way is
 // restarted, and until the bound is back Get and Put take their slow paths and wait for the lock. The system call
 // (membarrier) is made under the lock, because nobody may touch stack or shared objects meanwhile; it happens once per
-// epoch.
+// epoch. Where there is no such call (the thread mode, kernels before 5.10) a pool has no stacks: else objects that an
+// idle thread had put back would stay.
+//
+// Care: a pool with objects in it is `watched`, which means that it is a duty of the caretaker's (heap/caretaker.h),
+// which ends its epochs; without epochs it would keep the caretaker's thread for ever, so then it is none. A tick takes all capacities away, so that the next Put on each CPU takes its slow path; there
+// the pool, if it was found empty and left unwatched, asks for care again. Both happen under the pool's lock: no object
+// comes into an unwatched pool without a slow path.
 #define TARN_C_INTERFACE_ONLY
 #include "allocator/include/tarn/pool.h"
 
@@ -25,9 +31,14 @@
 #include "allocator/api/stack_count.h"
 #include "allocator/base/attributes.h"
 #include "allocator/base/units.h"
+#include "allocator/heap/caretaker.h"
 #include "allocator/heap/fork_locks.h"
+#include "allocator/heap/process_heap.h"
 #include "allocator/heap/regions.h"
 #include "allocator/heap/thread_exit.h"
+#include "allocator/os/clock.h"
+#include "allocator/os/crash.h"
+#include "allocator/os/process.h"
 #include "allocator/os/rseq.h"
 #include "allocator/os/thread_state.h"
 
@@ -40,7 +51,14 @@ struct tarn_pool {
   void** victims;
   std::size_t victim_count;
   void** dying;  // of the tick under way
-  bool ticking;
+  // The process whose thread is in Tick, or 0: in the child of a fork such a thread is no more.
+  std::uint64_t ticking;
+  tarn::Duty duty;
+  bool watched;
+  bool checked;
+  std::uint32_t epoch_ms;
+  std::uint32_t epoch_began_ms;
+  std::uint32_t pressure_seen;
   void (*drop)(void*, void*);
   void* context;
   // Moved by batches, which the stacks' counters count as well.
@@ -61,6 +79,7 @@ namespace {
 
 constexpr std::size_t kDefaultObjects = 1024;
 constexpr std::size_t kMaxObjects = std::size_t{1} << 20;
+constexpr std::uint32_t kDefaultEpochMs = 2000;
 // Chosen: room for what one CPU has in use at a time.
 constexpr std::size_t kMaxCapacity = 30;
 
@@ -102,13 +121,10 @@ void Drop(tarn_pool* pool, void* object) {
   pool->drop(object, pool->context);
 }
 
-TARN_NOINLINE void* GetSlow(tarn_pool* pool) {
-  PrepareThread();
-  SlowPathScope scope;
-  if (scope.nested()) return nullptr;
-  EnableStack(&pool->stacks);
-  LockHolder holder(pool->lock.lock);
+// Takes an object that is not in the CPU's stack.
+void* TakeShared(tarn_pool* pool) TARN_REQUIRES(pool->lock.lock) {
   if (pool->shared_count != 0) {
+    EnableStack(&pool->stacks);
     void* object = pool->shared[--pool->shared_count];
     std::size_t batch = pool->stacks.capacity / 2;
     while (batch > 1 && pool->shared_count != 0 && StackPush(&pool->stacks, pool->shared[pool->shared_count - 1])) {
@@ -128,80 +144,151 @@ TARN_NOINLINE void* GetSlow(tarn_pool* pool) {
   return nullptr;
 }
 
-TARN_NOINLINE void PutSlow(tarn_pool* pool, void* object) {
-  PrepareThread();
-  {
-    SlowPathScope scope;
-    if (!scope.nested()) {
-      EnableStack(&pool->stacks);
-      if (StackPush(&pool->stacks, object)) return;
-      LockHolder holder(pool->lock.lock);
-      if (pool->shared_count < pool->shared_capacity) {
-        pool->shared[pool->shared_count++] = object;
-        ++pool->direct_puts;
-        // Room for the next ones.
-        for (std::size_t i = 0; i < pool->stacks.capacity / 2 && pool->shared_count < pool->shared_capacity; ++i) {
-          void* popped = StackPop(&pool->stacks);
-          if (popped == nullptr) break;
-          pool->shared[pool->shared_count++] = popped;
-          ++pool->flushed;
-        }
-        Report(pool);
-        return;
-      }
-    }
+// Where every object is in one of the arrays.
+void CheckIsNotHere(tarn_pool* pool, void* object) TARN_REQUIRES(pool->lock.lock) {
+  void** const shared_end = pool->shared + pool->shared_count;
+  void** const victims_end = pool->victims + pool->victim_count;
+  if (std::find(pool->shared, shared_end, object) != shared_end ||
+      std::find(pool->victims, victims_end, object) != victims_end) {
+    ReportMisuse("tarn_pool_put", object, Misuse::kAlreadyFree);
   }
-  Drop(pool, object);
 }
 
-// Moves what the stacks hold to the victims, as far as they can be owned.
-void EmptyStacks(tarn_pool* pool, bool all) TARN_REQUIRES(pool->lock.lock) {
-  if (!all && process_heap.cpu_cache.mode() == CacheMode::kCpu && process_heap.cpu_cache.can_drain_remotely()) {
-    __atomic_store_n(&pool->stacks.bound, 0, __ATOMIC_RELAXED);
-    all = AbortAllSequences();
+// False: there is no room.
+bool GiveShared(tarn_pool* pool, void* object) TARN_REQUIRES(pool->lock.lock) {
+  if (pool->checked) CheckIsNotHere(pool, object);
+  EnableStack(&pool->stacks);
+  if (StackPush(&pool->stacks, object)) return true;
+  if (pool->shared_count == pool->shared_capacity) return false;
+  pool->shared[pool->shared_count++] = object;
+  ++pool->direct_puts;
+  // Room for the next ones.
+  for (std::size_t i = 0; i < pool->stacks.capacity / 2 && pool->shared_count < pool->shared_capacity; ++i) {
+    void* popped = StackPop(&pool->stacks);
+    if (popped == nullptr) break;
+    pool->shared[pool->shared_count++] = popped;
+    ++pool->flushed;
   }
-  if (all) {
-    for (std::size_t i = 0; i < pool->stacks.ids; ++i) {
-      CpuStack* stack = pool->stacks.At(i);
-      const std::size_t top = stack->top();
-      for (std::size_t k = 0; k < top; ++k) pool->victims[pool->victim_count++] = stack->slots[k];
-      stack->word += top * 0xFFFF;
-      pool->flushed += top;
-    }
+  Report(pool);
+  return true;
+}
+
+// Moves what the stacks hold to the victims, and takes their capacity. False: they cannot be owned now.
+bool EmptyStacks(tarn_pool* pool) TARN_REQUIRES(pool->lock.lock) {
+  __atomic_store_n(&pool->stacks.bound, 0, __ATOMIC_RELAXED);
+  const bool owned = pool->stacks.ids == 0 || AbortAllSequences();
+  for (std::size_t i = 0; owned && i < pool->stacks.ids; ++i) {
+    CpuStack* stack = pool->stacks.At(i);
+    const std::size_t top = stack->top();
+    for (std::size_t k = 0; k < top; ++k) pool->victims[pool->victim_count++] = stack->slots[k];
+    stack->word += top * 0xFFFF;
+    stack->capacity = 0;
+    pool->flushed += top;
   }
   __atomic_store_n(&pool->stacks.bound, pool->stacks.ids, __ATOMIC_RELEASE);
-  if (!all) {
-    for (std::size_t i = 0; i < pool->stacks.capacity; ++i) {
-      void* popped = StackPop(&pool->stacks);
-      if (popped == nullptr) break;
-      pool->victims[pool->victim_count++] = popped;
-      ++pool->flushed;
-    }
-  }
+  return owned;
 }
 
-void Tick(tarn_pool* pool, bool alone) {
+// Ends an epoch.
+void Tick(tarn_pool* pool) {
   PrepareThread();
+  const std::uint64_t process = ProcessId();
   std::size_t dying;
   {
     SlowPathScope scope;
     if (scope.nested()) return;
     LockHolder holder(pool->lock.lock);
-    if (pool->ticking) return;
-    pool->ticking = true;
+    if (pool->ticking == process) return;
+    pool->ticking = process;
+    __atomic_store_n(&pool->epoch_began_ms, CoarseMilliseconds(), __ATOMIC_RELAXED);
     std::swap(pool->victims, pool->dying);
     dying = pool->victim_count;
     pool->victim_count = 0;
     std::copy(pool->shared, pool->shared + pool->shared_count, pool->victims);
     pool->victim_count = pool->shared_count;
     pool->shared_count = 0;
-    EmptyStacks(pool, alone);
+    const bool all = EmptyStacks(pool);
+    // What is in here now is gone after the next epoch, unless somebody asks for it.
+    pool->watched = !all || pool->victim_count != 0;
   }
   for (std::size_t i = 0; i < dying; ++i) Drop(pool, pool->dying[i]);
   SlowPathScope scope;
   LockHolder holder(pool->lock.lock);
-  pool->ticking = false;
+  pool->ticking = 0;
   Report(pool);
+}
+
+bool IsWatched(tarn_pool* pool) {
+  SlowPathScope scope;
+  LockHolder holder(pool->lock.lock);
+  return pool->watched;
+}
+
+// Ends the epoch if its time has come; everything goes when memory is short. In how many milliseconds the next one ends.
+std::uint32_t EndEpochIfDue(tarn_pool* pool, bool memory_is_short) {
+  if (memory_is_short) {
+    Tick(pool);
+    Tick(pool);
+  } else if (pool->epoch_ms != TARN_POOL_NO_EPOCHS) {
+    const std::uint32_t began_ms = __atomic_load_n(&pool->epoch_began_ms, __ATOMIC_RELAXED);
+    const std::uint32_t age_ms = MillisecondsBetween(began_ms, CoarseMilliseconds());
+    if (age_ms < pool->epoch_ms) return pool->epoch_ms - age_ms;
+    Tick(pool);
+  }
+  return IsWatched(pool) ? pool->epoch_ms : Duty::kNothingLeft;
+}
+
+std::uint32_t RunDuty(void* pool, bool memory_is_short) {
+  return EndEpochIfDue(static_cast<tarn_pool*>(pool), memory_is_short);
+}
+
+// The last act of a slow path: sees to it that somebody looks after a pool with objects.
+void Attend(tarn_pool* pool, bool unwatched) {
+  Caretaker& caretaker = process_heap.caretaker;
+  if (pool->epoch_ms != TARN_POOL_NO_EPOCHS) {
+    if (unwatched) caretaker.Ask(&pool->duty);
+    if (caretaker.IsAtWork()) return;
+  }
+  const std::uint32_t pressure = caretaker.pressure();
+  const bool memory_is_short = __atomic_exchange_n(&pool->pressure_seen, pressure, __ATOMIC_RELAXED) != pressure;
+  static_cast<void>(EndEpochIfDue(pool, memory_is_short));
+}
+
+TARN_NOINLINE void* GetSlow(tarn_pool* pool) {
+  PrepareThread();
+  void* object;
+  bool watched;
+  {
+    SlowPathScope scope;
+    if (scope.nested()) return nullptr;
+    LockHolder holder(pool->lock.lock);
+    object = TakeShared(pool);
+    watched = pool->watched;
+  }
+  if (watched) Attend(pool, false);
+  return object;
+}
+
+TARN_NOINLINE void PutSlow(tarn_pool* pool, void* object) {
+  PrepareThread();
+  bool taken = false;
+  bool unwatched = false;
+  {
+    SlowPathScope scope;
+    if (!scope.nested()) {
+      LockHolder holder(pool->lock.lock);
+      taken = GiveShared(pool, object);
+      if (taken && !pool->watched) {
+        pool->watched = unwatched = true;
+        __atomic_store_n(&pool->epoch_began_ms, CoarseMilliseconds(), __ATOMIC_RELAXED);
+      }
+    }
+  }
+  if (!taken) {
+    Drop(pool, object);
+  } else {
+    Attend(pool, unwatched);
+  }
 }
 
 }  // namespace
@@ -215,9 +302,12 @@ TARN_EXPORT tarn_pool* tarn_pool_create(const tarn_pool_options* options) {
     return nullptr;
   }
   PrepareThread();
-  std::size_t cpus = StackCount();
-  // In the thread mode there may be many stacks; a small pool does with the shared array.
-  const std::size_t capacity = std::min(max_objects / 2 / cpus, kMaxCapacity);
+  const bool checked = options->checked != 0;
+  const CpuCache& cpu_cache = process_heap.cpu_cache;
+  const bool can_own = cpu_cache.mode() == CacheMode::kCpu && cpu_cache.can_drain_remotely();
+  std::size_t cpus = can_own && !checked ? StackCount() : 0;
+  // On a machine of many CPUs, a small pool does with the shared array.
+  const std::size_t capacity = cpus == 0 ? 0 : std::min(max_objects / 2 / cpus, kMaxCapacity);
   if (capacity == 0) cpus = 0;
   const std::size_t shared_capacity = max_objects - cpus * capacity;
   const std::size_t stride_bytes = CpuStacks::StrideBytes(capacity);
@@ -241,16 +331,25 @@ TARN_EXPORT tarn_pool* tarn_pool_create(const tarn_pool_options* options) {
   pool->dying = pool->victims + max_objects;
   pool->drop = options->drop;
   pool->context = options->context;
+  pool->duty.run = &RunDuty;
+  pool->duty.owner = pool;
+  pool->checked = checked;
+  pool->epoch_ms = options->epoch_ms != 0 ? options->epoch_ms : kDefaultEpochMs;
+  pool->pressure_seen = process_heap.caretaker.pressure();
   pool->own_region = own_region;
   pool->record = JoinRegistry(options->name, TARN_KIND_POOL);
+  process_heap.caretaker.Prepare();
   AddForkLock(&pool->lock);
   return pool;
 }
 
 TARN_EXPORT void tarn_pool_destroy(tarn_pool* pool) {
   if (pool == nullptr) return;
-  Tick(pool, true);
-  Tick(pool, true);
+  process_heap.caretaker.Dismiss(&pool->duty);
+  // What a drop puts back asks for no care any more.
+  pool->epoch_ms = TARN_POOL_NO_EPOCHS;
+  Tick(pool);
+  Tick(pool);
   LeaveRegistry(pool->record);
   RemoveForkLock(&pool->lock);
   FreeRegion(pool->own_region);
@@ -262,18 +361,17 @@ TARN_EXPORT void* tarn_pool_get(tarn_pool* pool) {
   return GetSlow(pool);
 }
 
-TARN_EXPORT int tarn_pool_put(tarn_pool* pool, void* object) {
+TARN_EXPORT void tarn_pool_put(tarn_pool* pool, void* object) {
   if (object == nullptr) [[unlikely]]
-    return 0;
+    return;
   if (StackPush(&pool->stacks, object)) [[likely]]
-    return 0;
+    return;
   PutSlow(pool, object);
-  return 1;
 }
 
 TARN_EXPORT void tarn_pool_refuse(tarn_pool* pool, void* object) { Drop(pool, object); }
 
-TARN_EXPORT void tarn_pool_tick(tarn_pool* pool) { Tick(pool, false); }
+TARN_EXPORT void tarn_pool_tick(tarn_pool* pool) { Tick(pool); }
 
 TARN_EXPORT tarn_pool_stats tarn_pool_get_stats(tarn_pool* pool) {
   SlowPathScope scope;

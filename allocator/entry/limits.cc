@@ -1,6 +1,8 @@
 // The functions of tarn/limits.h.
 #include "allocator/include/tarn/limits.h"
 
+#include <algorithm>
+
 #include "allocator/base/attributes.h"
 #include "allocator/entry/slow_path.h"
 #include "allocator/heap/process_heap.h"
@@ -44,7 +46,7 @@ TARN_EXPORT std::size_t tarn_release_memory(std::size_t bytes) { return ReleaseB
 
 TARN_EXPORT std::uint32_t tarn_background_tick() {
   PrepareThread();
-  return process_heap.scavenger.Tick();
+  return std::min(process_heap.scavenger.Tick(), process_heap.caretaker.RunDuties());
 }
 
 TARN_EXPORT void tarn_get_limit_stats(tarn_limit_stats* stats) {

@@ -118,6 +118,7 @@ void AfterForkInChild() {
   Lock& cycle_lock = process_heap.scavenger.cycle_lock();
   interrupted_cycle ? cycle_lock.AdoptInForkedChild() : cycle_lock.ResetInForkedChild();
   process_heap.scavenger.ForgetThreadInForkedChild();
+  process_heap.caretaker.RepairInForkedChild();
   if (thread_state.slow_path_depth == 0) process_heap.limits.RepairInForkedChild();
   bool interrupted_slow_path = false;
   if (was_locked) {

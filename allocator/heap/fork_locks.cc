@@ -15,7 +15,7 @@ bool list_held_before = false;
 void AddForkLock(ForkLock* lock) {
   SlowPathScope scope;
   LockHolder holder(list_lock);
-  fork_locks.PushFront(lock);
+  if (!lock->linked()) fork_locks.PushFront(lock);
 }
 
 void RemoveForkLock(ForkLock* lock) {

@@ -14,7 +14,7 @@ struct ForkLock : ListLink<ForkLock> {
   bool held_before_fork = false;
 };
 
-// Before the lock's first use, and after its last.
+// Before the lock's first use (a second call does nothing), and after its last.
 void AddForkLock(ForkLock* lock);
 void RemoveForkLock(ForkLock* lock);
 

@@ -144,7 +144,11 @@ void Limits::Check(bool may_call_back) {
         }
       }
       if (used_bytes + ahead_bytes > goal_bytes) {
-        used_bytes -= std::min(used_bytes, Release(used_bytes + ahead_bytes - goal_bytes, now_ms));
+        const std::size_t wanted_bytes = used_bytes + ahead_bytes - goal_bytes;
+        const std::size_t released_bytes = Release(wanted_bytes, now_ms);
+        // What is left is in use. Pools may have some that they can do without.
+        if (released_bytes < wanted_bytes) process_heap.caretaker.ReportPressure();
+        used_bytes -= std::min(used_bytes, released_bytes);
         next_bytes = step_bytes;
       } else {
         next_bytes = std::max(step_bytes, (goal_bytes - used_bytes - ahead_bytes) / 4);
@@ -189,6 +193,13 @@ std::size_t Limits::Release(std::size_t bytes, std::uint32_t now_ms) {
   release_ns_.fetch_add(spent_ns, std::memory_order_relaxed);
   released_bytes_.fetch_add(released_bytes, std::memory_order_relaxed);
   return released_bytes;
+}
+
+void Limits::CountHardFailure() {
+  if (hard_bytes() == SIZE_MAX) return;
+  hard_failures_.fetch_add(1, std::memory_order_relaxed);
+  // Too late for this allocation.
+  process_heap.caretaker.ReportPressure();
 }
 
 // --- Callbacks -----------------------------------------------------------------------------------------------------

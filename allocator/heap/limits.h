@@ -5,8 +5,9 @@
 // what users mean and what ends a container. By default it follows the cgroup: nine tenths of its limit. It is looked at
 // when memory is taken that was not resident, about every hundredth of the limit, by the thread that took it, at the end
 // of its slow path. Near the limit free memory goes back: first whole huge pages, then what caches hold, then free pages
-// of huge pages in use. It never fails an allocation. The time for this is at most a tenth of the time that passes: a
-// program that needs more than its limit goes beyond it rather than standing still.
+// of huge pages in use. For what is missing then, pools of recycled objects are asked (heap/caretaker.h). It never fails
+// an allocation. The time for this is at most a tenth of the time that passes: a program that needs more than its limit
+// goes beyond it rather than standing still.
 //
 // The hard limit (TARN_HARD_LIMIT) is for what tarn has handed out or needs itself: spans, mappings, metadata. It is
 // checked exactly, by the page heap: what would exceed it gets no memory (after free memory and caches have been given
@@ -61,9 +62,7 @@ class Limits {
   bool AddCallback(unsigned percent, Callback callback, void* argument);
   bool RemoveCallback(Callback callback, void* argument);
 
-  void CountHardFailure() {
-    if (hard_bytes() != SIZE_MAX) hard_failures_.fetch_add(1, std::memory_order_relaxed);
-  }
+  void CountHardFailure();
 
   LimitCounters Stats() const;
   // The child of a fork: whoever was in Check is no more.

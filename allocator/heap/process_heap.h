@@ -17,6 +17,7 @@
 
 #include "allocator/central/transfer_cache.h"
 #include "allocator/cpu_cache/cpu_cache.h"
+#include "allocator/heap/caretaker.h"
 #include "allocator/heap/limits.h"
 #include "allocator/heap/options.h"
 #include "allocator/heap/scavenger.h"
@@ -41,6 +42,7 @@ struct alignas(4096) ProcessHeap {
   tarn_snapshot_option described_options[kSettingCount] = {};
   TransferCache transfer_caches[kSizeClassCount];
   Profile profile;
+  Caretaker caretaker;
   // The owners of sampled objects, by size class. Set up with the first sample, which short processes never come to;
   // until then nothing touches their memory. The mark changes under the profile's lock only.
   std::atomic<bool> sampled_lists_ready = false;

@@ -15,7 +15,7 @@
 //   4. the heap profile's lock (observe/profile.h)
 //   5. the page heap's lock (pages/page_heap.h), which also guards the metadata and the writers of the page map
 //   6. the lock of the list of pools (heap/fork_locks.cc); a fork, and only a fork, holds it while it acquires
-//   7. the locks of pools (heap/fork_locks.h), which come and go with them
+//   7. the locks of pools (heap/fork_locks.h), which come and go with them, and the caretaker's (heap/caretaker.h)
 #pragma once
 
 #include <atomic>

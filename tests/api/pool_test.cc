@@ -1,5 +1,6 @@
 // Pools of recycled objects, heaps, and concurrent arenas.
 #include <gtest/gtest.h>
+#include <sys/syscall.h>
 #include <tarn/concurrent_arena.h>
 #include <tarn/heap.h>
 #include <tarn/memory_resource.h>
@@ -10,11 +11,15 @@
 #include <chrono>
 #include <cstdint>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <map>
 #include <set>
 #include <string>
 #include <thread>
 #include <vector>
+
+#include "tests/os/in_child.h"
 
 namespace {
 
@@ -74,7 +79,7 @@ TEST(Pool, RefusesWhatHasGrownAndWhatIsTooMany) {
 }
 
 TEST(Pool, WhatNobodyAsksForGoesInTwoEpochs) {
-  tarn::Pool<Buffer> pool;
+  tarn::Pool<Buffer> pool({.epoch_ms = TARN_POOL_NO_EPOCHS});
   std::vector<Buffer*> many;
   for (int i = 0; i < 100; ++i) many.push_back(pool.Get());
   for (Buffer* buffer : many) pool.Put(buffer);
@@ -98,12 +103,16 @@ TEST(Pool, BadOptionsAreRefused) {
   EXPECT_THROW(tarn::Pool<Buffer>({.max_objects = 0}), std::invalid_argument);
   EXPECT_THROW(tarn::Pool<Buffer>({.max_object_bytes = 100, .max_bytes = 50}), std::invalid_argument);
   EXPECT_THROW(tarn::Pool<Buffer>({.max_objects = std::size_t{1} << 30}), std::invalid_argument);
+  struct NeedsMake {
+    explicit NeedsMake(int) {}
+  };
+  EXPECT_THROW(tarn::Pool<NeedsMake>(), std::invalid_argument);
 }
 
 TEST(Pool, AnObjectHasOneUserAtATimeWhileEpochsPass) {
   std::atomic<int> wrong = 0;
   {
-    tarn::Pool<Buffer> pool({.max_objects = 100});
+    tarn::Pool<Buffer> pool({.max_objects = 100, .epoch_ms = 1});
     std::atomic<bool> stop = false;
     std::vector<std::thread> threads;
     for (int t = 0; t < 4; ++t) {
@@ -148,6 +157,123 @@ TEST(Pool, AnObjectHasOneUserAtATimeWhileEpochsPass) {
   }
   EXPECT_EQ(wrong, 0);
   EXPECT_EQ(Buffer::live, 0);
+}
+
+// Waits for what another thread will do; the test's own time limit ends it where that never happens.
+template <typename Condition>
+void WaitFor(Condition condition) {
+  while (!condition()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+}
+
+TEST(PoolCare, AnIdlePoolIsEmptiedThoughNobodyCallsIt) {
+  tarn::Pool<Buffer> pool({.name = "idle", .epoch_ms = 20});
+  // Few objects would fit into the CPU's stack, without a slow path, if the pool had not been left alone meanwhile.
+  std::uint64_t drops = 0;
+  for (const std::uint64_t objects : {100u, 5u, 5u}) {
+    drops += objects;
+    // By a thread that ends, so that no other one finds them by its own stack.
+    std::thread([&] {
+      std::vector<Buffer*> many;
+      for (std::uint64_t i = 0; i < objects; ++i) many.push_back(pool.Get());
+      for (Buffer* buffer : many) pool.Put(buffer);
+    }).join();
+    WaitFor([] { return Buffer::live == 0; });
+    WaitFor([&] { return Find("idle")->drops == drops; });
+    WaitFor([] { return Find("idle")->live_objects == 0; });
+  }
+}
+
+TEST(PoolCare, ThereIsAThreadOnlyWhileAPoolHasObjects) {
+  const auto has_thread = [] {
+    for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+      std::string name;
+      std::getline(std::ifstream(task.path() / "comm"), name);
+      if (name == "tarn-caretaker") return true;
+    }
+    return false;
+  };
+  WaitFor([&] { return !has_thread(); });
+  tarn::Pool<Buffer> pool({.epoch_ms = 30});
+  tarn::Pool<Buffer> by_hand({.epoch_ms = TARN_POOL_NO_EPOCHS});
+  by_hand.Put(by_hand.Get());
+  EXPECT_FALSE(has_thread());
+  pool.Put(pool.Get());
+  WaitFor(has_thread);
+  WaitFor([&] { return !has_thread(); });
+  EXPECT_EQ(Buffer::live, 1);
+}
+
+TEST(PoolCare, TheEndOfAPoolWaitsForWhoeverEmptiesIt) {
+  struct Slow {
+    explicit Slow(std::atomic<int>* ended_) : ended(ended_) {}
+    ~Slow() {
+      std::this_thread::yield();
+      ++*ended;
+    }
+    std::atomic<int>* ended;
+  };
+  for (int round = 0; round < 200; ++round) {
+    std::atomic<int> ended = 0;
+    {
+      tarn::Pool<Slow> pool({.make = [&ended] { return new Slow(&ended); }, .epoch_ms = 1});
+      std::vector<Slow*> some;
+      for (int i = 0; i < 20; ++i) some.push_back(pool.Get());
+      for (Slow* object : some) pool.Put(object);
+      // At some point of the two epochs, another one each time.
+      std::this_thread::sleep_for(std::chrono::microseconds(round * 50 % 6000));
+    }
+    // Nobody destroys anything behind the pool's end.
+    ASSERT_EQ(ended, 20);
+  }
+}
+
+TEST(PoolCare, DestructorsMayUsePools) {
+  static tarn::Pool<Buffer>* inner_pool;
+  struct Outer {
+    Buffer* inner = inner_pool->Get();
+    ~Outer() {
+      inner_pool->Put(inner);
+      const tarn::Pool<Buffer> another;
+    }
+  };
+  tarn::Pool<Buffer> inner({.name = "inner", .epoch_ms = 10});
+  inner_pool = &inner;
+  {
+    tarn::Pool<Outer> outer({.epoch_ms = 10});
+    for (int i = 0; i < 10; ++i) outer.Put(outer.Get());
+    WaitFor([] { return Buffer::live == 0; });
+  }
+  EXPECT_EQ(Buffer::live, 0);
+}
+
+TEST(PoolDeath, APutOfWhatThePoolHasAlreadyIsNamed) {
+  tarn::Pool<Buffer> pool({.epoch_ms = TARN_POOL_NO_EPOCHS, .checked = true});
+  Buffer* buffer = pool.Get();
+  Buffer* other = pool.Get();
+  pool.Put(buffer);
+  pool.Put(other);
+  EXPECT_DEATH(pool.Put(buffer), "tarn: fatal: tarn_pool_put\\(0x.*\\): object is already free");
+  pool.Tick();
+  EXPECT_DEATH(pool.Put(other), "tarn: fatal: tarn_pool_put\\(0x.*\\): object is already free");
+}
+
+// What keeps a tick apart from a thread that is getting and putting at that very moment is the barrier that restarts the
+// thread's sequence: without it a tick may not touch the stacks.
+TEST(Pool, ATickThatCannotStopTheOthersTakesNothingOfTheirs) {
+  EXPECT_EQ(tarn_test::ComplaintOfChild([] {
+              tarn::Pool<Buffer> pool({.epoch_ms = TARN_POOL_NO_EPOCHS});
+              std::vector<Buffer*> many;
+              for (int i = 0; i < 10; ++i) many.push_back(pool.Get());
+              for (Buffer* buffer : many) pool.Put(buffer);
+              pool.Put(pool.Get());
+              const bool has_stacks = pool.Stats().hits != 0;
+              if (!has_stacks || !tarn_test::RefuseSystemCall(SYS_membarrier, EINVAL)) _exit(0);
+              pool.Tick();
+              pool.Tick();
+              TARN_REQUIRE(Buffer::live == 10);
+              _exit(0);
+            }),
+            "");
 }
 
 TEST(Heap, ObjectsOfAllSizesKeepTheirContents) {

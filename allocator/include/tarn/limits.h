@@ -47,7 +47,8 @@ int tarn_remove_limit_callback(tarn_limit_callback callback, void* argument);
 size_t tarn_release_memory(size_t bytes);
 
 // One cycle of the scavenger, for programs that let no other thread run (TARN_BACKGROUND=off): call it now and then,
-// about twice a second while there is something to do. Returns after how many milliseconds the next call is worthwhile;
+// about twice a second while there is something to do. Pools whose epoch is over (tarn/pool.h) drop objects on the calling
+// thread, unless tarn's own is at it. Returns after how many milliseconds the next call is worthwhile;
 // UINT32_MAX: not before memory has been freed again.
 uint32_t tarn_background_tick(void);
 

@@ -13,12 +13,24 @@
 //
 // Objects that nobody asks for go in two epochs: at the end of an epoch what lies in the pool becomes the pool's victims,
 // and the victims of the epoch before are destroyed; Get takes victims too, and those live on. (Go does that at each
-// garbage collection.) An epoch ends when it is older than epoch_ms and Get or Put takes its slow path, or by Tick().
-// Where the kernel offers no way to look at other CPUs' objects (the thread mode), an epoch sees only those of the
-// running thread and those that were shared.
+// garbage collection: sync.Pool, "victim cache".) An epoch ends when it is epoch_ms old, also in a program that sleeps,
+// or by Tick(). When memory is short, that is, near the soft limit (tarn/limits.h) with no free memory left to give back,
+// everything in the pool is destroyed.
 //
-// Threads: any, at the same time; an object is moved without a lock or an atomic instruction in the common case. The
-// pool's end wants all others to be done. Objects that were not put back are the caller's.
+// Who destroys: a thread of the ordinary kind, "tarn-caretaker", which runs T's destructor as any thread of the program
+// would, with all signals blocked and no lock of tarn's held. It is started by the first Put and exists only while a pool
+// has objects in it. The pool's end waits until that thread is done with it, so an object's destructor must not wait for
+// whoever ends the pool, nor end the pool itself. After exit() has begun it destroys nothing more. Where there is no such
+// thread (TARN_BACKGROUND=off, or the system refuses one), Get and Put look whether an epoch is over, on their slow paths,
+// and tarn_background_tick() does. In the child of a fork the thread is started again by a Get or Put; an object that
+// another thread was just destroying is lost there.
+//
+// Threads: any, at the same time; an object is moved without a lock or an atomic instruction in the common case. (Under a
+// lock where other CPUs' objects could not be had back: in the thread mode, and on kernels before 5.10.) The pool's end
+// wants all others to be done. Objects that were not put back are the caller's. Not for signal handlers.
+//
+// Misuse: with `checked`, an object that is put back while the pool has it already ends the process with a line on
+// stderr, at the call.
 //
 // For C and C++. With TARN_C_INTERFACE_ONLY defined, a C++ program gets what a C program gets.
 #ifndef TARN_POOL_H
@@ -33,12 +45,17 @@ extern "C" {
 
 typedef struct tarn_pool tarn_pool;
 
+// As epoch_ms: epochs end by tarn_pool_tick only. When memory is short, the pool is emptied by the next slow path.
+#define TARN_POOL_NO_EPOCHS UINT32_MAX
+
 // All zero but for drop is a valid choice.
 typedef struct tarn_pool_options {
   void (*drop)(void* object, void* context);  // destroys an object that the pool gives up
   void* context;
   const char* name;    // null: the pool does not appear in statistics (tarn/registry.h)
   size_t max_objects;  // kept, victims not counted; 0: 1024, at most 2^20
+  unsigned epoch_ms;   // 0: 2000
+  int checked;         // non-zero, or TARN_CHECK=on: no object may be put back twice; slow
 } tarn_pool_options;
 
 typedef struct tarn_pool_stats {
@@ -56,12 +73,11 @@ tarn_pool* tarn_pool_create(const tarn_pool_options* options);
 void tarn_pool_destroy(tarn_pool* pool);
 // An object, or null: then the caller makes one.
 void* tarn_pool_get(tarn_pool* pool);
-// The pool owns the object from here on, and has dropped it if it is full. Null is ignored. Returns 1 if that took the
-// slow path, when it is a good moment to ask whether an epoch is over; else 0.
-int tarn_pool_put(tarn_pool* pool, void* object);
-// Drops the object, and counts that.
+// The pool owns the object from here on, and has dropped it if it is full. Null is ignored.
+void tarn_pool_put(tarn_pool* pool, void* object);
+// Drops the object instead, and counts that. Not null.
 void tarn_pool_refuse(tarn_pool* pool, void* object);
-// Ends an epoch.
+// Ends an epoch now: drops the victims, on this thread. Does nothing while another thread is at it.
 void tarn_pool_tick(tarn_pool* pool);
 tarn_pool_stats tarn_pool_get_stats(tarn_pool* pool);
 
@@ -72,11 +88,10 @@ tarn_pool_stats tarn_pool_get_stats(tarn_pool* pool);
 #if defined(__cplusplus) && !defined(TARN_C_INTERFACE_ONLY)
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
-#include <chrono>
 #include <functional>
 #include <memory>
+#include <type_traits>
 #include <utility>
 
 #include <tarn/bad_alloc.h>
@@ -86,14 +101,15 @@ namespace tarn {
 template <typename T>
 struct PoolOptions {
   const char* name = nullptr;
-  std::function<T*()> make = {};                   // an object of new; by default: new T()
+  std::function<T*()> make = {};                   // an object of new; by default: new T(), where T has that
   std::function<void(T&)> reset = {};              // before the object is put back
   std::function<std::size_t(const T&)> size = {};  // what max_object_bytes is compared with
   std::size_t max_object_bytes = SIZE_MAX;
   // With max_object_bytes set, the pool never keeps more than max_bytes / max_object_bytes objects.
   std::size_t max_bytes = SIZE_MAX;
   std::size_t max_objects = 1024;
-  unsigned epoch_ms = 2000;
+  unsigned epoch_ms = 2000;  // TARN_POOL_NO_EPOCHS: epochs end by Tick only
+  bool checked = false;      // no object may be put back twice; slow
 };
 
 template <typename T>
@@ -111,11 +127,14 @@ class Pool {
       max_objects = std::min(max_objects, options_.max_bytes / options_.max_object_bytes);
     }
     if (max_objects == 0) ThrowInvalidArgument("tarn::Pool: the limits leave room for no object");
-    const tarn_pool_options c_options = {&Drop, nullptr, options_.name, max_objects};
+    if (!std::is_default_constructible_v<T> && !options_.make) {
+      ThrowInvalidArgument("tarn::Pool: a type without default constructor needs `make`");
+    }
+    const tarn_pool_options c_options = {&Drop,       nullptr,           options_.name,
+                                         max_objects, options_.epoch_ms, options_.checked ? 1 : 0};
     pool_ = tarn_pool_create(&c_options);
     if (pool_ == nullptr && errno == EINVAL) ThrowInvalidArgument("tarn::Pool: max_objects is beyond 2^20");
     if (pool_ == nullptr) ThrowBadAlloc();
-    epoch_ = Now();
   }
   Pool(const Pool&) = delete;
   Pool& operator=(const Pool&) = delete;
@@ -125,8 +144,10 @@ class Pool {
   [[nodiscard]] T* Get() {
     if (void* object = tarn_pool_get(pool_)) [[likely]]
       return static_cast<T*>(object);
-    TickIfDue();
-    return options_.make ? options_.make() : new T();
+    if constexpr (std::is_default_constructible_v<T>) {
+      if (!options_.make) return new T();
+    }
+    return options_.make();
   }
   // Null is ignored.
   void Put(T* object) {
@@ -136,35 +157,20 @@ class Pool {
       return;
     }
     if (options_.reset) options_.reset(*object);
-    if (tarn_pool_put(pool_, object) != 0) [[unlikely]]
-      TickIfDue();
+    tarn_pool_put(pool_, object);
   }
   [[nodiscard]] Handle Acquire() { return Handle(Get(), Returner{this}); }
 
-  // Ends an epoch now, as memory pressure may want it.
-  void Tick() {
-    epoch_ = Now();
-    tarn_pool_tick(pool_);
-  }
+  // Ends an epoch now: destroys the victims, on this thread. Does nothing while another thread is at it.
+  void Tick() { tarn_pool_tick(pool_); }
   tarn_pool_stats Stats() const { return tarn_pool_get_stats(pool_); }
   tarn_pool* c_pool() { return pool_; }
 
  private:
   static void Drop(void* object, void*) { delete static_cast<T*>(object); }
-  static std::uint64_t Now() {
-    using std::chrono::duration_cast, std::chrono::milliseconds, std::chrono::steady_clock;
-    return static_cast<std::uint64_t>(duration_cast<milliseconds>(steady_clock::now().time_since_epoch()).count());
-  }
-  void TickIfDue() {
-    std::uint64_t epoch = epoch_.load(std::memory_order_relaxed);
-    const std::uint64_t now = Now();
-    // One of several threads that see it ends the epoch.
-    if (now - epoch >= options_.epoch_ms && epoch_.compare_exchange_strong(epoch, now)) tarn_pool_tick(pool_);
-  }
 
   const PoolOptions<T> options_;
   tarn_pool* pool_;
-  std::atomic<std::uint64_t> epoch_;
 };
 
 }  // namespace tarn

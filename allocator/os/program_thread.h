@@ -1,0 +1,23 @@
+// A thread such as the program itself would make, for running functions of the program's.
+//
+// Unlike the bare thread (os/bare_thread.h) libc knows it: it may call anything. It is made by pthread_create, so only
+// where a program could make a thread: not from a slow path, nor with a lock of tarn's held.
+#pragma once
+
+#include <cstdint>
+
+namespace tarn {
+
+// Starts `body` on a detached thread with all signals blocked. False: refused. May change errno.
+[[nodiscard]] bool StartProgramThread(void (*body)());
+
+// What debuggers and /proc call the calling thread; at most 15 characters.
+void NameThisThread(const char* name);
+
+// Tells the calling thread from the others of its process; never 0, and the same in the child of a fork.
+std::uintptr_t ThisThread();
+
+// Has libc call the function when the process ends by exit or by the return of main. May allocate.
+void CallAtExit(void (*function)());
+
+}  // namespace tarn

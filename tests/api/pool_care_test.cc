@@ -1,0 +1,133 @@
+// Who looks after pools of recycled objects: under memory pressure, in the child of a fork, and by hand where there is no
+// thread for it (the tests of NoCaretaker run with TARN_BACKGROUND=off).
+#include <gtest/gtest.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <tarn/limits.h>
+#include <tarn/pool.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <chrono>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace {
+
+struct Counted {
+  Counted() { ++live; }
+  ~Counted() { --live; }
+  static inline std::atomic<int> live = 0;
+};
+
+constexpr unsigned kHourMs = 3'600'000;
+
+void Fill(tarn::Pool<Counted>& pool, int objects) {
+  std::vector<Counted*> some;
+  for (int i = 0; i < objects; ++i) some.push_back(pool.Get());
+  for (Counted* object : some) pool.Put(object);
+}
+
+// The test's own time limit ends it where that never happens.
+template <typename Condition>
+void WaitFor(Condition condition) {
+  while (!condition()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+}
+
+// The process has more than that, and gets no smaller: memory is short.
+void MakeMemoryShort() {
+  tarn::SetMemoryLimit(1 << 20);
+  tarn::SetMemoryLimit(tarn::kNoLimit);
+}
+
+TEST(PoolCare, PoolsAreEmptiedWhenMemoryIsShort) {
+  tarn::Pool<Counted> pool({.epoch_ms = kHourMs});
+  Fill(pool, 100);
+  EXPECT_EQ(Counted::live, 100);
+  MakeMemoryShort();
+  WaitFor([] { return Counted::live == 0; });
+}
+
+TEST(PoolCare, TheChildOfAForkLooksAfterItsPools) {
+  tarn::Pool<Counted> pool({.epoch_ms = 1});
+  tarn::Pool<Counted> left_alone({.epoch_ms = 1});
+  std::atomic<bool> stop = false;
+  std::thread user([&] {
+    while (!stop) {
+      Fill(pool, 50);
+      Fill(left_alone, 50);
+    }
+  });
+  for (int i = 0; i < 20; ++i) {
+    const pid_t child = fork();
+    if (child == 0) {
+      alarm(20);
+      // Whoever ended an epoch of either pool at the time of the fork is no more.
+      Fill(pool, 50);
+      WaitFor([&] { return pool.Stats().cached_objects == 0; });
+      WaitFor([&] { return left_alone.Stats().cached_objects == 0; });
+      _exit(0);
+    }
+    int status = 0;
+    waitpid(child, &status, 0);
+    EXPECT_EQ(status, 0);
+  }
+  stop = true;
+  user.join();
+}
+
+TEST(PoolCare, TheEndOfTheProcessDoesNotWaitForEpochs) {
+  // A pool that is never ended, with a thread that looks after it.
+  EXPECT_EXIT(
+      {
+        alarm(20);
+        auto* pool = new tarn::Pool<Counted>({.epoch_ms = kHourMs});
+        Fill(*pool, 10);
+        exit(0);
+      },
+      testing::ExitedWithCode(0), "");
+}
+
+TEST(PoolCare, TheProcessEndsWithItsLastThread) {
+  const pid_t child = fork();
+  if (child == 0) {
+    alarm(20);
+    Fill(*new tarn::Pool<Counted>({.epoch_ms = 10}), 10);
+    // This thread alone. (pthread_exit would be caught by what runs the tests.)
+    syscall(SYS_exit, 0);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  EXPECT_EQ(status, 0);
+}
+
+TEST(NoCaretaker, EpochsEndByTheProgramsOwnTick) {
+  tarn::Pool<Counted> pool({.epoch_ms = 5});
+  Fill(pool, 100);
+  EXPECT_EQ(Counted::live, 100);
+  WaitFor([] { return tarn::BackgroundTick(), Counted::live == 0; });
+}
+
+TEST(NoCaretaker, EpochsEndOnTheSlowPathsOfCalls) {
+  tarn::Pool<Counted> pool({.epoch_ms = 5});
+  Fill(pool, 100);
+  WaitFor([&] {
+    // What is more than a CPU keeps passes through the shared part.
+    Fill(pool, 40);
+    return Counted::live <= 40;
+  });
+}
+
+TEST(NoCaretaker, APoolIsEmptiedByTheNextSlowPathWhenMemoryIsShort) {
+  for (const unsigned epoch_ms : {kHourMs, TARN_POOL_NO_EPOCHS}) {
+    tarn::Pool<Counted> pool({.epoch_ms = epoch_ms});
+    Fill(pool, 100);
+    MakeMemoryShort();
+    EXPECT_EQ(Counted::live, 100);
+    Fill(pool, 90);
+    EXPECT_LE(Counted::live, 90);
+  }
+}
+
+}  // namespace
