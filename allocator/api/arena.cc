@@ -15,14 +15,16 @@
 #include <cstring>
 #include <new>
 
+#include "allocator/api/checked_mode.h"
+#include "allocator/api/quarantine.h"
 #include "allocator/api/registry.h"
 #include "allocator/base/attributes.h"
 #include "allocator/base/intrusive_list.h"
 #include "allocator/base/units.h"
 #include "allocator/heap/poison.h"
 #include "allocator/heap/regions.h"
+#include "allocator/heap/thread_exit.h"
 #include "allocator/os/crash.h"
-#include "allocator/os/virtual_memory.h"
 
 namespace tarn {
 
@@ -34,12 +36,13 @@ static_assert(sizeof(ChunkList) == sizeof(tarn_arena::used) && alignof(ChunkList
 // Chosen: the smallest region, and the size from which on larger chunks save nothing (a huge page).
 constexpr std::size_t kFirstChunkBytes = kPageBytes;
 constexpr std::size_t kLargestChunkBytes = kHugePageBytes;
-// Chosen: enough for a use after reset to be met, little enough for a test program.
-constexpr std::size_t kQuarantineBytes = std::size_t{64} << 20;
 constexpr int kDeadByte = 0xDF;
 // next > end, whatever the alignment.
 constexpr std::uintptr_t kNothingYet = 8;
 
+static_assert(sizeof(Quarantine) == sizeof(tarn_arena::quarantine));
+
+Quarantine& QuarantineOf(tarn_arena* arena) { return *reinterpret_cast<Quarantine*>(arena->quarantine); }
 ChunkList& List(void** place) { return *reinterpret_cast<ChunkList*>(place); }
 
 std::size_t CurrentBytes(const tarn_arena* arena) { return arena->next > arena->end ? 0 : arena->next - arena->start; }
@@ -100,32 +103,16 @@ void FreeChunk(tarn_arena* arena, Span* chunk) {
   FreeRegion(chunk);
 }
 
-void FreeQuarantined(tarn_arena* arena, Span* chunk) {
-  arena->quarantine_bytes -= chunk->bytes();
-  ChunkList::Remove(chunk);
-  // Where the kernel refuses, the addresses stay lost: nothing that cannot be touched may reach the page heap.
-  if (Commit(chunk->start(), chunk->bytes())) FreeRegion(chunk);
-}
-
-// Checked mode: the chunk's memory goes, its addresses stay ours for a while.
-void Quarantine(tarn_arena* arena, Span* chunk) {
-  Unpoison(arena->poison != 0, chunk->start(), chunk->bytes());
-  if (!Decommit(chunk->start(), chunk->bytes())) {
-    List(arena->spare).PushFront(chunk);
-    return;
-  }
-  CountCapacity(arena, chunk->bytes(), false);
-  arena->quarantine_bytes += chunk->bytes();
-  List(arena->quarantine).PushFront(chunk);
-  while (arena->quarantine_bytes > kQuarantineBytes) FreeQuarantined(arena, List(arena->quarantine).back());
-}
-
 // The current chunk is over; the one before it becomes current, or the buffer.
 void LeaveChunk(tarn_arena* arena, Span* chunk) {
   ChunkList::Remove(chunk);
   if (arena->checked != 0) {
-    Quarantine(arena, chunk);
-    return;
+    const std::size_t bytes = chunk->bytes();
+    Unpoison(arena->poison != 0, chunk->start(), bytes);
+    if (QuarantineOf(arena).Take(chunk)) {
+      CountCapacity(arena, bytes, false);
+      return;
+    }
   }
   Poison(arena->poison != 0, chunk->start(), chunk->bytes());
   List(arena->spare).PushFront(chunk);
@@ -160,9 +147,10 @@ extern "C" {
 TARN_EXPORT void tarn_arena_init_with(tarn_arena* arena, const tarn_arena_options* options, int poison) {
   std::memset(static_cast<void*>(arena), 0, sizeof(*arena));
   arena->poison = poison != 0 && CanPoison() ? 1 : 0;
+  PrepareThread();
+  arena->checked = IsChecked(options != nullptr ? options->checked : 0) ? 1 : 0;
   if (options != nullptr) {
     arena->limit_bytes = options->limit_bytes;
-    arena->checked = options->checked != 0 ? 1 : 0;
     arena->record = JoinRegistry(options->name, TARN_KIND_ARENA);
     // Objects of whatever alignment are placed by address, cleanup records at multiples of 8.
     const auto buffer = reinterpret_cast<std::uintptr_t>(options->buffer);
@@ -238,7 +226,7 @@ TARN_EXPORT void tarn_arena_reset(tarn_arena* arena) {
 TARN_EXPORT void tarn_arena_release(tarn_arena* arena) {
   tarn_arena_reset(arena);
   while (Span* chunk = List(arena->spare).PopFront()) FreeChunk(arena, chunk);
-  while (Span* chunk = List(arena->quarantine).front()) FreeQuarantined(arena, chunk);
+  QuarantineOf(arena).Empty();
 }
 
 TARN_EXPORT void tarn_arena_destroy(tarn_arena* arena) {

@@ -21,12 +21,15 @@
 #include <atomic>
 #include <new>
 
+#include "allocator/api/checked_mode.h"
 #include "allocator/api/cpu_stacks.h"
+#include "allocator/api/quarantine.h"
 #include "allocator/api/registry.h"
 #include "allocator/api/stack_count.h"
 #include "allocator/base/attributes.h"
 #include "allocator/base/units.h"
 #include "allocator/heap/fork_locks.h"
+#include "allocator/heap/poison.h"
 #include "allocator/heap/regions.h"
 #include "allocator/heap/thread_exit.h"
 #include "allocator/os/thread_state.h"
@@ -71,6 +74,9 @@ struct tarn_concurrent_arena {
   std::size_t used_bytes;
   std::size_t capacity_bytes;
   std::size_t limit_bytes;
+  bool checked;
+  bool poison;  // the user is compiled with AddressSanitizer
+  tarn::Quarantine quarantine;
   tarn::Span* own_region;
   tarn_registry_record* record;
 };
@@ -137,12 +143,36 @@ void Install(tarn_concurrent_arena* arena, std::uintptr_t next, std::uintptr_t e
 }
 
 void Enter(tarn_concurrent_arena* arena, Span* chunk) TARN_REQUIRES(arena->lock.lock) {
+  Poison(arena->poison, chunk->start(), chunk->bytes());
   arena->used.PushFront(chunk);
   arena->used_bytes += chunk->bytes();
   if (arena->record != nullptr) {
     CountSigned(&arena->record->live_bytes, static_cast<std::int64_t>(chunk->bytes()));
     CountUp(&arena->record->allocations);
   }
+}
+
+void Discharge(tarn_concurrent_arena* arena, std::size_t bytes) {
+  arena->capacity_bytes -= bytes;
+  if (arena->record != nullptr) {
+    CountSigned(&arena->record->capacity_bytes, -static_cast<std::int64_t>(bytes));
+  }
+}
+
+// What the chunks held has ended; nobody else uses the arena. Makes system calls and calls the page heap, so without the
+// lock. Those that cannot be had in quarantine stay.
+void QuarantineChunks(tarn_concurrent_arena* arena) {
+  IntrusiveList<Span> refused;
+  while (Span* chunk = arena->used.PopFront()) {
+    const std::size_t bytes = chunk->bytes();
+    Unpoison(arena->poison, chunk->start(), bytes);
+    if (arena->quarantine.Take(chunk)) {
+      Discharge(arena, bytes);
+    } else {
+      refused.PushFront(chunk);
+    }
+  }
+  while (Span* chunk = refused.PopFront()) arena->used.PushFront(chunk);
 }
 
 // What needs no new chunk.
@@ -191,7 +221,8 @@ TARN_NOINLINE void* Refill(tarn_concurrent_arena* arena, std::size_t bytes) {
 
 extern "C" {
 
-TARN_EXPORT tarn_concurrent_arena* tarn_concurrent_arena_create(const char* name, std::size_t limit_bytes) {
+TARN_EXPORT tarn_concurrent_arena* tarn_concurrent_arena_create_with(const tarn_concurrent_arena_options* options,
+                                                                     int poison) {
   PrepareThread();
   const std::size_t cpus = StackCount();
   constexpr std::size_t kFirstStack = RoundUp(sizeof(tarn_concurrent_arena), 64);
@@ -208,9 +239,13 @@ TARN_EXPORT tarn_concurrent_arena* tarn_concurrent_arena_create(const char* name
   for (std::size_t i = 0; i < cpus; ++i) {
     arena->stacks.At(i)->word = reinterpret_cast<std::uint64_t>(&no_region);
   }
-  arena->limit_bytes = limit_bytes;
+  arena->poison = poison != 0 && CanPoison();
+  arena->checked = IsChecked(options != nullptr ? options->checked : 0);
+  if (options != nullptr) {
+    arena->limit_bytes = options->limit_bytes;
+    arena->record = JoinRegistry(options->name, TARN_KIND_CONCURRENT_ARENA);
+  }
   arena->own_region = own_region;
-  arena->record = JoinRegistry(name, TARN_KIND_CONCURRENT_ARENA);
   AddForkLock(&arena->lock);
   return arena;
 }
@@ -233,6 +268,7 @@ TARN_EXPORT void* tarn_concurrent_arena_allocate(tarn_concurrent_arena* arena, s
 TARN_EXPORT int tarn_concurrent_arena_add_cleanup(tarn_concurrent_arena* arena, void (*run)(void*), void* object) {
   auto* cleanup = static_cast<Cleanup*>(tarn_concurrent_arena_allocate(arena, sizeof(Cleanup), alignof(Cleanup)));
   if (cleanup == nullptr) return 0;
+  Unpoison(arena->poison, cleanup, sizeof(*cleanup));
   *cleanup = {run, object, arena->cleanups.load(std::memory_order_relaxed)};
   while (!arena->cleanups.compare_exchange_weak(cleanup->next, cleanup, std::memory_order_release,
                                                 std::memory_order_relaxed)) {
@@ -246,6 +282,7 @@ TARN_EXPORT void tarn_concurrent_arena_reset(tarn_concurrent_arena* arena) {
     arena->cleanups.store(cleanup->next, std::memory_order_relaxed);
     cleanup->run(cleanup->object);
   }
+  if (arena->checked) QuarantineChunks(arena);
   SlowPathScope scope;
   LockHolder holder(arena->lock.lock);
   for (std::size_t i = 0; i < arena->stacks.ids; ++i) {
@@ -254,7 +291,10 @@ TARN_EXPORT void tarn_concurrent_arena_reset(tarn_concurrent_arena* arena) {
   arena->unused = nullptr;
   arena->regions_used = 0;
   arena->shared = {0, 0};
-  while (Span* chunk = arena->used.PopFront()) arena->spare.PushFront(chunk);
+  while (Span* chunk = arena->used.PopFront()) {
+    Poison(arena->poison, chunk->start(), chunk->bytes());
+    arena->spare.PushFront(chunk);
+  }
   if (arena->record != nullptr) {
     CountSigned(&arena->record->live_bytes, -static_cast<std::int64_t>(arena->used_bytes));
     CountUp(&arena->record->resets);
@@ -265,12 +305,10 @@ TARN_EXPORT void tarn_concurrent_arena_reset(tarn_concurrent_arena* arena) {
 TARN_EXPORT void tarn_concurrent_arena_release(tarn_concurrent_arena* arena) {
   tarn_concurrent_arena_reset(arena);
   while (Span* chunk = arena->spare.PopFront()) {
-    arena->capacity_bytes -= chunk->bytes();
-    if (arena->record != nullptr) {
-      CountSigned(&arena->record->capacity_bytes, -static_cast<std::int64_t>(chunk->bytes()));
-    }
+    Discharge(arena, chunk->bytes());
     FreeRegion(chunk);
   }
+  arena->quarantine.Empty();
 }
 
 TARN_EXPORT void tarn_concurrent_arena_destroy(tarn_concurrent_arena* arena) {

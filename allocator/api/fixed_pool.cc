@@ -23,6 +23,7 @@
 #include <cstdint>
 #include <new>
 
+#include "allocator/api/checked_mode.h"
 #include "allocator/api/registry.h"
 #include "allocator/base/attributes.h"
 #include "allocator/base/text.h"
@@ -200,7 +201,7 @@ TARN_EXPORT tarn_fixed_pool* tarn_fixed_pool_create(const tarn_fixed_pool_option
   pool->words = words;
   pool->block_count = options->block_count;
   pool->block_bytes = options->block_bytes;
-  pool->checked = options->checked != 0;
+  pool->checked = IsChecked(options->checked);
   pool->blocks = blocks;
   pool->record_region = record_region;
   FillBits(pool);

@@ -20,6 +20,7 @@
 #include <new>
 
 #include "allocator/api/block_pool.h"
+#include "allocator/api/checked_mode.h"
 #include "allocator/api/registry.h"
 #include "allocator/base/attributes.h"
 #include "allocator/base/text.h"
@@ -169,8 +170,8 @@ TARN_EXPORT tarn_heap* tarn_heap_create(const tarn_heap_options* options) {
   if (options != nullptr) {
     heap->budget.limit_bytes = options->limit_bytes;
     heap->budget.record = JoinRegistry(options->name, TARN_KIND_HEAP);
-    heap->checked = options->checked != 0;
   }
+  heap->checked = IsChecked(options != nullptr ? options->checked : 0);
   AddForkLock(&heap->lock);
   return heap;
 }

@@ -7,10 +7,12 @@
 #include <bit>
 
 #include "allocator/api/block_pool.h"
+#include "allocator/api/checked_mode.h"
 #include "allocator/api/registry.h"
 #include "allocator/base/attributes.h"
 #include "allocator/base/text.h"
 #include "allocator/base/units.h"
+#include "allocator/heap/thread_exit.h"
 #include "allocator/os/crash.h"
 
 namespace tarn {
@@ -30,7 +32,8 @@ TARN_EXPORT tarn_object_pool* tarn_object_pool_create(const tarn_object_pool_opt
     errno = EINVAL;
     return nullptr;
   }
-  BlockPool* pool = BlockPool::Create(options->object_bytes, alignment, nullptr, options->checked != 0, nullptr);
+  PrepareThread();
+  BlockPool* pool = BlockPool::Create(options->object_bytes, alignment, nullptr, IsChecked(options->checked), nullptr);
   if (pool == nullptr) {
     errno = ENOMEM;
     return nullptr;

@@ -26,6 +26,7 @@
 #include <algorithm>
 #include <new>
 
+#include "allocator/api/checked_mode.h"
 #include "allocator/api/cpu_stacks.h"
 #include "allocator/api/registry.h"
 #include "allocator/api/stack_count.h"
@@ -302,7 +303,7 @@ TARN_EXPORT tarn_pool* tarn_pool_create(const tarn_pool_options* options) {
     return nullptr;
   }
   PrepareThread();
-  const bool checked = options->checked != 0;
+  const bool checked = IsChecked(options->checked);
   const CpuCache& cpu_cache = process_heap.cpu_cache;
   const bool can_own = cpu_cache.mode() == CacheMode::kCpu && cpu_cache.can_drain_remotely();
   std::size_t cpus = can_own && !checked ? StackCount() : 0;

@@ -13,6 +13,7 @@
 //   TARN_MEMORY_LIMIT bytes|N%|auto|off  resident memory to stay below (docs/memory-return.md)   auto
 //   TARN_HARD_LIMIT  bytes|N%|off      memory beyond which allocations fail                     off
 //   TARN_BACKGROUND  on|off            a thread may give memory back (docs/memory-return.md)     on
+//   TARN_CHECK       on|off            the checked mode of all pools, arenas and heaps          off
 //   TARN_TRACE       scavenge|off      a line on stderr per cycle of the scavenger               off
 //
 // on: on, 1, yes, true. off: off, 0, no, false. bytes: a number, with B, KiB, MiB, GiB or TiB behind it.
@@ -38,6 +39,7 @@ struct Options {
   std::size_t cpu_cache_bytes;
   std::size_t profile_rate_bytes;
   bool background;
+  bool check;
   bool trace_scavenge;
   LimitSetting memory_limit;
   LimitSetting hard_limit;
@@ -53,6 +55,7 @@ inline constexpr Options kDefaultOptions = {
     .cpu_cache_bytes = std::size_t{1536} << 10,
     .profile_rate_bytes = std::size_t{512} << 10,
     .background = true,
+    .check = false,
     .trace_scavenge = false,
     .memory_limit = {LimitSetting::Kind::kAuto, 0},
     .hard_limit = {LimitSetting::Kind::kNone, 0},
@@ -65,7 +68,7 @@ using Complain = void (*)(const char* line, std::size_t length);
 int ParseOptions(const char* const* environment, Options* options, Complain complain);
 
 // What the settings are, for people: name, value, default and source of each.
-inline constexpr std::size_t kSettingCount = 10;
+inline constexpr std::size_t kSettingCount = 11;
 void DescribeOptions(const Options& options, tarn_snapshot_option (&described)[kSettingCount]);
 
 }  // namespace tarn

@@ -29,7 +29,7 @@ int main(void) {
   tarn_arena_reset(&arena);
   tarn_arena_destroy(&arena);
 
-  tarn_concurrent_arena* shared = tarn_concurrent_arena_create(NULL, 0);
+  tarn_concurrent_arena* shared = tarn_concurrent_arena_create(NULL);
   wrong += tarn_concurrent_arena_allocate(shared, 100, 8) == NULL;
   tarn_concurrent_arena_destroy(shared);
 

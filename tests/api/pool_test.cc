@@ -416,6 +416,19 @@ TEST(ConcurrentArena, ThreadsGetMemoryOfTheirOwn) {
   EXPECT_EQ(arena.Stats().capacity_bytes, 0u);
 }
 
+#if TARN_POISON_MEMORY
+TEST(ConcurrentArenaDeath, TheSanitizerSeesUseAfterReset) {
+  tarn::ConcurrentArena arena;
+  auto* object = static_cast<char*>(arena.Allocate(100));
+  std::memset(object, 1, 100);
+  EXPECT_DEATH(object[112] = 1, "use-after-poison");
+  arena.Reset();
+  EXPECT_DEATH(object[0] = 1, "use-after-poison");
+  auto* again = static_cast<char*>(arena.Allocate(100));
+  std::memset(again, 1, 100);
+}
+#endif
+
 TEST(ConcurrentArena, DestructorsLimitsAndHugeSizes) {
   {
     tarn::ConcurrentArena arena;

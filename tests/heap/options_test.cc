@@ -44,8 +44,10 @@ TEST(Options, SwitchesKnowFourWordsEach) {
   struct {
     const char* name;
     bool Options::*member;
-  } const switches[] = {
-      {"TARN_VERBOSE", &Options::verbose}, {"TARN_STATS", &Options::stats}, {"TARN_STRICT", &Options::strict}};
+  } const switches[] = {{"TARN_VERBOSE", &Options::verbose},
+                        {"TARN_STATS", &Options::stats},
+                        {"TARN_STRICT", &Options::strict},
+                        {"TARN_CHECK", &Options::check}};
   for (const auto& option : switches) {
     for (const char* word : {"on", "1", "yes", "true", "off", "0", "no", "false"}) {
       Options options;
@@ -54,7 +56,7 @@ TEST(Options, SwitchesKnowFourWordsEach) {
       const bool on = std::string("on 1 yes true").find(word) != std::string::npos;
       EXPECT_EQ(options.*option.member, on) << entry;
       // And nothing else changed.
-      EXPECT_EQ(int{options.verbose} + int{options.stats} + int{options.strict}, on ? 1 : 0);
+      EXPECT_EQ(int{options.verbose} + int{options.stats} + int{options.strict} + int{options.check}, on ? 1 : 0);
     }
     for (const char* word : {"", "ON", "2", "on ", " on", "o", "onn", "enable"}) {
       Options options;

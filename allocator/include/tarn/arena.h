@@ -39,6 +39,7 @@ typedef struct tarn_arena_options {
   size_t buffer_bytes;
   // Non-zero: the checked mode. Memory that a reset or a rewind ended is made inaccessible (whole chunks) or filled with
   // 0xDF (the rest), and comes back late, so that a use after the reset ends the process where it happens. Slow.
+  // TARN_CHECK=on does the same for all arenas.
   int checked;
 } tarn_arena_options;
 
@@ -56,8 +57,7 @@ typedef struct tarn_arena {
   tarn_arena_cleanup* cleanups;  // the last registered first
   void* used[2];                 // chunks, the current one first; empty while in the caller's buffer
   void* spare[2];                // chunks that a reset left
-  void* quarantine[2];           // checked mode
-  size_t quarantine_bytes;
+  void* quarantine[3];           // checked mode
   uintptr_t buffer;
   size_t buffer_bytes;
   size_t used_before_bytes;  // in the chunks before the current one

@@ -20,21 +20,37 @@ extern "C" {
 
 typedef struct tarn_concurrent_arena tarn_concurrent_arena;
 
+// All zero is a valid choice: no name, no limit, not checked.
+typedef struct tarn_concurrent_arena_options {
+  const char* name;    // null: the arena does not appear in statistics (tarn/registry.h)
+  size_t limit_bytes;  // of all chunks; 0: none
+  // Non-zero, or TARN_CHECK=on: memory that a reset ended is made inaccessible and comes back late, so that a use after the
+  // reset ends the process where it happens. Slow.
+  int checked;
+} tarn_concurrent_arena_options;
+
 typedef struct tarn_concurrent_arena_stats {
   size_t used_bytes;      // of chunks in use, with what is still free in the CPUs' regions
   size_t capacity_bytes;  // of all chunks, used and spare
   size_t limit_bytes;     // 0: none
 } tarn_concurrent_arena_stats;
 
-// `name` null: not in the statistics; `limit_bytes` 0: none. Null with errno ENOMEM.
-tarn_concurrent_arena* tarn_concurrent_arena_create(const char* name, size_t limit_bytes);
+// `poison`: the caller is compiled with AddressSanitizer, and takes the poison off what it allocates, as the C++ class
+// does; use tarn_concurrent_arena_create.
+tarn_concurrent_arena* tarn_concurrent_arena_create_with(const tarn_concurrent_arena_options* options, int poison);
+// `options` may be null. Null with errno ENOMEM.
+static inline tarn_concurrent_arena* tarn_concurrent_arena_create(const tarn_concurrent_arena_options* options) {
+  return tarn_concurrent_arena_create_with(options, 0);
+}
 // Null is ignored.
 void tarn_concurrent_arena_destroy(tarn_concurrent_arena* arena);
 // `alignment` is a power of two. Null when refused; errno is not changed.
 void* tarn_concurrent_arena_allocate(tarn_concurrent_arena* arena, size_t bytes, size_t alignment);
 // Has run(object) called at the reset, the last registered first. 0: refused, nothing is registered.
 int tarn_concurrent_arena_add_cleanup(tarn_concurrent_arena* arena, void (*run)(void* object), void* object);
+// Runs the registered functions and makes all memory free again; keeps the chunks.
 void tarn_concurrent_arena_reset(tarn_concurrent_arena* arena);
+// Resets, and gives all memory back.
 void tarn_concurrent_arena_release(tarn_concurrent_arena* arena);
 tarn_concurrent_arena_stats tarn_concurrent_arena_get_stats(tarn_concurrent_arena* arena);
 
@@ -52,13 +68,19 @@ tarn_concurrent_arena_stats tarn_concurrent_arena_get_stats(tarn_concurrent_aren
 #include <utility>
 
 #include <tarn/bad_alloc.h>
+#include <tarn/poison.h>
 
 namespace tarn {
 
+using ConcurrentArenaOptions = tarn_concurrent_arena_options;
+
+// Throws std::bad_alloc when it is made without memory.
 class ConcurrentArena final : public std::pmr::memory_resource {
  public:
   explicit ConcurrentArena(const char* name = nullptr, std::size_t limit_bytes = 0)
-      : arena_(tarn_concurrent_arena_create(name, limit_bytes)) {
+      : ConcurrentArena(ConcurrentArenaOptions{name, limit_bytes, 0}) {}
+  explicit ConcurrentArena(const ConcurrentArenaOptions& options)
+      : arena_(tarn_concurrent_arena_create_with(&options, TARN_POISON_MEMORY)) {
     if (arena_ == nullptr) ThrowBadAlloc();
   }
   ConcurrentArena(const ConcurrentArena&) = delete;
@@ -66,7 +88,9 @@ class ConcurrentArena final : public std::pmr::memory_resource {
   ~ConcurrentArena() override { tarn_concurrent_arena_destroy(arena_); }
 
   [[nodiscard]] void* TryAllocate(std::size_t bytes, std::size_t alignment = alignof(std::max_align_t)) noexcept {
-    return tarn_concurrent_arena_allocate(arena_, bytes, alignment);
+    void* object = tarn_concurrent_arena_allocate(arena_, bytes, alignment);
+    UnpoisonMemory(object, bytes);
+    return object;
   }
   [[nodiscard]] void* Allocate(std::size_t bytes, std::size_t alignment = alignof(std::max_align_t)) {
     void* object = TryAllocate(bytes, alignment);

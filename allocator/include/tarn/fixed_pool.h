@@ -31,7 +31,7 @@ typedef struct tarn_fixed_pool_options {
   size_t block_count;
   size_t alignment;  // of blocks, a power of two up to 2 MiB; 0: 16, or 8 for blocks of up to 8 bytes
   const char* name;  // null: the pool does not appear in statistics (tarn/registry.h)
-  int checked;       // non-zero: blocks that are still allocated when the pool is destroyed are reported on stderr
+  int checked;  // non-zero, or TARN_CHECK=on: blocks that are still allocated when the pool is destroyed are reported on stderr
 } tarn_fixed_pool_options;
 
 typedef struct tarn_fixed_pool_stats {

@@ -34,7 +34,7 @@ typedef struct tarn_heap tarn_heap;
 typedef struct tarn_heap_options {
   const char* name;    // null: the heap does not appear in statistics (tarn/registry.h)
   size_t limit_bytes;  // of spans; 0: none
-  int checked;         // non-zero: every misuse is seen at the call, and left objects are reported; slow
+  int checked;  // non-zero, or TARN_CHECK=on: every misuse is seen at the call, and left objects are reported; slow
 } tarn_heap_options;
 
 typedef struct tarn_heap_stats {

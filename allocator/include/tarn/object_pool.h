@@ -34,7 +34,7 @@ typedef struct tarn_object_pool_options {
   size_t alignment;    // a power of two; 0: 16, or 8 for objects of up to 8 bytes
   const char* name;    // null: the pool does not appear in statistics (tarn/registry.h)
   size_t limit_bytes;  // of regions; 0: none
-  int checked;         // non-zero: every misuse is seen at the call, and left objects are reported; slow
+  int checked;  // non-zero, or TARN_CHECK=on: every misuse is seen at the call, and left objects are reported; slow
 } tarn_object_pool_options;
 
 typedef struct tarn_object_pool_stats {

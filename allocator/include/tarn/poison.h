@@ -28,6 +28,7 @@ void __asan_unpoison_memory_region(void const volatile* start, size_t bytes);
 
 #ifdef __cplusplus
 namespace tarn {
+// Null is ignored by the second one.
 inline void PoisonMemory([[maybe_unused]] void* start, [[maybe_unused]] size_t bytes) {
 #if TARN_POISON_MEMORY
   __asan_poison_memory_region(start, bytes);
@@ -35,7 +36,7 @@ inline void PoisonMemory([[maybe_unused]] void* start, [[maybe_unused]] size_t b
 }
 inline void UnpoisonMemory([[maybe_unused]] void* start, [[maybe_unused]] size_t bytes) {
 #if TARN_POISON_MEMORY
-  __asan_unpoison_memory_region(start, bytes);
+  if (start != nullptr) __asan_unpoison_memory_region(start, bytes);
 #endif
 }
 }  // namespace tarn

@@ -1,0 +1,28 @@
+// Chunks of arenas in the checked mode whose objects have ended: their memory is gone, their addresses stay taken for a
+// while, so that whoever uses such an object still ends where it happens.
+//
+// Called by arena.cc and concurrent_arena.cc, with whatever guards the arena. All zeroes is an empty one.
+#pragma once
+
+#include <cstddef>
+
+#include "allocator/base/intrusive_list.h"
+#include "allocator/pages/span.h"
+
+namespace tarn {
+
+class Quarantine {
+ public:
+  // False: the kernel refused, and the chunk is as it was. Those that have been here longest may go for it.
+  [[nodiscard]] bool Take(Span* chunk);
+  // Lets all go.
+  void Empty();
+
+ private:
+  void FreeOldest();
+
+  IntrusiveList<Span> chunks_;  // the oldest one last
+  std::size_t bytes_ = 0;
+};
+
+}  // namespace tarn
