@@ -15,6 +15,7 @@ void Load() {
   if (process_heap.loaded.exchange(true, std::memory_order_relaxed)) return;
   PrepareThread();
   RegisterForkHandlers();
+  process_heap.profile_dumps.HandleSignal();
 }
 
 namespace {
@@ -24,6 +25,7 @@ namespace {
 __attribute__((constructor(101))) void OnLoad() { Load(); }
 
 __attribute__((destructor(101))) void OnExit() {
+  process_heap.profile_dumps.AtExit();
   if (!process_heap.options.stats) return;
   tarn_memstats_t stats;
   ReadMemStats(own_snapshot, false, &stats);

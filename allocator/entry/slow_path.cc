@@ -47,6 +47,7 @@ void Attend() {
     const std::uint32_t wanted = process_heap.page_heap.attention();
     if ((wanted & PageHeap::kCheckWanted) != 0) process_heap.limits.Check(true);
     if ((wanted & PageHeap::kScavengerWanted) != 0) process_heap.scavenger.Attend();
+    if ((wanted & PageHeap::kPeakReached) != 0) process_heap.profile_dumps.AttendPeak();
   }
 }
 

@@ -120,6 +120,7 @@ void AfterForkInChild() {
   process_heap.scavenger.ForgetThreadInForkedChild();
   process_heap.caretaker.RepairInForkedChild();
   if (thread_state.slow_path_depth == 0) process_heap.limits.RepairInForkedChild();
+  process_heap.profile_dumps.RepairInForkedChild();
   bool interrupted_slow_path = false;
   if (was_locked) {
     ReleaseForkLocksInChild();

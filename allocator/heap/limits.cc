@@ -153,6 +153,9 @@ void Limits::Check(bool may_call_back) {
       } else {
         next_bytes = std::max(step_bytes, (goal_bytes - used_bytes - ahead_bytes) / 4);
       }
+    } else if (hard_bytes() != SIZE_MAX && callbacks_.load(std::memory_order_relaxed) != 0) {
+      // Nothing is released for a hard limit, but callbacks want to see memory come near it.
+      next_bytes = std::clamp(hard_bytes() / kStepDivisor, kLeastStepBytes, kUnlimitedStepBytes);
     }
     page_heap.SetNextCheck(next_bytes);
     checking_.store(false, std::memory_order_release);

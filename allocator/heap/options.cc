@@ -5,7 +5,10 @@
 #include <iterator>
 #include <string_view>
 
+#include "allocator/base/attributes.h"
 #include "allocator/base/text.h"
+#include "allocator/heap/profile_dumps.h"
+#include "allocator/os/signals.h"
 
 namespace tarn {
 
@@ -16,7 +19,9 @@ constexpr std::string_view kTestPrefix = "TARN_TEST_";
 // The largest budget of a slab: its slots take no more.
 constexpr std::uint64_t kMaxCpuCacheBytes = std::uint64_t{1} << 40;
 
-bool ParseSwitch(std::string_view value, bool* result) {
+// Each of the functions below is called by many entries of the table: merged into all of them, they would fill pages that
+// every process has to fault in.
+TARN_COLD bool ParseSwitch(std::string_view value, bool* result) {
   for (std::string_view on : {"on", "1", "yes", "true"}) {
     if (value == on) return *result = true;
   }
@@ -29,7 +34,7 @@ bool ParseSwitch(std::string_view value, bool* result) {
   return false;
 }
 
-bool ParseBytes(std::string_view value, std::size_t* result, std::uint64_t most = kMaxCpuCacheBytes) {
+TARN_COLD bool ParseBytes(std::string_view value, std::size_t* result, std::uint64_t most = kMaxCpuCacheBytes) {
   std::uint64_t number = 0;
   std::size_t digits = 0;
   while (digits < value.size() && value[digits] >= '0' && value[digits] <= '9') {
@@ -60,7 +65,7 @@ bool ParseMode(std::string_view value, ModeRequest* result) {
 }
 
 // `none` and `off` are the same: no limit.
-bool ParseLimit(std::string_view value, LimitSetting* result, bool may_be_auto) {
+TARN_COLD bool ParseLimit(std::string_view value, LimitSetting* result, bool may_be_auto) {
   constexpr std::uint64_t kMostBytes = std::uint64_t{1} << 46;
   if (value == "auto" && may_be_auto) {
     *result = {LimitSetting::Kind::kAuto, 0};
@@ -91,12 +96,51 @@ bool ParseTrace(std::string_view value, Options* options) {
   return true;
 }
 
+bool ParsePrefix(std::string_view value, std::string_view* result) {
+  if (value.empty() || value.size() > ProfileDumps::kMaxPrefixBytes) return false;
+  *result = value;
+  return true;
+}
+
+bool ParseSignal(std::string_view value, int* result) {
+  if (value == "off") {
+    *result = 0;
+    return true;
+  }
+  const int number = SignalNumber(value);
+  if (number != 0) *result = number;
+  return number != 0;
+}
+
+// Below this every other slow path of a growing program would write a file. Chosen.
+constexpr std::size_t kLeastGrowthBytes = std::size_t{1} << 20;
+
+bool ParseGrowth(std::string_view value, std::size_t* result) {
+  std::size_t bytes = 0;
+  if (value != "off" && (!ParseBytes(value, &bytes) || (bytes != 0 && bytes < kLeastGrowthBytes))) return false;
+  *result = bytes;
+  return true;
+}
+
+bool ParseLimitShare(std::string_view value, unsigned* result) {
+  constexpr unsigned kUsualPercent = 90;
+  bool on = false;
+  if (ParseSwitch(value, &on)) {
+    *result = on ? kUsualPercent : 0;
+    return true;
+  }
+  LimitSetting share;
+  if (!value.ends_with('%') || !ParseLimit(value, &share, false)) return false;
+  *result = static_cast<unsigned>(share.value);
+  return true;
+}
+
 // The values as ParseOptions takes them.
 using Value = Text<40>;
 
-void PrintSwitch(bool value, Value* text) { *text << (value ? "on" : "off"); }
+TARN_COLD void PrintSwitch(bool value, Value* text) { *text << (value ? "on" : "off"); }
 
-void PrintBytes(std::uint64_t bytes, Value* text) {
+TARN_COLD void PrintBytes(std::uint64_t bytes, Value* text) {
   struct Unit {
     const char* name;
     int shift;
@@ -113,7 +157,7 @@ void PrintMode(ModeRequest mode, Value* text) {
   *text << (mode == ModeRequest::kAuto ? "auto" : mode == ModeRequest::kCpu ? "cpu" : "thread");
 }
 
-void PrintLimit(const LimitSetting& limit, Value* text) {
+TARN_COLD void PrintLimit(const LimitSetting& limit, Value* text) {
   switch (limit.kind) {
     case LimitSetting::Kind::kNone:
       *text << "off";
@@ -127,6 +171,17 @@ void PrintLimit(const LimitSetting& limit, Value* text) {
     case LimitSetting::Kind::kBytes:
       PrintBytes(limit.value, text);
       break;
+  }
+}
+
+void PrintSignal(int number, Value* text) {
+  const std::string_view name = SignalName(number);
+  if (number == 0) {
+    *text << "off";
+  } else if (name.empty()) {
+    *text << number;
+  } else {
+    *text << name;
   }
 }
 
@@ -152,6 +207,23 @@ constexpr Setting kSettings[] = {
     {"TARN_PROFILE_RATE", "a number of bytes such as 512KiB, or 0",
      [](std::string_view v, Options* o) { return ParseBytes(v, &o->profile_rate_bytes); },
      [](const Options& o, Value* text) { PrintBytes(o.profile_rate_bytes, text); }},
+    {"TARN_PROFILE_PREFIX", "the beginning of a file's name, of at most 200 bytes",
+     [](std::string_view v, Options* o) { return ParsePrefix(v, &o->profile_prefix); },
+     [](const Options& o, Value* text) { *text << o.profile_prefix; }},
+    {"TARN_PROFILE_AT_EXIT", "on or off",
+     [](std::string_view v, Options* o) { return ParseSwitch(v, &o->profile_at_exit); },
+     [](const Options& o, Value* text) { PrintSwitch(o.profile_at_exit, text); }},
+    {"TARN_PROFILE_SIGNAL", "USR1, USR2, HUP, PROF, a number of 34 to 64, or off",
+     [](std::string_view v, Options* o) { return ParseSignal(v, &o->profile_signal); },
+     [](const Options& o, Value* text) { PrintSignal(o.profile_signal, text); }},
+    {"TARN_PROFILE_GROWTH", "a number of bytes such as 64MiB, at least 1MiB, or 0",
+     [](std::string_view v, Options* o) { return ParseGrowth(v, &o->profile_growth_bytes); },
+     [](const Options& o, Value* text) { PrintBytes(o.profile_growth_bytes, text); }},
+    {"TARN_PROFILE_AT_LIMIT", "a share such as 90%, on or off",
+     [](std::string_view v, Options* o) { return ParseLimitShare(v, &o->profile_limit_percent); },
+     [](const Options& o, Value* text) {
+       o.profile_limit_percent == 0 ? *text << "off" : *text << o.profile_limit_percent << "%";
+     }},
     {"TARN_MEMORY_LIMIT", "a number of bytes such as 512MiB, a share such as 80%, auto or off",
      [](std::string_view v, Options* o) { return ParseLimit(v, &o->memory_limit, true); },
      [](const Options& o, Value* text) { PrintLimit(o.memory_limit, text); }},

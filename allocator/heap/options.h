@@ -9,6 +9,11 @@
 //   TARN_MODE        auto|cpu|thread   who owns the slabs of the caches                          auto
 //   TARN_CPU_CACHE   bytes             budget of one CPU's slab, 0 turns the caches off          1536KiB
 //   TARN_PROFILE_RATE  bytes           mean distance of the heap profile's samples, 0 turns it off 512KiB
+//   TARN_PROFILE_PREFIX  text          what the files of the next four begin with (heap/profile_dumps.h) tarn
+//   TARN_PROFILE_AT_EXIT  on|off       a profile is written at the process's end                 off
+//   TARN_PROFILE_SIGNAL  name|off      and when this signal comes                                off
+//   TARN_PROFILE_GROWTH  bytes         and when the heap's peak has risen by so much, 0: never   0
+//   TARN_PROFILE_AT_LIMIT  N%|on|off   and when memory comes to this share of the limit; on: 90% off
 //   TARN_STRICT      on|off            a wrong setting ends the process                          off
 //   TARN_MEMORY_LIMIT bytes|N%|auto|off  resident memory to stay below (docs/memory-return.md)   auto
 //   TARN_HARD_LIMIT  bytes|N%|off      memory beyond which allocations fail                     off
@@ -22,6 +27,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string_view>
 
 #include "allocator/heap/limits.h"
 #include "allocator/include/tarn/snapshot.h"
@@ -38,6 +44,12 @@ struct Options {
   // Per slab. In the thread mode a slab gets a part of it (see kThreadBudgetDivisor in process_heap.cc).
   std::size_t cpu_cache_bytes;
   std::size_t profile_rate_bytes;
+  // Points into the environment, which the program may change: whoever keeps it copies it.
+  std::string_view profile_prefix;
+  bool profile_at_exit;
+  int profile_signal;  // 0: none
+  std::size_t profile_growth_bytes;
+  unsigned profile_limit_percent;  // 0: none
   bool background;
   bool check;
   bool trace_scavenge;
@@ -54,6 +66,11 @@ inline constexpr Options kDefaultOptions = {
     .mode = ModeRequest::kAuto,
     .cpu_cache_bytes = std::size_t{1536} << 10,
     .profile_rate_bytes = std::size_t{512} << 10,
+    .profile_prefix = "tarn",
+    .profile_at_exit = false,
+    .profile_signal = 0,
+    .profile_growth_bytes = 0,
+    .profile_limit_percent = 0,
     .background = true,
     .check = false,
     .trace_scavenge = false,
@@ -68,7 +85,7 @@ using Complain = void (*)(const char* line, std::size_t length);
 int ParseOptions(const char* const* environment, Options* options, Complain complain);
 
 // What the settings are, for people: name, value, default and source of each.
-inline constexpr std::size_t kSettingCount = 11;
+inline constexpr std::size_t kSettingCount = 16;
 void DescribeOptions(const Options& options, tarn_snapshot_option (&described)[kSettingCount]);
 
 }  // namespace tarn

@@ -76,8 +76,9 @@ void ProcessHeap::Start() {
   cpu_cache.Init(mode, rseq, budget_bytes, transfer_caches, &page_heap);
   limits.Init(options.memory_limit, options.hard_limit);
   scavenger.Init(options.background, options.trace_scavenge);
+  profile_dumps.Init(options);
   if (options.verbose) WriteStartLine(*this);
-  if (options.stats) KeepStderr();
+  if (options.stats || options.profile_at_exit) KeepStderr();
   DescribeOptions(options, described_options);
   PublishHeap({&page_heap, transfer_caches, sampled_lists, &cpu_cache, &profile, described_options, kSettingCount},
               TARN_VERSION, &own_snapshot);

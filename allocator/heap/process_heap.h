@@ -20,6 +20,7 @@
 #include "allocator/heap/caretaker.h"
 #include "allocator/heap/limits.h"
 #include "allocator/heap/options.h"
+#include "allocator/heap/profile_dumps.h"
 #include "allocator/heap/scavenger.h"
 #include "allocator/include/tarn/snapshot.h"
 #include "allocator/observe/profile.h"
@@ -47,6 +48,7 @@ struct alignas(4096) ProcessHeap {
   // until then nothing touches their memory. The mark changes under the profile's lock only.
   std::atomic<bool> sampled_lists_ready = false;
   CentralFreeList sampled_lists[kSizeClassCount];
+  ProfileDumps profile_dumps;
 
   bool started() const { return state.load(std::memory_order_acquire) == State::kStarted; }
   // Returns when the heap has started. Not called by a slow path that is nested in another.

@@ -103,7 +103,9 @@ constexpr std::uint64_t kFixedStrings = std::size(kStrings);
 
 class Output {
  public:
-  explicit Output(int descriptor) : descriptor_(descriptor) {}
+  // Collects in `buffer` what it writes.
+  Output(int descriptor, char* buffer, std::size_t capacity)
+      : descriptor_(descriptor), buffer_(buffer), capacity_(capacity) {}
 
   // A field of the profile itself.
   template <typename Part>
@@ -130,19 +132,20 @@ class Output {
   void Write(const void* data, std::size_t bytes) {
     const auto* from = static_cast<const char*>(data);
     while (bytes != 0 && good_) {
-      const std::size_t here = std::min(bytes, sizeof buffer_ - size_);
+      const std::size_t here = std::min(bytes, capacity_ - size_);
       std::memcpy(buffer_ + size_, from, here);
       size_ += here;
       from += here;
       bytes -= here;
-      if (size_ == sizeof buffer_) Flush();
+      if (size_ == capacity_) Flush();
     }
   }
 
   const int descriptor_;
   bool good_ = true;
+  char* const buffer_;
+  const std::size_t capacity_;
   std::size_t size_ = 0;
-  char buffer_[4096];
 };
 
 // --- Mappings ------------------------------------------------------------------------------------------------------
@@ -153,14 +156,15 @@ struct Mapping {
   std::uint64_t offset;
 };
 
+// What is written, and what is read of /proc/self/maps, goes through buffers of this size: no line is longer.
+constexpr std::size_t kBufferBytes = std::size_t{32} << 10;
+
 // Calls f(const Mapping&, std::string_view path) for each executable mapping in /proc/self/maps, lowest first. False: it
 // cannot be read.
 template <typename F>
-bool ForEachMapping(F f) {
+bool ForEachMapping(char* buffer, std::size_t capacity, F f) {
   const int descriptor = OpenToRead("/proc/self/maps");
   if (descriptor < 0) return false;
-  constexpr std::size_t kLongestLine = 4096 + 128;
-  char buffer[kLongestLine];
   std::size_t held = 0;
   const auto line = [&](std::string_view text) {
     // start-end rwxp offset device inode   path
@@ -192,7 +196,7 @@ bool ForEachMapping(F f) {
     f(mapping, at < text.size() ? std::string_view(text.data() + at, text.size() - at) : std::string_view());
   };
   std::ptrdiff_t got;
-  while ((got = ReadSome(descriptor, buffer + held, sizeof buffer - held)) > 0) {
+  while ((got = ReadSome(descriptor, buffer + held, capacity - held)) > 0) {
     held += static_cast<std::size_t>(got);
     std::size_t begin = 0;
     while (const void* end = std::memchr(buffer + begin, '\n', held - begin)) {
@@ -201,7 +205,7 @@ bool ForEachMapping(F f) {
       begin += length + 1;
     }
     // A line that does not fit is no path that anybody could open.
-    if (begin == 0 && held == sizeof buffer) begin = held;
+    if (begin == 0 && held == capacity) begin = held;
     std::memmove(buffer, buffer + begin, held - begin);
     held -= begin;
   }
@@ -289,7 +293,8 @@ bool WriteHeapProfile(const tarn_snapshot_block& block, int descriptor) {
   constexpr std::size_t kMaxMappings = 65536;
   const Scratch address_memory(capacity * sizeof(std::uint64_t));
   const Scratch mapping_memory(kMaxMappings * sizeof(Mapping));
-  if (address_memory.memory() == nullptr || mapping_memory.memory() == nullptr) {
+  const Scratch buffer_memory(2 * kBufferBytes);
+  if (address_memory.memory() == nullptr || mapping_memory.memory() == nullptr || buffer_memory.memory() == nullptr) {
     errno = ENOMEM;
     return false;
   }
@@ -297,7 +302,8 @@ bool WriteHeapProfile(const tarn_snapshot_block& block, int descriptor) {
   auto* const mappings = static_cast<Mapping*>(mapping_memory.memory());
   std::size_t mapping_count = 0;
 
-  Output output(descriptor);
+  char* const buffers = static_cast<char*>(buffer_memory.memory());
+  Output output(descriptor, buffers, kBufferBytes);
   output.Put(kSampleType, ValueType(kAllocObjects, kCount));
   output.Put(kSampleType, ValueType(kAllocSpace, kBytes));
   output.Put(kSampleType, ValueType(kInuseObjects, kCount));
@@ -312,18 +318,19 @@ bool WriteHeapProfile(const tarn_snapshot_block& block, int descriptor) {
 
   // Only now, because a stack may lead through a library that was loaded while the table was read. Mappings are numbered
   // from 1, their files stand behind the fixed strings.
-  const bool has_mappings = ForEachMapping([&](const Mapping& mapping, std::string_view path) {
-    if (mapping_count == kMaxMappings) return;
-    mappings[mapping_count++] = mapping;
-    Message<64> message;
-    message.Field(1, mapping_count);
-    message.Field(2, mapping.start);
-    message.Field(3, mapping.end);
-    message.Field(4, mapping.offset);
-    message.Field(5, kFixedStrings + mapping_count - 1);
-    output.Put(kMapping, message);
-    output.Put(kStringTable, path);
-  });
+  const bool has_mappings =
+      ForEachMapping(buffers + kBufferBytes, kBufferBytes, [&](const Mapping& mapping, std::string_view path) {
+        if (mapping_count == kMaxMappings) return;
+        mappings[mapping_count++] = mapping;
+        Message<64> message;
+        message.Field(1, mapping_count);
+        message.Field(2, mapping.start);
+        message.Field(3, mapping.end);
+        message.Field(4, mapping.offset);
+        message.Field(5, kFixedStrings + mapping_count - 1);
+        output.Put(kMapping, message);
+        output.Put(kStringTable, path);
+      });
   if (!has_mappings) mapping_count = 0;
 
   const auto* const slots = static_cast<const std::uint64_t*>(address_memory.memory());

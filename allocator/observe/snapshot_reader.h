@@ -105,8 +105,8 @@ class SnapshotReader {
   }
 
   // Calls f(const tarn_snapshot_bucket&, const std::uint64_t* frames) for each bucket of the profile; f returns false to
-  // end. `scratch` holds one bucket and its frames.
-  static constexpr std::size_t kMaxFrames = 256;
+  // end. No version of the library keeps more frames.
+  static constexpr std::size_t kMaxFrames = 64;
   template <typename F>
   bool ForEachBucket(F f) const {
     tarn_snapshot_profile profile;

@@ -22,6 +22,7 @@ int Open(const char* path, int flags) {
 }  // namespace
 
 int CreateFile(const char* path) { return Open(path, O_WRONLY | O_CREAT | O_TRUNC); }
+int CreateNewFile(const char* path) { return Open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW); }
 int OpenToRead(const char* path) { return Open(path, O_RDONLY); }
 
 bool WriteAll(int descriptor, const void* data, std::size_t bytes) {
@@ -53,6 +54,33 @@ void RemoveFile(const char* path) {
   const int saved_errno = errno;
   static_cast<void>(::syscall(SYS_unlinkat, AT_FDCWD, path, 0));
   errno = saved_errno;
+}
+
+std::string_view FileErrorText(int error) {
+  switch (error) {
+    case EACCES:
+    case EPERM:
+      return "permission denied";
+    case ENOENT:
+    case ENOTDIR:
+      return "there is no such directory";
+    case ENOSPC:
+    case EDQUOT:
+      return "no space left";
+    case EROFS:
+      return "the file system is read-only";
+    case ENAMETOOLONG:
+      return "the name is too long";
+    case EMFILE:
+    case ENFILE:
+      return "too many open files";
+    case ENOMEM:
+      return "not enough memory";
+    case EEXIST:
+      return "the names that could be used are all taken";
+    default:
+      return {};
+  }
 }
 
 }  // namespace tarn

@@ -5,12 +5,15 @@
 #pragma once
 
 #include <cstddef>
+#include <string_view>
 
 namespace tarn {
 
 // Creates the file, or empties it; readable and writable by its owner alone, for stacks tell of a program's secrets. The
 // descriptor, or -1.
 int CreateFile(const char* path);
+// The same, but a file that exists is left alone (EEXIST), and a symbolic link is not followed.
+int CreateNewFile(const char* path);
 // The descriptor, or -1.
 int OpenToRead(const char* path);
 // False: it may have been written in part.
@@ -21,5 +24,8 @@ std::ptrdiff_t ReadSome(int descriptor, void* data, std::size_t bytes);
 bool CloseFile(int descriptor);
 // Keeps errno.
 void RemoveFile(const char* path);
+
+// What an errno of these functions means, for people; empty for one that hardly comes.
+std::string_view FileErrorText(int error);
 
 }  // namespace tarn

@@ -383,6 +383,12 @@ void PageHeap::SetNextCheck(std::size_t bytes) {
   }
 }
 
+void PageHeap::SetNextPeak(std::size_t bytes) {
+  LockHolder holder(lock_);
+  next_peak_bytes_ = bytes == 0 ? 0 : peak_in_use_bytes_ + bytes;
+  attention_.fetch_and(~kPeakReached, std::memory_order_relaxed);
+}
+
 void PageHeap::SetHardLimit(std::size_t bytes) {
   LockHolder holder(lock_);
   hard_limit_bytes_ = bytes == SIZE_MAX ? 0 : std::max<std::size_t>(bytes, 1);
@@ -1088,6 +1094,8 @@ PageHeapStats PageHeap::Stats() {
 
 void PageHeap::Publish() {
   peak_in_use_bytes_ = std::max(peak_in_use_bytes_, in_use_.bytes() + mapped_bytes_);
+  if (next_peak_bytes_ != 0 && peak_in_use_bytes_ >= next_peak_bytes_) [[unlikely]]
+    attention_.fetch_or(kPeakReached, std::memory_order_relaxed);
   // A sequence lock. The fence keeps the fields behind the odd number, the release of the even number keeps them before
   // it; a reader that sees a new field therefore sees an odd or a later number. The fields are stored one by one where
   // they belong: to fill a structure and to copy it took three times as long (bench/micro, pair_malloc of 512 KiB).

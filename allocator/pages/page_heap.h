@@ -113,12 +113,15 @@ class PageHeap {
   // What the page heap wants from whoever is in a slow path and holds no lock: bits. Read without the lock.
   static constexpr std::uint32_t kScavengerWanted = 1;
   static constexpr std::uint32_t kCheckWanted = 2;
+  static constexpr std::uint32_t kPeakReached = 4;
   std::uint32_t attention() const { return attention_.load(std::memory_order_relaxed); }
 
   // Sets kCheckWanted when so many more bytes have come into use that were not resident, as far as is known.
   void SetNextCheck(std::size_t bytes) TARN_EXCLUDES(lock_);
   // How many have, ever.
   std::uint64_t fresh_bytes() const { return fresh_bytes_.load(std::memory_order_relaxed); }
+  // Sets kPeakReached when what is in use or mapped comes to so many bytes more than it ever was; 0: never.
+  void SetNextPeak(std::size_t bytes) TARN_EXCLUDES(lock_);
   // What is in use, mapped or metadata stays within this; SIZE_MAX: no limit. Beyond it there is no memory.
   void SetHardLimit(std::size_t bytes) TARN_EXCLUDES(lock_);
 
@@ -250,6 +253,8 @@ class PageHeap {
   PageCount free_ TARN_GUARDED_BY(lock_);
   PageCount free_zero_ TARN_GUARDED_BY(lock_);
   std::size_t peak_in_use_bytes_ TARN_GUARDED_BY(lock_) = 0;
+  // Of peak_in_use_bytes_; 0: nobody wants to know.
+  std::size_t next_peak_bytes_ TARN_GUARDED_BY(lock_) = 0;
   // Written under the lock, read without it.
   std::atomic<std::uint64_t> growth_ = 0;
   std::size_t released_bytes_total_ TARN_GUARDED_BY(lock_) = 0;

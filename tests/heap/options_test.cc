@@ -3,6 +3,7 @@
 #include "allocator/heap/options.h"
 
 #include <gtest/gtest.h>
+#include <signal.h>
 
 #include <cstddef>
 #include <string>
@@ -176,6 +177,57 @@ TEST(Options, TheScavengerCanBeTracedAndSwitchedOff) {
   EXPECT_EQ(Parse({"TARN_TRACE=off"}, &options).size(), 0u);
   EXPECT_FALSE(options.trace_scavenge);
   EXPECT_EQ(Parse({"TARN_TRACE=on"}).size(), 1u);
+}
+
+TEST(Options, ProfilesCanBeAskedFor) {
+  Options options;
+  EXPECT_EQ(Parse({}, &options).size(), 0u);
+  EXPECT_EQ(options.profile_prefix, "tarn");
+  EXPECT_FALSE(options.profile_at_exit);
+  EXPECT_EQ(options.profile_signal, 0);
+  EXPECT_EQ(options.profile_growth_bytes, 0u);
+  EXPECT_EQ(options.profile_limit_percent, 0u);
+  EXPECT_EQ(Parse({"TARN_PROFILE_PREFIX=/tmp/a b", "TARN_PROFILE_AT_EXIT=1", "TARN_PROFILE_SIGNAL=USR2",
+                   "TARN_PROFILE_GROWTH=64MiB", "TARN_PROFILE_AT_LIMIT=on"},
+                  &options)
+                .size(),
+            0u);
+  EXPECT_EQ(options.profile_prefix, "/tmp/a b");
+  EXPECT_TRUE(options.profile_at_exit);
+  EXPECT_EQ(options.profile_signal, SIGUSR2);
+  EXPECT_EQ(options.profile_growth_bytes, std::size_t{64} << 20);
+  EXPECT_EQ(options.profile_limit_percent, 90u);
+  tarn_snapshot_option described[kSettingCount];
+  DescribeOptions(options, described);
+  std::string text;
+  for (const tarn_snapshot_option& option : described) {
+    if (option.source == TARN_SOURCE_ENVIRONMENT) text += std::string(option.name) + "=" + option.value + " ";
+  }
+  EXPECT_EQ(text,
+            "TARN_PROFILE_PREFIX=/tmp/a b TARN_PROFILE_AT_EXIT=on TARN_PROFILE_SIGNAL=USR2 TARN_PROFILE_GROWTH=64MiB "
+            "TARN_PROFILE_AT_LIMIT=90% ");
+
+  EXPECT_EQ(Parse({"TARN_PROFILE_SIGNAL=SIGHUP", "TARN_PROFILE_AT_LIMIT=75%"}, &options).size(), 0u);
+  EXPECT_EQ(options.profile_signal, SIGHUP);
+  EXPECT_EQ(options.profile_limit_percent, 75u);
+  EXPECT_EQ(Parse({"TARN_PROFILE_SIGNAL=40", "TARN_PROFILE_GROWTH=1MiB"}, &options).size(), 0u);
+  EXPECT_EQ(options.profile_signal, 40);
+  EXPECT_EQ(Parse({"TARN_PROFILE_SIGNAL=40", "TARN_PROFILE_SIGNAL=off", "TARN_PROFILE_GROWTH=0",
+                   "TARN_PROFILE_AT_LIMIT=off", "TARN_PROFILE_AT_EXIT=off"},
+                  &options)
+                .size(),
+            0u);
+  EXPECT_EQ(options.profile_signal, 0);
+
+  const std::string long_prefix = "TARN_PROFILE_PREFIX=" + std::string(201, 'x');
+  for (const char* entry :
+       {long_prefix.c_str(), "TARN_PROFILE_PREFIX=", "TARN_PROFILE_SIGNAL=KILL", "TARN_PROFILE_SIGNAL=SEGV",
+        "TARN_PROFILE_SIGNAL=33", "TARN_PROFILE_SIGNAL=65", "TARN_PROFILE_SIGNAL=10",
+        "TARN_PROFILE_SIGNAL=", "TARN_PROFILE_SIGNAL=usr1", "TARN_PROFILE_GROWTH=1048575", "TARN_PROFILE_GROWTH=much",
+        "TARN_PROFILE_AT_LIMIT=0%", "TARN_PROFILE_AT_LIMIT=101%", "TARN_PROFILE_AT_LIMIT=90",
+        "TARN_PROFILE_AT_LIMIT=90MiB%", "TARN_PROFILE_AT_EXIT=exit"}) {
+    EXPECT_EQ(Parse({entry}).size(), 1u) << entry;
+  }
 }
 
 TEST(Options, AMisspeltNameGetsTheNearestRightOne) {

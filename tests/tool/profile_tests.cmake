@@ -12,4 +12,9 @@ if(wanted)
                        COMMAND profile_pprof_test.py $<TARGET_FILE:profile_make> ${CMAKE_CXX_COMPILER})
   tarn_add_script_test(NAME profile_live_test LABELS tool TIMEOUT 120
                        COMMAND profile_live_test.py $<TARGET_FILE:tarn_command> ${CMAKE_CXX_COMPILER})
+  add_executable(profile_dump_program profile_dump_program.cc)
+  target_compile_options(profile_dump_program PRIVATE -g -fno-builtin)
+  target_link_libraries(profile_dump_program PRIVATE Threads::Threads)
+  tarn_add_script_test(NAME profile_dump_test LABELS tool TIMEOUT 120
+                       COMMAND profile_dump_test.py $<TARGET_FILE:tarn_command> $<TARGET_FILE:profile_dump_program>)
 endif()

@@ -1,0 +1,61 @@
+// Heap profiles that are written without anybody's call, as the settings TARN_PROFILE_* ask: at the process's end, on a
+// signal, whenever the heap has grown by so much, and near a limit.
+//
+// The files are called PREFIX.PID.N.REASON.pb. N counts from 1 in each process, and a name that is taken already is passed
+// over, so nothing is ever written over; REASON is exit, signal, growth or limit. A file that could not be written whole
+// is removed, and the first such failure is told on stderr.
+//
+// Who writes. The writer (observe/profile_writer.h) allocates nothing, takes no lock and reads tables that are whole at
+// every instruction of their owner, so it may run anywhere: at the end of a slow path, with no lock held (growth, limit),
+// in a destructor (exit), and in a signal handler that interrupted any part of tarn or of libc (signal). That is why the
+// handler writes by itself instead of leaving a note for a slow path, which a process that sleeps would never come to.
+// What else it uses are system calls, memory of its own, and two atomics.
+//
+// One profile is written at a time. Whoever finds another at it, be it a thread or the very code that a handler has
+// interrupted, leaves its wish for that one, which looks again at its end.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+namespace tarn {
+
+struct Options;
+
+class ProfileDumps {
+ public:
+  enum class Reason : std::uint8_t { kExit, kSignal, kGrowth, kLimit };
+  static constexpr std::size_t kMaxPrefixBytes = 200;
+
+  constexpr ProfileDumps() = default;
+
+  // Nothing in here is touched where no setting asks for profiles: each page that is costs a page fault.
+  void Init(const Options& options);
+  // Installs the handler of the signal. When libc has been set up: that is later than Init.
+  void HandleSignal();
+
+  // The heap has grown by a step. Called in no slow path.
+  void AttendPeak();
+  // Waits for a profile that another thread is writing, but not for ever.
+  void AtExit();
+
+  // The child of a fork: whoever was writing is no more.
+  void RepairInForkedChild() { writing_.store(false, std::memory_order_relaxed); }
+
+ private:
+  void Dump(Reason reason);
+  void WriteFile(Reason reason);
+
+  // Bit i: one is wanted for Reason i.
+  std::atomic<std::uint32_t> wanted_ = 0;
+  std::atomic<bool> writing_ = false;
+  std::atomic<bool> complained_ = false;
+  // The next name's, and the process that has come so far: a child's begin anew. Of whoever is writing.
+  std::uint64_t number_ = 0;
+  std::uint64_t process_id_ = 0;
+  std::uint64_t limit_dumps_ = 0;
+  char prefix_[kMaxPrefixBytes + 1] = {};
+};
+
+}  // namespace tarn

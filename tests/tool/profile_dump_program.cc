@@ -1,0 +1,87 @@
+// A program whose profiles are written by settings, for profile_dump_test.py: does what the letters of its input say, and
+// says "ready" before each.
+//
+//   k  holds 32 MiB more            c  allocates and frees in two threads until the end
+//   h  handles SIGUSR1 by itself    f  forks a child that ends by exit, and waits for it
+//   p  sends itself SIGUSR1         x  ends by _exit
+//   a  ends by abort                (the end of the input) ends by exit
+
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <thread>
+#include <vector>
+
+namespace {
+
+std::vector<void*> held;
+
+__attribute__((noinline)) void Keep() {
+  for (int i = 0; i < 8192; ++i) held.push_back(std::memset(std::malloc(4096), 1, 4096));
+}
+
+[[noreturn]] void Churn() {
+  std::vector<void*> objects(100);
+  for (unsigned i = 0;; ++i) {
+    void*& object = objects[i % objects.size()];
+    std::free(object);
+    object = std::malloc(16 + i * 7919 % 300000);
+  }
+}
+
+// The smallest that POSIX has for handlers, with a page behind it that nobody may touch.
+void UseSmallSignalStack() {
+  constexpr std::size_t kPage = 4096;
+  constexpr std::size_t kStack = 8192;
+  char* memory =
+      static_cast<char*>(mmap(nullptr, kPage + kStack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  mprotect(memory, kPage, PROT_NONE);
+  stack_t stack = {};
+  stack.ss_sp = memory + kPage;
+  stack.ss_size = kStack;
+  if (sigaltstack(&stack, nullptr) != 0) std::abort();
+}
+
+}  // namespace
+
+int main() {
+  UseSmallSignalStack();
+  held.reserve(1 << 20);
+  while (true) {
+    std::puts("ready");
+    std::fflush(stdout);
+    const int letter = std::getchar();
+    switch (letter) {
+      case 'k':
+        Keep();
+        break;
+      case 'c':
+        for (int i = 0; i < 2; ++i) std::thread(Churn).detach();
+        break;
+      case 'h':
+        signal(SIGUSR1, [](int) { static_cast<void>(!write(STDOUT_FILENO, "mine\n", 5)); });
+        break;
+      case 'p':
+        raise(SIGUSR1);
+        break;
+      case 'f': {
+        const pid_t child = fork();
+        if (child == 0) std::exit(0);
+        waitpid(child, nullptr, 0);
+        std::printf("child %d\n", child);
+        break;
+      }
+      case 'x':
+        _exit(0);
+      case 'a':
+        std::abort();
+      default:
+        return 0;
+    }
+  }
+}
