@@ -2,7 +2,7 @@
 """check, stat, top, heap, diff and options on running programs: redis-server and python3 under load, and on what is no
 such program.
 
-Usage: profile_live_test.py TARN COMPILER
+Usage: profile_live_test.py TARN COMPILER STACKS     (STACKS: profile_stacks_program.cc)
 """
 
 import json
@@ -18,7 +18,7 @@ import time
 import unittest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-TARN = COMPILER = None
+TARN = COMPILER = STACKS = None
 LIBRARY = os.environ["TARN_LIB"]
 
 
@@ -195,6 +195,29 @@ class Live(unittest.TestCase):
             self.assertGreaterEqual(rows["main"]["after_with_callees"],
                                     rows["make"]["after"] + rows["keep_large"]["after"])
 
+    def test_many_stacks_take_little_memory(self):
+        """10^6 objects by 10^4 stacks: below 32 MiB of the tool's, all names included. The time is reported only."""
+        with Program(STACKS, TARN_PROFILE_RATE="1").wait_ready() as program:
+            document = json.loads(tarn("stat", program.pid, "--json")[0])
+            self.assertGreaterEqual(document["stats"]["heap_objects"], 1000000)
+            self.assertGreaterEqual(document["profile"]["stacks"], 10000)
+            path = self.path("stacks.pb.gz")
+            start = time.monotonic()
+            child = subprocess.Popen([TARN, "heap", str(program.pid), "-q", "-o", path])
+            _, status, usage = os.wait4(child.pid, 0)
+            child.returncode = os.waitstatus_to_exitcode(status)
+            self.assertEqual(child.returncode, 0)
+            print("tarn heap of %d stacks: %.2f s (CPU %.2f s), %.1f MiB" % (
+                document["profile"]["stacks"], time.monotonic() - start, usage.ru_utime + usage.ru_stime,
+                usage.ru_maxrss / 1024), file=sys.stderr)
+            self.assertLess(usage.ru_maxrss, 32 << 10)
+            raw = subprocess.run(["go", "tool", "pprof", "-raw", path], capture_output=True, text=True, timeout=60,
+                                 env=dict(os.environ, HOME=self.directory), check=True).stdout
+            self.assertEqual(set(re.findall(r"\(anonymous namespace\)::Inner<(\d+)> ", raw)),
+                             {str(number) for number in range(100)})
+            samples = raw[raw.index("Samples:"):raw.index("Locations")]
+            self.assertGreaterEqual(len(re.findall(r"(?m)^ +\d+ +\d+ +\d+ +\d+: ", samples)), 10000)
+
     def empty_profile(self):
         """A profile of a program on tarn that holds nothing."""
         path = self.path("empty.pb.gz")
@@ -308,8 +331,8 @@ class Live(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    TARN, COMPILER = sys.argv[1:3]
+    TARN, COMPILER, STACKS = sys.argv[1:4]
     if not shutil.which("go"):
         print("no go here; tools/install_packages test gets it")
         sys.exit(77)
-    unittest.main(argv=sys.argv[:1] + sys.argv[3:])
+    unittest.main(argv=sys.argv[:1] + sys.argv[4:])

@@ -11,7 +11,10 @@ if(wanted)
   tarn_add_script_test(NAME profile_pprof_test LABELS tool TIMEOUT 120
                        COMMAND profile_pprof_test.py $<TARGET_FILE:profile_make> ${CMAKE_CXX_COMPILER})
   tarn_add_script_test(NAME profile_live_test LABELS tool TIMEOUT 120
-                       COMMAND profile_live_test.py $<TARGET_FILE:tarn_command> ${CMAKE_CXX_COMPILER})
+                       COMMAND profile_live_test.py $<TARGET_FILE:tarn_command> ${CMAKE_CXX_COMPILER}
+                               $<TARGET_FILE:profile_stacks_program>)
+  add_executable(profile_stacks_program profile_stacks_program.cc)
+  target_compile_options(profile_stacks_program PRIVATE -g -fno-builtin)
   add_executable(profile_dump_program profile_dump_program.cc)
   target_compile_options(profile_dump_program PRIVATE -g -fno-builtin)
   target_link_libraries(profile_dump_program PRIVATE Threads::Threads)
