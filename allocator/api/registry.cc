@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "allocator/base/attributes.h"
+#include "allocator/observe/published.h"
 #include "allocator/os/process.h"
 
 namespace tarn {
@@ -11,8 +12,6 @@ namespace {
 
 constexpr std::uint32_t kWriting = 1;
 constexpr std::uint32_t kReady = 2;
-
-constinit tarn_registry_record records[TARN_REGISTRY_RECORDS] = {};
 
 // Writes the name, cut to what fits.
 void SetName(char* to, const char* name) {
@@ -35,7 +34,7 @@ tarn_registry_record* FindOrMake(const char* name, std::uint32_t kind) {
   char wanted[TARN_REGISTRY_NAME_BYTES];
   SetName(wanted, name);
   for (int i = 0; i < TARN_REGISTRY_RECORDS; ++i) {
-    tarn_registry_record& record = records[i];
+    tarn_registry_record& record = own_registry[i];
     const bool last = i == TARN_REGISTRY_RECORDS - 1;
     std::uint32_t expected = 0;
     if (__atomic_load_n(&record.state, __ATOMIC_ACQUIRE) == 0 &&
@@ -64,6 +63,6 @@ void LeaveRegistry(tarn_registry_record* record) {
   if (record != nullptr) CountSigned(&record->instances, -1);
 }
 
-extern "C" TARN_EXPORT const tarn_registry_record* tarn_registry(void) { return records; }
+extern "C" TARN_EXPORT const tarn_registry_record* tarn_registry(void) { return own_registry; }
 
 }  // namespace tarn

@@ -93,10 +93,22 @@ class Message {
 
 // The strings that every profile has, by their numbers in the string table.
 constexpr std::string_view kStrings[] = {
-    "", "alloc_objects", "count", "alloc_space", "bytes", "inuse_objects", "inuse_space", "space",
+    "", "alloc_objects", "count", "alloc_space", "bytes", "inuse_objects", "inuse_space", "space", "pool", "kind",
     // The allocator's own frames, where it is part of the program.
     "tarn::.*|malloc|calloc|realloc|reallocarray|aligned_alloc|posix_memalign|memalign|valloc|pvalloc|operator new.*"};
-enum StringNumber { kNone, kAllocObjects, kCount, kAllocSpace, kBytes, kInuseObjects, kInuseSpace, kSpace, kDropped };
+enum StringNumber {
+  kNone,
+  kAllocObjects,
+  kCount,
+  kAllocSpace,
+  kBytes,
+  kInuseObjects,
+  kInuseSpace,
+  kSpace,
+  kPool,
+  kKind,
+  kDropped
+};
 constexpr std::uint64_t kFixedStrings = std::size(kStrings);
 
 // --- The file ------------------------------------------------------------------------------------------------------
@@ -271,6 +283,57 @@ void PutSample(const tarn_snapshot_bucket& bucket, const std::uint64_t* frames, 
   output->Put(kSample, sample);
 }
 
+// What arenas, pools and heaps with a name hold. No stack allocated that, so each has a function of its own, and labels.
+// Strings and ids are counted up from `first_string`; ids of locations are addresses otherwise, which are larger.
+std::size_t PutNamedPools(const SnapshotReader<OwnMemory>& reader, std::size_t first_string, Output* output) {
+  std::size_t next_string = first_string;
+  static_cast<void>(reader.ForEachNamedPool([&](const tarn_registry_record& record) {
+    if (record.capacity_bytes <= 0) return;
+    const std::size_t id = next_string;
+    const std::string_view kind = tarn_kind_name(record.kind);
+    Text<TARN_REGISTRY_NAME_BYTES + 32> function_name;
+    function_name << "[" << kind << " " << record.name << "]";
+    output->Put(kStringTable, function_name.view());
+    output->Put(kStringTable, std::string_view(record.name));
+    output->Put(kStringTable, kind);
+    next_string += 3;
+
+    Message<64> function;
+    function.Field(1, id);
+    function.Field(2, id);
+    function.Field(3, id);
+    output->Put(kFunction, function);
+    Message<16> line;
+    line.Field(1, id);
+    Message<64> location;
+    location.Field(1, id);
+    location.Nested(4, line);
+    output->Put(kLocation, location);
+
+    Message<16> locations;
+    locations.Varint(id);
+    const auto bytes = static_cast<std::uint64_t>(record.capacity_bytes);
+    const auto objects = static_cast<std::uint64_t>(std::max<std::int64_t>(record.live_objects, 0));
+    Message<40> values;
+    for (const std::uint64_t value : {std::max(record.allocations, objects), bytes, objects, bytes}) {
+      values.Varint(value);
+    }
+    Message<32> pool_label;
+    pool_label.Field(1, kPool);
+    pool_label.Field(2, id + 1);
+    Message<32> kind_label;
+    kind_label.Field(1, kKind);
+    kind_label.Field(2, id + 2);
+    Message<192> sample;
+    sample.Nested(1, locations);
+    sample.Nested(2, values);
+    sample.Nested(3, pool_label);
+    sample.Nested(3, kind_label);
+    output->Put(kSample, sample);
+  }));
+  return next_string;
+}
+
 }  // namespace
 
 bool WriteHeapProfile(const tarn_snapshot_block& block, int descriptor) {
@@ -316,8 +379,10 @@ bool WriteHeapProfile(const tarn_snapshot_block& block, int descriptor) {
     return true;
   }));
 
+  const std::size_t first_mapping_string = PutNamedPools(reader, kFixedStrings, &output);
+
   // Only now, because a stack may lead through a library that was loaded while the table was read. Mappings are numbered
-  // from 1, their files stand behind the fixed strings.
+  // from 1, their files stand behind the other strings.
   const bool has_mappings =
       ForEachMapping(buffers + kBufferBytes, kBufferBytes, [&](const Mapping& mapping, std::string_view path) {
         if (mapping_count == kMaxMappings) return;
@@ -327,7 +392,7 @@ bool WriteHeapProfile(const tarn_snapshot_block& block, int descriptor) {
         message.Field(2, mapping.start);
         message.Field(3, mapping.end);
         message.Field(4, mapping.offset);
-        message.Field(5, kFixedStrings + mapping_count - 1);
+        message.Field(5, first_mapping_string + mapping_count - 1);
         output.Put(kMapping, message);
         output.Put(kStringTable, path);
       });

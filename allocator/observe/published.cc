@@ -45,6 +45,8 @@ constexpr tarn_snapshot_block UnstartedBlock() {
 
 alignas(64) TARN_EXPORT constinit tarn_snapshot_block own_snapshot = UnstartedBlock();
 
+constinit tarn_registry_record own_registry[TARN_REGISTRY_RECORDS] = {};
+
 void PublishHeap(const HeapParts& parts, std::string_view version, tarn_snapshot_block* block) {
   *block = UnstartedBlock();
   version.copy(block->library_version, sizeof block->library_version - 1);
@@ -70,6 +72,9 @@ void PublishHeap(const HeapParts& parts, std::string_view version, tarn_snapshot
   block->profile_address = parts.profile == nullptr ? 0 : AddressOf(parts.profile->published());
   block->options_address = AddressOf(parts.options);
   block->option_count = static_cast<std::uint32_t>(parts.option_count);
+  block->registry_address = AddressOf(own_registry);
+  block->registry_count = TARN_REGISTRY_RECORDS;
+  block->registry_record_bytes = sizeof own_registry[0];
   // Release: whoever sees that the heap has started sees the rest.
   std::atomic_ref<std::uint64_t>(block->started).store(1, std::memory_order_release);
 }

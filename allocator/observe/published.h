@@ -6,6 +6,7 @@
 
 #include "allocator/central/transfer_cache.h"
 #include "allocator/cpu_cache/cpu_cache.h"
+#include "allocator/include/tarn/registry.h"
 #include "allocator/include/tarn/snapshot.h"
 #include "allocator/observe/profile.h"
 #include "allocator/pages/page_heap.h"
@@ -14,6 +15,9 @@ namespace tarn {
 
 // The process's own, which the world knows as tarn_snapshot.
 extern constinit tarn_snapshot_block own_snapshot asm("tarn_snapshot");
+
+// The records of tarn/registry.h, which api/registry.h gives out. They stand here to be published.
+extern constinit tarn_registry_record own_registry[TARN_REGISTRY_RECORDS];
 
 // The floors of one heap. `sampled_lists` and `profile` may be null; the arrays have one entry per size class.
 struct HeapParts {

@@ -14,6 +14,7 @@
 #include <cstring>
 
 #include "allocator/include/tarn/memstats.h"
+#include "allocator/include/tarn/registry.h"
 #include "allocator/include/tarn/snapshot.h"
 
 namespace tarn {
@@ -143,7 +144,23 @@ class SnapshotReader {
     tarn_snapshot_pages pages;
     if (!ReadPages(&pages)) return false;
     Sum(pages, stats);
-    return ReadRequested(stats);
+    return ReadRequested(stats) && ReadNamedPools(stats);
+  }
+
+  // Calls f(const tarn_registry_record&) for each name of the registry that is complete.
+  template <typename F>
+  bool ForEachNamedPool(F f) const {
+    if (block_.registry_address == 0 || block_.registry_record_bytes < sizeof(tarn_registry_record)) return true;
+    constexpr std::uint32_t kReady = 2;
+    for (std::uint32_t i = 0; i < std::min<std::uint32_t>(block_.registry_count, TARN_REGISTRY_RECORDS); ++i) {
+      tarn_registry_record record;
+      const std::uint64_t at = block_.registry_address + std::uint64_t{i} * block_.registry_record_bytes;
+      if (!memory_.Read(at, &record, sizeof record)) return false;
+      if (record.state == 0) break;
+      record.name[TARN_REGISTRY_NAME_BYTES - 1] = '\0';
+      if (record.state == kReady) f(record);
+    }
+    return true;
   }
 
   // One CPU's cache; f(const tarn_memstats_cpu&).
@@ -316,6 +333,15 @@ class SnapshotReader {
     return ForEachBucket([&](const tarn_snapshot_bucket& bucket, const std::uint64_t*) {
       stats->requested_estimate_bytes += bucket.requested_weighted_bytes;
       return true;
+    });
+  }
+
+  bool ReadNamedPools(tarn_memstats_t* stats) const {
+    return ForEachNamedPool([stats](const tarn_registry_record& record) {
+      ++stats->named_pools;
+      // Figures are added to by several threads, and may be below zero for a moment.
+      stats->named_pool_live_bytes += static_cast<std::uint64_t>(std::max<std::int64_t>(record.live_bytes, 0));
+      stats->named_pool_bytes += static_cast<std::uint64_t>(std::max<std::int64_t>(record.capacity_bytes, 0));
     });
   }
 

@@ -218,6 +218,68 @@ class Live(unittest.TestCase):
             samples = raw[raw.index("Samples:"):raw.index("Locations")]
             self.assertGreaterEqual(len(re.findall(r"(?m)^ +\d+ +\d+ +\d+ +\d+: ", samples)), 10000)
 
+    def test_named_pools(self):
+        """Arenas, pools and heaps with a name: in stat, and in the profile with their memory and as labels."""
+        own = self.path("own.pb")
+        program = self.compile("pools", """
+            #include <tarn/arena.h>
+            #include <tarn/fixed_pool.h>
+            #include <tarn/memstats.h>
+            #include <tarn/profile.h>
+            #include <tarn/registry.h>
+            #include <cstdio>
+            int main() {
+              tarn_arena_options options = {};
+              options.name = "requests";
+              tarn_arena arena;
+              tarn_arena_init(&arena, &options);
+              for (int i = 0; i < 3 * 1024; ++i) tarn_arena_allocate(&arena, 1024, 8);
+              tarn_arena_get_stats(&arena);
+              tarn_fixed_pool_options pool_options = {};
+              pool_options.block_bytes = 4096;
+              pool_options.block_count = 2048;
+              pool_options.name = "blocks";
+              tarn_fixed_pool* pool = tarn_fixed_pool_create(&pool_options);
+              for (int i = 0; i < 100; ++i) tarn_fixed_pool_allocate(pool);
+              if (tarn_fixed_pool_get_stats(pool).allocated != 100) return 5;
+              std::size_t holds = 0;
+              for (int i = 0; i < 2; ++i) holds += tarn_registry()[i].capacity_bytes;
+              const tarn::MemStats stats = tarn::ReadMemStats();
+              if (stats.named_pools != 2 || stats.named_pool_bytes != holds) return 2;
+              if (stats.named_pool_live_bytes < 3 * 1024 * 1024) return 3;
+              if (tarn_write_heap_profile(OWN) != 0) return 4;
+              std::puts("ready");
+              std::fflush(stdout);
+              return std::getchar() == 0;
+            }""", "-std=c++20", "-DOWN=\"%s\"" % own, "-I", os.path.join(HERE, "../../allocator/include"), LIBRARY,
+                               "-Wl,-rpath," + os.path.dirname(LIBRARY))
+        with Program(program, preload=None).wait_ready() as running:
+            pools = {pool["name"]: pool for pool in json.loads(tarn("stat", running.pid, "--json")[0])["pools"]}
+            self.assertEqual(set(pools), {"requests", "blocks"})
+            self.assertEqual(pools["blocks"]["live_objects"], 100)
+            self.assertEqual(pools["blocks"]["kind"], "fixed pool")
+            self.assertGreaterEqual(pools["requests"]["capacity_bytes"], 3 << 20)
+            text, _ = tarn("stat", running.pid)
+            self.assertRegex(text, r"(?m)^requests +arena +1 +\d+ +3\.\S+ MiB +\d\.?\d* MiB ")
+            self.assertRegex(text, r"(?m)^blocks +fixed pool +1 +100 ")
+            live = self.path("live.pb.gz")
+            tarn("heap", running.pid, "-o", live)
+            named = self.path("named.pb.gz")
+            tarn("heap", own, "-o", named)
+            requests_mb = pools["requests"]["capacity_bytes"] / (1 << 20)
+            for path in live, own, named:
+                top = pprof_top(path, "-unit=mb", "-tagfocus=pool=requests")
+                self.assertAlmostEqual(float(re.search(r"(\S+)MB.* \[arena requests\]", top).group(1)), requests_mb,
+                                       delta=0.01, msg=top)
+                self.assertNotIn("blocks", top)
+                tags = subprocess.run(["go", "tool", "pprof", "-tags", path], capture_output=True, text=True, check=True,
+                                      timeout=60, env=dict(os.environ, HOME=self.directory)).stdout
+                self.assertRegex(tags, r"pool: Total .*(\n.*){0,2}: requests")
+                self.assertRegex(tags, r"kind: Total .*(\n.*){0,2}: fixed pool")
+            # Also from one moment to another, and where nothing has changed.
+            tarn("heap", running.pid, "--seconds", "0.1", "-o", self.path("growth.pb.gz"))
+            self.assertIn("no function has changed", tarn("diff", live, named)[0])
+
     def empty_profile(self):
         """A profile of a program on tarn that holds nothing."""
         path = self.path("empty.pb.gz")

@@ -95,6 +95,11 @@ typedef struct tarn_memstats_s {
   uint64_t peak_rss_bytes;
   // 1 - live / in use, in 1/1000: what part of the memory in spans holds no live object.
   uint64_t fragmentation_permille;
+  // Arenas, pools and heaps that have a name (tarn/registry.h): how many names there are, the bytes that they hold, which
+  // are large objects among the others, and the bytes of these that are live.
+  uint64_t named_pools;
+  uint64_t named_pool_bytes;
+  uint64_t named_pool_live_bytes;
   uint64_t cpus;         // CPUs (or threads) that have a cache
   uint64_t class_count;  // entries of by_size, beginning with class 1
 

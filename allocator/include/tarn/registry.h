@@ -52,6 +52,26 @@ typedef struct tarn_registry_record {
 // further names and is called "(others)".
 const tarn_registry_record* tarn_registry(void);
 
+// What a record's kind is called.
+static inline const char* tarn_kind_name(uint32_t kind) {
+  switch (kind) {
+    case TARN_KIND_ARENA:
+      return "arena";
+    case TARN_KIND_CONCURRENT_ARENA:
+      return "concurrent arena";
+    case TARN_KIND_FIXED_POOL:
+      return "fixed pool";
+    case TARN_KIND_OBJECT_POOL:
+      return "object pool";
+    case TARN_KIND_POOL:
+      return "pool";
+    case TARN_KIND_HEAP:
+      return "heap";
+    default:
+      return "pools";
+  }
+}
+
 #ifdef __cplusplus
 }
 #endif

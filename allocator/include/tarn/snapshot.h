@@ -108,7 +108,7 @@ typedef struct tarn_snapshot_bucket {
   uint64_t freed_samples;
   uint64_t requested_weighted_bytes;  // in use: bytes that the program asked for, weighted (not in 1/65536)
   uint32_t frames;
-  uint32_t label;  // of a pool or arena: its number in the registry plus 1; 0 for none
+  uint32_t reserved;
 } tarn_snapshot_bucket;
 
 // Buckets lie one behind the other, each followed by its frames, in blocks that form a list and only ever grow.
@@ -183,7 +183,12 @@ typedef struct tarn_snapshot_block {
   uint64_t pages_address;    // tarn_snapshot_pages
   uint64_t profile_address;  // tarn_snapshot_profile
   uint64_t options_address;  // tarn_snapshot_option[option_count]
-  uint64_t reserved[16];
+
+  // Named arenas, pools and heaps: tarn_registry_record[registry_count] (tarn/registry.h), those in use first.
+  uint64_t registry_address;
+  uint32_t registry_count;
+  uint32_t registry_record_bytes;
+  uint64_t reserved[14];
 } tarn_snapshot_block;
 
 extern const tarn_snapshot_block tarn_snapshot;

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 #include <unordered_map>
 #include <utility>
@@ -21,6 +22,26 @@ std::int64_t Objects(std::uint64_t weight) {
 std::int64_t Bytes(std::int64_t objects, std::uint64_t size) {
   std::int64_t bytes = 0;
   return __builtin_mul_overflow(objects, size, &bytes) ? INT64_MAX : bytes;
+}
+
+// What arenas, pools and heaps with a name hold, as observe/profile_writer.cc has it: no stack allocated that, so each has
+// a function of its own, and labels.
+void AddNamedPool(const tarn_registry_record& record, Profile* profile) {
+  if (record.capacity_bytes <= 0) return;
+  const char* const kind = tarn_kind_name(record.kind);
+  const StringId name = profile->strings.Intern(fmt::format("[{} {}]", kind, record.name));
+  Profile::Location location;
+  location.lines.push_back({static_cast<std::uint32_t>(profile->functions.size()), 0});
+  profile->functions.push_back({name, name, 0, 0});
+  Profile::Sample sample;
+  sample.locations.push_back(static_cast<std::uint32_t>(profile->locations.size()));
+  profile->locations.push_back(std::move(location));
+  const std::int64_t objects = std::max<std::int64_t>(record.live_objects, 0);
+  const auto allocations = static_cast<std::int64_t>(std::min<std::uint64_t>(record.allocations, INT64_MAX));
+  sample.values = {std::max(allocations, objects), record.capacity_bytes, objects, record.capacity_bytes};
+  sample.labels.push_back({profile->strings.Intern("pool"), profile->strings.Intern(record.name), 0, 0});
+  sample.labels.push_back({profile->strings.Intern("kind"), profile->strings.Intern(kind), 0, 0});
+  profile->samples.push_back(std::move(sample));
 }
 
 }  // namespace
@@ -50,6 +71,8 @@ Profile ReadHeapProfile(const Target& target) {
     return true;
   });
   if (!read) target.Lost();
+  if (!target.reader().ForEachNamedPool([&](const tarn_registry_record& record) { AddNamedPool(record, &profile); }))
+    target.Lost();
 
   // Only now, because a stack may lead through a library that was loaded while the table was read.
   AddMappings(ReadCode(target.pid(), MapsOfTarget(target.pid())), &profile);

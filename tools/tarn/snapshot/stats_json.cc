@@ -57,6 +57,25 @@ nlohmann::json ToJson(const tarn_memstats_cpu& cpu) {
   };
 }
 
+nlohmann::json ToJson(const tarn_registry_record& record) {
+  return {
+      {"name", record.name},
+      {"kind", tarn_kind_name(record.kind)},
+      {"instances", record.instances},
+      {"live_objects", record.live_objects},
+      {"live_bytes", record.live_bytes},
+      {"capacity_bytes", record.capacity_bytes},
+      {"allocations", record.allocations},
+      {"frees", record.frees},
+      {"resets", record.resets},
+      {"failures", record.failures},
+      {"hits", record.hits},
+      {"misses", record.misses},
+      {"steals", record.steals},
+      {"drops", record.drops},
+  };
+}
+
 nlohmann::json ToJson(const tarn_memstats_t& stats) {
   nlohmann::json by_size = nlohmann::json::array();
   for (std::uint64_t i = 0; i < std::min<std::uint64_t>(stats.class_count, TARN_MEMSTATS_MAX_CLASSES); ++i)
@@ -96,6 +115,9 @@ nlohmann::json ToJson(const tarn_memstats_t& stats) {
       {"rss_bytes", stats.rss_bytes},
       {"peak_rss_bytes", stats.peak_rss_bytes},
       {"fragmentation_permille", stats.fragmentation_permille},
+      {"named_pools", stats.named_pools},
+      {"named_pool_bytes", stats.named_pool_bytes},
+      {"named_pool_live_bytes", stats.named_pool_live_bytes},
       {"cpus", stats.cpus},
       {"class_count", stats.class_count},
       {"classes", ToJson(stats.classes)},

@@ -30,6 +30,7 @@ struct Moment {
   tarn_memstats_t stats;
   tarn_snapshot_profile profile;
   std::vector<tarn_memstats_cpu> cpus;
+  std::vector<tarn_registry_record> pools;
   double up_s = 0;
 };
 
@@ -37,7 +38,8 @@ Moment Read(const Target& target) {
   Moment moment;
   moment.stats = target.Stats();
   const bool read = target.reader().ReadProfile(&moment.profile) &&
-                    target.reader().ForEachCpu([&](const tarn_memstats_cpu& cpu) { moment.cpus.push_back(cpu); });
+                    target.reader().ForEachCpu([&](const tarn_memstats_cpu& cpu) { moment.cpus.push_back(cpu); }) &&
+                    target.reader().ForEachNamedPool([&](const auto& pool) { moment.pools.push_back(pool); });
   if (!read) target.Lost();
   const auto now = std::chrono::system_clock::now().time_since_epoch();
   const auto now_ns = static_cast<double>(std::chrono::duration_cast<std::chrono::nanoseconds>(now).count());
@@ -162,10 +164,29 @@ void AddCpus(const std::vector<tarn_memstats_cpu>& cpus, bool per_thread, Text* 
                           cpu.flushes, cpu.cached_objects, Bytes(cpu.cached_bytes), Bytes(cpu.capacity_bytes)));
 }
 
+void AddPools(const std::vector<tarn_registry_record>& pools, Text* text) {
+  if (pools.empty()) return;
+  const auto at_least_0 = [](std::int64_t figure) {
+    return static_cast<std::uint64_t>(std::max<std::int64_t>(figure, 0));
+  };
+  text->Add(fmt::format("\n{:<32} {:<16} {:>6} {:>12} {:>10} {:>10} {:>14} {:>8}\n", "arena, pool or heap", "kind",
+                        "exist", "live", "bytes", "holds", "allocations", "failures"));
+  for (const tarn_registry_record& pool : pools) {
+    // A pool of recycled objects hands out what malloc gave; it counts its hits and misses instead.
+    const bool recycles = pool.kind == TARN_KIND_POOL;
+    text->Add(fmt::format("{:<32} {:<16} {:>6} {:>12} {:>10} {:>10} {:>14} {:>8}\n", pool.name,
+                          tarn_kind_name(pool.kind), at_least_0(pool.instances), at_least_0(pool.live_objects),
+                          Bytes(at_least_0(pool.live_bytes)), Bytes(at_least_0(pool.capacity_bytes)),
+                          recycles ? pool.hits + pool.misses + pool.steals : pool.allocations, pool.failures));
+  }
+}
+
 nlohmann::json Document(const Target& target, const Moment& moment) {
   const tarn_snapshot_block& block = target.reader().block();
   nlohmann::json cpus = nlohmann::json::array();
   for (const tarn_memstats_cpu& cpu : moment.cpus) cpus.push_back(ToJson(cpu));
+  nlohmann::json pools = nlohmann::json::array();
+  for (const tarn_registry_record& pool : moment.pools) pools.push_back(ToJson(pool));
   const tarn_snapshot_profile& profile = moment.profile;
   return {{"schema", "tarn-stat/1"},
           {"pid", target.pid()},
@@ -177,6 +198,7 @@ nlohmann::json Document(const Target& target, const Moment& moment) {
           {"cache_budget_bytes", block.cache_budget_bytes},
           {"stats", ToJson(moment.stats)},
           {"cpus", cpus},
+          {"pools", pools},
           {"profile",
            {{"rate_bytes", profile.rate_bytes},
             {"stacks", profile.buckets},
@@ -197,6 +219,7 @@ int Run(const StatOptions& options, const Invocation& invocation) {
              "\n";
     Text text;
     AddSummary(target, moment, &text);
+    AddPools(moment.pools, &text);
     if (invocation.verbose) {
       AddMemoryClasses(moment.stats.classes, &text);
       AddSizeClasses(moment.stats, &text);
