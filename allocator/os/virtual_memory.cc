@@ -4,14 +4,33 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
 #include <cerrno>
 
+#include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 
 namespace tarn {
 
 namespace {
+
+// Of linux/fcntl.h: PIDFD_SELF_THREAD (Linux 6.14), which stands for the caller; of linux/mman.h: MADV_POPULATE_WRITE (5.14);
+// and a call's number, the same on all architectures but alpha. Older headers lack them.
+constexpr int kPidfdSelf = -10000;
+constexpr int kPopulateWrite = 23;
+constexpr long kProcessMadvise = 440;
+
+// The kernel does not know the call or the advice, so it is not asked again. Nothing else depends on these.
+std::atomic<bool> no_ranges = false;
+std::atomic<bool> no_populate = false;
+
+static_assert(sizeof(MemoryRange) == sizeof(iovec));
+static_assert(offsetof(MemoryRange, start) == offsetof(iovec, iov_base));
+static_assert(offsetof(MemoryRange, bytes) == offsetof(iovec, iov_len));
 
 void* MapReserved(std::size_t bytes) {
   void* start = ::mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -59,6 +78,30 @@ bool Decommit(void* start, std::size_t bytes) {
 }
 
 bool Release(void* start, std::size_t bytes) { return ::madvise(start, bytes, MADV_DONTNEED) == 0; }
+
+std::size_t ReleaseRanges(const MemoryRange* ranges, std::size_t count) {
+  std::size_t done = 0;
+  if (count > 1 && !no_ranges.load(std::memory_order_relaxed)) {
+    const long released = ::syscall(kProcessMadvise, kPidfdSelf, ranges, count, MADV_DONTNEED, 0);
+    if (released < 0) {
+      // Unknown (ENOSYS, EBADF), or not for this (EINVAL, EPERM: before 6.13 only advice that takes nothing away).
+      if (errno != ENOMEM && errno != EAGAIN && errno != EINTR) no_ranges.store(true, std::memory_order_relaxed);
+    } else {
+      // What is left, after a range that the kernel refused, is tried one by one.
+      auto left_bytes = static_cast<std::size_t>(released);
+      while (done < count && ranges[done].bytes <= left_bytes) left_bytes -= ranges[done++].bytes;
+    }
+  }
+  while (done < count && Release(ranges[done].start, ranges[done].bytes)) ++done;
+  return done;
+}
+
+bool Populate(void* start, std::size_t bytes) {
+  if (no_populate.load(std::memory_order_relaxed)) return false;
+  if (::madvise(start, bytes, kPopulateWrite) == 0) return true;
+  if (errno == EINVAL) no_populate.store(true, std::memory_order_relaxed);
+  return false;
+}
 
 std::size_t MovePages(void* from, void* to, std::size_t bytes) {
   // linux/mman.h; older headers lack it.

@@ -39,6 +39,16 @@ constexpr std::size_t kWarmShareDivisor = 4;
 // A scavenger is wanted when so much more is free and warm than what the last one could not release: less is not worth
 // a thread. Chosen.
 constexpr std::size_t kScavengerWantedBytes = std::size_t{4} << 20;
+// Spans of small objects that are made of memory which is not resident have it populated, and with them the pages behind,
+// which the next spans are made of, up to this share of what is in use: a call of some microseconds in place of a page
+// fault for each 4 KiB, for memory that is at most 3 % more than is used. So small processes touch what they use, and
+// nothing else. At most kPopulateMaxBytes at once, which bounds the time of one malloc. docs/memory-return.md has the
+// figures.
+constexpr std::size_t kPopulateShareDivisor = 32;
+constexpr std::size_t kPopulateMinBytes = std::size_t{16} << 10;
+constexpr std::size_t kPopulateMaxBytes = std::size_t{256} << 10;
+// Larger objects may have parts that are never touched.
+constexpr std::size_t kPopulateMaxObjectBytes = 8192;
 // How many trackers a pass over packed huge pages looks at before it lets others have the lock: some 10 us.
 constexpr std::size_t kTrackersPerHold = 64;
 constexpr std::size_t kMetadataAlignmentBytes = 64;
@@ -76,6 +86,7 @@ Span* PageHeap::AllocateSmall(SizeClass size_class, SpanKind kind) {
     }
     span->first_page = run.first_page;
     span->huge_page = run.huge_page;
+    if (run.zero && info.size_bytes <= kPopulateMaxObjectBytes) PopulateAhead(run, PageCount(info.span_pages));
   }
   span->pages = PageCount(info.span_pages);
   span->kind = kind;
@@ -486,6 +497,28 @@ void PageHeap::FreeRun(HugePage* huge_page, PageId first_page, PageCount pages, 
   }
 }
 
+void PageHeap::PopulateAhead(const Run& run, PageCount pages) {
+  const std::size_t goal_bytes = std::min(in_use_.bytes() / kPopulateShareDivisor, kPopulateMaxBytes);
+  // Where the kernel's pages are larger than ours, a fault brings more by itself.
+  if (goal_bytes < kPopulateMinBytes || OsPageBytes() > kPageBytes) return;
+  HugePage* const huge_page = run.huge_page;
+  const std::size_t first = IndexInHugePage(run.first_page) + pages.raw();
+  const std::size_t most = std::min(PageCount::FromBytesCeil(goal_bytes).raw(), kPagesPerHugePage - first);
+  const auto next = huge_page->zero.NextRun(first);
+  InFlight ahead;
+  std::size_t ahead_pages = 0;
+  if (next.count != 0 && next.first == first) {
+    ahead_pages = std::min(next.count, most);
+    HugePage::PageBits bits;
+    bits.SetRange(first, ahead_pages);
+    TakeOut(&ahead, huge_page, bits);
+  }
+  lock_.Release();
+  const bool populated = Populate(run.first_page.start(), (pages + PageCount(ahead_pages)).bytes());
+  lock_.Acquire();
+  if (ahead_pages != 0) BringBack(&ahead, !populated);
+}
+
 // --- One huge page -------------------------------------------------------------------------------------------------
 
 bool PageHeap::MarkUsed(HugePage* huge_page, std::size_t first, std::size_t count) {
@@ -618,12 +651,12 @@ bool PageHeap::TakeThese(HugePage* first, std::size_t count) {
       std::size_t end = i + 1;
       while (end < count && !first[end].committed) ++end;
       refused = !Commit(first[i].first_page.start(), (end - i) * kHugePageBytes);
-      in_flight.first = refused ? in_flight.first : end;
+      in_flight.committed = refused ? in_flight.committed : end;
       i = end - 1;
     }
     lock_.Acquire();
     IntrusiveList<InFlight>::Remove(&in_flight);
-    for (std::size_t i = 0; i < in_flight.first; ++i) {
+    for (std::size_t i = 0; i < in_flight.committed; ++i) {
       if (first[i].committed) continue;
       first[i].committed = true;
       ++committed_huge_pages_;
@@ -885,68 +918,127 @@ void* PageHeap::AllocateMetadata(std::size_t bytes, std::size_t alignment, Metad
 
 // --- Giving memory back --------------------------------------------------------------------------------------------
 
-std::size_t PageHeap::ReleasePages(HugePage* huge_page, std::size_t first, std::size_t count) {
-  // Only whole pages of the kernel's can go.
-  const std::size_t os_pages = std::max<std::size_t>(OsPageBytes() / kPageBytes, 1);
-  const std::size_t end = (first + count) / os_pages * os_pages;
-  first = RoundUp(first, os_pages);
-  if (first >= end) return 0;
-  count = end - first;
-  // Taken out like an allocation, so that nobody else can get the pages while the lock is not held.
+void PageHeap::TakeOut(InFlight* in_flight, HugePage* huge_page, HugePage::PageBits pages) {
   if (huge_page->state == HugePageState::kWholeFree) {
     RemoveWholeFree(huge_page);
     huge_page->state = HugePageState::kPacked;
   } else {
     Unlist(huge_page);
   }
-  MarkUsed(huge_page, first, count);
+  for (auto run = pages.NextRun(0); run.count != 0; run = pages.NextRun(run.first + run.count)) {
+    MarkUsed(huge_page, run.first, run.count);
+  }
   Relist(huge_page);
-  void* const start = (huge_page->first_page + PageCount(first)).start();
-  InFlight in_flight;
-  in_flight.huge_page = huge_page;
-  in_flight.first = first;
-  in_flight.count = count;
-  in_flight_.PushFront(&in_flight);
-  lock_.Release();
-  const bool released = tarn::Release(start, PageCount(count).bytes());
-  lock_.Acquire();
-  IntrusiveList<InFlight>::Remove(&in_flight);
-  Unlist(huge_page);
-  MarkFree(huge_page, first, count, released);
-  Relist(huge_page);
-  if (!released) return 0;
-  released_bytes_total_ += PageCount(count).bytes();
-  return PageCount(count).bytes();
+  in_flight->huge_page = huge_page;
+  in_flight->pages = pages;
+  in_flight_.PushFront(in_flight);
 }
+
+void PageHeap::BringBack(InFlight* in_flight, bool zero) {
+  IntrusiveList<InFlight>::Remove(in_flight);
+  HugePage* const huge_page = in_flight->huge_page;
+  const HugePage::PageBits& pages = in_flight->pages;
+  Unlist(huge_page);
+  for (auto run = pages.NextRun(0); run.count != 0; run = pages.NextRun(run.first + run.count)) {
+    MarkFree(huge_page, run.first, run.count, zero);
+  }
+  Relist(huge_page);
+}
+
+std::size_t PageHeap::ReleaseWhole(HugePage* huge_page) {
+  InFlight in_flight;
+  TakeOut(&in_flight, huge_page, huge_page->free);
+  lock_.Release();
+  const bool released = tarn::Release(huge_page->first_page.start(), kHugePageBytes);
+  lock_.Acquire();
+  BringBack(&in_flight, released);
+  if (!released) return 0;
+  released_bytes_total_ += kHugePageBytes;
+  return kHugePageBytes;
+}
+
+// On the stack of whoever releases, some 5 KiB.
+class PageHeap::ReleaseBatch {
+ public:
+  explicit ReleaseBatch(PageHeap* heap) : heap_(heap) {}
+  ReleaseBatch(const ReleaseBatch&) = delete;
+  ReleaseBatch& operator=(const ReleaseBatch&) = delete;
+
+  // Adds pages of a packed huge page, as far as they are whole pages of the kernel's. The lock is let go when the batch
+  // is full, before anything of these pages has been looked at.
+  void Add(HugePage* huge_page, HugePage::PageBits pages) TARN_REQUIRES(heap_->lock_) {
+    const std::size_t os_pages = std::max<std::size_t>(OsPageBytes() / kPageBytes, 1);
+    HugePage::PageBits whole;
+    const std::size_t range_count_before = range_count_;
+    for (auto run = pages.NextRun(0); run.count != 0; run = pages.NextRun(run.first + run.count)) {
+      const std::size_t end = (run.first + run.count) / os_pages * os_pages;
+      const std::size_t first = RoundUp(run.first, os_pages);
+      if (first >= end) continue;
+      whole.SetRange(first, end - first);
+      ranges_[range_count_++] = {(huge_page->first_page + PageCount(first)).start(), PageCount(end - first).bytes()};
+    }
+    if (range_count_ == range_count_before) return;
+    heap_->TakeOut(&in_flight_[huge_page_count_++], huge_page, whole);
+  }
+  // Whether another huge page has room. No huge page has more runs than half its pages.
+  bool HasRoom() const {
+    return huge_page_count_ < kHugePages && range_count_ + kPagesPerHugePage / 2 <= std::size(ranges_);
+  }
+  // Returns the bytes released. The lock is not held meanwhile.
+  std::size_t Flush() TARN_REQUIRES(heap_->lock_) {
+    if (huge_page_count_ == 0) return 0;
+    heap_->lock_.Release();
+    std::size_t released = ReleaseRanges(ranges_, range_count_);
+    heap_->lock_.Acquire();
+    std::size_t released_bytes = 0;
+    for (std::size_t i = 0; i < released; ++i) released_bytes += ranges_[i].bytes;
+    for (std::size_t i = 0; i < huge_page_count_; ++i) {
+      // Of a huge page of which only some ranges went, all count as not released.
+      std::size_t runs = 0;
+      const HugePage::PageBits& pages = in_flight_[i].pages;
+      for (auto run = pages.NextRun(0); run.count != 0; run = pages.NextRun(run.first + run.count)) ++runs;
+      const bool all = released >= runs;
+      released -= all ? runs : released;
+      heap_->BringBack(&in_flight_[i], all);
+      HugePage* const huge_page = in_flight_[i].huge_page;
+      if (huge_page->state == HugePageState::kWholeFree) huge_page->freed_at_ms = CoarseMilliseconds();
+    }
+    huge_page_count_ = range_count_ = 0;
+    heap_->released_bytes_total_ += released_bytes;
+    return released_bytes;
+  }
+
+ private:
+  static constexpr std::size_t kHugePages = 8;
+
+  PageHeap* const heap_;
+  std::size_t huge_page_count_ = 0;
+  std::size_t range_count_ = 0;
+  InFlight in_flight_[kHugePages];
+  MemoryRange ranges_[kPagesPerHugePage];
+};
 
 std::size_t PageHeap::ReleaseFree(std::size_t keep_warm_bytes, bool break_huge_pages) {
   LockHolder holder(lock_);
   const PublishAtEnd publish{this};
   std::size_t released_bytes = 0;
   while (warm_huge_bytes_ > keep_warm_bytes) {
-    HugePage* huge_page = warm_.back();  // the one that was freed longest ago
-    const std::size_t bytes = ReleasePages(huge_page, 0, kPagesPerHugePage);
-    if (bytes == 0) break;  // The kernel refuses; it would refuse the next one too.
+    const std::size_t bytes = ReleaseWhole(warm_.back());  // the one that was freed longest ago
+    if (bytes == 0) break;                                 // The kernel refuses; it would refuse the next one too.
     released_bytes += bytes;
   }
   if (!break_huge_pages) return released_bytes;
+  ReleaseBatch batch(this);
   for (Reservation* reservation = reservations_; reservation != nullptr; reservation = reservation->next) {
     for (std::size_t i = 0; i < reservation->huge_page_count; ++i) {
       HugePage* huge_page = &reservation->huge_pages[i];
+      if (!batch.HasRoom()) released_bytes += batch.Flush();
       // Not in use; its tracker may never have been written.
-      if (reservation->whole_free.Test(i)) continue;
-      std::size_t from = 0;
-      while (huge_page->state == HugePageState::kPacked) {
-        const auto run = huge_page->free.NextRun(from);
-        if (run.count == 0) break;
-        from = run.first + run.count;
-        if (!huge_page->zero.AllSet(run.first, run.count)) {
-          released_bytes += ReleasePages(huge_page, run.first, run.count);
-        }
-      }
+      if (reservation->whole_free.Test(i) || huge_page->state != HugePageState::kPacked) continue;
+      batch.Add(huge_page, huge_page->free.AndNot(huge_page->zero));
     }
   }
-  return released_bytes;
+  return released_bytes + batch.Flush();
 }
 
 ScavengeResult PageHeap::ReleaseUnwanted(std::uint32_t now_ms, std::size_t most_bytes) {
@@ -968,7 +1060,7 @@ ScavengeResult PageHeap::ReleaseUnwanted(std::uint32_t now_ms, std::size_t most_
       result.next_ms = 0;
       break;
     }
-    const std::size_t bytes = ReleasePages(huge_page, 0, kPagesPerHugePage);
+    const std::size_t bytes = ReleaseWhole(huge_page);
     if (bytes == 0) {
       // The kernel refuses. Not at once again.
       result.next_ms = Demand::kShortWindowMs;
@@ -985,7 +1077,7 @@ std::size_t PageHeap::ReleaseOldest(std::size_t bytes) {
   const PublishAtEnd publish{this};
   std::size_t released_bytes = 0;
   while (released_bytes < bytes && !warm_.empty()) {
-    const std::size_t step_bytes = ReleasePages(warm_.back(), 0, kPagesPerHugePage);
+    const std::size_t step_bytes = ReleaseWhole(warm_.back());
     if (step_bytes == 0) break;
     released_bytes += step_bytes;
   }
@@ -996,32 +1088,28 @@ bool PageHeap::ReleaseIdlePages(std::size_t most_bytes, std::size_t* released_by
   LockHolder holder(lock_);
   const PublishAtEnd publish{this};
   *released_bytes = 0;
+  ReleaseBatch batch(this);
+  bool end_of_pass = false;
   for (std::size_t looked_at = 0; looked_at < kTrackersPerHold && *released_bytes < most_bytes; ++looked_at) {
-    // Reservations may have come and gone since the last call; their records stay readable.
+    if (!batch.HasRoom()) *released_bytes += batch.Flush();
+    // Reservations may have come and gone since the last call, or in a flush; their records stay readable.
     if (idle_hand_.reservation == nullptr) idle_hand_ = {reservations_, 0};
     Reservation* const reservation = idle_hand_.reservation;
-    if (reservation == nullptr) return true;
     const std::size_t index = idle_hand_.index++;
-    if (index >= reservation->huge_page_count) {
-      idle_hand_ = {reservation->next, 0};
-      if (reservation->next == nullptr) return true;
+    if (reservation == nullptr || index >= reservation->huge_page_count) {
+      if (reservation != nullptr) idle_hand_ = {reservation->next, 0};
+      end_of_pass = idle_hand_.reservation == nullptr;
+      if (end_of_pass) break;
       continue;
     }
-    // Not in use; its tracker may never have been written.
-    if (reservation->whole_free.Test(index)) continue;
     HugePage* const huge_page = &reservation->huge_pages[index];
-    if (huge_page->state != HugePageState::kPacked) continue;
-    std::size_t from = 0;
-    while (huge_page->state == HugePageState::kPacked) {
-      const auto& candidates = which == Idle::kIdle ? huge_page->idle : huge_page->free;
-      const auto run = candidates.AndNot(huge_page->zero).NextRun(from);
-      if (run.count == 0) break;
-      from = run.first + run.count;
-      *released_bytes += ReleasePages(huge_page, run.first, run.count);
-    }
-    if (which == Idle::kIdle && huge_page->state == HugePageState::kPacked) huge_page->idle = huge_page->free;
+    // Not in use; its tracker may never have been written.
+    if (reservation->whole_free.Test(index) || huge_page->state != HugePageState::kPacked) continue;
+    batch.Add(huge_page, (which == Idle::kIdle ? huge_page->idle : huge_page->free).AndNot(huge_page->zero));
+    if (which == Idle::kIdle) huge_page->idle = huge_page->free;
   }
-  return false;
+  *released_bytes += batch.Flush();
+  return end_of_pass;
 }
 
 void PageHeap::SetScavenged(bool scavenged) {
@@ -1047,14 +1135,13 @@ void PageHeap::RepairInForkedChild() {
   scavenger_at_work_ = false;
   unreleasable_ = PageCount(0);
   // Whoever released these is no more; whether it had come to it is not known.
-  while (InFlight* in_flight = in_flight_.PopFront()) {
+  while (InFlight* in_flight = in_flight_.front()) {
     if (in_flight->committed_by != nullptr) {
+      IntrusiveList<InFlight>::Remove(in_flight);
       PutBack(*in_flight);
       continue;
     }
-    Unlist(in_flight->huge_page);
-    MarkFree(in_flight->huge_page, in_flight->first, in_flight->count, false);
-    Relist(in_flight->huge_page);
+    BringBack(in_flight, false);
   }
 }
 

@@ -151,15 +151,19 @@ class PageHeap {
     bool zero = false;
   };
 
-  // What is on its way while the lock is not held: pages that are marked as used while they are released, or huge pages
-  // that are taken while they are committed. On the stack of whoever does it, and in the list for the child of a fork,
-  // where that thread is no more and they would be lost.
+  // What is on its way while the lock is not held: free pages that are marked as used while they are released or
+  // populated, or huge pages that are taken while they are committed. On the stack of whoever does it, and in the list
+  // for the child of a fork, where that thread is no more and they would be lost.
   struct InFlight : ListLink<InFlight> {
     HugePage* huge_page = nullptr;
-    std::size_t first = 0;                // page; of huge pages: how many of them are committed
-    std::size_t count = 0;                // of pages, or of huge pages
-    Reservation* committed_by = nullptr;  // of huge pages
+    HugePage::PageBits pages;             // of that huge page
+    std::size_t count = 0;                // of huge pages that are being committed, from that one on,
+    std::size_t committed = 0;            // of which so many are done,
+    Reservation* committed_by = nullptr;  // and come from here
   };
+
+  // Free pages of several huge pages in use that go to the kernel by one call.
+  class ReleaseBatch;
 
   Run AllocateRun(PageCount pages, PageCount alignment, bool prefer_zero = false) TARN_REQUIRES(lock_);
   Run AllocateWithinHugePage(std::size_t pages, std::size_t alignment) TARN_REQUIRES(lock_);
@@ -186,8 +190,15 @@ class PageHeap {
   void Unlist(HugePage* huge_page) TARN_REQUIRES(lock_);
   void Relist(HugePage* huge_page) TARN_REQUIRES(lock_);
 
-  // Releases up to `count` pages from `first` on; the lock is not held meanwhile, and the pages belong to nobody else.
-  std::size_t ReleasePages(HugePage* huge_page, std::size_t first, std::size_t count) TARN_REQUIRES(lock_);
+  // Takes these free pages out, as if they were allocated, so that nobody else can get them while the lock is not held.
+  void TakeOut(InFlight* in_flight, HugePage* huge_page, HugePage::PageBits pages) TARN_REQUIRES(lock_);
+  // And makes them free again.
+  void BringBack(InFlight* in_flight, bool zero) TARN_REQUIRES(lock_);
+  // Releases a whole free huge page; the lock is not held meanwhile. Returns the bytes.
+  std::size_t ReleaseWhole(HugePage* huge_page) TARN_REQUIRES(lock_);
+  // The run has just become used, and none of it is resident. If the heap is large enough for that, lets the kernel have
+  // it, and what follows it, in memory; the lock is not held meanwhile.
+  void PopulateAhead(const Run& run, PageCount pages) TARN_REQUIRES(lock_);
 
   // Whether the hard limit leaves room for so many bytes more.
   bool Permits(std::size_t bytes) const TARN_REQUIRES(lock_);

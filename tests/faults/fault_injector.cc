@@ -2,12 +2,12 @@
 //
 //   fault_injector [option...] CALL -- PROGRAM [argument...]
 //
-// CALL is mmap, munmap, madvise, mprotect, mremap, membarrier or any. A first run
+// CALL is mmap, munmap, madvise, process_madvise, mprotect, mremap, membarrier or any. A first run
 // counts how often PROGRAM makes the call between its two marks (marker.h).
 // Then, for each of them, one run lets just that call fail; and for some of
 // them, one run lets that call and all later ones fail until the second mark.
 // With "any" for CALL there is a number of runs instead, in each of which every
-// tenth call of the first five fails, as chance has it.
+// tenth call of the first six fails, as chance has it.
 // The call is not made, it returns an error at once; this is done by ptrace, so
 // neither program nor allocator is changed for it.
 //
@@ -55,17 +55,18 @@ struct Target {
   std::array<int, 3> errors;
 };
 
-constexpr std::array<Target, 6> kTargets = {{
+constexpr std::array<Target, 7> kTargets = {{
     {"mmap", SYS_mmap, {ENOMEM, EAGAIN, ENOMEM}},
     {"munmap", SYS_munmap, {ENOMEM, EINVAL, ENOMEM}},
     {"madvise", SYS_madvise, {ENOMEM, EAGAIN, EINVAL}},
+    {"process_madvise", SYS_process_madvise, {ENOSYS, EPERM, ENOMEM}},
     {"mprotect", SYS_mprotect, {ENOMEM, EACCES, ENOMEM}},
     {"mremap", SYS_mremap, {ENOMEM, EAGAIN, EFAULT}},
     {"membarrier", SYS_membarrier, {EINVAL, EPERM, ENOMEM}},
 }};
 
 // Of the targets above, in a run of "any".
-constexpr std::size_t kRandomTargets = 5;
+constexpr std::size_t kRandomTargets = 6;
 constexpr std::uint64_t kOneCallIn = 10;
 
 struct Options {
@@ -284,8 +285,9 @@ void RunAll(const Options& options, std::span<const std::size_t> numbers, bool o
 
 constexpr char kUsage[] =
     R"(usage: fault_injector [option...] CALL -- PROGRAM [argument...]
-  CALL                  mmap, munmap, madvise, mprotect, mremap, membarrier, or
-                        any: each of the first five now and then
+  CALL                  mmap, munmap, madvise, process_madvise, mprotect, mremap,
+                        membarrier, or
+                        any: each of the first six now and then
   --max-runs N          runs in which one call fails (50)
   --max-onward-runs N   runs in which it and all later ones fail (10)
   --random-runs N       runs of "any" (12)

@@ -7,10 +7,13 @@
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cstdint>
 #include <cstring>
+#include <string>
+#include <vector>
 
 #include "tests/os/in_child.h"
 
@@ -116,6 +119,56 @@ TEST(VirtualMemory, ReleasedIsZeroAndNotResident) {
   EXPECT_TRUE(Writable(start));
   for (std::size_t i = 0; i < half; ++i) ASSERT_EQ(start[i], 0);
   for (std::size_t i = half; i < kMiB; ++i) ASSERT_EQ(start[i], 0x5A);
+  Unreserve(start, kMiB);
+}
+
+// Every second OS page of a MiB, all of it written.
+std::vector<MemoryRange> EverySecondPage(char* start) {
+  std::memset(start, 0x5A, kMiB);
+  std::vector<MemoryRange> ranges;
+  for (std::size_t i = 0; i < kMiB; i += 2 * OsPageBytes()) ranges.push_back({start + i, OsPageBytes()});
+  return ranges;
+}
+
+TEST(VirtualMemory, ManyRangesAreReleasedAtOnce) {
+  char* start = static_cast<char*>(Reserve(kMiB, OsPageBytes()));
+  ASSERT_NE(start, nullptr);
+  ASSERT_TRUE(Commit(start, kMiB));
+  std::vector<MemoryRange> ranges = EverySecondPage(start);
+  EXPECT_EQ(ReleaseRanges(ranges.data(), ranges.size()), ranges.size());
+  EXPECT_EQ(ResidentOsPages(start, kMiB), kMiB / OsPageBytes() / 2);
+  for (std::size_t i = 0; i < kMiB; ++i) ASSERT_EQ(start[i], i / OsPageBytes() % 2 == 0 ? 0 : 0x5A) << i;
+  // Of ranges that the kernel refuses from one on, those before it are gone, and those behind it are not touched.
+  ranges = EverySecondPage(start);
+  void* const nowhere = Reserve(kMiB, OsPageBytes());
+  Unreserve(nowhere, kMiB);
+  ranges[10].start = nowhere;
+  EXPECT_EQ(ReleaseRanges(ranges.data(), ranges.size()), 10u);
+  EXPECT_EQ(ResidentOsPages(start, kMiB), kMiB / OsPageBytes() - 10);
+  Unreserve(start, kMiB);
+}
+
+TEST(VirtualMemory, ManyRangesAreReleasedWhereTheKernelTakesThemOneByOne) {
+  if (tarn_test::kSanitized) GTEST_SKIP() << "a sanitizer needs system calls of its own";
+  EXPECT_EQ(tarn_test::ComplaintOfChild([] {
+              char* start = static_cast<char*>(Reserve(kMiB, OsPageBytes()));
+              TARN_REQUIRE(start != nullptr && Commit(start, kMiB));
+              const std::vector<MemoryRange> ranges = EverySecondPage(start);
+              if (!tarn_test::RefuseSystemCall(SYS_process_madvise, EPERM)) return;
+              TARN_REQUIRE(ReleaseRanges(ranges.data(), ranges.size()) == ranges.size());
+              TARN_REQUIRE(ResidentOsPages(start, kMiB) == kMiB / OsPageBytes() / 2);
+            }),
+            "");
+}
+
+TEST(VirtualMemory, PopulatedIsResidentAndAsItWas) {
+  char* start = static_cast<char*>(Reserve(kMiB, OsPageBytes()));
+  ASSERT_NE(start, nullptr);
+  ASSERT_TRUE(Commit(start, kMiB));
+  start[kMiB / 2] = 7;
+  if (!Populate(start, kMiB)) GTEST_SKIP() << "the kernel has no MADV_POPULATE_WRITE";
+  EXPECT_EQ(ResidentOsPages(start, kMiB), kMiB / OsPageBytes());
+  for (std::size_t i = 0; i < kMiB; ++i) ASSERT_EQ(start[i], i == kMiB / 2 ? 7 : 0) << i;
   Unreserve(start, kMiB);
 }
 

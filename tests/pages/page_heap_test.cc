@@ -3,6 +3,7 @@
 #include "allocator/pages/page_heap.h"
 
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <bit>
@@ -15,6 +16,7 @@
 #include <thread>
 #include <vector>
 
+#include "allocator/os/virtual_memory.h"
 #include "allocator/pages/page_map.h"
 #include "tests/pages/fresh_page_heap.h"
 
@@ -610,6 +612,50 @@ TEST(PageHeap, GrowthTellsOfMemoryThatTheKernelHasToProvide) {
 }
 
 // --- The rest ------------------------------------------------------------------------------------------------------
+
+std::size_t ResidentBytes(const void* start, std::size_t bytes) {
+  const std::size_t os_page_bytes = OsPageBytes();
+  std::vector<unsigned char> resident(bytes / os_page_bytes);
+  EXPECT_EQ(mincore(const_cast<void*>(start), bytes, resident.data()), 0);
+  std::size_t count = 0;
+  for (const unsigned char page : resident) count += page & 1u;
+  return count * os_page_bytes;
+}
+
+// Small spans of fresh memory are resident, and so is what follows them, but no more than a share of the heap.
+TEST(PageHeapPopulate, AGrowingHeapIsPopulatedAheadAndASmallOneIsNot) {
+  PageHeap& heap = FreshPageHeap();
+  const SizeClass size_class = MallocSizeClass(64);
+  Span* first = heap.AllocateSmall(size_class);
+  EXPECT_EQ(ResidentBytes(first->start(), first->bytes()), 0u);
+  Span* probe = Large(heap, 1);
+  if (!Populate(probe->start(), probe->bytes())) GTEST_SKIP() << "the kernel has no MADV_POPULATE_WRITE";
+
+  // In use, and not touched: large objects are nobody's business.
+  Span* large = Large(heap, 16 * kPagesPerHugePage);
+  EXPECT_EQ(ResidentBytes(large->start(), large->bytes()), 0u);
+  const std::uint64_t fresh_before = heap.fresh_bytes();
+  std::vector<Span*> spans{heap.AllocateSmall(size_class)};
+  const std::size_t warm_bytes = heap.Stats().free_warm_bytes;
+  EXPECT_GT(warm_bytes, 0u);
+  EXPECT_LE(warm_bytes, heap.Stats().in_use_bytes / 16);
+  EXPECT_EQ(heap.fresh_bytes() - fresh_before, warm_bytes + kPageBytes);
+  ExpectConsistent(heap);
+  // The next spans are made of what is resident.
+  const std::size_t whole = warm_bytes / kPageBytes;
+  for (std::size_t i = 0; i < whole; ++i) spans.push_back(heap.AllocateSmall(size_class));
+  for (const Span* span : spans) {
+    EXPECT_EQ(ResidentBytes(span->start(), span->bytes()), kPageBytes);
+    EXPECT_TRUE(IsZero(span->start(), span->bytes()));
+  }
+  EXPECT_EQ(heap.Stats().free_warm_bytes, 0u);
+  EXPECT_EQ(heap.fresh_bytes() - fresh_before, warm_bytes + kPageBytes) << "each page is fresh once";
+  // Objects that may have parts which nobody touches.
+  Span* big = heap.AllocateSmall(MallocSizeClass(64 << 10));
+  EXPECT_EQ(ResidentBytes(big->start(), big->bytes()), 0u);
+  for (Span* span : spans) heap.Deallocate(span);
+  ExpectConsistent(heap);
+}
 
 TEST(PageHeap, MetadataIsZeroAlignedAndNobodyElses) {
   PageHeap& heap = FreshPageHeap();

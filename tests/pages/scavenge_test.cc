@@ -97,6 +97,37 @@ TEST(Scavenge, PagesOfHugePagesInUseGoAtTheSecondLook) {
   ExpectConsistent(heap);
 }
 
+// More huge pages, and more runs in them, than go to the kernel by one call.
+TEST(Scavenge, ScatteredPagesOfManyHugePagesGoAndTheOthersStay) {
+  PageHeap& heap = FreshPageHeap();
+  constexpr std::size_t kSpans = 20 * kPagesPerHugePage;
+  std::vector<Span*> spans;
+  for (std::size_t i = 0; i < kSpans; ++i) {
+    spans.push_back(Large(heap, 1));
+    std::memset(spans.back()->start(), static_cast<int>(1 + i % 100), kPageBytes);
+  }
+  std::size_t freed_bytes = 0;
+  for (std::size_t i = 0; i < kSpans; ++i) {
+    // Every second page, and of every fourth huge page one page only.
+    if (i / kPagesPerHugePage % 4 == 0 ? i % kPagesPerHugePage != 77 : i % 2 == 0) continue;
+    freed_bytes += kPageBytes;
+    heap.Deallocate(spans[i]);
+    spans[i] = nullptr;
+  }
+  EXPECT_EQ(PassOverIdlePages(heap), 0u);
+  EXPECT_EQ(PassOverIdlePages(heap), freed_bytes);
+  EXPECT_EQ(heap.Stats().free_warm_bytes, 0u);
+  ExpectConsistent(heap);
+  for (std::size_t i = 0; i < kSpans; ++i) {
+    if (spans[i] == nullptr) continue;
+    const auto* const bytes = static_cast<const char*>(spans[i]->start());
+    ASSERT_EQ(bytes[0], static_cast<char>(1 + i % 100));
+    ASSERT_EQ(bytes[kPageBytes - 1], static_cast<char>(1 + i % 100));
+    heap.Deallocate(spans[i]);
+  }
+  ExpectConsistent(heap);
+}
+
 TEST(Scavenge, APassOfAnEmptyHeapEnds) { EXPECT_EQ(PassOverIdlePages(FreshPageHeap()), 0u); }
 
 TEST(Scavenge, IsAskedForWhenThereIsSomethingToGain) {
