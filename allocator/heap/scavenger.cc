@@ -20,6 +20,8 @@ constexpr std::uint32_t kLookEveryMs = 500;
 // A page that was free for so long, and up to twice as long, goes. Chosen: as demand.h's short window.
 constexpr std::uint32_t kPassEveryMs = 1500;
 constexpr std::uint32_t kLingerMs = 5000;
+// A cycle that did less was not worth a thread: an idle cache is drained and filled again at its next use for ever.
+constexpr std::size_t kWorthwhileBytes = std::size_t{256} << 10;
 constexpr std::uint32_t kTryAgainMs = 60'000;
 // A cycle's share of time, as its inverse.
 constexpr std::uint64_t kSleepPerCpu = 100;
@@ -88,7 +90,7 @@ void Scavenger::RunThread() {
     // A limit may have been lowered from outside.
     if (process_heap.limits.soft_bytes() != SIZE_MAX) process_heap.limits.Check(false);
     const std::uint32_t now_ms = CoarseMilliseconds();
-    if (cycle.released_bytes != 0 || cycle.drained_bytes != 0 || cycle.warm_bytes != 0) busy_at_ms = now_ms;
+    if (cycle.released_bytes + cycle.drained_bytes >= kWorthwhileBytes || cycle.warm_bytes != 0) busy_at_ms = now_ms;
     if (MillisecondsBetween(busy_at_ms, now_ms) >= kLingerMs) break;
     const auto least_ms = static_cast<std::uint32_t>(cycle.cpu_ns * kSleepPerCpu / 1'000'000);
     SleepMilliseconds(std::max(std::min(cycle.next_ms, kLookEveryMs), least_ms));

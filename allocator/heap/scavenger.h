@@ -6,7 +6,7 @@
 // break. Who runs the cycles:
 //
 //   a thread of our own (os/bare_thread.h), if TARN_BACKGROUND is on, which is the default. It is started by the slow
-//   path that finds the page heap asking for it (4 MiB to gain), and ends when there was nothing to do for five seconds;
+//   path that finds the page heap asking for it (4 MiB to gain), and ends when there was little to do for five seconds;
 //   tarn_background_tick(), called by the program when it likes;
 //   where the kernel refuses a thread, the slow paths of the program's own, at most twice a second.
 //
