@@ -30,8 +30,8 @@ macro(tarn_common_flags)
   elseif(TARN_SANITIZE STREQUAL "thread")
     add_compile_options(-fsanitize=thread -fno-omit-frame-pointer)
     add_link_options(-fsanitize=thread)
-    # gcc says that TSan does not see fences. The core has some, in the rseq part; the tests that
-    # run under TSan are those of the lock-based parts.
+    # gcc says that TSan does not see fences. The core has some, in the rseq part; TSan runs the
+    # build without it.
     add_compile_options("$<$<CXX_COMPILER_ID:GNU>:-Wno-tsan>")
   endif()
 endmacro()

@@ -17,12 +17,17 @@ TARN_ALWAYS_INLINE CpuStack* OwnStack(const CpuStacks* stacks) {
   return id < stacks->bound ? reinterpret_cast<CpuStack*>(stacks->stacks + id * stacks->stride_bytes) : nullptr;
 }
 
+// Statistics read the word from other threads; nothing but the owner depends on its order.
+TARN_ALWAYS_INLINE void AddToWord(CpuStack* stack, std::uint64_t change) {
+  __atomic_store_n(&stack->word, stack->word + change, __ATOMIC_RELAXED);
+}
+
 // The top pointer, or null.
 TARN_ALWAYS_INLINE void* StackPop(const CpuStacks* stacks) {
   CpuStack* stack = OwnStack(stacks);
   if (stack == nullptr || stack->top() == 0) return nullptr;
   void* object = stack->slots[stack->top() - 1];
-  stack->word += 0xFFFF;
+  AddToWord(stack, 0xFFFF);
   return object;
 }
 
@@ -31,7 +36,7 @@ TARN_ALWAYS_INLINE bool StackPush(const CpuStacks* stacks, void* object) {
   CpuStack* stack = OwnStack(stacks);
   if (stack == nullptr || stack->top() >= stack->capacity) return false;
   stack->slots[stack->top()] = object;
-  ++stack->word;
+  AddToWord(stack, 1);
   return true;
 }
 
@@ -41,7 +46,7 @@ TARN_ALWAYS_INLINE std::size_t StackPopBatch(const CpuStacks* stacks, void** obj
   if (stack == nullptr) return 0;
   const std::size_t taken = std::min(count, stack->top());
   std::copy(stack->slots + stack->top() - taken, stack->slots + stack->top(), objects);
-  stack->word += taken * 0xFFFF;
+  AddToWord(stack, taken * 0xFFFF);
   return taken;
 }
 
@@ -51,7 +56,7 @@ TARN_ALWAYS_INLINE std::size_t StackPushBatch(const CpuStacks* stacks, void* con
   if (stack == nullptr || stack->top() >= stack->capacity) return 0;
   const std::size_t pushed = std::min<std::size_t>(count, stack->capacity - stack->top());
   std::copy(objects, objects + pushed, stack->slots + stack->top());
-  stack->word += pushed;
+  AddToWord(stack, pushed);
   return pushed;
 }
 

@@ -176,8 +176,9 @@ bool GiveShared(tarn_pool* pool, void* object) TARN_REQUIRES(pool->lock.lock) {
 
 // Moves what the stacks hold to the victims, and takes their capacity. False: they cannot be owned now.
 bool EmptyStacks(tarn_pool* pool) TARN_REQUIRES(pool->lock.lock) {
+  if (pool->stacks.ids == 0) return true;
   __atomic_store_n(&pool->stacks.bound, 0, __ATOMIC_RELAXED);
-  const bool owned = pool->stacks.ids == 0 || AbortAllSequences();
+  const bool owned = AbortAllSequences();
   for (std::size_t i = 0; owned && i < pool->stacks.ids; ++i) {
     CpuStack* stack = pool->stacks.At(i);
     const std::size_t top = stack->top();

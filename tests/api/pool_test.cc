@@ -178,8 +178,8 @@ TEST(PoolCare, AnIdlePoolIsEmptiedThoughNobodyCallsIt) {
       for (Buffer* buffer : many) pool.Put(buffer);
     }).join();
     WaitFor([] { return Buffer::live == 0; });
-    WaitFor([&] { return Find("idle")->drops == drops; });
-    WaitFor([] { return Find("idle")->live_objects == 0; });
+    WaitFor([&] { return __atomic_load_n(&Find("idle")->drops, __ATOMIC_RELAXED) == drops; });
+    WaitFor([] { return __atomic_load_n(&Find("idle")->live_objects, __ATOMIC_RELAXED) == 0; });
   }
 }
 
