@@ -174,11 +174,12 @@ bool GiveShared(tarn_pool* pool, void* object) TARN_REQUIRES(pool->lock.lock) {
   return true;
 }
 
-// Moves what the stacks hold to the victims, and takes their capacity. False: they cannot be owned now.
-bool EmptyStacks(tarn_pool* pool) TARN_REQUIRES(pool->lock.lock) {
+// Moves what the stacks hold to the victims, and takes their capacity. False: they cannot be owned now. `alone`: nobody
+// else uses the pool.
+bool EmptyStacks(tarn_pool* pool, bool alone) TARN_REQUIRES(pool->lock.lock) {
   if (pool->stacks.ids == 0) return true;
   __atomic_store_n(&pool->stacks.bound, 0, __ATOMIC_RELAXED);
-  const bool owned = AbortAllSequences();
+  const bool owned = alone || AbortAllSequences();
   for (std::size_t i = 0; owned && i < pool->stacks.ids; ++i) {
     CpuStack* stack = pool->stacks.At(i);
     const std::size_t top = stack->top();
@@ -192,7 +193,7 @@ bool EmptyStacks(tarn_pool* pool) TARN_REQUIRES(pool->lock.lock) {
 }
 
 // Ends an epoch.
-void Tick(tarn_pool* pool) {
+void Tick(tarn_pool* pool, bool alone = false) {
   PrepareThread();
   const std::uint64_t process = ProcessId();
   std::size_t dying;
@@ -209,7 +210,7 @@ void Tick(tarn_pool* pool) {
     std::copy(pool->shared, pool->shared + pool->shared_count, pool->victims);
     pool->victim_count = pool->shared_count;
     pool->shared_count = 0;
-    const bool all = EmptyStacks(pool);
+    const bool all = EmptyStacks(pool, alone);
     // What is in here now is gone after the next epoch, unless somebody asks for it.
     pool->watched = !all || pool->victim_count != 0;
   }
@@ -350,8 +351,8 @@ TARN_EXPORT void tarn_pool_destroy(tarn_pool* pool) {
   process_heap.caretaker.Dismiss(&pool->duty);
   // What a drop puts back asks for no care any more.
   pool->epoch_ms = TARN_POOL_NO_EPOCHS;
-  Tick(pool);
-  Tick(pool);
+  Tick(pool, true);
+  Tick(pool, true);
   LeaveRegistry(pool->record);
   RemoveForkLock(&pool->lock);
   FreeRegion(pool->own_region);

@@ -271,6 +271,9 @@ TEST(Pool, ATickThatCannotStopTheOthersTakesNothingOfTheirs) {
               pool.Tick();
               pool.Tick();
               TARN_REQUIRE(Buffer::live == 10);
+              // At its end a pool is alone.
+              tarn_pool_destroy(pool.c_pool());
+              TARN_REQUIRE(Buffer::live == 0);
               _exit(0);
             }),
             "");
