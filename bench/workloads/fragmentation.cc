@@ -22,7 +22,7 @@ struct Entry {
 int main(int argc, char** argv) {
   workload::Arguments arguments(argc, argv, "A cache whose objects change their sizes over time.");
   const std::uint64_t budget_bytes = arguments.Scaled(std::uint64_t{64} << 20);
-  const std::uint64_t idle_s = arguments.Number("idle-seconds", 0, 0, 600, "silence before the last reading");
+  const std::uint64_t idle_s = arguments.Number("idle-seconds", 0, 0, 600, "silence when it is full, and when it has shrunk");
   arguments.Finish();
 
   // The smallest size of each phase; the largest is four times that.
@@ -79,6 +79,10 @@ int main(int argc, char** argv) {
 
   workload::AddSpeed(metrics, made, 1, seconds);
   add_memory("full");
+  if (idle_s != 0) {
+    workload::SleepSeconds(static_cast<double>(idle_s));
+    add_memory("full_and_idle");
+  }
   const std::size_t left = count / 10 + 1;
   while (count > left) drop(random.Below(static_cast<std::uint32_t>(count)));
   add_memory("shrunk");
