@@ -70,6 +70,17 @@ class Bitmap {
     return {first, FindClear(first) - first};
   }
 
+  // The run that this bit, which is set, belongs to.
+  Run RunAround(std::size_t bit) const {
+    TARN_DCHECK(Test(bit));
+    std::size_t index = bit / 64;
+    std::uint64_t clear_below = ~words_[index] & ((std::uint64_t{1} << (bit % 64)) - 1);
+    while (clear_below == 0 && index != 0) clear_below = ~words_[--index];
+    const std::size_t first =
+        clear_below == 0 ? 0 : index * 64 + 64 - static_cast<std::size_t>(std::countl_zero(clear_below));
+    return {first, FindClear(bit) - first};
+  }
+
   std::size_t LongestRun() const {
     std::size_t longest = 0;
     for (Run run = NextRun(0); run.count != 0; run = NextRun(run.first + run.count)) {

@@ -23,7 +23,15 @@ std::size_t CentralFreeList::RemoveRange(void** objects, std::size_t count) {
   lock_.Acquire();
   while (taken < count) {
     Span* span = FullestSpan();
+    if (span == nullptr && (span = kept_.PopFront()) != nullptr) {
+      kept_spans_.store(kept_spans_.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);
+      Enlist(span);
+    }
     if (span == nullptr) {
+      // What went would have been wanted.
+      const std::size_t most = kMostKeptBytes / (kSizeClasses[size_class_].span_pages * kPageBytes);
+      if (gave_back_ && may_keep_ < most && kind_ == SpanKind::kSmall) ++may_keep_;
+      gave_back_ = false;
       // Whoever else finds the list empty now gets a span of its own, which is what a class in demand wants.
       lock_.Release();
       span = page_heap_->AllocateSmall(size_class_, kind_);
@@ -79,6 +87,12 @@ void CentralFreeList::InsertRange(void* const* objects, std::size_t count, const
     live_objects_.store(live_objects_.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);
     if (span->live_objects == 0) {
       if (!was_full) IntrusiveList<Span>::Remove(span);
+      if (const std::size_t kept = kept_spans_.load(std::memory_order_relaxed); kept < may_keep_) {
+        kept_.PushFront(span);
+        kept_spans_.store(kept + 1, std::memory_order_relaxed);
+        continue;
+      }
+      gave_back_ = true;
       spans_.store(spans_.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);
       // On this private list only until the lock is released; nobody else can reach an empty span.
       empty.PushFront(span);
@@ -92,6 +106,22 @@ void CentralFreeList::InsertRange(void* const* objects, std::size_t count, const
   lock_.Release();
   if (freed_twice != nullptr) ReportMisuse(call, freed_twice, Misuse::kAlreadyFree);
   while (Span* span = empty.PopFront()) page_heap_->Deallocate(span);
+}
+
+void CentralFreeList::ReleaseKept() {
+  while (true) {
+    Span* span;
+    {
+      LockHolder holder(lock_);
+      may_keep_ = 0;
+      gave_back_ = false;
+      span = kept_.PopFront();
+      if (span == nullptr) return;
+      kept_spans_.store(kept_spans_.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);
+      spans_.store(spans_.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);
+    }
+    page_heap_->Deallocate(span);
+  }
 }
 
 CentralFreeListStats CentralFreeList::Stats() {
@@ -114,6 +144,13 @@ void CentralFreeList::CheckInvariants() {
       TARN_CHECK(page_map.SpanOf(span->first_page) == span && span->size_class == size_class_);
     }
   }
+  std::size_t kept = 0;
+  for (Span* span = kept_.front(); span != nullptr; span = kept_.Next(span)) {
+    TARN_CHECK(span->live_objects == 0 && span->size_class == size_class_);
+    ++kept;
+  }
+  TARN_CHECK(kept == kept_spans_.load(std::memory_order_relaxed));
+  TARN_CHECK(kept * kSizeClasses[size_class_].span_pages * kPageBytes <= kMostKeptBytes);
 }
 
 }  // namespace tarn

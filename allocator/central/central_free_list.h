@@ -5,10 +5,16 @@
 // A batch is taken out of the fullest span that has a free object, so that the others drain and go back to the page
 // heap as a whole. Spans are kept on bucket lists by the share of their objects that are out.
 //
+// A span whose last object came back goes to the page heap at once, unless the class is one that gives spans back and needs
+// them again: each time it needs one after it gave one back, it may keep one more, up to kMostKeptBytes. What is kept goes
+// when nobody has used the class for a while, when the heap grows, and when memory is asked for (ReleaseKept). Sampled
+// objects are few; their spans are not kept.
+//
 // This is where misuse of a small object is seen exactly: an address that no object of the class starts at, an object
 // that is free already, a span that went back.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -42,6 +48,11 @@ class alignas(64) CentralFreeList {
   // Takes objects back, at most kMaxBatchObjects; aborts on misuse. `call` names the caller in the message.
   void InsertRange(void* const* objects, std::size_t count, const char* call) TARN_EXCLUDES(lock_);
 
+  // Gives the empty spans that are kept back to the page heap; the class has to learn anew that it needs them.
+  void ReleaseKept() TARN_EXCLUDES(lock_);
+  // How many there are. A hint, without lock.
+  std::size_t kept_spans() const { return kept_spans_.load(std::memory_order_relaxed); }
+
   CentralFreeListStats Stats() TARN_EXCLUDES(lock_);
   // Where readers of the snapshot find what Stats() tells.
   const std::atomic<std::size_t>* spans() const { return &spans_; }
@@ -51,7 +62,10 @@ class alignas(64) CentralFreeList {
 
   // Much of the spans' memory is free: flushing the caches of the class would let whole spans go. A hint, without lock.
   bool IsSparse() const {
-    const std::size_t objects = spans_.load(std::memory_order_relaxed) * kSizeClasses[size_class_].objects_per_span;
+    const std::size_t spans = spans_.load(std::memory_order_relaxed);
+    // Those that are kept do not count: no cache holds them. (They may have come since.)
+    const std::size_t used_spans = spans - std::min(kept_spans(), spans);
+    const std::size_t objects = used_spans * kSizeClasses[size_class_].objects_per_span;
     const std::size_t live = live_objects_.load(std::memory_order_relaxed);
     const std::size_t free_bytes = live > objects ? 0 : (objects - live) * kSizeClasses[size_class_].size_bytes;
     return free_bytes >= kSparseFloorBytes && free_bytes >= objects * kSizeClasses[size_class_].size_bytes / 4;
@@ -67,16 +81,25 @@ class alignas(64) CentralFreeList {
   Span* FullestSpan() TARN_REQUIRES(lock_);
   void Enlist(Span* span) TARN_REQUIRES(lock_);
 
+  // Chosen: eight batches, as a transfer cache holds, or some milliseconds' worth of page heap in what it spares.
+  static constexpr std::size_t kMostKeptBytes = std::size_t{256} << 10;
+
   Lock lock_;
   SizeClass size_class_ = 0;
   SpanKind kind_ = SpanKind::kFree;  // set by Init
   PageHeap* page_heap_ = nullptr;
   IntrusiveList<Span> buckets_[kBuckets] TARN_GUARDED_BY(lock_);
+  // Spans with no object out, on no bucket list.
+  IntrusiveList<Span> kept_ TARN_GUARDED_BY(lock_);
+  std::uint32_t may_keep_ TARN_GUARDED_BY(lock_) = 0;
+  // The last span that came or went, went.
+  bool gave_back_ TARN_GUARDED_BY(lock_) = false;
   // Chosen: less than this is not worth a sweep.
   static constexpr std::size_t kSparseFloorBytes = std::size_t{128} << 10;
 
   // Written under the lock, read without it by IsSparse().
   std::atomic<std::size_t> spans_ = 0;
+  std::atomic<std::size_t> kept_spans_ = 0;
   std::atomic<std::size_t> live_objects_ = 0;
 };
 

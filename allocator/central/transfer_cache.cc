@@ -71,7 +71,10 @@ std::size_t TransferCache::Drain(const char* call) {
       std::copy(from, from + count, batch);
       size_.store(size - count, std::memory_order_relaxed);
     }
-    if (count == 0) return drained_objects * kSizeClasses[size_class_].size_bytes;
+    if (count == 0) {
+      central_.ReleaseKept();
+      return drained_objects * kSizeClasses[size_class_].size_bytes;
+    }
     central_.InsertRange(batch, count, call);
     drained_objects += count;
   }

@@ -24,9 +24,15 @@ class alignas(64) TransferCache {
   [[nodiscard]] std::size_t RemoveRange(void** objects, std::size_t count) TARN_EXCLUDES(lock_);
   void InsertRange(void* const* objects, std::size_t count, const char* call) TARN_EXCLUDES(lock_);
 
-  // Moves everything to the central free list; returns the bytes.
+  // Moves everything to the central free list, and the empty spans that it keeps to the page heap. Returns the bytes of
+  // the former.
   std::size_t Drain(const char* call) TARN_EXCLUDES(lock_);
 
+  // Bytes that Drain would move, of objects and of empty spans. A hint, without lock.
+  std::size_t drainable_bytes() const {
+    return cached_objects() * kSizeClasses[size_class_].size_bytes +
+           central_.kept_spans() * kSizeClasses[size_class_].span_pages * kPageBytes;
+  }
   std::size_t cached_objects() const { return size_.load(std::memory_order_relaxed); }
   // Where readers of the snapshot find it.
   const std::atomic<std::size_t>* cached_objects_address() const { return &size_; }

@@ -363,7 +363,9 @@ void CpuCache::SweepIfGrown(Slab* slab) {
 void CpuCache::Sweep(Slab* slab) {
   for (int c = 1; c < kSizeClassCount; ++c) {
     const auto size_class = static_cast<SizeClass>(c);
-    if (!transfer_caches_[c].central().IsSparse()) continue;
+    CentralFreeList& central = transfer_caches_[c].central();
+    if (central.kept_spans() != 0) central.ReleaseKept();
+    if (!central.IsSparse()) continue;
     // No more than the slab held: the thread may run on another CPU by now and flush there, and others push meanwhile.
     const std::size_t cached = (LoadWord(slab, size_class) & kSlabTopMask) - layout_[c].begin;
     for (std::size_t flushed = 0; flushed < cached;) {
@@ -431,7 +433,7 @@ std::size_t CpuCache::DrainAll(const char* call) {
     }
   }
   for (int c = 1; c < kSizeClassCount; ++c) {
-    if (transfer_caches_[c].cached_objects() != 0) drained_bytes += transfer_caches_[c].Drain(call);
+    if (transfer_caches_[c].drainable_bytes() != 0) drained_bytes += transfer_caches_[c].Drain(call);
   }
   return drained_bytes;
 }
@@ -482,8 +484,8 @@ CpuCache::IdleDrain CpuCache::DrainIdle(const char* call) {
   }
   for (int c = 1; c < kSizeClassCount; ++c) {
     TransferLook& look = transfer_looks_[c];
-    const std::size_t cached = transfer_caches_[c].cached_objects();
-    if (cached == 0) {
+    const std::size_t drainable_bytes = transfer_caches_[c].drainable_bytes();
+    if (drainable_bytes == 0) {
       look.idle_looks = 0;
       continue;
     }
@@ -497,7 +499,7 @@ CpuCache::IdleDrain CpuCache::DrainIdle(const char* call) {
       result.drained_bytes += transfer_caches_[c].Drain(call);
       look.idle_looks = 0;
     } else {
-      result.pending_bytes += cached * kSizeClasses[c].size_bytes;
+      result.pending_bytes += drainable_bytes;
     }
   }
   return result;

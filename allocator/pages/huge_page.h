@@ -35,7 +35,8 @@ struct HugePage : ListLink<HugePage> {
   // When the last page became free, if the state is kWholeFree; 0 when it never was in use. CoarseMilliseconds().
   std::uint32_t freed_at_ms = 0;
   std::uint16_t free_pages = 0;
-  std::uint16_t longest_free_run = 0;
+  static constexpr std::uint16_t kUnknownRun = UINT16_MAX;
+  std::uint16_t longest_free_run = kUnknownRun;  // known while it is on a list
   HugePageState state = HugePageState::kWholeFree;
   bool committed = false;
 

@@ -468,6 +468,7 @@ PageHeap::Run PageHeap::AllocateWithinHugePage(std::size_t pages, std::size_t al
     if (aligned_first + pages <= run.first + run.count && run.count < best_length) {
       best_first = aligned_first;
       best_length = run.count;
+      if (best_length == pages) break;
     }
   }
   TARN_CHECK(best_length <= kPagesPerHugePage);
@@ -526,6 +527,10 @@ bool PageHeap::MarkUsed(HugePage* huge_page, std::size_t first, std::size_t coun
   const std::size_t zero_pages = huge_page->zero.CountRange(first, count);
   free_ -= PageCount(count);
   free_zero_ -= PageCount(zero_pages);
+  // The longest run stays the longest unless this was it, or one as long: then it is looked for.
+  if (huge_page->free.RunAround(first).count == huge_page->longest_free_run) {
+    huge_page->longest_free_run = HugePage::kUnknownRun;
+  }
   huge_page->free.ClearRange(first, count);
   huge_page->zero.ClearRange(first, count);
   huge_page->idle.ClearRange(first, count);
@@ -537,6 +542,10 @@ bool PageHeap::MarkUsed(HugePage* huge_page, std::size_t first, std::size_t coun
 void PageHeap::MarkFree(HugePage* huge_page, std::size_t first, std::size_t count, bool zero) {
   TARN_CHECK(huge_page->free.CountRange(first, count) == 0);
   huge_page->free.SetRange(first, count);
+  if (huge_page->longest_free_run != HugePage::kUnknownRun) {
+    const auto run_pages = static_cast<std::uint16_t>(huge_page->free.RunAround(first).count);
+    huge_page->longest_free_run = std::max(huge_page->longest_free_run, run_pages);
+  }
   free_ += PageCount(count);
   if (zero) {
     huge_page->zero.SetRange(first, count);
@@ -557,8 +566,10 @@ void PageHeap::Relist(HugePage* huge_page) {
     PutWholeFree(huge_page);
     return;
   }
-  const std::size_t longest = huge_page->free_pages == 0 ? 0 : huge_page->free.LongestRun();
-  huge_page->longest_free_run = static_cast<std::uint16_t>(longest);
+  if (huge_page->longest_free_run == HugePage::kUnknownRun) {
+    huge_page->longest_free_run = static_cast<std::uint16_t>(huge_page->free.LongestRun());
+  }
+  const std::size_t longest = huge_page->longest_free_run;
   if (longest == 0) return;
   packing_[longest].PushFront(huge_page);
   nonempty_.SetRange(longest, 1);
@@ -568,6 +579,7 @@ void PageHeap::Relist(HugePage* huge_page) {
 
 void PageHeap::PutWholeFree(HugePage* huge_page) {
   huge_page->state = HugePageState::kWholeFree;
+  huge_page->longest_free_run = HugePage::kUnknownRun;
   Reservation* reservation = huge_page->reservation;
   reservation->whole_free.SetRange(static_cast<std::size_t>(huge_page - reservation->huge_pages), 1);
   reservation->longest_free_bound = reservation->huge_page_count;

@@ -22,7 +22,8 @@ struct Entry {
 int main(int argc, char** argv) {
   workload::Arguments arguments(argc, argv, "A cache whose objects change their sizes over time.");
   const std::uint64_t budget_bytes = arguments.Scaled(std::uint64_t{64} << 20);
-  const std::uint64_t idle_s = arguments.Number("idle-seconds", 0, 0, 600, "silence when it is full, and when it has shrunk");
+  const std::uint64_t idle_s =
+      arguments.Number("idle-seconds", 0, 0, 600, "silence when it is full, and when it has shrunk");
   arguments.Finish();
 
   // The smallest size of each phase; the largest is four times that.

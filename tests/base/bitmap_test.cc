@@ -55,6 +55,11 @@ void ExpectEqual(const Bits& bits, const Oracle& oracle) {
     } else {
       ASSERT_EQ(run.first, first) << "from " << i;
       ASSERT_EQ(run.count, oracle.Find(first, false) - first) << "from " << i;
+      // From whatever bit of it.
+      const Bits::Run around = bits.RunAround(run.first + run.count - 1);
+      ASSERT_EQ(around.first + around.count, run.first + run.count) << "from " << i;
+      ASSERT_TRUE(around.first == 0 || !oracle.Test(around.first - 1)) << "from " << i;
+      ASSERT_EQ(oracle.Count(around.first, around.count), around.count) << "from " << i;
     }
   }
   ASSERT_EQ(bits.Count(), oracle.Count(0, kBits));

@@ -31,6 +31,7 @@ Span* SpanOf(const void* object) { return page_map.SpanOf(PageId::Containing(obj
 class CentralFreeListTest : public testing::Test {
  protected:
   CentralFreeList& List(int size_class) {
+    list_.ReleaseKept();
     list_.Init(static_cast<SizeClass>(size_class), &heap_);
     return list_;
   }
@@ -175,9 +176,44 @@ TEST_F(CentralFreeListTest, SpansOfOneObjectComeAndGo) {
     EXPECT_EQ(list_.Stats().spans, 5u);
     ExpectStats(5);
     Give(objects);
-    EXPECT_EQ(list_.Stats().spans, 0u);
+    // One is kept once the class has needed a span after it gave one back.
+    EXPECT_EQ(list_.Stats().spans, round == 0 ? 0u : 1u);
+    EXPECT_EQ(list_.kept_spans(), list_.Stats().spans);
     ExpectStats(0);
   }
+  list_.ReleaseKept();
+  EXPECT_EQ(heap_.Stats().in_use_bytes, 0u);
+}
+
+TEST_F(CentralFreeListTest, AClassThatNeedsSpansAgainKeepsMoreOfThem) {
+  constexpr int kClass = 40;
+  List(kClass);
+  const SizeClassInfo& info = kSizeClasses[kClass];
+  const std::size_t span_bytes = info.span_pages * kPageBytes;
+  const std::size_t most_spans = (std::size_t{256} << 10) / span_bytes;
+  ASSERT_GE(most_spans, 2u);
+  // What only grows and what only shrinks keeps nothing.
+  Give(Take(3 * info.objects_per_span));
+  EXPECT_EQ(list_.kept_spans(), 0u);
+  for (std::size_t round = 1; round <= most_spans + 2; ++round) {
+    Give(Take(info.objects_per_span * (most_spans + 2)));
+    EXPECT_EQ(list_.kept_spans(), std::min(round, most_spans)) << "one more each time";
+    ExpectStats(0);
+  }
+  // They serve: the page heap has nothing to do.
+  const std::size_t in_use_bytes = heap_.Stats().in_use_bytes;
+  const std::vector<void*> objects = Take(info.objects_per_span * most_spans);
+  EXPECT_EQ(heap_.Stats().in_use_bytes, in_use_bytes);
+  EXPECT_EQ(list_.kept_spans(), 0u);
+  Give(objects);
+  EXPECT_EQ(list_.kept_spans(), most_spans);
+  // A second free of an object in a span that is kept is seen as ever.
+  EXPECT_DEATH(Give({objects[0]}), "object is already free");
+  list_.ReleaseKept();
+  EXPECT_EQ(heap_.Stats().in_use_bytes, 0u);
+  Give(Take(3 * info.objects_per_span));
+  EXPECT_EQ(list_.kept_spans(), 0u) << "it learns anew";
+  ExpectStats(0);
 }
 
 TEST_F(CentralFreeListTest, WithoutMemoryThereIsLessOrNothing) {
@@ -297,6 +333,8 @@ TEST_F(CentralFreeListTest, ThreadsNeverOwnTheSameObject) {
     }
     for (std::thread& thread : threads) thread.join();
     ExpectStats(0);
+    EXPECT_EQ(list_.Stats().spans, list_.kept_spans());
+    list_.ReleaseKept();
     EXPECT_EQ(list_.Stats().spans, 0u);
     EXPECT_EQ(heap_.Stats().in_use_bytes, 0u);
   }
