@@ -163,6 +163,31 @@ class ReportTest(unittest.TestCase):
         self.assertIn("1.00 tie", rows["same"])
         self.assertIn("0.50 noisy", rows["shaky"])
 
+    def test_noise_and_few_runs_tell_nothing_of_time(self):
+        replay = make_workload("replay", 0.5, noisy=True, result={"measure": "metrics.replay_s", "title": "replay"})
+        for run in replay["runs"]:
+            run["metrics"]["replay_s"] = run["wall_s"]
+        kept = make_workload("kept", 0.5, noisy=True,
+                             result={"measure": "metrics.rss_bytes_5s", "title": "RSS kept"})
+        for run in kept["runs"]:
+            run["metrics"]["rss_bytes_5s"] = (1 + (run["allocator"] == "glibc")) << 20
+        table, _, page = self.page(make_document(replay, kept, make_workload("once", 0.5, blocks=1)))
+        rows = {line.split()[0]: line for line in table.splitlines() if line}
+        self.assertIn("0.50 noisy", rows["replay"])
+        self.assertIn("0.50 win", rows["kept"])
+        self.assertIn("0.50 unsure", rows["once"])
+        self.assertIn("too noisy to tell about 1 workload; there are too few runs to tell about 1 workload", table)
+        self.assertIn("1.00 MiB", " ".join(page.text))
+
+    def test_runs_that_failed_are_in_no_chart(self):
+        workload = make_workload("w", 0.5)
+        workload["runs"][1].update(failure="prints something else than under glibc", wall_s=777.0)
+        # Ended by the tool after its idle tail, which is no failure.
+        workload["runs"][2].update(failure=None, idle_ended=True, signal=15, wall_s=888.0)
+        _, text, _ = self.page(make_document(workload))
+        self.assertNotIn("777 s", text)
+        self.assertIn("888 s", text)
+
     def test_users_text_stays_text(self):
         workload = make_workload(HOSTILE, 0.5)
         workload["command"] = ["prog", HOSTILE]
@@ -181,7 +206,7 @@ class ReportTest(unittest.TestCase):
             run["rss"] = None
             run["metrics"] = None
             if run["allocator"] == "mimalloc":
-                run.update(exit_code=139, signal=11, wall_s=None)
+                run.update(exit_code=139, signal=11, failure="ended by signal 11", wall_s=None)
         workload["results"] = workload["results"][:2] + [
             {"allocator": "mimalloc", "runs": 0, "failed": 6, "median": {"wall_s": None}, "ratio": None}]
         workload["errors"] = [{"allocator": "mimalloc", "run": 3, "what": "exit code 139 (signal 11)"}]

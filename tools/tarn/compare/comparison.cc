@@ -19,10 +19,10 @@
 #include <set>
 
 #include "tools/tarn/compare/sha256.h"
-#include "tools/tarn/compare/statistics.h"
 #include "tools/tarn/console.h"
 #include "tools/tarn/machine.h"
 #include "tools/tarn/program.h"
+#include "tools/tarn/statistics.h"
 
 namespace tarn::tool {
 
@@ -354,7 +354,7 @@ class Engine {
         if (run.allocator != &allocator || run.control || run.block < 0 || !run.failure.empty()) continue;
         if (const auto figure = Figure(run, measure)) values.push_back(*figure);
       }
-      const Estimate95 estimate = EstimateMedian(values, plan_.seed);
+      const Estimate estimate = EstimateMedian(values);
       median[std::string(measure)] = OrNull(estimate.value);
       if (values.size() > 1) interval[std::string(measure)] = {estimate.low, estimate.high};
     }
@@ -364,10 +364,10 @@ class Engine {
         const std::vector<double> ratios = PairedRatios(runs_, &allocator, false, reference_, measure);
         // One pair has no interval, and so no verdict.
         if (ratios.size() < 2) continue;
-        const Estimate95 estimate = EstimateMedian(ratios, plan_.seed);
+        const Estimate estimate = EstimateMedian(ratios);
         ratio[std::string(measure)] = {{"ratio", estimate.value},
                                        {"ci", {estimate.low, estimate.high}},
-                                       {"verdict", VerdictOf(estimate)},
+                                       {"verdict", VerdictOf(estimate, ratios.size())},
                                        {"equivalent", IsEquivalent(estimate)}};
       }
     }
@@ -382,7 +382,7 @@ class Engine {
   json Noise() const {
     const std::vector<double> ratios = PairedRatios(runs_, reference_, true, reference_, "wall_s");
     if (ratios.size() < 2) return nullptr;
-    const Estimate95 estimate = EstimateMedian(ratios, plan_.seed);
+    const Estimate estimate = EstimateMedian(ratios);
     return {{"allocator", reference_->name},
             {"wall", {{"ratio", estimate.value}, {"ci", {estimate.low, estimate.high}}}},
             {"noisy", IsNoisy(estimate)},

@@ -96,7 +96,7 @@ class Scale {
   }
 
   std::vector<double> LinearTicks() const {
-    const bool binary = axis_.measure.find("_bytes") != std::string::npos;
+    const bool binary = IsBytes(axis_.measure);
     const double rough = (high_ - low_) / 5;
     double step = 0;
     if (binary) {

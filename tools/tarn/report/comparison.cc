@@ -7,12 +7,12 @@
 #include <nlohmann/json.hpp>
 
 #include "tools/tarn/report/html.h"
-#include "tools/tarn/report/report.h"
+#include "tools/tarn/report/judgement.h"
+#include "tools/tarn/report/page.h"
 
 namespace tarn::tool::report {
 namespace {
 
-constexpr const char* kSubject = "tarn";
 // Among a hundred figures that did not change, one 95 % interval in twenty would say otherwise.
 constexpr double kConfidence = 0.99;
 // Derived: two samples of five equal ones lie apart by chance in 2 of 252 cases, samples of four in 2 of 70.
@@ -80,10 +80,9 @@ void CompareWorkload(const BenchWorkload& before, const BenchWorkload& after, Co
       old_figures = raw_before;
       new_figures = raw_after;
     }
-    change.change = BootstrapChange(old_figures, new_figures, kConfidence);
-    const bool time = measure.find("_bytes") == std::string::npos;
+    change.change = EstimateChange(old_figures, new_figures, kConfidence);
     change.verdict = Verdict(change.change, comparison->threshold, std::min(old_figures.size(), new_figures.size()),
-                             time && (Noisy(before) || Noisy(after)));
+                             IsTime(measure) && (Noisy(before) || Noisy(after)));
     comparison->changes.push_back(std::move(change));
   }
 }

@@ -6,8 +6,8 @@
 
 #include <nlohmann/json_fwd.hpp>
 
-#include "tools/tarn/report/bootstrap.h"
 #include "tools/tarn/report/document.h"
+#include "tools/tarn/statistics.h"
 
 namespace tarn::tool::report {
 

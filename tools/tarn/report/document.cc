@@ -7,15 +7,13 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
-#include "tools/tarn/report/bootstrap.h"
+#include "tools/tarn/report/html.h"
+#include "tools/tarn/statistics.h"
 
 namespace tarn::tool::report {
 namespace {
 
 using nlohmann::json;
-
-// Within this distance of 1 a ratio is called a tie, however sure the interval is of the difference.
-constexpr double kEqualWithin = 0.01;
 
 // A figure of bytes below one OS page counts as a page: a program that gives all of its memory back is not a thousand
 // times better than one that keeps a page of it, and may even end below where it began.
@@ -112,7 +110,7 @@ BenchRun ParseRun(const json& value) {
   run.control = Flag(value, "control");
   run.proven = Flag(value, "proven");
   Flatten(value, "", &run.figures);
-  run.failed = !run.proven || Integer(value, "exit_code") != 0 || Integer(value, "signal") != 0;
+  run.failed = !Text(value, "failure").empty();
   if (run.figures.count("cpu_s") == 0 && run.figures.count("user_s") != 0 && run.figures.count("system_s") != 0) {
     run.figures["cpu_s"] = run.figures["user_s"] + run.figures["system_s"];
   }
@@ -281,7 +279,7 @@ std::vector<const BenchRun*> CountedRuns(const BenchWorkload& workload, const st
 std::map<int, double> FiguresByBlock(const BenchWorkload& workload, const std::string& allocator,
                                      const std::string& measure) {
   std::map<int, double> figures;
-  const bool bytes = measure.find("_bytes") != std::string::npos;
+  const bool bytes = IsBytes(measure);
   for (const BenchRun* run : CountedRuns(workload, allocator)) {
     const auto found = run->figures.find(measure);
     if (found == run->figures.end()) continue;
@@ -300,12 +298,8 @@ std::optional<RatioResult> PairedRatio(const BenchWorkload& workload, const std:
     if (const auto other = theirs.find(block); other != theirs.end()) ratios.push_back(figure / other->second);
   }
   if (ratios.empty()) return std::nullopt;
-  const Estimate estimate = BootstrapMedian(ratios, 0.95);
-  RatioResult result{estimate.value, estimate.low, estimate.high, "tie"};
-  // The same rule as `tarn compare` has: the interval excludes 1, and the ratio is further from it than the margin.
-  if (estimate.high < 1 && estimate.value < 1 - kEqualWithin) result.verdict = "win";
-  if (estimate.low > 1 && estimate.value > 1 + kEqualWithin) result.verdict = "loss";
-  return result;
+  const Estimate estimate = EstimateMedian(ratios);
+  return RatioResult{estimate.value, estimate.low, estimate.high, std::string(VerdictOf(estimate, ratios.size()))};
 }
 
 BenchDocument ParseDocument(const json& value) {

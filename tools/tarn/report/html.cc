@@ -45,7 +45,10 @@ bool EndsWith(std::string_view text, std::string_view end) {
   return text.size() >= end.size() && text.substr(text.size() - end.size()) == end;
 }
 
-bool Contains(std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; }
+// Whether a measure has this unit: at its end, or at the end of what comes before a dot.
+bool HasUnit(std::string_view measure, std::string_view unit) {
+  return EndsWith(measure, unit) || measure.find(std::string(unit) + ".") != std::string_view::npos;
+}
 
 }  // namespace
 
@@ -129,12 +132,27 @@ std::string Ratio(double ratio) {
 }
 
 std::string Figure(std::string_view measure, double value) {
-  if (EndsWith(measure, "_bytes") || Contains(measure, "_bytes.")) return Bytes(value);
-  if (EndsWith(measure, "_ns") || Contains(measure, "_ns.")) return Seconds(value * 1e-9);
-  if (EndsWith(measure, "_us") || Contains(measure, "_us.")) return Seconds(value * 1e-6);
-  if (EndsWith(measure, "_ms") || Contains(measure, "_ms.")) return Seconds(value * 1e-3);
-  if (EndsWith(measure, "_s") || Contains(measure, "_s.")) return Seconds(value);
+  if (IsBytes(measure)) return Bytes(value);
+  if (HasUnit(measure, "_ns")) return Seconds(value * 1e-9);
+  if (HasUnit(measure, "_us")) return Seconds(value * 1e-6);
+  if (HasUnit(measure, "_ms")) return Seconds(value * 1e-3);
+  if (HasUnit(measure, "_s")) return Seconds(value);
   return Count(value);
+}
+
+bool IsBytes(std::string_view measure) {
+  constexpr std::string_view kUnit = "bytes";
+  const auto is_end = [](char c) { return c == '_' || c == '.'; };
+  for (std::size_t at = measure.find(kUnit); at != std::string_view::npos; at = measure.find(kUnit, at + 1)) {
+    const std::size_t end = at + kUnit.size();
+    if ((at == 0 || is_end(measure[at - 1])) && (end == measure.size() || is_end(measure[end]))) return true;
+  }
+  return false;
+}
+
+bool IsTime(std::string_view measure) {
+  constexpr std::array<std::string_view, 4> kUnits = {"_ns", "_us", "_ms", "_s"};
+  return std::any_of(kUnits.begin(), kUnits.end(), [&](std::string_view unit) { return HasUnit(measure, unit); });
 }
 
 std::string MeasureTitle(std::string_view measure) {

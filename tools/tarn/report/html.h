@@ -21,8 +21,11 @@ std::string Bytes(double bytes);
 std::string Count(double count);
 // "0.83", "12.4": a ratio with as many digits as mean something.
 std::string Ratio(double ratio);
-// By the unit at the end of a measure's name: _s, _ns, _bytes, or a plain count.
+// By the unit in a measure's name: _s, _ns and the like at its end, bytes anywhere, or a plain count.
 std::string Figure(std::string_view measure, double value);
+// Whether that unit is bytes, or one of time.
+bool IsBytes(std::string_view measure);
+bool IsTime(std::string_view measure);
 // "p99 of malloc" for "metrics.latency_ns.malloc.p99", "peak RSS" for "peak_rss_bytes", and so on.
 std::string MeasureTitle(std::string_view measure);
 

@@ -15,6 +15,7 @@
 
 #include "tools/tarn/console.h"
 #include "tools/tarn/report/comparison.h"
+#include "tools/tarn/report/summary.h"
 #include "tools/tarn/verb.h"
 
 namespace tarn::tool {

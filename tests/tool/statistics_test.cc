@@ -1,4 +1,4 @@
-// The arithmetic of `tarn compare`: medians, intervals, verdicts, thinning, hashes.
+// The arithmetic of `tarn compare` and `tarn report`: medians, intervals, verdicts, thinning, hashes.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -7,34 +7,34 @@
 
 #include "tools/tarn/compare/rss_series.h"
 #include "tools/tarn/compare/sha256.h"
-#include "tools/tarn/compare/statistics.h"
+#include "tools/tarn/statistics.h"
 
 namespace tarn::tool {
 namespace {
 
 TEST(Median, OddEvenAndNone) {
-  EXPECT_EQ(MedianOf({3, 1, 2}), 2);
-  EXPECT_EQ(MedianOf({4, 1, 3, 2}), 2.5);
-  EXPECT_TRUE(std::isnan(MedianOf({})));
+  EXPECT_EQ(Median({3, 1, 2}), 2);
+  EXPECT_EQ(Median({4, 1, 3, 2}), 2.5);
+  EXPECT_TRUE(std::isnan(Median({})));
 }
 
-TEST(EstimateMedian, HoldsTheMedianAndFollowsTheSeed) {
+TEST(EstimateMedian, HoldsTheMedianAndIsTheSameEachTime) {
   std::vector<double> values;
   for (int i = 0; i < 101; ++i) values.push_back(i);
-  const Estimate95 estimate = EstimateMedian(values, 7);
+  const Estimate estimate = EstimateMedian(values);
   EXPECT_EQ(estimate.value, 50);
   // The order statistics that bound the median of 101 values with 95 % are about 10 to each side.
   EXPECT_GE(estimate.low, 36);
   EXPECT_LE(estimate.low, 44);
   EXPECT_GE(estimate.high, 56);
   EXPECT_LE(estimate.high, 64);
-  const Estimate95 again = EstimateMedian(values, 7);
+  const Estimate again = EstimateMedian(values);
   EXPECT_EQ(estimate.low, again.low);
   EXPECT_EQ(estimate.high, again.high);
 }
 
 TEST(EstimateMedian, OneOutlierMovesNothing) {
-  const Estimate95 estimate = EstimateMedian({1, 1, 1, 1, 1, 1, 1, 1, 1, 50}, 1);
+  const Estimate estimate = EstimateMedian({1, 1, 1, 1, 1, 1, 1, 1, 1, 50});
   EXPECT_EQ(estimate.value, 1);
   EXPECT_EQ(estimate.low, 1);
   EXPECT_EQ(estimate.high, 1);
@@ -50,19 +50,36 @@ TEST(EstimateMedian, CoversTheTrueMedianAboutAsOftenAsItSays) {
       state = state * 6364136223846793005u + 1442695040888963407u;
       values.push_back(static_cast<double>(state >> 11) * 0x1p-53);
     }
-    const Estimate95 estimate = EstimateMedian(values, static_cast<std::uint64_t>(i));
+    const Estimate estimate = EstimateMedian(values);
     covered += estimate.low <= 0.5 && 0.5 <= estimate.high;
   }
   EXPECT_GE(covered, 270);
 }
 
 TEST(Verdict, NeedsAnIntervalThatExcludesOneAndMoreThanTheMargin) {
-  EXPECT_EQ(VerdictOf({0.9, 0.85, 0.95}), "win");
-  EXPECT_EQ(VerdictOf({1.1, 1.05, 1.15}), "loss");
-  EXPECT_EQ(VerdictOf({0.9, 0.7, 1.01}), "tie");
-  EXPECT_EQ(VerdictOf({1.1, 0.99, 1.2}), "tie");
-  EXPECT_EQ(VerdictOf({0.995, 0.993, 0.997}), "tie");
-  EXPECT_EQ(VerdictOf({1.005, 1.003, 1.007}), "tie");
+  EXPECT_EQ(VerdictOf({0.9, 0.85, 0.95}, 6), "win");
+  EXPECT_EQ(VerdictOf({1.1, 1.05, 1.15}, 6), "loss");
+  EXPECT_EQ(VerdictOf({0.9, 0.7, 1.01}, 6), "tie");
+  EXPECT_EQ(VerdictOf({1.1, 0.99, 1.2}, 6), "tie");
+  EXPECT_EQ(VerdictOf({0.995, 0.993, 0.997}, 6), "tie");
+  EXPECT_EQ(VerdictOf({1.005, 1.003, 1.007}, 6), "tie");
+}
+
+TEST(Verdict, OnePairTellsNothing) {
+  EXPECT_EQ(VerdictOf(EstimateMedian({0.5}), 1), "unsure");
+  EXPECT_EQ(VerdictOf(EstimateMedian({0.5, 0.5}), 2), "win");
+}
+
+TEST(EstimateChange, OfTwoSamplesAndWiderWithMoreConfidence) {
+  const std::vector<double> before = {1.0, 1.02, 0.98, 1.01, 0.99, 1.0};
+  const std::vector<double> after = {2.0, 2.06, 1.94, 2.02, 1.98, 2.0};
+  const Estimate sure = EstimateChange(before, after, 0.99);
+  const Estimate less = EstimateChange(before, after, 0.5);
+  EXPECT_DOUBLE_EQ(sure.value, 2);
+  EXPECT_LT(sure.low, less.low);
+  EXPECT_GT(sure.high, less.high);
+  EXPECT_GE(sure.low, 1.94 / 1.02);
+  EXPECT_LE(sure.high, 2.06 / 0.98);
 }
 
 TEST(Verdict, EquivalentIsMoreThanATie) {

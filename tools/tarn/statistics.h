@@ -1,4 +1,4 @@
-// What can be said of two allocators after some blocks of runs.
+// What can be said of two allocators after some blocks of runs; for `tarn compare` and `tarn report` alike.
 //
 // A block runs every allocator once, so figures of one block share whatever disturbed the machine at that time. The
 // estimate is therefore the median of the ratios within blocks, not the ratio of medians: drift cancels, and one block
@@ -6,19 +6,18 @@
 #pragma once
 
 #include <cstddef>
-#include <cstdint>
-#include <span>
 #include <string_view>
 #include <vector>
 
 namespace tarn::tool {
 
-struct Estimate95 {
+struct Estimate {
   double value = 0;
-  double low = 0;  // of the 95 % confidence interval
+  double low = 0;  // of the confidence interval
   double high = 0;
 };
 
+// Chosen: each end of a 99 % interval then rests on 50 resamples.
 inline constexpr int kResamples = 10000;
 // Below this a difference is of no use to anybody, however certain it is.
 inline constexpr double kEquivalenceMargin = 0.01;
@@ -28,19 +27,24 @@ inline constexpr double kNoiseLimit = 0.03;
 // median with a probability of 1 - 2^(1-n): 94 % of five blocks, 97 % of six.
 inline constexpr std::size_t kBlocksForAnInterval = 6;
 
-// NaN of no values.
-double MedianOf(std::vector<double> values);
+// The middle value, or the mean of the two in the middle; NaN of none.
+double Median(std::vector<double> values);
 
-// The median and its interval by percentile bootstrap; the same seed gives the same interval.
-Estimate95 EstimateMedian(const std::vector<double>& values, std::uint64_t seed);
+// The median and its interval by percentile bootstrap. The resamples are drawn from a fixed seed, so the same values
+// give the same interval each time. Of one value the interval is that value.
+Estimate EstimateMedian(const std::vector<double>& values, double confidence = 0.95);
 
-// Less is better. win and loss: the interval excludes 1 and the ratio is further from 1 than the margin. tie: all else.
-std::string_view VerdictOf(const Estimate95& ratio);
+// median(after) / median(before), the two samples drawn anew independently of each other.
+Estimate EstimateChange(const std::vector<double>& before, const std::vector<double>& after, double confidence);
+
+// Less is better. "win" and "loss": the interval excludes 1 and the ratio is further from 1 than the margin. "tie": all
+// else. "unsure": there is one pair or none, and so no interval.
+std::string_view VerdictOf(const Estimate& ratio, std::size_t pairs);
 
 // The whole interval lies within the margin: not just no difference seen, but none there.
-bool IsEquivalent(const Estimate95& ratio);
+bool IsEquivalent(const Estimate& ratio);
 
 // Whether the same allocator differs from itself: by more than the limit, or certainly and by more than the margin.
-bool IsNoisy(const Estimate95& control_ratio);
+bool IsNoisy(const Estimate& control_ratio);
 
 }  // namespace tarn::tool

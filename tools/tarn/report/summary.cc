@@ -1,0 +1,75 @@
+#include "tools/tarn/report/summary.h"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "tools/tarn/report/html.h"
+#include "tools/tarn/report/judgement.h"
+
+namespace tarn::tool::report {
+
+std::string ReportText(const BenchDocument& document) {
+  const std::string head = "ratio to " + ReferenceOf(document, "the reference");
+  std::size_t name_width = head.size();
+  std::size_t measure_width = std::string_view("what counts").size();
+  for (const BenchWorkload& workload : document.workloads) {
+    name_width = std::max(name_width, workload.name.size());
+    measure_width = std::max(measure_width, workload.measure_title.size());
+  }
+  std::string text = fmt::format("{:<{}}  {:<{}}", head, name_width, "what counts", measure_width);
+  const std::vector<std::string> compared = ComparedAllocators(document);
+  for (const std::string& name : compared) text += fmt::format("  {:>12}", name);
+  text += "    tarn / best peer\n";
+  const auto cell = [](const std::optional<RatioResult>& ratio, const std::string& otherwise) {
+    if (!ratio) return otherwise;
+    return fmt::format("{} {:<5}", Ratio(ratio->ratio), ratio->verdict);
+  };
+  for (const BenchWorkload& workload : document.workloads) {
+    text += fmt::format("{:<{}}  {:<{}}", workload.name, name_width, workload.measure_title, measure_width);
+    for (const std::string& name : compared) {
+      const std::string none = name == workload.reference ? "reference" : WhyNone(workload, name);
+      text += fmt::format("  {:>12}", cell(RatioOf(workload, name, workload.measure), none));
+    }
+    const auto peer = FindBestPeer(workload, workload.measure);
+    text += fmt::format("    {}\n", peer ? fmt::format("{} {}", cell(peer->ratio, ""), peer->name) : "no peer");
+  }
+  text += "\n" + Headline(document) + "\n";
+  for (const BenchWorkload& workload : document.workloads) {
+    for (const BenchError& error : workload.errors) {
+      text += fmt::format("FAILED: {} under {}{}: {}\n", workload.name, error.allocator,
+                          error.run ? fmt::format(", run {}", *error.run) : "", error.what);
+    }
+  }
+  return text;
+}
+
+nlohmann::json ReportJson(const BenchDocument& document) {
+  const auto to_json = [](const RatioResult& ratio) {
+    return nlohmann::json{{"ratio", ratio.ratio}, {"ci", {ratio.low, ratio.high}}, {"verdict", ratio.verdict}};
+  };
+  nlohmann::json rows = nlohmann::json::array();
+  for (const BenchWorkload& workload : document.workloads) {
+    nlohmann::json row = {{"name", workload.name},
+                          {"measure", workload.measure},
+                          {"title", workload.measure_title},
+                          {"reference", workload.reference},
+                          {"errors", workload.errors.size()},
+                          {"ratios", nlohmann::json::object()},
+                          {"best_peer", nullptr}};
+    for (const BenchResult& result : workload.results) {
+      if (const auto ratio = RatioOf(workload, result.allocator, workload.measure)) {
+        row["ratios"][result.allocator] = to_json(*ratio);
+      }
+    }
+    if (const auto peer = FindBestPeer(workload, workload.measure)) {
+      row["best_peer"] = to_json(peer->ratio);
+      row["best_peer"]["name"] = peer->name;
+    }
+    rows.push_back(std::move(row));
+  }
+  return {{"schema", "tarn-report/1"}, {"headline", Headline(document)}, {"workloads", std::move(rows)}};
+}
+
+}  // namespace tarn::tool::report
