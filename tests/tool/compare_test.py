@@ -7,6 +7,7 @@ copy of libtarn.so under another name is a second allocator.
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -17,6 +18,9 @@ import unittest
 
 TARN = os.path.join(os.environ["TARN_BUILD"], "bin", "tarn")
 LIBRARY = os.environ["TARN_LIB"]
+with open("/proc/self/maps", encoding="utf-8") as maps:
+    LIBC = next(line.split()[-1] for line in maps if "/libc.so.6" in line)
+LIBM = os.path.join(os.path.dirname(LIBC), "libm.so.6")
 
 
 def run(*arguments, **options):
@@ -43,6 +47,12 @@ class ToolTest(unittest.TestCase):
             (["compare", "--against", "glibc,mimallok", "--", "true"], "did you mean mimalloc?"),
             (["compare", "--reference", "x", "--against", "glibc", "--", "true"], "not among"),
             (["compare", "--against", "x=/nonexistent.so", "--", "true"], "no such file"),
+            (["compare", "--against", "x=/etc/passwd", "--", "true"], "no shared library"),
+            (["compare", "--against", f"x={LIBC}", "--library", LIBM, "--", "true"], "defines no malloc"),
+            (["compare", "--against", f"={LIBC}", "--", "true"], "a name is missing"),
+            (["compare", "--against", "", "--", "true"], "nothing to compare"),
+            (["compare", "--against", "glibc", "--runs", "2", "--time", "1s", "--", "true"], "exclude each other"),
+            (["compare", "--against", "glibc", "true"], "behind --"),
             (["compare", "--pin", "9999", "--", "true"], "--pin"),
             (["compare", "--time", "soon", "--", "true"], "--time"),
         ):
@@ -187,6 +197,38 @@ class CompareTest(unittest.TestCase):
         self.assertEqual(result.returncode, 1)
         self.assertIn("No space left", result.stderr)
         self.assertIn("tarn ", result.stdout)
+
+    def test_a_file_that_finds_no_room_leaves_the_one_before(self):
+        path = os.path.join(self.directory, "r.json")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write("before")
+        # SIGXFSZ is ignored, so the limit is an error of write(2), as a full disk is.
+        limited = ("trap '' XFSZ; ulimit -f 1; exec " + shlex.join(
+            [TARN, "compare", "--against", "glibc", "--runs", "6", "-o", path, "--", "true"]))
+        result = subprocess.run(["bash", "-c", limited], capture_output=True, text=True, timeout=100)
+        self.assertEqual(result.returncode, 1, result.stderr)
+        self.assertIn("cannot write all of " + path, result.stderr)
+        self.assertIn("tarn ", result.stdout)
+        with open(path, encoding="utf-8") as file:
+            self.assertEqual(file.read(), "before")
+        self.assertEqual(os.listdir(self.directory).count("r.json.new"), 0)
+
+    def test_a_peer_that_is_not_installed(self):
+        # A loader's cache that has none of the peers.
+        fake = os.path.join(self.directory, "ldconfig")
+        with open(fake, "w", encoding="utf-8") as file:
+            file.write("#!/bin/sh\nexit 0\n")
+        os.chmod(fake, 0o755)
+        environment = {"PATH": self.directory + ":" + os.environ["PATH"]}
+        arguments = ["compare", "--against", f"other={self.other},mimalloc", "--runs", "1", "--no-control"]
+        result = run(*arguments, "--", "true", env=environment)
+        self.assertEqual(result.returncode, 2)
+        self.assertIn("mimalloc is not installed", result.stderr)
+        self.assertIn("apt-get install libmimalloc2.0", result.stderr)
+        result = run(*arguments, "--skip-missing", "--", "true", env=environment)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("left out: mimalloc is not installed", result.stderr)
+        self.assertIn("other ", result.stdout)
 
     def test_report_and_json_files(self):
         for name, start in (("r.html", "<!doctype html>"), ("r.json", '{"allocators"')):

@@ -5,8 +5,10 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 
 namespace tarn::tool {
 
@@ -34,11 +36,21 @@ std::string Digits(double value, std::string_view unit) {
 }  // namespace
 
 void WriteFile(const std::string& path, std::string_view text) {
-  const int file = open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  // What stood in a file before stays until all of the new text has found room beside it.
+  std::error_code unresolved;
+  const std::string target = std::filesystem::weakly_canonical(path, unresolved).string();
+  const std::string beside = target + ".new";
+  const bool replaces = !unresolved && std::filesystem::is_regular_file(target, unresolved);
+  const int flags = O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC;
+  int file = replaces ? open(beside.c_str(), flags, 0666) : -1;
+  const bool is_beside = file >= 0;
+  if (!is_beside) file = open(path.c_str(), flags, 0666);
   if (file < 0) throw ToolError(fmt::format("cannot write {}: {}; name another file with -o", path, strerror(errno)));
   int error = WriteAll(file, text);
   // Some file systems tell of a full disk only here.
   if (close(file) != 0 && error == 0) error = errno;
+  if (is_beside && error == 0 && rename(beside.c_str(), target.c_str()) != 0) error = errno;
+  if (is_beside && error != 0) unlink(beside.c_str());
   if (error != 0)
     throw ToolError(fmt::format("cannot write all of {}: {}; name a file elsewhere with -o", path, strerror(error)));
 }

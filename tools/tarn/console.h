@@ -8,7 +8,8 @@
 
 namespace tarn::tool {
 
-// Writes to the file of -o, or to stdout. Throws ToolError where it cannot be written in full.
+// Writes to the file of -o, or to stdout. Throws ToolError where it cannot be written in full; a file that was there
+// before is then as it was.
 void WriteResult(const Invocation& invocation, std::string_view text);
 void WriteFile(const std::string& path, std::string_view text);
 void WriteStdout(std::string_view text);

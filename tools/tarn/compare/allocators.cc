@@ -99,6 +99,7 @@ std::vector<Allocator> FindAllocators(const std::string& against, const std::str
     if (item.empty()) continue;
     const std::size_t equals = item.find('=');
     const std::string name = item.substr(0, equals);
+    if (name.empty()) throw UsageError(fmt::format("--against {}: a name is missing before the =", item));
     if (std::ranges::find(allocators, name, &Allocator::name) != allocators.end())
       throw UsageError(fmt::format("--against names {} twice", name));
     if (equals != std::string::npos) {
@@ -125,6 +126,8 @@ std::vector<Allocator> FindAllocators(const std::string& against, const std::str
     }
     allocators.push_back({name, RealPath(path), PackageWithVersion(peer->package), name != "glibc"});
   }
+  if (allocators.empty() && missing == nullptr)
+    throw UsageError(fmt::format("--against \"{}\" names nothing to compare tarn with", against));
   if (std::ranges::find(allocators, "tarn", &Allocator::name) == allocators.end())
     allocators.push_back(ByPath("tarn", tarn_path.empty() ? FindTarn() : tarn_path));
   return allocators;

@@ -49,6 +49,10 @@ class ScratchDirectory {
     std::filesystem::remove_all(path_, error);
   }
   const std::string& path() const { return path_; }
+  bool IsFull() const {
+    std::error_code error;
+    return std::filesystem::space(path_, error).available == 0 && !error;
+  }
 
  private:
   std::string path_;
@@ -193,6 +197,9 @@ class Engine {
     if (file) run.metrics = json::parse(file, nullptr, false);
     if (run.metrics.is_discarded()) run.metrics = nullptr;
     run.failure = FailureOf(run);
+    if (!run.failure.empty() && scratch_.IsFull())
+      run.failure += fmt::format("; {} is full, where its output is kept (TMPDIR names another place)",
+                                 std::filesystem::path(scratch_.path()).parent_path().string());
     runs_.push_back(std::move(run));
     return true;
   }
