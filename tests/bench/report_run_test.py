@@ -89,7 +89,7 @@ class RunTest(unittest.TestCase):
         for arguments, code, said in (
             (("--only", "no_such"), 2, "no workload matches"),
             (("--only", "("), 2, "no regular expression"),
-            (("--only", "memory_return_4k_30s"), 2, "--full"),
+            (("--only", "idle_return"), 2, "--full"),
             (("--blocks", "0"), 2, "at least 1"),
             (("--quick", "--full"), 2, "not allowed"),
             ((*TINY[:4], "--against", "glibc,no_such"), 2, "no_such"),

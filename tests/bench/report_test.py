@@ -114,8 +114,9 @@ class ReportTest(unittest.TestCase):
             json.dump(document, file)
         return self.path(name)
 
-    def tarn(self, *arguments, code=0):
-        done = subprocess.run([TOOL, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+    def tarn(self, *arguments, code=0, environment=None):
+        done = subprocess.run([TOOL, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False,
+                              env={**os.environ, **(environment or {})})
         self.assertEqual(done.returncode, code, done.stdout + done.stderr)
         return done
 
@@ -187,6 +188,22 @@ class ReportTest(unittest.TestCase):
         _, text, _ = self.page(make_document(workload))
         self.assertNotIn("777 s", text)
         self.assertIn("888 s", text)
+
+    def test_markdown(self):
+        document = make_document(make_workload("fast", 0.5), make_workload("slow", 1.5))
+        document["allocators"][2]["package"] = "libmimalloc 1"
+        document["notes"] = ["other: it is not there"]
+        text = self.tarn("report", self.write("d.json", document), "--markdown").stdout
+        self.assertIn("Against glibc, tarn has 1 win, 0 ties and 1 loss of 2 workloads", text)
+        self.assertIn("Measured 2026-11-21 on A CPU", text)
+        self.assertIn("mimalloc (libmimalloc 1)", text)
+        rows = [line for line in text.splitlines() if line.startswith("|")]
+        self.assertEqual(len({line.count("|") for line in rows}), 1, rows)
+        self.assertEqual(rows[2], "| `fast` | wall time | 0.50 [0.50, 0.50] | 0.80 [0.80, 0.80] | "
+                                  "0.62 [0.62, 0.62] mimalloc |")
+        self.assertIn("| **1.50** [1.50, 1.50] |", rows[3])
+        self.assertIn("Not in the table: other: it is not there.", text)
+        self.tarn("report", self.path("d.json"), self.path("d.json"), "--markdown", code=2)
 
     def test_users_text_stays_text(self):
         workload = make_workload(HOSTILE, 0.5)
@@ -280,6 +297,27 @@ class ReportTest(unittest.TestCase):
             self.assertNotEqual("cpus" in placement, "why_not" in placement)
             self.assertLessEqual(set(placement.get("cpus", [])), allowed)
         self.assertIn(machine["kernel"], self.tarn("machine").stdout)
+
+    def test_placements_follow_the_topology(self):
+        # Machines as hwloc makes them up, with and without the kinds of neighbours that a placement wants.
+        for machine, placements in (
+            ("numa:2 l3:2 core:2 pu:1", {"one-cpu": [0], "same-core": None, "same-cache": [0, 1],
+                                         "different-cache": [0, 2], "different-node": [0, 4]}),
+            ("l3:1 core:4 pu:2", {"one-cpu": [0], "same-core": [0, 1], "same-cache": [0, 2],
+                                  "different-cache": None, "different-node": None}),
+            ("numa:2 core:4 pu:2", {"one-cpu": [0], "same-core": [0, 1], "same-cache": None,
+                                    "different-cache": None, "different-node": [0, 8]}),
+            ("core:1 pu:1", {"one-cpu": [0], "same-core": None, "same-cache": None, "different-cache": None,
+                             "different-node": None}),
+        ):
+            with self.subTest(machine=machine):
+                answer = json.loads(self.tarn("machine", "--json", environment={"HWLOC_SYNTHETIC": machine}).stdout)
+                if not answer["topology"]:
+                    self.skipTest("the tool was built without hwloc")
+                found = {name: placement.get("cpus") for name, placement in answer["placements"].items()}
+                self.assertEqual(found, placements)
+                for placement in answer["placements"].values():
+                    self.assertNotEqual("cpus" in placement, bool(placement.get("why_not")))
 
 
 if __name__ == "__main__":

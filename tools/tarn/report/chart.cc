@@ -15,7 +15,7 @@ namespace {
 
 constexpr double kWidth = 400;
 constexpr double kHeight = 270;
-constexpr double kLeft = 60;
+constexpr double kLeft = 70;
 constexpr double kRight = 12;
 constexpr double kTop = 10;
 constexpr double kBottom = 42;
@@ -248,8 +248,8 @@ std::string RenderChart(const Chart& chart) {
     const std::string label = i < chart.x_names.size() ? chart.x_names[i] : x.Label(tick);
     const bool one = chart.x.kind == AxisKind::kRatio && tick == 1;
     line(one ? "one" : "grid", x(tick), kTop, x(tick), kHeight - kBottom);
-    // A label that would run into the one before it is left out; about six units per character.
-    const double half = 3.2 * static_cast<double>(label.size());
+    // A label that would run into the one before it is left out; about seven units per character.
+    const double half = 3.5 * static_cast<double>(label.size());
     if (x(tick) - half < last_end) continue;
     last_end = x(tick) + half + 4;
     svg += fmt::format("<text class=\"tick middle\" x=\"{:.1f}\" y=\"{:.1f}\">{}</text>", x(tick),

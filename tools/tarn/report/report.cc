@@ -57,7 +57,7 @@ std::string RenderReport(const nlohmann::json& json) {
   AppendMachine(document, &body);
 
   if (!document.notes.empty()) {
-    body += "<section><h2 id=\"notes\">Left out</h2><ul>";
+    body += "<section><h2 id=\"notes\">Left out or cut short</h2><ul>";
     for (const std::string& note : document.notes) body += fmt::format("<li>{}</li>", Escape(note));
     body += "</ul></section>\n";
   }

@@ -7,6 +7,7 @@
 
 #include "tools/tarn/report/html.h"
 #include "tools/tarn/report/judgement.h"
+#include "tools/tarn/report/page.h"
 
 namespace tarn::tool::report {
 
@@ -42,6 +43,56 @@ std::string ReportText(const BenchDocument& document) {
                           error.run ? fmt::format(", run {}", *error.run) : "", error.what);
     }
   }
+  return text;
+}
+
+std::string ReportMarkdown(const BenchDocument& document) {
+  const auto fact = [](const std::vector<std::pair<std::string, std::string>>& facts, std::string_view wanted) {
+    for (const auto& [name, value] : facts) {
+      if (name == wanted) return value;
+    }
+    return std::string("unknown");
+  };
+  std::string versions;
+  for (const BenchAllocator& allocator : document.allocators) {
+    versions += fmt::format("{}{} ({})", versions.empty() ? "" : ", ", allocator.name,
+                            allocator.package.empty() ? fact(document.build, "commit") : allocator.package);
+  }
+  std::string text = fmt::format("{}\n\nMeasured {} on {} with {} CPUs, {}, {}: {}.\n\n", Headline(document),
+                                 document.started.substr(0, document.started.find('T')), fact(document.machine, "CPU"),
+                                 fact(document.machine, "CPUs, logical"), fact(document.machine, "kernel"),
+                                 fact(document.machine, "libc"), versions);
+  const std::vector<std::string> compared = ComparedAllocators(document);
+  text += "| workload | what counts |";
+  std::string rule = "|---|---|";
+  for (const std::string& name : compared) {
+    text += fmt::format(" {} |", name);
+    rule += "---|";
+  }
+  text += " tarn / best peer |\n" + rule + "---|\n";
+  const auto cell = [](const std::optional<RatioResult>& ratio, const std::string& otherwise) {
+    if (!ratio) return otherwise;
+    const std::string figure =
+        ratio->verdict == "loss" ? fmt::format("**{}**", Ratio(ratio->ratio)) : Ratio(ratio->ratio);
+    const bool told = ratio->verdict == "win" || ratio->verdict == "loss";
+    return fmt::format("{} {}{}", figure, Interval(*ratio), told ? "" : " " + ratio->verdict);
+  };
+  for (const BenchWorkload& workload : document.workloads) {
+    text += fmt::format("| `{}` | {} |", workload.name, workload.measure_title);
+    for (const std::string& name : compared) {
+      const std::string none = name == workload.reference ? "reference" : WhyNone(workload, name);
+      text += fmt::format(" {} |", cell(RatioOf(workload, name, workload.measure), none));
+    }
+    const auto peer = FindBestPeer(workload, workload.measure);
+    text += fmt::format(" {} |\n", peer ? fmt::format("{} {}", cell(peer->ratio, ""), peer->name) : "no peer");
+  }
+  text += "| geometric mean | |";
+  for (const std::string& name : compared) {
+    const Mean mean = GeometricMean(document, name, "");
+    text += mean.count == 0 ? " |" : fmt::format(" {} of {} |", Ratio(mean.ratio), mean.count);
+  }
+  text += " |\n";
+  for (const std::string& note : document.notes) text += fmt::format("\nNot in the table: {}.\n", note);
   return text;
 }
 

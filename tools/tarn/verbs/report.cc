@@ -25,6 +25,7 @@ namespace {
 struct Settings {
   std::vector<std::string> files;
   double threshold_percent = 3;
+  bool markdown = false;
 };
 
 nlohmann::json ReadJson(const std::string& path) {
@@ -63,9 +64,13 @@ void Write(const Invocation& invocation, const nlohmann::json& json, const std::
   if (invocation.output != "-") WriteFile(invocation.output, page);
 }
 
-int ReportOne(const Invocation& invocation, const std::string& path) {
-  OfFile(path, [&](const nlohmann::json& json) {
+int ReportOne(const Invocation& invocation, const Settings& settings) {
+  OfFile(settings.files[0], [&](const nlohmann::json& json) {
     const report::BenchDocument document = report::ParseDocument(json);
+    if (settings.markdown) {
+      WriteResult(invocation, report::ReportMarkdown(document));
+      return 0;
+    }
     const bool wants_page = invocation.output != "-" && !invocation.json;
     Write(invocation, report::ReportJson(document), report::ReportText(document), wants_page ? RenderReport(json) : "");
     return 0;
@@ -97,8 +102,11 @@ Action Declare(CLI::App& app) {
   app.add_option("--threshold", settings->threshold_percent, "per cent within which a change counts as none (3)")
       ->type_name("PERCENT")
       ->check(CLI::Range(0.0, 100.0).description(""));
+  app.add_flag("--markdown", settings->markdown, "the table as Markdown, with the machine and the versions");
   return [settings](const Invocation& invocation) {
-    return settings->files.size() == 2 ? ReportTwo(invocation, *settings) : ReportOne(invocation, settings->files[0]);
+    if (settings->markdown && (invocation.json || settings->files.size() == 2))
+      throw UsageError("--markdown is for one file, and excludes --json");
+    return settings->files.size() == 2 ? ReportTwo(invocation, *settings) : ReportOne(invocation, *settings);
   };
 }
 
@@ -110,6 +118,7 @@ const Verb kReportVerb = {
     .summary = "turn results of compare and bench/run into a page, or compare two of them",
     .arguments = "FILE [FILE]",
     .examples = {{"tarn report results.json -o report.html", "print the table, write the page"},
+                 {"tarn report results.json --markdown", "the table for a document"},
                  {"tarn report before.json after.json", "what a change has made better or worse"}},
     .details =
         "The page is one file that works offline. With two files, a change counts where its whole 99 % interval lies "
