@@ -14,10 +14,11 @@
 // epoch. Where there is no such call (the thread mode, kernels before 5.10) a pool has no stacks: else objects that an
 // idle thread had put back would stay.
 //
-// Care: a pool with objects in it is `watched`, which means that it is a duty of the caretaker's (heap/caretaker.h),
-// which ends its epochs; without epochs it would keep the caretaker's thread for ever, so then it is none. A tick takes all capacities away, so that the next Put on each CPU takes its slow path; there
-// the pool, if it was found empty and left unwatched, asks for care again. Both happen under the pool's lock: no object
-// comes into an unwatched pool without a slow path.
+// Care: a pool with objects in it is `watched`: it is a duty of the caretaker's (heap/caretaker.h), which ends its
+// epochs. One without epochs is no duty, because it would keep the caretaker's thread for ever. A tick takes all
+// capacities away, so that the next Put on each CPU takes its slow path; there the pool, if it was found empty and left
+// unwatched, asks for care again. Both happen under the pool's lock: no object comes into an unwatched pool without a
+// slow path.
 #define TARN_C_INTERFACE_ONLY
 #include "allocator/include/tarn/pool.h"
 
@@ -349,7 +350,9 @@ TARN_EXPORT tarn_pool* tarn_pool_create(const tarn_pool_options* options) {
 TARN_EXPORT void tarn_pool_destroy(tarn_pool* pool) {
   if (pool == nullptr) return;
   process_heap.caretaker.Dismiss(&pool->duty);
-  // What a drop puts back asks for no care any more.
+  // What a drop puts back is dropped, too: there is no room, and no care any more.
+  pool->shared_capacity = 0;
+  pool->stacks.capacity = 0;
   pool->epoch_ms = TARN_POOL_NO_EPOCHS;
   Tick(pool, true);
   Tick(pool, true);

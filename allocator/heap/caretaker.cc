@@ -162,7 +162,7 @@ bool Caretaker::StartThread() {
     SlowPathScope scope;
     LockHolder holder(lock_.lock);
     if (alive_.load(std::memory_order_relaxed)) return true;
-    if (waiting_.empty() && in_round_.empty()) return false;
+    if (!HasDuties()) return false;
     alive_.store(true, std::memory_order_relaxed);
     thread_ = 0;
     first = !knows_exit_;
@@ -192,7 +192,7 @@ void Caretaker::RunThread() {
     SlowPathScope scope;
     if (next_ms == Duty::kNothingLeft) {
       LockHolder holder(self.lock_.lock);
-      if (self.waiting_.empty() || self.exiting_.load(std::memory_order_relaxed)) {
+      if (!self.HasDuties() || self.exiting_.load(std::memory_order_relaxed)) {
         self.alive_.store(false, std::memory_order_relaxed);
         return;
       }

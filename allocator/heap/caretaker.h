@@ -64,6 +64,8 @@ class Caretaker {
   static void RunThread();
   static void OnExit();
   bool StartThread();
+  // Also what another thread has in hand: it comes back without anybody asking.
+  bool HasDuties() TARN_REQUIRES(lock_.lock) { return !waiting_.empty() || !in_round_.empty() || running_ != nullptr; }
   bool BeginRound();
   void EndRound();
   Duty* BeginDuty();

@@ -77,6 +77,34 @@ TEST(PoolCare, TheChildOfAForkLooksAfterItsPools) {
   user.join();
 }
 
+// The duty that asks is in hand, and on no list.
+TEST(PoolCare, AnObjectPutByADestructorOfTheProgramsOwnTickIsLookedAfter) {
+  struct Successive {
+    explicit Successive(tarn::Pool<Successive>** pool_) : pool(pool_) {}
+    ~Successive() {
+      if (pool != nullptr) (*pool)->Put(new Successive(nullptr));
+    }
+    tarn::Pool<Successive>** pool;
+    Counted counted;
+  };
+  tarn::Pool<Successive>* self = nullptr;
+  tarn::Pool<Successive> pool({.make = [&] { return new Successive(&self); }, .epoch_ms = kHourMs});
+  self = &pool;
+  pool.Put(pool.Get());
+  const pid_t child = fork();
+  if (child == 0) {
+    alarm(20);
+    // There is no thread yet in the child.
+    MakeMemoryShort();
+    tarn::BackgroundTick();
+    WaitFor([] { return MakeMemoryShort(), Counted::live == 0; });
+    _exit(0);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  EXPECT_EQ(status, 0);
+}
+
 TEST(PoolCare, TheEndOfTheProcessDoesNotWaitForEpochs) {
   // A pool that is never ended, with a thread that looks after it.
   EXPECT_EXIT(

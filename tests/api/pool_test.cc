@@ -11,6 +11,7 @@
 #include <chrono>
 #include <cstdint>
 #include <cstring>
+#include <deque>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -246,6 +247,26 @@ TEST(PoolCare, DestructorsMayUsePools) {
   EXPECT_EQ(Buffer::live, 0);
 }
 
+TEST(PoolCare, WhatIsPutBackAtThePoolsEndIsDestroyedToo) {
+  struct Successive {
+    Successive(tarn::Pool<Successive>** pool_, int left_) : pool(pool_), left(left_) {}
+    ~Successive() {
+      if (left != 0) (*pool)->Put(new Successive(pool, left - 1));
+    }
+    tarn::Pool<Successive>** pool;
+    int left;
+    Buffer counted;
+  };
+  for (const bool checked : {false, true}) {
+    tarn::Pool<Successive>* self = nullptr;
+    tarn::Pool<Successive> pool({.make = [&] { return new Successive(&self, 3); }, .checked = checked});
+    self = &pool;
+    for (int i = 0; i < 2; ++i) pool.Put(pool.Get());
+    EXPECT_EQ(Buffer::live, 1);
+  }
+  EXPECT_EQ(Buffer::live, 0);
+}
+
 TEST(PoolDeath, APutOfWhatThePoolHasAlreadyIsNamed) {
   tarn::Pool<Buffer> pool({.epoch_ms = TARN_POOL_NO_EPOCHS, .checked = true});
   Buffer* buffer = pool.Get();
@@ -277,6 +298,59 @@ TEST(Pool, ATickThatCannotStopTheOthersTakesNothingOfTheirs) {
               _exit(0);
             }),
             "");
+}
+
+// And that the barrier is in time: ticks while other threads get and put without a slow path. Objects are marked, not
+// destroyed, when the pool gives them up, so that one which is with a thread as well is always seen.
+TEST(Pool, ATickStopsThreadsThatAreGettingAndPutting) {
+  struct Marked {
+    std::atomic<bool> in_use = false;
+    std::atomic<bool> given_up = false;
+  };
+  static std::atomic<int> wrong = 0;
+  tarn_pool_options options = {};
+  options.drop = [](void* object, void*) {
+    auto* marked = static_cast<Marked*>(object);
+    if (marked->in_use || marked->given_up.exchange(true)) ++wrong;
+  };
+  options.epoch_ms = TARN_POOL_NO_EPOCHS;
+  tarn_pool* pool = tarn_pool_create(&options);
+  std::deque<Marked> made[3];
+  std::atomic<std::uint64_t> rounds = 0;
+  std::atomic<bool> stop = false;
+  std::vector<std::thread> users;
+  for (auto& mine : made) {
+    users.emplace_back([&] {
+      while (!stop) {
+        Marked* some[3];
+        for (Marked*& object : some) {
+          object = static_cast<Marked*>(tarn_pool_get(pool));
+          if (object == nullptr) object = &mine.emplace_back();
+          if (object->in_use.exchange(true) || object->given_up) ++wrong;
+        }
+        for (Marked* object : some) {
+          object->in_use = false;
+          tarn_pool_put(pool, object);
+        }
+        rounds.fetch_add(1, std::memory_order_relaxed);
+      }
+    });
+  }
+  // Rarely does one tick hit the moment; a machine with other work gets fewer of them.
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(1);
+  for (int tick = 0; tick < 5000 && wrong == 0 && std::chrono::steady_clock::now() < end; ++tick) {
+    // Until a user is past the slow paths that follow a tick.
+    const std::uint64_t before = rounds;
+    while (rounds - before < 20) std::this_thread::yield();
+    tarn_pool_tick(pool);
+  }
+  stop = true;
+  for (auto& user : users) user.join();
+  tarn_pool_destroy(pool);
+  EXPECT_EQ(wrong, 0);
+  for (const auto& mine : made) {
+    for (const Marked& object : mine) EXPECT_TRUE(object.given_up);
+  }
 }
 
 TEST(Heap, ObjectsOfAllSizesKeepTheirContents) {
