@@ -16,7 +16,9 @@
 //   null         malloc returns null
 //
 // What it wrongly gives out is never really freed, so that glibc's own checks
-// do not end the process before the test can see the damage.
+// do not end the process before the test can see the damage. Only requests of an
+// odd size go wrong: those of the test's containers and of libc's threads are
+// even, and damage to them would crash the process before the test sees anything.
 
 #include <dlfcn.h>
 #include <pthread.h>
@@ -39,8 +41,11 @@ void __libc_free(void* object);
 
 namespace {
 
-// How many calls pass between two faults: enough to get the test going.
+// How many calls pass between two faults: enough to get the test going. A child
+// looks only at what the thread that forked it holds, so nearly every thread has
+// to hold a kept object: on a busy machine the test sees few forks.
 constexpr std::uint64_t kPeriod = 3000;
+constexpr std::uint64_t kPeriodForChildren = 25;
 
 enum class Fault { kNothing, kTwice, kDirty, kMisaligned, kShort, kLossy, kLate, kChild, kErrno, kNull };
 
@@ -59,8 +64,13 @@ Fault fault = Fault::kNothing;
 
 std::atomic<std::uint64_t> calls{0};
 
-// Whether this call is the one in kPeriod that goes wrong.
-bool IsDue() { return calls.fetch_add(1, std::memory_order_relaxed) % kPeriod == kPeriod - 1; }
+// Whether this call is the one in a period that goes wrong.
+bool IsDue() {
+  const std::uint64_t period = fault == Fault::kChild ? kPeriodForChildren : kPeriod;
+  return calls.fetch_add(1, std::memory_order_relaxed) % period == period - 1;
+}
+
+bool IsOfTheTest(std::size_t size) { return size % 2 == 1; }
 
 // Objects that must not be freed any more. A slot is written once; when all are
 // used, no further fault happens.
@@ -88,7 +98,7 @@ bool IsKept(const void* object) {
 
 // The object that is to be given out a second time, or damaged. It is kept from
 // the start, because its owner may free it before the second owner has it.
-constexpr std::size_t kVictimBytes = 192;
+constexpr std::size_t kVictimBytes = 200;  // As many as glibc's malloc_usable_size then says.
 std::atomic<void*> victim{nullptr};
 
 void DamageVictim() {
@@ -119,7 +129,7 @@ __attribute__((constructor)) void Start() {
 extern "C" {
 
 void* malloc(std::size_t size) {
-  const bool fits = size > kVictimBytes / 2 && size <= kVictimBytes;
+  const bool fits = IsOfTheTest(size) && size > kVictimBytes / 2 && size <= kVictimBytes;
   switch (fault) {
     case Fault::kTwice:
     case Fault::kLate:
@@ -137,14 +147,13 @@ void* malloc(std::size_t size) {
       break;
     case Fault::kMisaligned:
       if (fits && IsDue()) {
-        auto* const object = static_cast<char*>(__libc_malloc(size + 8)) + 8;
+        auto* const object = static_cast<char*>(__libc_malloc(kVictimBytes + 8)) + 8;
         Keep(object);
         return object;
       }
       break;
     case Fault::kNull:
-      // Sizes of the test's own, not those of its containers.
-      if (size % 2 == 1 && IsDue()) return nullptr;
+      if (IsOfTheTest(size) && IsDue()) return nullptr;
       break;
     default:
       break;
@@ -155,13 +164,19 @@ void* malloc(std::size_t size) {
 void* calloc(std::size_t count, std::size_t size) {
   void* const object = __libc_calloc(count, size);
   const std::size_t bytes = count * size;
-  if (fault == Fault::kDirty && object != nullptr && bytes > 64 && bytes <= 4096 && IsDue()) {
+  if (fault == Fault::kDirty && object != nullptr && IsOfTheTest(bytes) && bytes > 64 && bytes <= 4096 && IsDue()) {
     static_cast<char*>(object)[bytes - 3] = 1;
   }
   return object;
 }
 
 void* realloc(void* object, std::size_t size) {
+  if (fault != Fault::kNothing && object != nullptr && IsKept(object)) {
+    // As free: it stays where it is, and glibc does not hear of it.
+    void* const copy = size == 0 ? nullptr : __libc_malloc(size);
+    if (copy != nullptr) std::memcpy(copy, object, size < kVictimBytes ? size : kVictimBytes);
+    return copy;
+  }
   void* const moved = __libc_realloc(object, size);
   if (fault == Fault::kLossy && object != nullptr && size > 16 && IsDue()) {
     static_cast<char*>(moved)[0] ^= 0x20;
