@@ -970,65 +970,61 @@ std::size_t PageHeap::ReleaseWhole(HugePage* huge_page) {
 }
 
 // On the stack of whoever releases, some 5 KiB.
-class PageHeap::ReleaseBatch {
- public:
-  explicit ReleaseBatch(PageHeap* heap) : heap_(heap) {}
-  ReleaseBatch(const ReleaseBatch&) = delete;
-  ReleaseBatch& operator=(const ReleaseBatch&) = delete;
-
-  // Adds pages of a packed huge page, as far as they are whole pages of the kernel's. The lock is let go when the batch
-  // is full, before anything of these pages has been looked at.
-  void Add(HugePage* huge_page, HugePage::PageBits pages) TARN_REQUIRES(heap_->lock_) {
-    const std::size_t os_pages = std::max<std::size_t>(OsPageBytes() / kPageBytes, 1);
-    HugePage::PageBits whole;
-    const std::size_t range_count_before = range_count_;
-    for (auto run = pages.NextRun(0); run.count != 0; run = pages.NextRun(run.first + run.count)) {
-      const std::size_t end = (run.first + run.count) / os_pages * os_pages;
-      const std::size_t first = RoundUp(run.first, os_pages);
-      if (first >= end) continue;
-      whole.SetRange(first, end - first);
-      ranges_[range_count_++] = {(huge_page->first_page + PageCount(first)).start(), PageCount(end - first).bytes()};
-    }
-    if (range_count_ == range_count_before) return;
-    heap_->TakeOut(&in_flight_[huge_page_count_++], huge_page, whole);
-  }
-  // Whether another huge page has room. No huge page has more runs than half its pages.
-  bool HasRoom() const {
-    return huge_page_count_ < kHugePages && range_count_ + kPagesPerHugePage / 2 <= std::size(ranges_);
-  }
-  // Returns the bytes released. The lock is not held meanwhile.
-  std::size_t Flush() TARN_REQUIRES(heap_->lock_) {
-    if (huge_page_count_ == 0) return 0;
-    heap_->lock_.Release();
-    std::size_t released = ReleaseRanges(ranges_, range_count_);
-    heap_->lock_.Acquire();
-    std::size_t released_bytes = 0;
-    for (std::size_t i = 0; i < released; ++i) released_bytes += ranges_[i].bytes;
-    for (std::size_t i = 0; i < huge_page_count_; ++i) {
-      // Of a huge page of which only some ranges went, all count as not released.
-      std::size_t runs = 0;
-      const HugePage::PageBits& pages = in_flight_[i].pages;
-      for (auto run = pages.NextRun(0); run.count != 0; run = pages.NextRun(run.first + run.count)) ++runs;
-      const bool all = released >= runs;
-      released -= all ? runs : released;
-      heap_->BringBack(&in_flight_[i], all);
-      HugePage* const huge_page = in_flight_[i].huge_page;
-      if (huge_page->state == HugePageState::kWholeFree) huge_page->freed_at_ms = CoarseMilliseconds();
-    }
-    huge_page_count_ = range_count_ = 0;
-    heap_->released_bytes_total_ += released_bytes;
-    return released_bytes;
-  }
-
- private:
+struct PageHeap::ReleaseBatch {
   static constexpr std::size_t kHugePages = 8;
 
-  PageHeap* const heap_;
-  std::size_t huge_page_count_ = 0;
-  std::size_t range_count_ = 0;
-  InFlight in_flight_[kHugePages];
-  MemoryRange ranges_[kPagesPerHugePage];
+  // Whether another huge page has room: none has more runs than half its pages.
+  bool HasRoom() const {
+    return huge_page_count < kHugePages && range_count + kPagesPerHugePage / 2 <= std::size(ranges);
+  }
+
+  std::size_t huge_page_count = 0;
+  std::size_t range_count = 0;
+  InFlight in_flight[kHugePages];
+  MemoryRange ranges[kPagesPerHugePage];
 };
+
+void PageHeap::AddToBatch(ReleaseBatch* batch, HugePage* huge_page, const HugePage::PageBits& pages) {
+  const std::size_t os_pages = std::max<std::size_t>(OsPageBytes() / kPageBytes, 1);
+  HugePage::PageBits whole;
+  const std::size_t range_count_before = batch->range_count;
+  for (auto run = pages.NextRun(0); run.count != 0; run = pages.NextRun(run.first + run.count)) {
+    const std::size_t end = (run.first + run.count) / os_pages * os_pages;
+    const std::size_t first = RoundUp(run.first, os_pages);
+    if (first >= end) continue;
+    whole.SetRange(first, end - first);
+    batch->ranges[batch->range_count++] = {(huge_page->first_page + PageCount(first)).start(),
+                                           PageCount(end - first).bytes()};
+  }
+  if (batch->range_count == range_count_before) return;
+  TakeOut(&batch->in_flight[batch->huge_page_count++], huge_page, whole);
+}
+
+std::size_t PageHeap::ReleaseBatched(ReleaseBatch* batch) {
+  if (batch->huge_page_count == 0) return 0;
+  lock_.Release();
+  std::size_t released = ReleaseRanges(batch->ranges, batch->range_count);
+  lock_.Acquire();
+  std::size_t released_bytes = 0;
+  for (std::size_t i = 0; i < released; ++i) released_bytes += batch->ranges[i].bytes;
+  for (std::size_t i = 0; i < batch->huge_page_count; ++i) {
+    InFlight& in_flight = batch->in_flight[i];
+    std::size_t runs = 0;
+    for (auto run = in_flight.pages.NextRun(0); run.count != 0; run = in_flight.pages.NextRun(run.first + run.count)) {
+      ++runs;
+    }
+    // Of a huge page of which only some ranges went, all count as not released.
+    const bool all = released >= runs;
+    released -= all ? runs : released;
+    BringBack(&in_flight, all);
+    // The others may have become free meanwhile.
+    HugePage* const huge_page = in_flight.huge_page;
+    if (huge_page->state == HugePageState::kWholeFree) huge_page->freed_at_ms = CoarseMilliseconds();
+  }
+  batch->huge_page_count = batch->range_count = 0;
+  released_bytes_total_ += released_bytes;
+  return released_bytes;
+}
 
 std::size_t PageHeap::ReleaseFree(std::size_t keep_warm_bytes, bool break_huge_pages) {
   LockHolder holder(lock_);
@@ -1040,17 +1036,17 @@ std::size_t PageHeap::ReleaseFree(std::size_t keep_warm_bytes, bool break_huge_p
     released_bytes += bytes;
   }
   if (!break_huge_pages) return released_bytes;
-  ReleaseBatch batch(this);
+  ReleaseBatch batch;
   for (Reservation* reservation = reservations_; reservation != nullptr; reservation = reservation->next) {
     for (std::size_t i = 0; i < reservation->huge_page_count; ++i) {
       HugePage* huge_page = &reservation->huge_pages[i];
-      if (!batch.HasRoom()) released_bytes += batch.Flush();
+      if (!batch.HasRoom()) released_bytes += ReleaseBatched(&batch);
       // Not in use; its tracker may never have been written.
       if (reservation->whole_free.Test(i) || huge_page->state != HugePageState::kPacked) continue;
-      batch.Add(huge_page, huge_page->free.AndNot(huge_page->zero));
+      AddToBatch(&batch, huge_page, huge_page->free.AndNot(huge_page->zero));
     }
   }
-  return released_bytes + batch.Flush();
+  return released_bytes + ReleaseBatched(&batch);
 }
 
 ScavengeResult PageHeap::ReleaseUnwanted(std::uint32_t now_ms, std::size_t most_bytes) {
@@ -1100,10 +1096,10 @@ bool PageHeap::ReleaseIdlePages(std::size_t most_bytes, std::size_t* released_by
   LockHolder holder(lock_);
   const PublishAtEnd publish{this};
   *released_bytes = 0;
-  ReleaseBatch batch(this);
+  ReleaseBatch batch;
   bool end_of_pass = false;
   for (std::size_t looked_at = 0; looked_at < kTrackersPerHold && *released_bytes < most_bytes; ++looked_at) {
-    if (!batch.HasRoom()) *released_bytes += batch.Flush();
+    if (!batch.HasRoom()) *released_bytes += ReleaseBatched(&batch);
     // Reservations may have come and gone since the last call, or in a flush; their records stay readable.
     if (idle_hand_.reservation == nullptr) idle_hand_ = {reservations_, 0};
     Reservation* const reservation = idle_hand_.reservation;
@@ -1117,10 +1113,10 @@ bool PageHeap::ReleaseIdlePages(std::size_t most_bytes, std::size_t* released_by
     HugePage* const huge_page = &reservation->huge_pages[index];
     // Not in use; its tracker may never have been written.
     if (reservation->whole_free.Test(index) || huge_page->state != HugePageState::kPacked) continue;
-    batch.Add(huge_page, (which == Idle::kIdle ? huge_page->idle : huge_page->free).AndNot(huge_page->zero));
+    AddToBatch(&batch, huge_page, (which == Idle::kIdle ? huge_page->idle : huge_page->free).AndNot(huge_page->zero));
     if (which == Idle::kIdle) huge_page->idle = huge_page->free;
   }
-  *released_bytes += batch.Flush();
+  *released_bytes += ReleaseBatched(&batch);
   return end_of_pass;
 }
 

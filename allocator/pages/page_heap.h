@@ -163,7 +163,7 @@ class PageHeap {
   };
 
   // Free pages of several huge pages in use that go to the kernel by one call.
-  class ReleaseBatch;
+  struct ReleaseBatch;
 
   Run AllocateRun(PageCount pages, PageCount alignment, bool prefer_zero = false) TARN_REQUIRES(lock_);
   Run AllocateWithinHugePage(std::size_t pages, std::size_t alignment) TARN_REQUIRES(lock_);
@@ -194,6 +194,10 @@ class PageHeap {
   void TakeOut(InFlight* in_flight, HugePage* huge_page, HugePage::PageBits pages) TARN_REQUIRES(lock_);
   // And makes them free again.
   void BringBack(InFlight* in_flight, bool zero) TARN_REQUIRES(lock_);
+  // Adds pages of a packed huge page, as far as they are whole pages of the kernel's. The batch has room.
+  void AddToBatch(ReleaseBatch* batch, HugePage* huge_page, const HugePage::PageBits& pages) TARN_REQUIRES(lock_);
+  // Releases what is in the batch, which is empty then; returns the bytes. The lock is not held meanwhile.
+  std::size_t ReleaseBatched(ReleaseBatch* batch) TARN_REQUIRES(lock_);
   // Releases a whole free huge page; the lock is not held meanwhile. Returns the bytes.
   std::size_t ReleaseWhole(HugePage* huge_page) TARN_REQUIRES(lock_);
   // The run has just become used, and none of it is resident. If the heap is large enough for that, lets the kernel have
