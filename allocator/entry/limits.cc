@@ -50,8 +50,8 @@ TARN_EXPORT std::uint32_t tarn_background_tick() {
 }
 
 TARN_EXPORT void tarn_get_limit_stats(tarn_limit_stats* stats) {
-  const LimitCounters limits = process_heap.limits.Stats();
-  const ScavengerStats scavenger = process_heap.scavenger.Stats();
+  const tarn_snapshot_limits limits = process_heap.limits.Stats();
+  const tarn_snapshot_scavenger scavenger = process_heap.scavenger.Stats();
   *stats = {};
   stats->checks = limits.checks;
   stats->exceeded = limits.exceeded;
@@ -65,7 +65,7 @@ TARN_EXPORT void tarn_get_limit_stats(tarn_limit_stats* stats) {
   stats->scavenger_cpu_ns = scavenger.cpu_ns;
   stats->scavenger_released_bytes = scavenger.released_bytes;
   stats->scavenger_drained_bytes = scavenger.drained_bytes;
-  stats->scavenger_running = scavenger.running ? 1 : 0;
+  stats->scavenger_running = Scavenger::ThreadIsAlive() ? 1 : 0;
 }
 
 }  // extern "C"

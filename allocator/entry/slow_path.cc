@@ -10,6 +10,7 @@
 #include "allocator/heap/regions.h"
 #include "allocator/heap/thread_exit.h"
 #include "allocator/os/crash.h"
+#include "allocator/os/stall.h"
 #include "allocator/os/thread_state.h"
 #include "allocator/os/virtual_memory.h"
 #include "allocator/pages/page_map.h"
@@ -354,6 +355,7 @@ std::size_t ReleaseBytes(std::size_t bytes) {
     released_bytes += page_heap.ReleaseOldest(bytes - released_bytes);
   }
   if (released_bytes < bytes) released_bytes += page_heap.ReleaseFree(0, true);
+  ForgetStall();
   return released_bytes;
 }
 
@@ -364,7 +366,9 @@ std::size_t Trim(std::size_t keep_bytes) {
   FreeDeferred();
   FreeKeptRegions();
   process_heap.cpu_cache.DrainAll("malloc_trim");
-  return process_heap.page_heap.ReleaseFree(keep_bytes, keep_bytes == 0);
+  const std::size_t released_bytes = process_heap.page_heap.ReleaseFree(keep_bytes, keep_bytes == 0);
+  ForgetStall();
+  return released_bytes;
 }
 
 }  // namespace tarn

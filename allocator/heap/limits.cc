@@ -5,6 +5,7 @@
 #include "allocator/heap/process_heap.h"
 #include "allocator/os/clock.h"
 #include "allocator/os/memory_facts.h"
+#include "allocator/os/stall.h"
 #include "allocator/os/thread_state.h"
 
 namespace tarn {
@@ -62,7 +63,7 @@ bool NeedsReading(LimitSetting::Kind kind) {
 void Limits::Init(LimitSetting soft, LimitSetting hard) {
   soft_kind_.store(soft.kind, std::memory_order_relaxed);
   soft_value_.store(soft.value, std::memory_order_relaxed);
-  if (soft.kind == LimitSetting::Kind::kBytes) not_soft_bytes_.store(~soft.value, std::memory_order_relaxed);
+  if (soft.kind == LimitSetting::Kind::kBytes) Store(&tarn_snapshot_limits::not_soft_bytes, ~soft.value);
   if (hard.kind != LimitSetting::Kind::kNone) SetHard(hard);
   if (soft.kind != LimitSetting::Kind::kNone) {
     // `auto` waits until the heap is large enough for a container to matter.
@@ -74,7 +75,7 @@ void Limits::SetSoft(LimitSetting setting) {
   SlowPathScope scope;
   soft_kind_.store(setting.kind, std::memory_order_relaxed);
   soft_value_.store(setting.value, std::memory_order_relaxed);
-  not_soft_bytes_.store(~LimitBytes(setting.kind, setting.value), std::memory_order_relaxed);
+  Store(&tarn_snapshot_limits::not_soft_bytes, ~LimitBytes(setting.kind, setting.value));
   read_again_.store(true, std::memory_order_relaxed);
   if (!scope.nested()) process_heap.page_heap.SetNextCheck(0);
 }
@@ -84,17 +85,17 @@ void Limits::SetHard(LimitSetting setting) {
   hard_kind_.store(setting.kind, std::memory_order_relaxed);
   hard_value_.store(setting.value, std::memory_order_relaxed);
   const std::size_t bytes = LimitBytes(setting.kind, setting.value);
-  not_hard_bytes_.store(~bytes, std::memory_order_relaxed);
+  Store(&tarn_snapshot_limits::not_hard_bytes, ~bytes);
   process_heap.page_heap.SetHardLimit(bytes);
 }
 
 void Limits::ReadLimits() {
   const LimitSetting::Kind soft_kind = soft_kind_.load(std::memory_order_relaxed);
   const LimitSetting::Kind hard_kind = hard_kind_.load(std::memory_order_relaxed);
-  not_soft_bytes_.store(~LimitBytes(soft_kind, soft_value_.load(std::memory_order_relaxed)), std::memory_order_relaxed);
+  Store(&tarn_snapshot_limits::not_soft_bytes, ~LimitBytes(soft_kind, soft_value_.load(std::memory_order_relaxed)));
   if (NeedsReading(hard_kind)) {
     const std::size_t bytes = LimitBytes(hard_kind, hard_value_.load(std::memory_order_relaxed));
-    not_hard_bytes_.store(~bytes, std::memory_order_relaxed);
+    Store(&tarn_snapshot_limits::not_hard_bytes, ~bytes);
     process_heap.page_heap.SetHardLimit(bytes);
   }
 }
@@ -128,7 +129,7 @@ void Limits::Check(bool may_call_back) {
     const std::size_t limit_bytes = soft_bytes();
     std::size_t next_bytes = kUnlimitedStepBytes;
     if (limit_bytes != SIZE_MAX || callbacks_.load(std::memory_order_relaxed) != 0) {
-      checks_.fetch_add(1, std::memory_order_relaxed);
+      Add(&tarn_snapshot_limits::checks, 1);
       used_bytes = UsedBytes();
     }
     if (limit_bytes != SIZE_MAX) {
@@ -137,10 +138,10 @@ void Limits::Check(bool may_call_back) {
       const std::size_t ahead_bytes = delta_bytes > step_bytes ? delta_bytes - step_bytes : 0;
       const std::size_t goal_bytes = limit_bytes > step_bytes ? limit_bytes - step_bytes : 0;
       if (used_bytes > limit_bytes) {
-        exceeded_.fetch_add(1, std::memory_order_relaxed);
+        Add(&tarn_snapshot_limits::exceeded, 1);
         const std::uint64_t excess_bytes = used_bytes - limit_bytes;
-        if (excess_bytes > peak_excess_bytes_.load(std::memory_order_relaxed)) {
-          peak_excess_bytes_.store(excess_bytes, std::memory_order_relaxed);
+        if (excess_bytes > Load(&tarn_snapshot_limits::peak_excess_bytes)) {
+          Store(&tarn_snapshot_limits::peak_excess_bytes, excess_bytes);
         }
       }
       if (used_bytes + ahead_bytes > goal_bytes) {
@@ -159,6 +160,7 @@ void Limits::Check(bool may_call_back) {
     }
     page_heap.SetNextCheck(next_bytes);
     checking_.store(false, std::memory_order_release);
+    if (!may_call_back) ForgetStall();
   }
   if (may_call_back && callbacks_.load(std::memory_order_relaxed) != 0) CallBack(used_bytes);
 }
@@ -170,7 +172,7 @@ std::size_t Limits::Release(std::size_t bytes, std::uint32_t now_ms) {
   checked_at_ns_ = start_ns;
   credit_ns_ = std::min(credit_ns_ + static_cast<std::int64_t>(passed_ns / kTimeDivisor), kMostCreditNs);
   if (credit_ns_ <= 0) {
-    skipped_.fetch_add(1, std::memory_order_relaxed);
+    Add(&tarn_snapshot_limits::skipped, 1);
     return 0;
   }
   PageHeap& page_heap = process_heap.page_heap;
@@ -193,14 +195,14 @@ std::size_t Limits::Release(std::size_t bytes, std::uint32_t now_ms) {
   }
   const std::uint64_t spent_ns = MonotonicNanoseconds() - start_ns;
   credit_ns_ -= static_cast<std::int64_t>(spent_ns);
-  release_ns_.fetch_add(spent_ns, std::memory_order_relaxed);
-  released_bytes_.fetch_add(released_bytes, std::memory_order_relaxed);
+  Add(&tarn_snapshot_limits::release_ns, spent_ns);
+  Add(&tarn_snapshot_limits::released_bytes, released_bytes);
   return released_bytes;
 }
 
 void Limits::CountHardFailure() {
   if (hard_bytes() == SIZE_MAX) return;
-  hard_failures_.fetch_add(1, std::memory_order_relaxed);
+  Add(&tarn_snapshot_limits::hard_failures, 1);
   // Too late for this allocation.
   process_heap.caretaker.ReportPressure();
 }
@@ -256,15 +258,15 @@ void Limits::CallBack(std::size_t used_bytes) {
   }
 }
 
-LimitCounters Limits::Stats() const {
-  LimitCounters stats;
-  stats.checks = checks_.load(std::memory_order_relaxed);
-  stats.exceeded = exceeded_.load(std::memory_order_relaxed);
-  stats.peak_excess_bytes = peak_excess_bytes_.load(std::memory_order_relaxed);
-  stats.released_bytes = released_bytes_.load(std::memory_order_relaxed);
-  stats.release_ns = release_ns_.load(std::memory_order_relaxed);
-  stats.skipped = skipped_.load(std::memory_order_relaxed);
-  stats.hard_failures = hard_failures_.load(std::memory_order_relaxed);
+tarn_snapshot_limits Limits::Stats() const {
+  tarn_snapshot_limits stats;
+  for (const Field field :
+       {&tarn_snapshot_limits::not_soft_bytes, &tarn_snapshot_limits::not_hard_bytes, &tarn_snapshot_limits::checks,
+        &tarn_snapshot_limits::exceeded, &tarn_snapshot_limits::peak_excess_bytes,
+        &tarn_snapshot_limits::released_bytes, &tarn_snapshot_limits::release_ns, &tarn_snapshot_limits::skipped,
+        &tarn_snapshot_limits::hard_failures}) {
+    stats.*field = Load(field);
+  }
   return stats;
 }
 

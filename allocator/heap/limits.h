@@ -21,22 +21,14 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "allocator/include/tarn/snapshot.h"
+
 namespace tarn {
 
 struct LimitSetting {
   enum class Kind : std::uint8_t { kNone, kBytes, kPercent, kAuto };
   Kind kind = Kind::kNone;
   std::size_t value = 0;  // bytes, or percent of the container's limit or the machine's memory
-};
-
-struct LimitCounters {
-  std::uint64_t checks = 0;             // of the soft limit
-  std::uint64_t exceeded = 0;           // checks that found more than the soft limit
-  std::uint64_t peak_excess_bytes = 0;  // the most that was found above it
-  std::uint64_t released_bytes = 0;     // to keep it
-  std::uint64_t release_ns = 0;         // time for that
-  std::uint64_t skipped = 0;            // releases left out because of the time they had taken
-  std::uint64_t hard_failures = 0;      // allocations that got no memory while a hard limit was set
 };
 
 class Limits {
@@ -50,8 +42,8 @@ class Limits {
   void SetSoft(LimitSetting setting);
   void SetHard(LimitSetting setting);
   // In force now; SIZE_MAX: none.
-  std::size_t soft_bytes() const { return ~not_soft_bytes_.load(std::memory_order_relaxed); }
-  std::size_t hard_bytes() const { return ~not_hard_bytes_.load(std::memory_order_relaxed); }
+  std::size_t soft_bytes() const { return ~Load(&tarn_snapshot_limits::not_soft_bytes); }
+  std::size_t hard_bytes() const { return ~Load(&tarn_snapshot_limits::not_hard_bytes); }
 
   // Looks at the soft limit and does what it asks for. Called in no slow path; by the scavenger's thread without
   // callbacks, which need a thread of the program's.
@@ -64,7 +56,8 @@ class Limits {
 
   void CountHardFailure();
 
-  LimitCounters Stats() const;
+  tarn_snapshot_limits Stats() const;
+  const tarn_snapshot_limits* published() const { return &published_; }
   // The child of a fork: whoever was in Check is no more.
   void RepairInForkedChild() { checking_.store(false, std::memory_order_relaxed); }
 
@@ -78,6 +71,11 @@ class Limits {
   };
   static constexpr int kCallbackPlaces = 16;
 
+  using Field = std::uint64_t tarn_snapshot_limits::*;
+  std::uint64_t Load(Field field) const { return __atomic_load_n(&(published_.*field), __ATOMIC_RELAXED); }
+  void Store(Field field, std::uint64_t value) { __atomic_store_n(&(published_.*field), value, __ATOMIC_RELAXED); }
+  void Add(Field field, std::uint64_t value) { __atomic_fetch_add(&(published_.*field), value, __ATOMIC_RELAXED); }
+
   void ReadLimits();
   std::size_t UsedBytes() const;
   std::size_t Release(std::size_t bytes, std::uint32_t now_ms);
@@ -88,9 +86,6 @@ class Limits {
   std::atomic<std::size_t> soft_value_ = 0;
   std::atomic<LimitSetting::Kind> hard_kind_ = LimitSetting::Kind::kNone;
   std::atomic<std::size_t> hard_value_ = 0;
-  // Complements, so that no limit is all zeroes: heap/process_heap.h tells why nothing else may be there at the start.
-  std::atomic<std::size_t> not_soft_bytes_ = 0;
-  std::atomic<std::size_t> not_hard_bytes_ = 0;
   std::atomic<bool> read_again_ = false;
 
   // One thread at a time looks; the fields below are its own.
@@ -105,13 +100,9 @@ class Limits {
   std::atomic<int> callbacks_ = 0;
   CallbackPlace callback_places_[kCallbackPlaces];
 
-  std::atomic<std::uint64_t> checks_ = 0;
-  std::atomic<std::uint64_t> exceeded_ = 0;
-  std::atomic<std::uint64_t> peak_excess_bytes_ = 0;
-  std::atomic<std::uint64_t> released_bytes_ = 0;
-  std::atomic<std::uint64_t> release_ns_ = 0;
-  std::atomic<std::uint64_t> skipped_ = 0;
-  std::atomic<std::uint64_t> hard_failures_ = 0;
+  // Read from outside. Limits are complements, so that no limit is all zeroes: heap/process_heap.h tells why nothing else
+  // may be there at the start.
+  tarn_snapshot_limits published_ = {};
 };
 
 }  // namespace tarn

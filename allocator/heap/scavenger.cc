@@ -9,6 +9,7 @@
 #include "allocator/os/clock.h"
 #include "allocator/os/crash.h"
 #include "allocator/os/process.h"
+#include "allocator/os/stall.h"
 #include "allocator/os/thread_state.h"
 
 namespace tarn {
@@ -66,7 +67,7 @@ void Scavenger::StartThread() {
   process_heap.page_heap.BeginScavenging();
   switch (StartBareThread(&RunThread, "tarn-scavenger", slab_table.id_offset, slab_table.rseq_cs_offset)) {
     case BareThreadStart::kStarted:
-      starts_.fetch_add(1, std::memory_order_relaxed);
+      Add(&tarn_snapshot_scavenger::starts, 1);
       break;
     case BareThreadStart::kAlive:
       break;
@@ -103,6 +104,7 @@ std::uint32_t Scavenger::Tick() {
   if (scope.nested() || !cycle_lock_.TryAcquire()) return kLookEveryMs;
   const Cycle cycle = RunCycle();
   cycle_lock_.Release();
+  ForgetStall();
   return cycle.next_ms;
 }
 
@@ -149,10 +151,10 @@ Scavenger::Cycle Scavenger::RunCycle() {
   }
 
   cycle.cpu_ns = ThreadCpuNanoseconds() - start_ns;
-  cycles_.fetch_add(1, std::memory_order_relaxed);
-  cpu_ns_.fetch_add(cycle.cpu_ns, std::memory_order_relaxed);
-  released_bytes_.fetch_add(cycle.released_bytes, std::memory_order_relaxed);
-  drained_bytes_.fetch_add(cycle.drained_bytes, std::memory_order_relaxed);
+  Add(&tarn_snapshot_scavenger::cycles, 1);
+  Add(&tarn_snapshot_scavenger::cpu_ns, cycle.cpu_ns);
+  Add(&tarn_snapshot_scavenger::released_bytes, cycle.released_bytes);
+  Add(&tarn_snapshot_scavenger::drained_bytes, cycle.drained_bytes);
   if (trace_) Trace(cycle);
   return cycle;
 }
@@ -160,7 +162,7 @@ Scavenger::Cycle Scavenger::RunCycle() {
 void Scavenger::Trace(const Cycle& cycle) {
   const PageHeapStats pages = process_heap.page_heap.Stats();
   Text<256> line;
-  line << "tarn: scavenge " << cycles_.load(std::memory_order_relaxed) << ": released ";
+  line << "tarn: scavenge " << Load(&tarn_snapshot_scavenger::cycles) << ": released ";
   line.Mebibytes(cycle.released_bytes) << " (in-use huge pages ";
   line.Mebibytes(cycle.idle_page_bytes) << "), drained ";
   line.Mebibytes(cycle.drained_bytes) << ", kept ";
@@ -170,14 +172,13 @@ void Scavenger::Trace(const Cycle& cycle) {
   WriteToStderr(line.view());
 }
 
-ScavengerStats Scavenger::Stats() const {
-  ScavengerStats stats;
-  stats.cycles = cycles_.load(std::memory_order_relaxed);
-  stats.starts = starts_.load(std::memory_order_relaxed);
-  stats.cpu_ns = cpu_ns_.load(std::memory_order_relaxed);
-  stats.released_bytes = released_bytes_.load(std::memory_order_relaxed);
-  stats.drained_bytes = drained_bytes_.load(std::memory_order_relaxed);
-  stats.running = BareThreadIsAlive();
+tarn_snapshot_scavenger Scavenger::Stats() const {
+  tarn_snapshot_scavenger stats;
+  for (const Field field :
+       {&tarn_snapshot_scavenger::cycles, &tarn_snapshot_scavenger::starts, &tarn_snapshot_scavenger::cpu_ns,
+        &tarn_snapshot_scavenger::released_bytes, &tarn_snapshot_scavenger::drained_bytes}) {
+    stats.*field = Load(field);
+  }
   return stats;
 }
 

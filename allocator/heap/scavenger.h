@@ -21,20 +21,11 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "allocator/include/tarn/snapshot.h"
 #include "allocator/os/huge_page_setting.h"
 #include "allocator/os/lock.h"
 
 namespace tarn {
-
-// Since the process's start.
-struct ScavengerStats {
-  std::uint64_t cycles = 0;
-  std::uint64_t starts = 0;  // of the thread
-  std::uint64_t cpu_ns = 0;  // of all cycles, whoever ran them
-  std::uint64_t released_bytes = 0;
-  std::uint64_t drained_bytes = 0;  // out of caches
-  bool running = false;             // there is a thread
-};
 
 class Scavenger {
  public:
@@ -51,7 +42,8 @@ class Scavenger {
   static constexpr std::uint32_t kNothingLeft = UINT32_MAX;
   std::uint32_t Tick();
 
-  ScavengerStats Stats() const;
+  tarn_snapshot_scavenger Stats() const;
+  const tarn_snapshot_scavenger* published() const { return &published_; }
 
   // Whether a thread of ours may hold locks, though libc may believe that the process has a single thread.
   static bool ThreadIsAlive();
@@ -67,6 +59,10 @@ class Scavenger {
     std::uint64_t cpu_ns = 0;
     std::uint32_t next_ms = kNothingLeft;
   };
+
+  using Field = std::uint64_t tarn_snapshot_scavenger::*;
+  void Add(Field field, std::uint64_t value) { __atomic_fetch_add(&(published_.*field), value, __ATOMIC_RELAXED); }
+  std::uint64_t Load(Field field) const { return __atomic_load_n(&(published_.*field), __ATOMIC_RELAXED); }
 
   void StartThread();
   static void RunThread();
@@ -89,11 +85,8 @@ class Scavenger {
   std::uint32_t last_look_ms_ TARN_GUARDED_BY(cycle_lock_) = 0;
   std::uint32_t last_pass_ms_ TARN_GUARDED_BY(cycle_lock_) = 0;
 
-  std::atomic<std::uint64_t> cycles_ = 0;
-  std::atomic<std::uint64_t> starts_ = 0;
-  std::atomic<std::uint64_t> cpu_ns_ = 0;
-  std::atomic<std::uint64_t> released_bytes_ = 0;
-  std::atomic<std::uint64_t> drained_bytes_ = 0;
+  // Read from outside.
+  tarn_snapshot_scavenger published_ = {};
 };
 
 }  // namespace tarn

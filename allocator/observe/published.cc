@@ -7,6 +7,7 @@
 
 #include "allocator/base/attributes.h"
 #include "allocator/os/clock.h"
+#include "allocator/os/stall.h"
 
 namespace tarn {
 
@@ -72,6 +73,9 @@ void PublishHeap(const HeapParts& parts, std::string_view version, tarn_snapshot
   block->profile_address = parts.profile == nullptr ? 0 : AddressOf(parts.profile->published());
   block->options_address = AddressOf(parts.options);
   block->option_count = static_cast<std::uint32_t>(parts.option_count);
+  block->limits_address = AddressOf(parts.limits);
+  block->scavenger_address = AddressOf(parts.scavenger);
+  block->stalls_address = AddressOf(&stalls);
   block->registry_address = AddressOf(own_registry);
   block->registry_count = TARN_REGISTRY_RECORDS;
   block->registry_record_bytes = sizeof own_registry[0];

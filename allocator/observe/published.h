@@ -26,6 +26,8 @@ struct HeapParts {
   const CentralFreeList* sampled_lists;
   const CpuCache* cpu_cache;
   const Profile* profile;
+  const tarn_snapshot_limits* limits = nullptr;
+  const tarn_snapshot_scavenger* scavenger = nullptr;
   const tarn_snapshot_option* options = nullptr;
   std::size_t option_count = 0;
 };

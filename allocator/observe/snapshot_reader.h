@@ -144,7 +144,7 @@ class SnapshotReader {
     tarn_snapshot_pages pages;
     if (!ReadPages(&pages)) return false;
     Sum(pages, stats);
-    return ReadRequested(stats) && ReadNamedPools(stats);
+    return ReadRequested(stats) && ReadNamedPools(stats) && ReadPolicies(stats);
   }
 
   // Calls f(const tarn_registry_record&) for each name of the registry that is complete.
@@ -293,7 +293,6 @@ class SnapshotReader {
     stats->sys_bytes = stats->heap_sys_bytes + pages.metadata_block_bytes;
     stats->other_sys_bytes = pages.metadata_block_bytes - stats->mspan_sys_bytes - stats->mcache_sys_bytes -
                              stats->buck_hash_sys_bytes - stats->page_map_sys_bytes;
-    stats->next_gc_bytes = UINT64_MAX;
     stats->peak_inuse_bytes = pages.peak_in_use_bytes;
     stats->released_total_bytes = pages.released_bytes;
     stats->huge_pages = pages.huge_pages;
@@ -334,6 +333,36 @@ class SnapshotReader {
       stats->requested_estimate_bytes += bucket.requested_weighted_bytes;
       return true;
     });
+  }
+
+  // Limits, the scavenger, stalls.
+  bool ReadPolicies(tarn_memstats_t* stats) const {
+    tarn_snapshot_limits limits = {};
+    tarn_snapshot_scavenger scavenger = {};
+    tarn_snapshot_stalls stalls = {};
+    const auto read = [this](std::uint64_t address, auto* to) {
+      return address == 0 || memory_.Read(address, to, sizeof *to);
+    };
+    if (!read(block_.limits_address, &limits) || !read(block_.scavenger_address, &scavenger) ||
+        !read(block_.stalls_address, &stalls)) {
+      return false;
+    }
+    stats->next_gc_bytes = ~limits.not_soft_bytes;
+    stats->hard_limit_bytes = ~limits.not_hard_bytes;
+    stats->limit_exceeded = limits.exceeded;
+    stats->limit_released_bytes = limits.released_bytes;
+    stats->limit_release_ns = limits.release_ns;
+    stats->hard_failures = limits.hard_failures;
+    stats->scavenger_cycles = scavenger.cycles;
+    stats->scavenger_cpu_ns = scavenger.cpu_ns;
+    stats->scavenger_released_bytes = scavenger.released_bytes;
+    stats->scavenger_drained_bytes = scavenger.drained_bytes;
+    stats->stalls = stalls.count;
+    stats->stall_total_ns = stalls.total_ns;
+    stats->stall_longest_ns = stalls.longest_ns;
+    static_assert(sizeof stats->stalls_by_time == sizeof stalls.by_time);
+    std::memcpy(stats->stalls_by_time, stalls.by_time, sizeof stalls.by_time);
+    return true;
   }
 
   bool ReadNamedPools(tarn_memstats_t* stats) const {

@@ -4,6 +4,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "allocator/os/stall.h"
+
 namespace tarn {
 
 namespace {
@@ -42,6 +44,7 @@ void Lock::AcquireSlow() {
         !word_.compare_exchange_weak(word, word | kHasWaiters, std::memory_order_relaxed)) {
       continue;
     }
+    NoteStall();
     // The kernel compares the word again, so a release between the load and the sleep is not missed.
     ::syscall(SYS_futex, &word_, FUTEX_WAIT_PRIVATE, word | kHasWaiters, nullptr, nullptr, 0);
   }

@@ -10,6 +10,7 @@
 #include <cstdint>
 
 #include "allocator/os/cpus.h"
+#include "allocator/os/stall.h"
 #include "allocator/os/thread_state.h"
 
 // glibc 2.35 and later register an area for every thread and say where (<sys/rseq.h>). Weak, so that the library loads
@@ -94,6 +95,7 @@ RseqSupport DetectRseq(bool by_thread) {
 }
 
 bool AbortAllSequences() {
+  NoteStall();
   if (::syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ, 0, 0) == 0) return true;
   // A registration belongs to the address space; a child that was forked before has to make its own.
   return errno == EPERM && RegisterMembarrier() &&

@@ -24,6 +24,8 @@ SlowPathScope::SlowPathScope() : saved_errno_(errno), nested_(thread_state.slow_
 
 SlowPathScope::~SlowPathScope() {
   std::atomic_signal_fence(std::memory_order_seq_cst);
+  if (thread_state.stall_start_ns != 0 && !nested_) [[unlikely]]
+    EndStall();
   --thread_state.slow_path_depth;
   errno = saved_errno_;
 }

@@ -35,6 +35,8 @@ struct ThreadState {
   std::uint32_t slow_path_depth = 0;
   // The state of the thread's random numbers; 0: not seeded yet.
   std::uint64_t random = 0;
+  // When the slow path came to what may take long (os/stall.h); 0: it has not.
+  std::uint64_t stall_start_ns = 0;
   // The thread mode's slab was given back at the thread's exit; what still comes goes past the caches.
   bool exiting = false;
 };
@@ -49,6 +51,9 @@ inline std::ptrdiff_t ThreadPointerOffset(const void* field_of_thread_state) {
 
 // The calling thread's id; asks the kernel once per thread.
 std::uint32_t ThreadId();
+
+// Counts the stall that began at stall_start_ns (os/stall.h).
+void EndStall();
 
 // Marks the calling thread as being inside a slow path for as long as it lives, and keeps errno.
 //

@@ -14,6 +14,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "allocator/os/stall.h"
+
 namespace tarn {
 
 namespace {
@@ -33,6 +35,7 @@ static_assert(offsetof(MemoryRange, start) == offsetof(iovec, iov_base));
 static_assert(offsetof(MemoryRange, bytes) == offsetof(iovec, iov_len));
 
 void* MapReserved(std::size_t bytes) {
+  NoteStall();
   void* start = ::mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   return start == MAP_FAILED ? nullptr : start;
 }
@@ -66,22 +69,31 @@ void* Reserve(std::size_t bytes, std::size_t alignment) {
 }
 
 void Unreserve(void* start, std::size_t bytes) {
+  NoteStall();
   // Cutting a mapping in two is refused when the process has no mappings left; then at least the memory goes.
   if (::munmap(start, bytes) != 0) static_cast<void>(Release(start, bytes));
 }
 
-bool Commit(void* start, std::size_t bytes) { return ::mprotect(start, bytes, PROT_READ | PROT_WRITE) == 0; }
+bool Commit(void* start, std::size_t bytes) {
+  NoteStall();
+  return ::mprotect(start, bytes, PROT_READ | PROT_WRITE) == 0;
+}
 
 bool Decommit(void* start, std::size_t bytes) {
+  NoteStall();
   // A new mapping in the old one's place; mprotect alone leaves the charge as it is.
   return ::mmap(start, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) != MAP_FAILED;
 }
 
-bool Release(void* start, std::size_t bytes) { return ::madvise(start, bytes, MADV_DONTNEED) == 0; }
+bool Release(void* start, std::size_t bytes) {
+  NoteStall();
+  return ::madvise(start, bytes, MADV_DONTNEED) == 0;
+}
 
 std::size_t ReleaseRanges(const MemoryRange* ranges, std::size_t count) {
   std::size_t done = 0;
   if (count > 1 && !no_ranges.load(std::memory_order_relaxed)) {
+    NoteStall();
     const long released = ::syscall(kProcessMadvise, kPidfdSelf, ranges, count, MADV_DONTNEED, 0);
     if (released < 0) {
       // Unknown (ENOSYS, EBADF), or not for this (EINVAL, EPERM: before 6.13 only advice that takes nothing away).
@@ -98,6 +110,7 @@ std::size_t ReleaseRanges(const MemoryRange* ranges, std::size_t count) {
 
 bool Populate(void* start, std::size_t bytes) {
   if (no_populate.load(std::memory_order_relaxed)) return false;
+  NoteStall();
   if (::madvise(start, bytes, kPopulateWrite) == 0) return true;
   if (errno == EINVAL) no_populate.store(true, std::memory_order_relaxed);
   return false;
@@ -109,6 +122,7 @@ std::size_t MovePages(void* from, void* to, std::size_t bytes) {
   // What is not worth a system call. Chosen.
   constexpr std::size_t kCopyBytes = std::size_t{64} << 10;
   if (bytes > kCopyBytes) {
+    NoteStall();
     if (::mremap(from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED | kDontUnmap, to) != MAP_FAILED) return 0;
     // EFAULT: the range lies in more than one mapping of the kernel's, whose borders only it knows. Halving finds them.
     if (errno == EFAULT) {
@@ -121,7 +135,10 @@ std::size_t MovePages(void* from, void* to, std::size_t bytes) {
   return bytes;
 }
 
-void WantHugePages(void* start, std::size_t bytes) { static_cast<void>(::madvise(start, bytes, MADV_HUGEPAGE)); }
+void WantHugePages(void* start, std::size_t bytes) {
+  NoteStall();
+  static_cast<void>(::madvise(start, bytes, MADV_HUGEPAGE));
+}
 
 void NameMemory(void* start, std::size_t bytes, const char* name) {
   // linux/prctl.h: PR_SET_VMA and PR_SET_VMA_ANON_NAME, which older headers lack.

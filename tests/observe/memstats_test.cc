@@ -16,6 +16,11 @@
 
 #include "allocator/observe/published.h"
 #include "allocator/observe/snapshot_reader.h"
+#include "allocator/os/clock.h"
+#include "allocator/os/lock.h"
+#include "allocator/os/stall.h"
+#include "allocator/os/thread_state.h"
+#include "allocator/os/virtual_memory.h"
 #include "tests/cpu_cache/floors.h"
 #include "tests/os/in_child.h"
 #include "tests/pages/fresh_page_heap.h"
@@ -31,8 +36,7 @@ using tarn_test::Tally;
 
 tarn_memstats_t Gather(const Floors& floors) {
   tarn_snapshot_block block;
-  PublishHeap({&floors.page_heap, floors.transfer_caches, nullptr, &floors.cpu_cache, nullptr, nullptr, 0}, "test",
-              &block);
+  PublishHeap({&floors.page_heap, floors.transfer_caches, nullptr, &floors.cpu_cache, nullptr}, "test", &block);
   tarn_memstats_t stats;
   ReadMemStats(block, true, &stats);
   return stats;
@@ -222,6 +226,85 @@ TEST(MemStatsLimits, TheLongestLinesAreNotCut) {
   for (std::string line; std::getline(lines, line); ++count) EXPECT_EQ(line.rfind("tarn: ", 0), 0u) << line;
   // Every class has its line, and a cut one would have swallowed the line end.
   EXPECT_GE(count, static_cast<std::size_t>(kSizeClassCount - 1) + 4);
+}
+
+std::uint64_t SumByTime() {
+  std::uint64_t sum = 0;
+  for (const std::uint64_t& count : stalls.by_time) sum += __atomic_load_n(&count, __ATOMIC_RELAXED);
+  return sum;
+}
+
+std::uint64_t StallCount() { return __atomic_load_n(&stalls.count, __ATOMIC_RELAXED); }
+
+TEST(Stalls, AreTheSlowPathsThatAskTheKernel) {
+  const std::uint64_t before = StallCount();
+  void* memory = Reserve(std::size_t{1} << 20, 4096);
+  ASSERT_NE(memory, nullptr);
+  EXPECT_EQ(StallCount(), before) << "outside of slow paths";
+  { SlowPathScope scope; }
+  EXPECT_EQ(StallCount(), before) << "without a system call";
+  {
+    SlowPathScope scope;
+    ASSERT_TRUE(Commit(memory, std::size_t{1} << 20));
+    ASSERT_TRUE(Release(memory, std::size_t{1} << 20));
+    {
+      // As a signal handler's.
+      SlowPathScope inner;
+      ASSERT_TRUE(Release(memory, std::size_t{1} << 20));
+    }
+    EXPECT_EQ(StallCount(), before) << "before the end";
+  }
+  EXPECT_EQ(StallCount(), before + 1) << "one for all";
+  {
+    SlowPathScope scope;
+    {
+      SlowPathScope inner;
+      ASSERT_TRUE(Release(memory, std::size_t{1} << 20));
+    }
+    EXPECT_EQ(thread_state.stall_start_ns, 0u) << "a handler's would be taken for the thread's";
+  }
+  {
+    SlowPathScope scope;
+    Unreserve(memory, std::size_t{1} << 20);
+    ForgetStall();
+  }
+  EXPECT_EQ(StallCount(), before + 1);
+  EXPECT_EQ(SumByTime(), StallCount());
+}
+
+TEST(Stalls, AreCountedByTheirTime) {
+  const std::uint64_t total_ns = stalls.total_ns;
+  const std::uint64_t longest_ones = stalls.by_time[TARN_STALL_TIMES - 1];
+  {
+    SlowPathScope scope;
+    thread_state.stall_start_ns = MonotonicNanoseconds() - 5'000'000'000;
+  }
+  EXPECT_EQ(thread_state.stall_start_ns, 0u);
+  EXPECT_GE(stalls.total_ns, total_ns + 5'000'000'000);
+  EXPECT_GE(stalls.longest_ns, 5'000'000'000u);
+  EXPECT_EQ(stalls.by_time[TARN_STALL_TIMES - 1], longest_ones + 1);
+  EXPECT_EQ(SumByTime(), StallCount());
+}
+
+TEST(Stalls, AreWaitsForLocks) {
+  const std::uint64_t before = StallCount();
+  // A holder that lets go before the other has gone to sleep has kept nobody; then once more.
+  for (int round = 0; round < 1000 && StallCount() == before; ++round) {
+    Lock lock;
+    std::atomic<bool> comes = false;
+    lock.Acquire();
+    std::thread waiter([&lock, &comes] {
+      SlowPathScope scope;
+      comes.store(true);
+      lock.Acquire();
+      lock.Release();
+    });
+    while (!comes.load()) std::this_thread::yield();
+    ::usleep(1000 * (round + 1));
+    lock.Release();
+    waiter.join();
+  }
+  EXPECT_EQ(StallCount(), before + 1);
 }
 
 TARN_IN_BOTH_MODES(MemStatsTest);

@@ -99,6 +99,9 @@ class Live(unittest.TestCase):
             self.assertEqual(sum(value for name, value in stats["classes"].items() if name != "mapped_bytes"),
                              stats["classes"]["mapped_bytes"])
             self.assertRegex(tarn("stat", program.pid, "-v")[0], r"(?m)^ +1024 +\d+ +\d+ +\d{5} ")
+            self.assertGreater(stats["stalls"], 0)
+            self.assertEqual(sum(stats["stalls_by_time"]), stats["stalls"])
+            self.assertGreater(stats["stall_total_ns"], stats["stall_longest_ns"])
             moments = [json.loads(line) for line in
                        tarn("stat", program.pid, "--json", "--watch", "0.2", "--count", "3")[0].splitlines()]
             self.assertEqual(len(moments), 3)
@@ -217,6 +220,44 @@ class Live(unittest.TestCase):
                              {str(number) for number in range(100)})
             samples = raw[raw.index("Samples:"):raw.index("Locations")]
             self.assertGreaterEqual(len(re.findall(r"(?m)^ +\d+ +\d+ +\d+ +\d+: ", samples)), 10000)
+
+    def test_policies(self):
+        """Limits, the scavenger and stalls: what tells of them in the process and what is seen from outside are the same."""
+        program = self.compile("policies", """
+            #include <tarn/limits.h>
+            #include <cstdio>
+            #include <cstdlib>
+            #include <cstring>
+            int main() {
+              void* blocks[48];
+              for (void*& block : blocks) block = std::memset(std::malloc(1 << 20), 1, 1 << 20);
+              if (std::malloc(std::size_t{1} << 30) != nullptr) return 2;
+              for (void* block : blocks) std::free(block);
+              tarn_background_tick();
+              tarn_limit_stats stats;
+              tarn_get_limit_stats(&stats);
+              std::printf("%llu %llu %llu %llu\\n", (unsigned long long)stats.exceeded,
+                          (unsigned long long)stats.hard_failures, (unsigned long long)stats.scavenger_cycles,
+                          (unsigned long long)stats.scavenger_released_bytes);
+              std::puts("ready");
+              std::fflush(stdout);
+              return std::getchar() == 0;
+            }""", "-std=c++20", "-I", os.path.join(HERE, "../../allocator/include"), LIBRARY,
+                               "-Wl,-rpath," + os.path.dirname(LIBRARY))
+        with Program(program, preload=None, TARN_BACKGROUND="off", TARN_MEMORY_LIMIT="32MiB",
+                     TARN_HARD_LIMIT="512MiB") as running:
+            told = [int(word) for word in running.process.stdout.readline().split()]
+            running.wait_ready()
+            stats = json.loads(tarn("stat", running.pid, "--json")[0])["stats"]
+            self.assertEqual((stats["next_gc_bytes"], stats["hard_limit_bytes"]), (32 << 20, 512 << 20))
+            self.assertEqual([stats[name] for name in ("limit_exceeded", "hard_failures", "scavenger_cycles",
+                                                       "scavenger_released_bytes")], told)
+            self.assertTrue(told[0] > 0 and told[1] > 0 and told[2] > 0, told)
+            text, _ = tarn("stat", running.pid, "-v")
+            self.assertRegex(text, r"(?m)^limits +soft 32\.0 MiB, exceeded %d times, .*; hard 512 MiB, %d refused$" %
+                             tuple(told[:2]))
+            self.assertRegex(text, r"(?m)^scavenger +%d cycles, \d+\.\d ms of CPU; " % told[2])
+            self.assertRegex(text, r"(?m)^stalls +%d slow paths .*, the longest \d+\.\d{3} ms$" % stats["stalls"])
 
     def test_named_pools(self):
         """Arenas, pools and heaps with a name: in stat, and in the profile with their memory and as labels."""

@@ -100,6 +100,24 @@ typedef struct tarn_memstats_s {
   uint64_t named_pools;
   uint64_t named_pool_bytes;
   uint64_t named_pool_live_bytes;
+  // The hard limit; UINT64_MAX: none. How often the soft limit was found exceeded, what was given back to keep it and in
+  // what time, and allocations that failed while a hard limit was set (tarn/limits.h has more).
+  uint64_t hard_limit_bytes;
+  uint64_t limit_exceeded;
+  uint64_t limit_released_bytes;
+  uint64_t limit_release_ns;
+  uint64_t hard_failures;
+  // The scavenger's work: cycles, CPU time, and what it gave back and took out of caches.
+  uint64_t scavenger_cycles;
+  uint64_t scavenger_cpu_ns;
+  uint64_t scavenger_released_bytes;
+  uint64_t scavenger_drained_bytes;
+  // Slow paths that had to ask the kernel for memory or to wait for a lock: how many, how long all together, and the
+  // longest; by time, entry 0 below a microsecond and entry i below 2^i. Page faults are not among them.
+  uint64_t stalls;
+  uint64_t stall_total_ns;
+  uint64_t stall_longest_ns;
+  uint64_t stalls_by_time[24];
   uint64_t cpus;         // CPUs (or threads) that have a cache
   uint64_t class_count;  // entries of by_size, beginning with class 1
 

@@ -129,6 +129,40 @@ typedef struct tarn_snapshot_profile {
   uint64_t reserved[8];
 } tarn_snapshot_profile;
 
+// The limits. The counters are those of tarn_limit_stats (tarn/limits.h).
+typedef struct tarn_snapshot_limits {
+  // In force, as complements: 0 is no limit.
+  uint64_t not_soft_bytes;
+  uint64_t not_hard_bytes;
+  uint64_t checks;
+  uint64_t exceeded;
+  uint64_t peak_excess_bytes;
+  uint64_t released_bytes;
+  uint64_t release_ns;
+  uint64_t skipped;
+  uint64_t hard_failures;
+} tarn_snapshot_limits;
+
+// The scavenger's work, whoever did it.
+typedef struct tarn_snapshot_scavenger {
+  uint64_t cycles;
+  uint64_t starts;
+  uint64_t cpu_ns;
+  uint64_t released_bytes;
+  uint64_t drained_bytes;
+} tarn_snapshot_scavenger;
+
+// How long slow paths stood still in system calls for memory and in waits for locks: from the first of them to the end of
+// the slow path. by_time[0] counts those shorter than a microsecond, by_time[i] those of 2^(i-1) to 2^i microseconds, the
+// last one all that were longer. All are since the process's start.
+#define TARN_STALL_TIMES 24
+typedef struct tarn_snapshot_stalls {
+  uint64_t count;
+  uint64_t total_ns;
+  uint64_t longest_ns;
+  uint64_t by_time[TARN_STALL_TIMES];
+} tarn_snapshot_stalls;
+
 // A setting in force. Texts end with a zero byte.
 enum { TARN_SOURCE_DEFAULT = 0, TARN_SOURCE_PRESET = 1, TARN_SOURCE_ENVIRONMENT = 2, TARN_SOURCE_API = 3 };
 typedef struct tarn_snapshot_option {
@@ -188,7 +222,11 @@ typedef struct tarn_snapshot_block {
   uint64_t registry_address;
   uint32_t registry_count;
   uint32_t registry_record_bytes;
-  uint64_t reserved[14];
+
+  uint64_t limits_address;     // tarn_snapshot_limits
+  uint64_t scavenger_address;  // tarn_snapshot_scavenger
+  uint64_t stalls_address;     // tarn_snapshot_stalls
+  uint64_t reserved[11];
 } tarn_snapshot_block;
 
 extern const tarn_snapshot_block tarn_snapshot;

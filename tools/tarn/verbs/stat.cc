@@ -142,6 +142,21 @@ void AddMemoryClasses(const tarn_memory_classes& classes, Text* text) {
   add("together", classes.mapped_bytes);
 }
 
+void AddPolicies(const tarn_memstats_t& stats, Text* text) {
+  const auto limit = [](std::uint64_t bytes) { return bytes == UINT64_MAX ? std::string("none") : Bytes(bytes); };
+  const auto ms = [](std::uint64_t ns) { return static_cast<double>(ns) / 1e6; };
+  text->Add("\n");
+  text->Line("limits",
+             fmt::format("soft {}, exceeded {} times, {} returned for it in {:.1f} ms; hard {}, {} refused",
+                         limit(stats.next_gc_bytes), Count(stats.limit_exceeded), Bytes(stats.limit_released_bytes),
+                         ms(stats.limit_release_ns), limit(stats.hard_limit_bytes), Count(stats.hard_failures)));
+  text->Line("scavenger", fmt::format("{} cycles, {:.1f} ms of CPU; {} returned, {} out of caches",
+                                      Count(stats.scavenger_cycles), ms(stats.scavenger_cpu_ns),
+                                      Bytes(stats.scavenger_released_bytes), Bytes(stats.scavenger_drained_bytes)));
+  text->Line("stalls", fmt::format("{} slow paths in the kernel or at a lock, {:.1f} ms in all, the longest {:.3f} ms",
+                                   Count(stats.stalls), ms(stats.stall_total_ns), ms(stats.stall_longest_ns)));
+}
+
 void AddSizeClasses(const tarn_memstats_t& stats, Text* text) {
   text->Add(fmt::format("\n{:>7} {:>14} {:>14} {:>12} {:>10} {:>8} {:>8} {:>6} {:>5}\n", "size", "mallocs", "frees",
                         "live", "bytes", "cached", "free", "spans", "full"));
@@ -221,6 +236,7 @@ int Run(const StatOptions& options, const Invocation& invocation) {
     AddSummary(target, moment, &text);
     AddPools(moment.pools, &text);
     if (invocation.verbose) {
+      AddPolicies(moment.stats, &text);
       AddMemoryClasses(moment.stats.classes, &text);
       AddSizeClasses(moment.stats, &text);
       AddCpus(moment.cpus, target.reader().block().cache_mode == TARN_CACHES_PER_THREAD, &text);
