@@ -108,6 +108,8 @@ function(tarn_add_test)
     target_link_libraries(${arg_NAME} PRIVATE GTest::gtest_main)
     # Unit tests are compiled in six variants and run for seconds: less optimised they are there sooner.
     target_compile_options(${arg_NAME} PRIVATE -O1 -g1)
+    # The headers that they share take longer to read than most tests; so all sources of a test are compiled as one.
+    set_target_properties(${arg_NAME} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 0)
   endif()
   target_link_libraries(${arg_NAME} PRIVATE ${arg_LIBS} Threads::Threads)
 

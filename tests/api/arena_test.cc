@@ -13,7 +13,11 @@
 #include <string>
 #include <vector>
 
+#include "tests/api/registered.h"
+
 namespace {
+
+using tarn_test::Find;
 
 struct Piece {
   unsigned char* start;
@@ -40,16 +44,9 @@ std::vector<Piece> FillAtRandom(tarn::Arena& arena, std::mt19937& random, int co
   return pieces;
 }
 
-const tarn_registry_record* Find(const char* name) {
-  for (int i = 0; i < TARN_REGISTRY_RECORDS; ++i) {
-    if (std::strcmp(tarn_registry()[i].name, name) == 0) return &tarn_registry()[i];
-  }
-  return nullptr;
-}
-
-struct Counted {
-  explicit Counted(std::vector<int>* log, int id) : log_(log), id_(id) {}
-  ~Counted() { log_->push_back(id_); }
+struct Logged {
+  explicit Logged(std::vector<int>* log, int id) : log_(log), id_(id) {}
+  ~Logged() { log_->push_back(id_); }
   std::vector<int>* log_;
   int id_;
 };
@@ -119,12 +116,12 @@ TEST(Arena, DestructorsRunOnceTheLastFirst) {
   std::vector<int> log;
   {
     tarn::Arena arena;
-    for (int i = 0; i < 1000; ++i) static_cast<void>(arena.Create<Counted>(&log, i));
+    for (int i = 0; i < 1000; ++i) static_cast<void>(arena.Create<Logged>(&log, i));
     EXPECT_TRUE(log.empty());
     arena.Reset();
     ASSERT_EQ(log.size(), 1000u);
     EXPECT_TRUE(std::is_sorted(log.rbegin(), log.rend()));
-    static_cast<void>(arena.Create<Counted>(&log, 7));
+    static_cast<void>(arena.Create<Logged>(&log, 7));
   }
   EXPECT_EQ(log.size(), 1001u);
 }
@@ -133,7 +130,7 @@ TEST(Arena, ARewindEndsWhatCameAfterTheMark) {
   std::vector<int> log;  // Before the arena, which writes to it to the end.
   tarn::Arena arena;
   std::mt19937 random(2);
-  static_cast<void>(arena.Create<Counted>(&log, 1));
+  static_cast<void>(arena.Create<Logged>(&log, 1));
   const std::vector<Piece> before = FillAtRandom(arena, random, 100);
   for (int round = 0; round < 20; ++round) {
     const std::size_t used_bytes = arena.Stats().used_bytes;
@@ -141,7 +138,7 @@ TEST(Arena, ARewindEndsWhatCameAfterTheMark) {
     {
       const tarn::ArenaScope inner(arena);
       FillAtRandom(arena, random, 50);
-      static_cast<void>(arena.Create<Counted>(&log, 2));
+      static_cast<void>(arena.Create<Logged>(&log, 2));
     }
     EXPECT_EQ(log.size(), static_cast<std::size_t>(round + 1));
     EXPECT_EQ(arena.Stats().used_bytes, used_bytes);

@@ -13,9 +13,9 @@
 
 namespace {
 
-struct Counted {
-  explicit Counted(int number_) : number(number_) { ++live; }
-  ~Counted() { --live; }
+struct Numbered {
+  explicit Numbered(int number_) : number(number_) { ++live; }
+  ~Numbered() { --live; }
   int number;
   static inline std::atomic<int> live = 0;
 };
@@ -75,24 +75,24 @@ TEST(ObjectPool, LargeObjectsHaveRegionsOfTheirOwn) {
 
 TEST(ObjectPool, DestructorsRunExactlyOnce) {
   {
-    tarn::ObjectPool<Counted> pool;
-    std::vector<Counted*> objects;
+    tarn::ObjectPool<Numbered> pool;
+    std::vector<Numbered*> objects;
     for (int i = 0; i < 10000; ++i) objects.push_back(pool.Create(i));
     for (std::size_t i = 0; i < objects.size(); i += 3) pool.Destroy(objects[i]);
-    EXPECT_EQ(Counted::live, 6666);
+    EXPECT_EQ(Numbered::live, 6666);
     std::set<int> seen;
-    pool.ForEach([&](Counted& object) { EXPECT_TRUE(seen.insert(object.number).second); });
+    pool.ForEach([&](Numbered& object) { EXPECT_TRUE(seen.insert(object.number).second); });
     EXPECT_EQ(seen.size(), 6666u);
     for (const int number : seen) EXPECT_NE(number % 3, 0);
     pool.DestroyAll();
-    EXPECT_EQ(Counted::live, 0);
+    EXPECT_EQ(Numbered::live, 0);
     EXPECT_EQ(pool.Stats().live_objects, 0u);
     EXPECT_EQ(pool.Stats().region_bytes, 0u);
     for (int i = 0; i < 100; ++i) static_cast<void>(pool.Create(i));
     const auto pointer = pool.CreateUnique(5);
-    EXPECT_EQ(Counted::live, 101);
+    EXPECT_EQ(Numbered::live, 101);
   }
-  EXPECT_EQ(Counted::live, 0);
+  EXPECT_EQ(Numbered::live, 0);
 }
 
 TEST(ObjectPool, AConstructorThatThrowsLeavesNothingBehind) {

@@ -20,16 +20,12 @@
 #include <thread>
 #include <vector>
 
+#include "tests/api/registered.h"
 #include "tests/os/in_child.h"
 
 namespace {
 
-const tarn_registry_record* Find(const char* name) {
-  for (int i = 0; i < TARN_REGISTRY_RECORDS; ++i) {
-    if (std::strcmp(tarn_registry()[i].name, name) == 0) return &tarn_registry()[i];
-  }
-  return nullptr;
-}
+using tarn_test::Find;
 
 struct Buffer {
   Buffer() { ++live; }

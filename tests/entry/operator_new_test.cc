@@ -72,8 +72,9 @@ const DeleteForm kDeleteForms[] = {
      [](void* p, size_t, std::align_val_t a) { ::operator delete[](p, a, std::nothrow); }},
 };
 
-const size_t kSizes[] = {0,   1,    7,    8,    9,    15,        16,         17,         24,         40,   64,      100,
-                         500, 1024, 4000, 8192, 9000, 32 * kKiB, 100 * kKiB, 256 * kKiB, 300 * kKiB, kMiB, 3 * kMiB};
+const size_t kNewSizes[] = {0,    1,         7,          8,          9,          15,   16,      17,
+                            24,   40,        64,         100,        500,        1024, 4000,    8192,
+                            9000, 32 * kKiB, 100 * kKiB, 256 * kKiB, 300 * kKiB, kMiB, 3 * kMiB};
 
 // What operator new owes without an alignment: enough for every object of that size.
 size_t DueAlignment(size_t size) {
@@ -113,7 +114,7 @@ TEST(OperatorNew, EveryFormWithEveryFittingDelete) {
   for (const NewForm& allocate : kNewForms) {
     for (const DeleteForm& deallocate : kDeleteForms) {
       if (allocate.aligned != deallocate.aligned) continue;
-      for (size_t size : kSizes) {
+      for (size_t size : kNewSizes) {
         for (size_t alignment : {size_t{1}, size_t{16}, size_t{32}, size_t{256}, 8 * kKiB, 64 * kKiB}) {
           const size_t due = allocate.aligned ? alignment : DueAlignment(size);
           const std::align_val_t given = allocate.aligned ? std::align_val_t{alignment} : kNoAlignment;
@@ -184,7 +185,7 @@ TEST(OperatorDelete, OfNullIsNothing) {
 
 // Not what the standard allows, but what programs in the field do; it has always worked on Linux.
 TEST(OperatorDelete, AndFreeTakeEachOthersObjects) {
-  for (size_t size : kSizes) {
+  for (size_t size : kNewSizes) {
     free(::operator new(size));
     ::operator delete(malloc(size));
     free(::operator new (size, std::align_val_t{128}));

@@ -16,12 +16,12 @@ namespace {
 
 // A size from every kind of memory: the smallest classes, larger classes, the last class, objects
 // of pages, and objects of huge pages.
-const size_t kSizes[] = {1,          8,        16,        24,           100,        1000,
-                         4000,       8 * kKiB, 20 * kKiB, 64 * kKiB,    200 * kKiB, 256 * kKiB,
-                         300 * kKiB, kMiB,     2 * kMiB,  3 * kMiB + 7, 5 * kMiB,   12 * kMiB};
+const size_t kReallocSizes[] = {1,          8,        16,        24,           100,        1000,
+                                4000,       8 * kKiB, 20 * kKiB, 64 * kKiB,    200 * kKiB, 256 * kKiB,
+                                300 * kKiB, kMiB,     2 * kMiB,  3 * kMiB + 7, 5 * kMiB,   12 * kMiB};
 
 TEST(Realloc, OfNullIsMalloc) {
-  for (size_t size : kSizes) {
+  for (size_t size : kReallocSizes) {
     void* object = realloc(nullptr, size);
     ASSERT_NE(object, nullptr);
     EXPECT_TRUE(IsAligned(object, 16));
@@ -34,7 +34,7 @@ TEST(Realloc, OfNullIsMalloc) {
 }
 
 TEST(Realloc, ToZeroFreesAndReturnsNull) {
-  for (size_t size : kSizes) {
+  for (size_t size : kReallocSizes) {
     errno = EXDEV;
     EXPECT_EQ(realloc(malloc(size), Opaque(size_t{0})), nullptr) << size;
     EXPECT_EQ(errno, EXDEV) << size;
@@ -53,7 +53,7 @@ TEST(Realloc, ToZeroFreesAndReturnsNull) {
 }
 
 TEST(Realloc, ToTheSameSizeStays) {
-  for (size_t base : kSizes) {
+  for (size_t base : kReallocSizes) {
     for (size_t size = base; size < base + 40; size += 13) {
       void* object = malloc(size);
       ASSERT_NE(object, nullptr);
@@ -66,7 +66,7 @@ TEST(Realloc, ToTheSameSizeStays) {
 }
 
 TEST(Realloc, WithinTheUsableSizeStays) {
-  for (size_t base : kSizes) {
+  for (size_t base : kReallocSizes) {
     for (size_t size = base; size < base + 60; size += 7) {
       void* object = malloc(size);
       ASSERT_NE(object, nullptr);
@@ -87,8 +87,8 @@ TEST(Realloc, WithinTheUsableSizeStays) {
 
 TEST(Realloc, KeepsTheContentsBetweenAllSizes) {
   uint64_t seed = 1;
-  for (size_t from : kSizes) {
-    for (size_t to : kSizes) {
+  for (size_t from : kReallocSizes) {
+    for (size_t to : kReallocSizes) {
       // A neighbour on each side makes growing in place harder and shows what spills over.
       const size_t neighbour = std::min(from, 64 * kKiB);
       void* before = malloc(from);
@@ -196,7 +196,7 @@ TEST(Realloc, TakesObjectsOfAllCalls) {
 }
 
 TEST(Realloc, FailureKeepsTheObject) {
-  for (size_t size : kSizes) {
+  for (size_t size : kReallocSizes) {
     void* object = malloc(size);
     ASSERT_NE(object, nullptr);
     Fill(object, 5, 0, size);

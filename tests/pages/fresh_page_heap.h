@@ -11,6 +11,8 @@
 
 namespace tarn_test {
 
+constexpr std::size_t kMiB = std::size_t{1} << 20;
+
 // Never given back, because a page heap has no end: its memory stays mapped and in the page map.
 inline tarn::PageHeap& FreshPageHeap() {
   static std::vector<std::unique_ptr<tarn::PageHeap>> heaps;

@@ -20,10 +20,10 @@ using tarn_test::ExpectConsistent;
 using tarn_test::FreshPageHeap;
 using tarn_test::Large;
 
-constexpr std::size_t kMiB = std::size_t{1} << 20;
+using tarn_test::kMiB;
 constexpr std::size_t kPagesPerMiB = kMiB / kPageBytes;
 
-void Stamp(const Span* span, std::size_t from_page = 0) {
+void StampPages(const Span* span, std::size_t from_page = 0) {
   for (std::size_t page = from_page; page < span->pages.raw(); ++page) {
     static_cast<std::size_t*>((span->first_page + PageCount(page)).start())[5] = page + 1;
   }
@@ -40,7 +40,7 @@ TEST(Move, TheContentsGoAlongAndTheOldPagesAreFreeAndZero) {
   PageHeap& heap = FreshPageHeap();
   Span* span = Large(heap, 8 * kPagesPerMiB);
   Span* behind = Large(heap, 1);
-  Stamp(span);
+  StampPages(span);
   const std::size_t old_pages = span->pages.raw();
   const PageId old_first = span->first_page;
   ASSERT_TRUE(heap.MoveLarge(span, PageCount(30 * kPagesPerMiB)));
@@ -69,7 +69,7 @@ TEST(Move, TheContentsGoAlongAndTheOldPagesAreFreeAndZero) {
 TEST(Move, AMappingGrowsInPlaceAndMovesAsAWhole) {
   PageHeap& heap = FreshPageHeap();
   Span* span = Large(heap, 5 * kPagesPerMiB);
-  Stamp(span);
+  StampPages(span);
   std::size_t moves = 0;
   for (std::size_t mib = 6; mib < 200; mib += 1 + mib / 20) {
     const std::size_t old_pages = span->pages.raw();
@@ -78,11 +78,11 @@ TEST(Move, AMappingGrowsInPlaceAndMovesAsAWhole) {
       ASSERT_TRUE(heap.MoveLarge(span, PageCount(mib * kPagesPerMiB)));
     }
     ASSERT_EQ(WrongStamps(span, old_pages), 0u) << mib << " MiB";
-    Stamp(span, old_pages);
+    StampPages(span, old_pages);
     // In its own mapping for half of the time.
     if (mib == 20) {
       ASSERT_TRUE(heap.MoveLarge(span, PageCount(21 * kPagesPerMiB)));
-      Stamp(span, mib * kPagesPerMiB);
+      StampPages(span, mib * kPagesPerMiB);
       mib = 21;
     }
   }
@@ -110,7 +110,7 @@ TEST(Move, WhatTheKernelRefusesIsCopied) {
     EXPECT_EQ(tarn_test::ComplaintOfChild([=] {
                 PageHeap& heap = FreshPageHeap();
                 Span* span = Large(heap, 9 * kPagesPerMiB);
-                Stamp(span);
+                StampPages(span);
                 if (!tarn_test::RefuseSystemCall(refused, ENOMEM)) return;
                 const std::size_t old_pages = span->pages.raw();
                 const bool moved = heap.MoveLarge(span, PageCount(12 * kPagesPerMiB));

@@ -15,7 +15,7 @@
 namespace tarn {
 namespace {
 
-constexpr std::size_t kMiB = std::size_t{1} << 20;
+using tarn_test::kMiB;
 
 void RequireConsistent(PageHeap& heap) {
   heap.CheckInvariants();
