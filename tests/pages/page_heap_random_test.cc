@@ -158,9 +158,9 @@ TEST(PageHeapRandom, MatchesTheOracle) {
   for (std::uint64_t seed = 1; seed <= 3; ++seed) {
     PageHeap& heap = FreshPageHeap();
     Walk walk(heap, seed);
-    for (int step = 0; step < 6000; ++step) {
+    for (int step = 0; step < 3000; ++step) {
       // The bound rises and falls, so that huge pages fill up and drain.
-      const std::size_t most_pages = step / 1000 % 2 == 0 ? 6000 : 500;
+      const std::size_t most_pages = step / 500 % 2 == 0 ? 6000 : 500;
       ASSERT_NO_FATAL_FAILURE(walk.Step(most_pages)) << "seed " << seed << ", step " << step;
       if (step % 64 != 0) continue;
       ExpectConsistent(heap);
