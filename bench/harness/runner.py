@@ -50,7 +50,7 @@ def parse_arguments(arguments):
         description=(
             "examples:\n"
             "  bench/run --quick                        everything, in less than five minutes\n"
-            "  bench/run --full                         everything, with more work and more runs: about 40 minutes\n"
+            "  bench/run --full                         everything, with more work and more runs: about 30 minutes\n"
             "  bench/run --only 'live_set|batches'      some workloads\n"
             "  bench/run --against glibc,mine=./libmine.so -o /tmp/mine\n"
             "  bench/run --compare before/results.json after/results.json\n\n"

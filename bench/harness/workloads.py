@@ -53,13 +53,13 @@ class Workload:
 
 # Six blocks are the fewest whose bootstrap interval can hold the median with 95 % (docs/benchmarks.md).
 QUICK_BLOCKS = 6
-FULL_BLOCKS = 8
+FULL_BLOCKS = 7
 
 
 def speed(name, command, result, quick, full, description, **more):
     """A workload whose amount is set by --scale; `quick` and `full` are the scales of the two modes.
 
-    The scales give about 0.2 s and 1.2 s under glibc on a slow core, so that slow and fast programs
+    The scales give about 0.2 s and 0.5 s under glibc on a slow core, so that slow and fast programs
     get the same share of the time, and less where a peer takes many times as long as glibc (page faults
     of large blocks, short processes). None leaves a workload out of the quick mode.
     """
@@ -78,61 +78,61 @@ PLACED = ("one-cpu", "same-core", "same-cache", "different-cache", "different-no
 
 PROGRAMS = [
     # One thread.
-    speed("tiny_objects", "tiny_objects", CPU, 0.1, 0.6,
+    speed("tiny_objects", "tiny_objects", CPU, 0.1, 0.24,
           "One thread; C++ temporaries of 8 to 64 bytes, freed 32 allocations later."),
-    speed("random_order", "random_order", CPU, 0.08, 0.4,
+    speed("random_order", "random_order", CPU, 0.08, 0.16,
           "One thread; 1000 objects of 16 to 1024 bytes, freed in random order: the hit path."),
-    speed("live_set_1k", "live_set --sizes 1KiB", CPU, 0.08, 0.5,
+    speed("live_set_1k", "live_set --sizes 1KiB", CPU, 0.08, 0.2,
           "One thread; a live set whose objects are replaced at random, Pareto sizes up to 1 KiB."),
-    speed("live_set_32k", "live_set --sizes 32KiB", CPU, 0.15, 1,
+    speed("live_set_32k", "live_set --sizes 32KiB", CPU, 0.15, 0.4,
           "One thread; a live set whose objects are replaced at random, Pareto sizes up to 32 KiB."),
-    speed("batches_lifo", "batches --order lifo", CPU, 0.12, 0.8,
+    speed("batches_lifo", "batches --order lifo", CPU, 0.12, 0.32,
           "One thread; batches of 1 to 10000 objects, the last one freed first."),
-    speed("batches_fifo", "batches --order fifo", CPU, 0.12, 0.7,
+    speed("batches_fifo", "batches --order fifo", CPU, 0.12, 0.28,
           "One thread; batches of 1 to 10000 objects, the first one freed first."),
-    speed("realloc_steps", "realloc_growth --growth steps", WALL, 0.02, 0.1,
+    speed("realloc_steps", "realloc_growth --growth steps", WALL, 0.02, 0.04,
           "Arrays that grow by realloc from 1 to 32 MiB in steps of 1 MiB, every page written."),
-    speed("realloc_doubling", "realloc_growth --growth doubling", WALL, None, 1,
+    speed("realloc_doubling", "realloc_growth --growth doubling", WALL, None, 0.4,
           "An array that doubles by realloc from 1 MiB to 1 GiB, every page written."),
-    speed("realloc_small", "realloc_growth --growth small", WALL, 0.15, 1,
+    speed("realloc_small", "realloc_growth --growth small", WALL, 0.15, 0.4,
           "Strings that grow by realloc up to 64 KiB."),
-    speed("large_blocks", "large_blocks --live 10", WALL, 0.02, 0.4,
+    speed("large_blocks", "large_blocks --live 10", WALL, 0.02, 0.16,
           "Images and matrices: 10 live blocks of 5 to 25 MiB, replaced in turn, every page written."),
-    speed("calloc_small", "calloc_zeroed --size small", CPU, 0.08, 0.5,
+    speed("calloc_small", "calloc_zeroed --size small", CPU, 0.08, 0.2,
           "Small zeroed structures."),
-    speed("calloc_large", "calloc_zeroed --size large", CPU, 0.02, 0.2,
+    speed("calloc_large", "calloc_zeroed --size large", CPU, 0.02, 0.08,
           "Sparse tables of 64 MiB by calloc, after as much was written and freed."),
     # Several threads.
-    speed("producer_consumer", "producer_consumer", WALL, 0.06, 0.6,
+    speed("producer_consumer", "producer_consumer", WALL, 0.06, 0.24,
           "A pipeline: one thread allocates, another one frees.", kind="scaling", placements=PLACED),
-    speed("producer_consumer_mixed", "producer_consumer --sizes mixed", WALL, None, 0.1,
+    speed("producer_consumer_mixed", "producer_consumer --sizes mixed", WALL, None, 0.04,
           "A pipeline with objects of mixed sizes.", kind="scaling"),
-    speed("mutual_free_64", "mutual_free --sizes 64", WALL, 0.08, 0.8,
+    speed("mutual_free_64", "mutual_free --sizes 64", WALL, 0.08, 0.32,
           "Each thread frees what the one before it has allocated, 64 bytes each.", kind="scaling"),
-    speed("mutual_free_mixed", "mutual_free --sizes mixed", WALL, 0.05, 0.5,
+    speed("mutual_free_mixed", "mutual_free --sizes mixed", WALL, 0.05, 0.2,
           "Each thread frees what the one before it has allocated, mixed sizes.", kind="scaling",
           placements=PLACED),
-    speed("migration-16", "migration --threads 16", WALL, 0.05, 0.5,
+    speed("migration-16", "migration --threads 16", WALL, 0.05, 0.2,
           "16 threads that free what others left in a shared table.", kind="scaling"),
-    speed("migration-128", "migration --threads 128", WALL, 0.05, 0.4,
+    speed("migration-128", "migration --threads 128", WALL, 0.05, 0.16,
           "128 threads that free what others left in a shared table.", kind="scaling"),
-    speed("dying_threads", "dying_threads", WALL, 0.12, 0.8,
+    speed("dying_threads", "dying_threads", WALL, 0.12, 0.32,
           "A thread per job, whose objects outlive it (after Larson and Krishnan).", kind="scaling"),
-    speed("thread_churn", "thread_churn", WALL, 0.015, 0.12,
+    speed("thread_churn", "thread_churn", WALL, 0.015, 0.048,
           "100000 threads at --scale 1, eight at a time, with ten objects each.", kind="scaling"),
-    speed("false_sharing_active", "false_sharing --mode active", WALL, 0.2, 1,
+    speed("false_sharing_active", "false_sharing --mode active", WALL, 0.2, 0.4,
           "Threads that write to small objects which they allocated at the same time.", kind="scaling"),
-    speed("false_sharing_passive", "false_sharing --mode passive", WALL, 0.2, 1,
+    speed("false_sharing_passive", "false_sharing --mode passive", WALL, 0.2, 0.4,
           "Threads that write to small objects which one thread allocated for all.", kind="scaling"),
-    speed("server_latency", "server_latency", metric("latency_ns.malloc.p999", "p99.9 of malloc"), 0.2, 1,
+    speed("server_latency", "server_latency", metric("latency_ns.malloc.p999", "p99.9 of malloc"), 0.2, 0.4,
           "A service with a working set per request; every malloc and free is timed.", kind="latency"),
     # Processes, and memory over time.
-    speed("start_up", "start_up --program true", WALL, 0.06, 0.4,
+    speed("start_up", "start_up --program true", WALL, 0.06, 0.16,
           "Build systems: 1000 short processes at --scale 1."),
-    speed("fragmentation", "fragmentation --idle-seconds 1",
-          metric("rss_per_live_byte_shrunk", "RSS per live byte after shrinking"), None, 1,
-          "A cache of 64 MiB whose objects change their sizes over time, and which then shrinks to a tenth.",
-          kind="memory", control=False),
+    Workload("fragmentation", "fragmentation",
+             "A cache of 64 MiB whose objects change their sizes over time, then silence.", "memory",
+             metric("rss_per_live_byte_full_and_idle", "RSS per live byte when full and silent"), None,
+             Amount("--idle-seconds 5", 2), control=False),
     Workload("idle_threads", "idle_threads",
              "A thread per connection: 128 idle threads, each of which has touched 20 sizes.", "memory",
              metric("bytes_per_thread_after_20_sizes", "bytes per thread"), Amount("", 2), Amount("", 5),
@@ -151,7 +151,7 @@ PROGRAMS = [
     Workload("idle_return", "idle_return",
              "A server after its busy hour: 256 MiB of mixed sizes, six per cent stay live, then silence.",
              "memory", metric("rss_per_live_byte_end", "RSS per live byte at the end"), None,
-             Amount("--idle-seconds 30", 2), control=False),
+             Amount("--idle-seconds 20", 2), control=False),
     Workload("peaks", "peaks", "A peak of 100 MiB every second: the time that giving back costs.", "speed",
              metric("busy_s", "time at work"), None, Amount("--peaks 3", 5)),
 ]
@@ -176,7 +176,7 @@ def traces(root):
                      f"Replays the allocation calls of a real program, recorded in {path}.", "speed",
                      # The trace is unpacked before the clock of the replay starts.
                      metric("replay_s", "time of the replay"),
-                     Amount(f"{path} --repeat 3", QUICK_BLOCKS), Amount(f"{path} --repeat 40", FULL_BLOCKS),
+                     Amount(f"{path} --repeat 3", QUICK_BLOCKS), Amount(f"{path} --repeat 15", FULL_BLOCKS),
                      files=(os.path.join(root, path),))
         )
     return found
