@@ -81,7 +81,7 @@ class alignas(64) CentralFreeList {
   Span* FullestSpan() TARN_REQUIRES(lock_);
   void Enlist(Span* span) TARN_REQUIRES(lock_);
 
-  // Chosen: eight batches, as a transfer cache holds, or some milliseconds' worth of page heap in what it spares.
+  // Chosen: eight batches, as a transfer cache holds.
   static constexpr std::size_t kMostKeptBytes = std::size_t{256} << 10;
 
   Lock lock_;

@@ -456,15 +456,20 @@ bool CpuCache::LookWhetherIdle(Slab* slab, SizeClass size_class, std::size_t* pe
 
 CpuCache::IdleDrain CpuCache::DrainIdle(const char* call) {
   IdleDrain result;
-  if (mode_ != CacheMode::kCpu || !rseq_.remote_abort) return result;
   LockHolder holder(drain_lock_);
+  if (mode_ == CacheMode::kCpu && rseq_.remote_abort) DrainIdleSlabs(call, &result);
+  DrainIdleTransferCaches(call, &result);
+  return result;
+}
+
+void CpuCache::DrainIdleSlabs(const char* call, IdleDrain* result) {
   bool any = false;
   for (std::size_t i = 0; i < index_bound_; ++i) {
     Slab* slab = entries_[i].slab.load(std::memory_order_acquire);
     if (slab == nullptr) continue;
     bool idle = false;
     for (int c = 1; c < kSizeClassCount; ++c) {
-      idle |= LookWhetherIdle(slab, static_cast<SizeClass>(c), &result.pending_bytes);
+      idle |= LookWhetherIdle(slab, static_cast<SizeClass>(c), &result->pending_bytes);
     }
     // Out of the table for as long as its idle classes are emptied, as in DrainAll.
     if (idle) slab_table.slabs[i].store(EmptySlab(), std::memory_order_relaxed);
@@ -477,11 +482,15 @@ CpuCache::IdleDrain CpuCache::DrainIdle(const char* call) {
       if (slab == nullptr || slab_table.slabs[i].load(std::memory_order_relaxed) == slab) continue;
       for (int c = 1; owned && c < kSizeClassCount; ++c) {
         const auto size_class = static_cast<SizeClass>(c);
-        if (slab->counters[c].idle_looks == kIdleLooks) result.drained_bytes += DrainOwnedClass(slab, size_class, call);
+        if (slab->counters[c].idle_looks == kIdleLooks)
+          result->drained_bytes += DrainOwnedClass(slab, size_class, call);
       }
       slab_table.slabs[i].store(slab, std::memory_order_release);
     }
   }
+}
+
+void CpuCache::DrainIdleTransferCaches(const char* call, IdleDrain* result) {
   for (int c = 1; c < kSizeClassCount; ++c) {
     TransferLook& look = transfer_looks_[c];
     const std::size_t drainable_bytes = transfer_caches_[c].drainable_bytes();
@@ -496,13 +505,12 @@ CpuCache::IdleDrain CpuCache::DrainIdle(const char* call) {
     look.idle_looks = uses == look.uses ? look.idle_looks + 1 : 0;
     look.uses = uses;
     if (look.idle_looks >= kIdleLooks) {
-      result.drained_bytes += transfer_caches_[c].Drain(call);
+      result->drained_bytes += transfer_caches_[c].Drain(call);
       look.idle_looks = 0;
     } else {
-      result.pending_bytes += drainable_bytes;
+      result->pending_bytes += drainable_bytes;
     }
   }
-  return result;
 }
 
 void CpuCache::RepairInForkedChild(bool may_lock, bool interrupted_drain) {

@@ -86,7 +86,7 @@ class CpuCache {
   std::size_t DrainAll(const char* call);
 
   // Empties the classes of all slabs, and the transfer caches, that nobody has used since kIdleLooks calls ago: what
-  // caches hold keeps the spans that it is from. Only in the CPU mode, and only where sequences can be restarted.
+  // caches hold keeps the spans that it is from. Slabs only in the CPU mode, and only where sequences can be restarted.
   static constexpr int kIdleLooks = 2;
   struct IdleDrain {
     std::size_t drained_bytes = 0;
@@ -144,6 +144,8 @@ class CpuCache {
   // Empties a slab, or one class of it, that the caller owns.
   std::size_t DrainOwned(Slab* slab, const char* call);
   std::size_t DrainOwnedClass(Slab* slab, SizeClass size_class, const char* call);
+  void DrainIdleSlabs(const char* call, IdleDrain* result) TARN_REQUIRES(drain_lock_);
+  void DrainIdleTransferCaches(const char* call, IdleDrain* result) TARN_REQUIRES(drain_lock_);
   // Whether the class of the slab is idle; what is not, but holds objects, is added to `pending_bytes`.
   bool LookWhetherIdle(Slab* slab, SizeClass size_class, std::size_t* pending_bytes) TARN_REQUIRES(drain_lock_);
 

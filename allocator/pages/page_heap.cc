@@ -1039,8 +1039,10 @@ std::size_t PageHeap::ReleaseFree(std::size_t keep_warm_bytes, bool break_huge_p
   ReleaseBatch batch;
   for (Reservation* reservation = reservations_; reservation != nullptr; reservation = reservation->next) {
     for (std::size_t i = 0; i < reservation->huge_page_count; ++i) {
-      HugePage* huge_page = &reservation->huge_pages[i];
+      // The reservation may become shorter meanwhile.
       if (!batch.HasRoom()) released_bytes += ReleaseBatched(&batch);
+      if (i >= reservation->huge_page_count) break;
+      HugePage* huge_page = &reservation->huge_pages[i];
       // Not in use; its tracker may never have been written.
       if (reservation->whole_free.Test(i) || huge_page->state != HugePageState::kPacked) continue;
       AddToBatch(&batch, huge_page, huge_page->free.AndNot(huge_page->zero));
