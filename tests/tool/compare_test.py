@@ -43,7 +43,14 @@ class ToolTest(unittest.TestCase):
             (["compare", "--agianst", "glibc", "--", "true"], "did you mean --against?"),
             (["run", "true"], "behind --"),
             (["run"], "no command"),
-            (["compare", "--runs", "0", "--", "true"], "--runs"),
+            (["compare", "--runs", "0", "--", "true"], "--runs: 0 is less than 1"),
+            (["compare", "--runs", "many", "--", "true"], "--runs = many"),
+            (["compare", "--runs", "--", "true"], "--runs: 1 required N missing"),
+            (["compare", "--kind", "size", "--", "true"], "size is none of speed, memory, latency, scaling"),
+            (["report", "x.json", "--threshold", "101"], "--threshold: 101 is more than 100"),
+            (["stat"], "PID is required"),
+            (["stat", "1", "2"], "one argument too many: 2"),
+            (["completion", "ksh"], "ksh is none of bash, zsh, fish"),
             (["compare", "--against", "glibc,mimallok", "--", "true"], "did you mean mimalloc?"),
             (["compare", "--reference", "x", "--against", "glibc", "--", "true"], "not among"),
             (["compare", "--against", "x=/nonexistent.so", "--", "true"], "no such file"),
@@ -73,6 +80,8 @@ class ToolTest(unittest.TestCase):
             self.assertIn(f'.TH "tarn-{name}" 1', run("man", name).stdout)
             for shell, script in scripts.items():
                 self.assertIn(name, script, shell)
+        for shell, script in scripts.items():
+            self.assertRegex(script, r"[('=]speed memory latency scaling[)']", shell)
         syntax = subprocess.run(["bash", "-n"], input=scripts["bash"], text=True, capture_output=True)
         self.assertEqual(syntax.stderr, "")
 

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 
 #include "tools/tarn/verbs.h"
@@ -43,57 +42,57 @@ std::string Paragraphs(std::string_view text) {
   return result;
 }
 
-std::string OptionColumn(const OptionInfo& option) {
-  if (option.positional) return option.value;
-  std::string column = option.short_name.empty() ? "    " : fmt::format("-{}, ", option.short_name);
-  if (option.long_name.empty()) column = fmt::format("-{}", option.short_name);
-  if (!option.long_name.empty()) column += fmt::format("--{}", option.long_name);
-  if (!option.value.empty()) column += " " + option.value;
-  return column;
+std::string OptionColumn(const Option& option) {
+  if (option.is_argument()) return std::string(option.name);
+  const std::vector<std::string> names = option.dashed_names();
+  // Long names stand below each other.
+  const std::string_view indent = names.front().starts_with("--") ? "    " : "";
+  return fmt::format("{}{}{}{}", indent, fmt::join(names, ", "), option.value.empty() ? "" : " ", option.value);
+}
+
+// What stands between `separator`s.
+std::vector<std::string> Split(std::string_view text, char separator) {
+  std::vector<std::string> parts;
+  while (true) {
+    const std::size_t length = std::min(text.find(separator), text.size());
+    parts.emplace_back(text.substr(0, length));
+    if (length == text.size()) return parts;
+    text.remove_prefix(length + 1);
+  }
 }
 
 }  // namespace
 
-ReadyVerb Prepare(const Verb& verb) {
-  ReadyVerb ready;
-  ready.app = std::make_shared<CLI::App>(std::string(verb.summary), fmt::format("tarn {}", verb.name));
-  ready.invocation = std::make_shared<Invocation>();
-  ready.action = verb.declare(*ready.app);
-  CLI::App& app = *ready.app;
+std::vector<std::string> Option::dashed_names() const {
+  return is_argument() ? std::vector<std::string>() : Split(name, ',');
+}
+
+std::vector<std::string> Option::words() const {
+  return value.find('|') == std::string_view::npos ? std::vector<std::string>() : Split(value, '|');
+}
+
+ReadyVerb MakeReady(const Verb& verb) {
+  Prepared prepared = verb.prepare();
+  ReadyVerb ready{std::move(prepared.options), std::move(prepared.action), std::make_unique<Invocation>()};
+  Invocation& invocation = *ready.invocation;
+  const auto add = [&ready](const Option& option) { ready.options.push_back(option); };
   if (verb.writes_result) {
-    app.add_option("-o,--output", ready.invocation->output, "write the result to FILE; - is stdout")->type_name("FILE");
-    app.add_flag("--json", ready.invocation->json, "the result as JSON");
+    add({"-o,--output", "FILE", "write the result to FILE; - is stdout", &invocation.output});
+    add({"--json", "", "the result as JSON", &invocation.json});
   }
-  app.add_flag("-q,--quiet", ready.invocation->quiet, "no messages but errors");
-  app.add_flag("-v,--verbose", ready.invocation->verbose, "say more");
-  app.set_help_flag("-h,--help", "show this and exit");
+  add({"-q,--quiet", "", "no messages but errors", &invocation.quiet});
+  add({"-v,--verbose", "", "say more", &invocation.verbose});
+  add({"-h,--help", "", "show this and exit", {}});
   return ready;
 }
 
-std::vector<OptionInfo> DescribeOptions(const Verb& verb) {
-  const ReadyVerb ready = Prepare(verb);
-  std::vector<OptionInfo> options;
-  const CLI::Option* help = ready.app->get_help_ptr();
-  std::vector<const CLI::Option*> all;
-  for (const CLI::Option* option : std::as_const(*ready.app).get_options()) {
-    if (option != help) all.push_back(option);
-  }
-  all.push_back(help);
-  for (const CLI::Option* option : all) {
-    OptionInfo info;
-    info.positional = option->get_positional();
-    if (!option->get_lnames().empty()) info.long_name = option->get_lnames().front();
-    if (!option->get_snames().empty()) info.short_name = option->get_snames().front();
-    if (option->get_items_expected_max() > 0) info.value = option->get_type_name();
-    info.description = option->get_description();
-    options.push_back(info);
-  }
-  return options;
-}
-
 std::string Synopsis(const Verb& verb) {
-  return fmt::format("tarn {} [OPTION...]{}{}{}", verb.name, verb.arguments.empty() ? "" : " ", verb.arguments,
-                     verb.takes_command ? " -- COMMAND [ARGUMENT...]" : "");
+  std::string text = fmt::format("tarn {} [OPTION...]", verb.name);
+  const Prepared prepared = verb.prepare();
+  for (const Option& option : prepared.options) {
+    if (option.is_argument()) text += fmt::format(" {}", option.name);
+  }
+  return text + (verb.takes_command ? " -- COMMAND [ARGUMENT...]" : "");
 }
 
 std::string ToolHelp() {
@@ -125,9 +124,9 @@ std::string VerbHelp(const Verb& verb) {
   text += fmt::format("\nUsage: {}\n\nTo {}.\n", Synopsis(verb), verb.summary);
   if (!verb.details.empty()) text += "\n" + Paragraphs(verb.details);
   text += "\nOptions:\n";
-  const std::vector<OptionInfo> options = DescribeOptions(verb);
+  const ReadyVerb ready = MakeReady(verb);
   constexpr std::size_t kIndent = 30;
-  for (const OptionInfo& option : options) {
+  for (const Option& option : ready.options) {
     const std::string column = OptionColumn(option);
     text += fmt::format("  {:<{}}", column, kIndent - 2);
     if (column.size() + 3 > kIndent) text += "\n" + std::string(kIndent, ' ');

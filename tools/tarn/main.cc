@@ -1,13 +1,12 @@
 // The `tarn` command: finds the verb, parses its options, runs it, and turns errors into messages and exit codes.
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
-#include <algorithm>
 #include <csignal>
 #include <exception>
 #include <string>
 #include <vector>
 
+#include "tools/tarn/command_line.h"
 #include "tools/tarn/console.h"
 #include "tools/tarn/help.h"
 #include "tools/tarn/verbs.h"
@@ -17,44 +16,13 @@ namespace tarn::tool {
 namespace {
 
 int RunVerb(const Verb& verb, std::vector<std::string> arguments, std::vector<std::string> command_line) {
-  ReadyVerb ready = Prepare(verb);
-  Invocation& invocation = *ready.invocation;
-  invocation.command_line = std::move(command_line);
-  // Split here, because behind `--` everything is the command's, also what looks like an option of ours.
-  const auto separator = std::ranges::find(arguments, "--");
-  if (verb.takes_command && separator != arguments.end()) {
-    invocation.command.assign(separator + 1, arguments.end());
-    arguments.erase(separator, arguments.end());
-  }
-  const std::string see = fmt::format("see tarn {} --help", verb.name);
-  try {
-    // CLI11 takes them from the back.
-    std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());
-    ready.app->parse(std::move(reversed));
-  } catch (const CLI::CallForHelp&) {
+  const ReadyVerb ready = MakeReady(verb);
+  ready.invocation->command_line = std::move(command_line);
+  if (!ParseCommandLine(verb, ready, std::move(arguments))) {
     WriteStdout(VerbHelp(verb));
     return kExitOk;
-  } catch (const CLI::ExtrasError&) {
-    const std::vector<std::string> extras = ready.app->remaining();
-    const std::string first = extras.empty() ? "" : extras.front();
-    if (first.starts_with("-")) {
-      std::vector<std::string> names;
-      for (const OptionInfo& option : DescribeOptions(verb)) {
-        if (!option.long_name.empty()) names.push_back("--" + option.long_name);
-      }
-      const std::string name = first.substr(0, first.find('='));
-      throw UsageError(fmt::format("unknown option {}{} ({})", name,
-                                   Suggestion(name, std::vector<std::string_view>(names.begin(), names.end())), see));
-    }
-    if (verb.takes_command)
-      throw UsageError(fmt::format("the command goes behind --, as in: tarn {} -- {}", verb.name, first));
-    throw UsageError(fmt::format("one argument too many: {} ({})", first, see));
-  } catch (const CLI::ParseError& error) {
-    throw UsageError(fmt::format("{} ({})", error.what(), see));
   }
-  if (verb.takes_command && invocation.command.empty())
-    throw UsageError(fmt::format("no command; it goes behind --, as in: {}", verb.examples.front().command));
-  return ready.action(invocation);
+  return ready.action(*ready.invocation);
 }
 
 int Main(std::vector<std::string> command_line) {

@@ -1,19 +1,20 @@
 // What a verb of the tool is, and what it is given when it runs.
 //
 // Each verb is one file in tools/tarn/verbs/ that defines one constant of this type; verbs.cc lists them. Everything that
-// a user reads about a verb (--help, the man page, the completions) is made from this and from the options that `declare`
-// registers, so none of it can be out of date.
+// a user reads about a verb (--help, the man page, the completions) is made from this and from its options, which are
+// data, too, so none of it can be out of date.
 #pragma once
 
+#include <cstdint>
 #include <functional>
+#include <limits>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <variant>
 #include <vector>
-
-namespace CLI {
-class App;
-}
 
 namespace tarn::tool {
 
@@ -54,8 +55,36 @@ struct Invocation {
   std::vector<std::string> command_line;  // everything, beginning with "tarn"
 };
 
-// Runs the verb with the values of the options that it declared; returns the exit code.
+// An option of a verb, or an argument that is known by its place.
+struct Option {
+  // What it sets. A bool is a switch, without a value; a vector takes one value each time it is given; none: shows help.
+  using Target = std::variant<std::monostate, bool*, int*, std::uint64_t*, std::optional<std::uint64_t>*, double*,
+                              std::string*, std::vector<std::string>*>;
+
+  std::string_view name;   // "--top", "-o,--output"; "PID": an argument; "[VERB]": one that may be left out
+  std::string_view value;  // what stands for it in texts: N; FILE, PATH and VERB are completed; a|b: one of these words
+  std::string_view description;
+  Target target;
+  // Of a number.
+  double least = -std::numeric_limits<double>::infinity();
+  double most = std::numeric_limits<double>::infinity();
+
+  bool is_argument() const { return name[0] != '-'; }
+  bool is_required() const { return is_argument() && name[0] != '['; }
+  // {"-o", "--output"}; none for an argument.
+  std::vector<std::string> dashed_names() const;
+  // Of a value that is one of a few words.
+  std::vector<std::string> words() const;
+};
+
+// Runs the verb with the values of its options; returns the exit code.
 using Action = std::function<int(const Invocation&)>;
+
+// The options of one use of a verb, and the action, which owns what they set.
+struct Prepared {
+  std::vector<Option> options;
+  Action action;
+};
 
 struct Example {
   std::string_view command;
@@ -64,13 +93,12 @@ struct Example {
 
 struct Verb {
   std::string_view name;
-  std::string_view summary;    // one line, without a full stop
-  std::string_view arguments;  // what follows the options in the synopsis
+  std::string_view summary;  // one line, without a full stop
   std::vector<Example> examples;
-  std::string_view details;          // paragraphs for --help and the man page; may be empty
-  bool takes_command = false;        // `-- COMMAND [ARGUMENT...]` is required
-  bool writes_result = true;         // has -o and --json
-  Action (*declare)(CLI::App& app);  // registers the options; the action it returns owns their values
+  std::string_view details;    // paragraphs for --help and the man page; may be empty
+  bool takes_command = false;  // `-- COMMAND [ARGUMENT...]` is required
+  bool writes_result = true;   // has -o and --json
+  Prepared (*prepare)();
 };
 
 }  // namespace tarn::tool

@@ -18,6 +18,7 @@
 #include <random>
 #include <set>
 
+#include "tools/tarn/compare/build.h"
 #include "tools/tarn/compare/sha256.h"
 #include "tools/tarn/console.h"
 #include "tools/tarn/machine.h"
@@ -267,12 +268,7 @@ class Engine {
   }
 
   json Build() const {
-#if defined(__clang__)
-    const std::string compiler = "clang " __clang_version__;
-#else
-    const std::string compiler = "gcc " __VERSION__;
-#endif
-    return {{"compiler", compiler}, {"flags", TARN_BUILD_FLAGS}, {"commit", TARN_COMMIT}, {"version", TARN_VERSION}};
+    return {{"compiler", kBuildCompiler}, {"flags", kBuildFlags}, {"commit", kBuildCommit}, {"version", TARN_VERSION}};
   }
 
   json Allocators() const {

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "tools/tarn/profile/names.h"
+
 namespace tarn::tool {
 
 namespace {
@@ -43,14 +45,14 @@ std::vector<bool> HiddenFunctions(const Profile& profile) {
   return hidden;
 }
 
-struct Frame {
+struct CountedFrame {
   FunctionTotal* total;
   bool is_hidden;
 };
 
 // The hidden frame nearest to main takes all that it called with it, as in pprof; but a stack that begins with hidden
 // frames at main's end keeps them, so that never all of it goes.
-std::size_t FirstVisible(const std::vector<Frame>& frames) {
+std::size_t FirstVisible(const std::vector<CountedFrame>& frames) {
   bool is_below_visible = false;
   for (std::size_t i = frames.size(); i > 0; --i) {
     if (!frames[i - 1].is_hidden)
@@ -60,8 +62,6 @@ std::size_t FirstVisible(const std::vector<Frame>& frames) {
   }
   return 0;
 }
-
-std::string BaseName(const std::string& path) { return path.substr(path.rfind('/') + 1); }
 
 // The name of the part of a file that holds an address without a name.
 std::string UnnamedPlace(const Profile& profile, const Profile::Location& location) {
@@ -76,7 +76,7 @@ std::unordered_map<std::string, FunctionTotal> FunctionTotals(const Profile& pro
   // The frames of each location, so that a name is looked up once.
   const std::vector<bool> hidden = HiddenFunctions(profile);
   std::unordered_map<std::string, FunctionTotal> totals;
-  std::vector<std::vector<Frame>> frames(profile.locations.size());
+  std::vector<std::vector<CountedFrame>> frames(profile.locations.size());
   for (std::size_t i = 0; i < frames.size(); ++i) {
     const Profile::Location& location = profile.locations[i];
     for (const Profile::Line& line : location.lines) {
@@ -91,7 +91,7 @@ std::unordered_map<std::string, FunctionTotal> FunctionTotals(const Profile& pro
     if (location.lines.empty()) frames[i].push_back({&totals[UnnamedPlace(profile, location)], false});
   }
 
-  std::vector<Frame> frames_of_sample;
+  std::vector<CountedFrame> frames_of_sample;
   std::vector<FunctionTotal*> stack;
   for (const Profile::Sample& sample : profile.samples) {
     frames_of_sample.clear();

@@ -115,4 +115,6 @@ std::string DisplayName(const std::string& symbol) {
   return status == 0 && demangled != nullptr ? StripSignature(demangled.get()) : symbol;
 }
 
+std::string BaseName(const std::string& path) { return path.substr(path.rfind('/') + 1); }
+
 }  // namespace tarn::tool

@@ -1,4 +1,4 @@
-// Names of functions for people.
+// Names of functions and files for people.
 #pragma once
 
 #include <string>
@@ -12,5 +12,8 @@ std::string DisplayName(const std::string& symbol);
 
 // "void ns::f<int>(int) const" becomes "ns::f<int>". What is not understood comes back as it is.
 std::string StripSignature(std::string_view demangled);
+
+// What stands behind the last slash.
+std::string BaseName(const std::string& path);
 
 }  // namespace tarn::tool

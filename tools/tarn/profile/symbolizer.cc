@@ -12,11 +12,11 @@
 #include <tuple>
 #include <utility>
 
+#include "tools/tarn/profile/names.h"
+
 namespace tarn::tool {
 
 namespace {
-
-std::string BaseName(const std::string& path) { return path.substr(path.rfind('/') + 1); }
 
 // What code without a name is called: after the file that it is in.
 std::string UnknownName(const std::string& file) {

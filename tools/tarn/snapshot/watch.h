@@ -6,10 +6,6 @@
 
 #include "tools/tarn/verb.h"
 
-namespace CLI {
-class App;
-}
-
 namespace tarn::tool {
 
 struct WatchOptions {

@@ -4,7 +4,6 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdlib>
 #include <fstream>
@@ -16,6 +15,7 @@
 #include <vector>
 
 #include "tools/tarn/console.h"
+#include "tools/tarn/profile/names.h"
 #include "tools/tarn/program.h"
 #include "tools/tarn/snapshot/target.h"
 #include "tools/tarn/verb.h"
@@ -30,8 +30,6 @@ struct Finding {
   std::string text;
 };
 using Findings = std::vector<Finding>;
-
-std::string BaseName(const std::string& path) { return path.substr(path.rfind('/') + 1); }
 
 std::string ReadWhole(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
@@ -231,7 +229,7 @@ void CheckProgram(const std::string& name, Findings* findings) {
   }
 }
 
-int Run(const std::string& what, const Invocation& invocation) {
+int RunCheck(const std::string& what, const Invocation& invocation) {
   Findings findings;
   const bool is_pid = what.find_first_not_of("0123456789") == std::string::npos;
   if (is_pid)
@@ -257,12 +255,10 @@ int Run(const std::string& what, const Invocation& invocation) {
   return is_active ? kExitOk : kExitNotTarn;
 }
 
-Action Declare(CLI::App& app) {
+Prepared PrepareCheck() {
   auto what = std::make_shared<std::string>();
-  app.add_option("PID|PROGRAM", *what, "a running process, or a program that is to be run")
-      ->type_name("PID|PROGRAM")
-      ->required();
-  return [what](const Invocation& invocation) { return Run(*what, invocation); };
+  return {{{"PID|PROGRAM", "FILE", "a running process, or a program that is to be run", what.get()}},
+          [what](const Invocation& invocation) { return RunCheck(*what, invocation); }};
 }
 
 }  // namespace
@@ -271,11 +267,10 @@ extern const Verb kCheckVerb;
 const Verb kCheckVerb = {
     .name = "check",
     .summary = "tell whether a process uses tarn, and if not, why",
-    .arguments = "PID|PROGRAM",
     .examples = {{"tarn check 4711", "is it really in use there?"},
                  {"tarn check ./server", "could it be preloaded into that program?"}},
     .details = "Exit code 4 when tarn is not in use, or could not be.",
-    .declare = Declare,
+    .prepare = PrepareCheck,
 };
 
 }  // namespace tarn::tool

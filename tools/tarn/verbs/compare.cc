@@ -3,7 +3,6 @@
 #include <sched.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
@@ -123,7 +122,7 @@ void CheckOutput(const std::string& output) {
   if (std::filesystem::is_directory(output)) throw ToolError(fmt::format("-o {}: this is a directory", output));
 }
 
-int Run(const CompareOptions& options, const Invocation& invocation) {
+int RunCompare(const CompareOptions& options, const Invocation& invocation) {
   CheckOutput(invocation.output);
   if (options.runs > 0 && !options.time.empty()) throw UsageError("--runs and --time exclude each other");
   ComparisonPlan plan;
@@ -192,42 +191,29 @@ int Run(const CompareOptions& options, const Invocation& invocation) {
   return findings.empty() ? kExitOk : kExitFinding;
 }
 
-Action Declare(CLI::App& app) {
-  auto options = std::make_shared<CompareOptions>();
-  app.add_option("--against", options->against,
-                 "what tarn is compared with: glibc, mimalloc, jemalloc, tcmalloc, NAME=PATH.so; glibc,mimalloc if not "
-                 "given")
-      ->type_name("LIST");
-  app.add_option("--reference", options->reference, "ratios are to this one; the first of --against if not given")
-      ->type_name("NAME");
-  app.add_option("--runs", options->runs, "blocks, each of one run per allocator; 10 if not given")
-      ->type_name("N")
-      ->check(CLI::Range(1, 100000));
-  app.add_option("--time", options->time, "instead: as many blocks as fit, such as 90s or 5min")->type_name("BUDGET");
-  app.add_option("--seed", options->seed, "of the order and the resamples; another one each time if not given")
-      ->type_name("N");
-  app.add_option("--pin", options->pin, "run the command on these CPUs only, such as 0,2-3")->type_name("CPUS");
-  app.add_option("--env", options->environment, "a variable for the command; may be repeated")
-      ->type_name("NAME=VALUE")
-      ->expected(1)
-      ->take_all();
-  app.add_option("--rss-interval", options->rss_interval_s, "seconds between samples of RSS; 0.01 if not given")
-      ->type_name("S")
-      ->check(CLI::Range(0.001, 3600.0));
-  app.add_option("--idle-tail", options->idle_tail_s,
-                 "take RSS when the process has used no CPU for S seconds, and end it then")
-      ->type_name("S")
-      ->check(CLI::Range(0.1, 3600.0));
-  app.add_flag("--no-control", options->no_control, "without the second run of the reference");
-  app.add_flag("--no-trace", options->no_trace, "without ptrace, for commands that trace themselves");
-  app.add_flag("--skip-missing", options->skip_missing, "go on without allocators that are not installed");
-  app.add_option("--library", options->library, "another libtarn.so than the tool's own")->type_name("PATH");
-  app.add_option("--name", options->name, "what the result calls the command")->type_name("NAME");
-  app.add_option("--description", options->description, "a sentence about it, for the report")->type_name("TEXT");
-  app.add_option("--kind", options->kind, "what counts in the report")
-      ->type_name("speed|memory|latency|scaling")
-      ->check(CLI::IsMember({"speed", "memory", "latency", "scaling"}));
-  return [options](const Invocation& invocation) { return Run(*options, invocation); };
+Prepared PrepareCompare() {
+  auto o = std::make_shared<CompareOptions>();
+  return {
+      {{"--against", "LIST",
+        "what tarn is compared with: glibc, mimalloc, jemalloc, tcmalloc, NAME=PATH.so; glibc,mimalloc if not given",
+        &o->against},
+       {"--reference", "NAME", "ratios are to this one; the first of --against if not given", &o->reference},
+       {"--runs", "N", "blocks, each of one run per allocator; 10 if not given", &o->runs, 1, 100000},
+       {"--time", "BUDGET", "instead: as many blocks as fit, such as 90s or 5min", &o->time},
+       {"--seed", "N", "of the order and the resamples; another one each time if not given", &o->seed},
+       {"--pin", "CPUS", "run the command on these CPUs only, such as 0,2-3", &o->pin},
+       {"--env", "NAME=VALUE", "a variable for the command; may be repeated", &o->environment},
+       {"--rss-interval", "S", "seconds between samples of RSS; 0.01 if not given", &o->rss_interval_s, 0.001, 3600},
+       {"--idle-tail", "S", "take RSS when the process has used no CPU for S seconds, and end it then", &o->idle_tail_s,
+        0.1, 3600},
+       {"--no-control", "", "without the second run of the reference", &o->no_control},
+       {"--no-trace", "", "without ptrace, for commands that trace themselves", &o->no_trace},
+       {"--skip-missing", "", "go on without allocators that are not installed", &o->skip_missing},
+       {"--library", "PATH", "another libtarn.so than the tool's own", &o->library},
+       {"--name", "NAME", "what the result calls the command", &o->name},
+       {"--description", "TEXT", "a sentence about it, for the report", &o->description},
+       {"--kind", "speed|memory|latency|scaling", "what counts in the report", &o->kind}},
+      [o](const Invocation& invocation) { return RunCompare(*o, invocation); }};
 }
 
 }  // namespace
@@ -236,7 +222,6 @@ extern const Verb kCompareVerb;
 const Verb kCompareVerb = {
     .name = "compare",
     .summary = "measure a command under tarn and other allocators",
-    .arguments = "",
     .examples = {{"tarn compare -- ./job input", "is it faster and smaller on tarn? (against glibc, mimalloc)"},
                  {"tarn compare --against glibc,jemalloc --time 5min -o report.html -- ./job", "the same as a report"},
                  {"tarn compare --idle-tail 5 -- ./server", "a process that does not end: memory when it is silent"}},
@@ -252,7 +237,7 @@ const Verb kCompareVerb = {
         "Exit codes: 0; 3 if a run failed or differed; 1 if nothing could be measured; 130 if interrupted, with the "
         "results so far.",
     .takes_command = true,
-    .declare = Declare,
+    .prepare = PrepareCompare,
 };
 
 }  // namespace tarn::tool

@@ -1,9 +1,8 @@
 // tarn completion: completions for shells, from the table of verbs.
 //
-// A value whose name holds bars (bash|zsh|fish) is one of these words; FILE and PATH are file names; VERB is a verb.
+// A value with bars (bash|zsh|fish) is one of these words; FILE and PATH are file names; VERB is a verb.
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <memory>
 #include <string>
 #include <vector>
@@ -22,20 +21,11 @@ std::string VerbNames() {
   return names;
 }
 
-bool IsFile(const OptionInfo& option) {
-  return option.value.find("FILE") != std::string::npos || option.value.find("PATH") != std::string::npos ||
-         option.value.find(".json") != std::string::npos;
-}
+bool IsFile(const Option& option) { return option.value == "FILE" || option.value == "PATH"; }
 
 // The words that the value may be; empty where it is something else.
-std::string Words(const OptionInfo& option) {
-  if (option.value == "VERB") return VerbNames();
-  if (option.value.find('|') == std::string::npos) return "";
-  std::string words = option.value;
-  for (char& c : words) {
-    if (c == '|') c = ' ';
-  }
-  return words;
+std::string Words(const Option& option) {
+  return option.value == "VERB" ? VerbNames() : fmt::format("{}", fmt::join(option.words(), " "));
 }
 
 std::string Quoted(std::string_view text, std::string_view also = "") {
@@ -75,27 +65,22 @@ std::string Bash() {
     std::string names;
     std::string values;
     std::string positional = "";
-    for (const OptionInfo& option : DescribeOptions(*verb)) {
+    const ReadyVerb ready = MakeReady(*verb);
+    for (const Option& option : ready.options) {
       const std::string words = Words(option);
       const std::string action = !words.empty()
                                      ? fmt::format("mapfile -t COMPREPLY < <(compgen -W '{}' -- \"$word\")", words)
                                  : IsFile(option) ? "mapfile -t COMPREPLY < <(compgen -f -- \"$word\")"
                                                   : "";
-      if (option.positional) {
+      if (option.is_argument()) {
         if (!action.empty()) positional = action;
         continue;
       }
-      std::string pattern;
-      if (!option.short_name.empty()) {
-        names += " -" + option.short_name;
-        pattern = "-" + option.short_name;
-      }
-      if (!option.long_name.empty()) {
-        names += " --" + option.long_name;
-        pattern += (pattern.empty() ? "--" : " | --") + option.long_name;
-      }
+      const std::vector<std::string> own_names = option.dashed_names();
+      names += fmt::format(" {}", fmt::join(own_names, " "));
       if (!option.value.empty())
-        values += fmt::format("        {}) {}{}return ;;\n", pattern, action, action.empty() ? "" : "; ");
+        values +=
+            fmt::format("        {}) {}{}return ;;\n", fmt::join(own_names, " | "), action, action.empty() ? "" : "; ");
     }
     text += fmt::format("    {})\n      case $before in\n{}      esac\n", verb->name, values);
     if (!positional.empty()) text += fmt::format("      if [[ $word != -* ]]; then {}; return; fi\n", positional);
@@ -114,20 +99,19 @@ std::string Zsh() {
       "  local verb=$words[2]\n  shift words\n  (( CURRENT-- ))\n  case $verb in\n";
   for (const Verb* verb : Verbs()) {
     text += fmt::format("    {})\n      _arguments -s", verb->name);
-    for (const OptionInfo& option : DescribeOptions(*verb)) {
+    const ReadyVerb ready = MakeReady(*verb);
+    for (const Option& option : ready.options) {
       const std::string words = Words(option);
       std::string value;
       if (!option.value.empty()) {
         value = fmt::format(":value:{}", !words.empty() ? "(" + words + ")" : IsFile(option) ? "_files" : " ");
       }
-      if (option.positional) {
+      if (option.is_argument()) {
         text += fmt::format(" \\\n        {}", Quoted("*" + value));
         continue;
       }
       // Repeated is allowed for all; the tool complains where it does not make sense.
-      for (const std::string& name : {option.short_name.empty() ? "" : "-" + option.short_name,
-                                      option.long_name.empty() ? "" : "--" + option.long_name}) {
-        if (name.empty()) continue;
+      for (const std::string& name : option.dashed_names()) {
         std::string description;
         for (const char c : option.description) {
           if (c == '[' || c == ']' || c == ':') description += '\\';
@@ -147,14 +131,15 @@ std::string Fish() {
   for (const Verb* verb : Verbs()) {
     text += fmt::format("complete -c tarn -n __fish_use_subcommand -a {} -d {}\n", verb->name, Quoted(verb->summary));
     const std::string condition = fmt::format("-n '__fish_seen_subcommand_from {}'", verb->name);
-    for (const OptionInfo& option : DescribeOptions(*verb)) {
+    const ReadyVerb ready = MakeReady(*verb);
+    for (const Option& option : ready.options) {
       const std::string words = Words(option);
       std::string line = fmt::format("complete -c tarn {}", condition);
-      if (!option.short_name.empty()) line += " -s " + option.short_name;
-      if (!option.long_name.empty()) line += " -l " + option.long_name;
-      if (!option.positional && !option.value.empty()) line += " -x";
+      for (const std::string& name : option.dashed_names())
+        line += name.starts_with("--") ? " -l " + name.substr(2) : " -s " + name.substr(1);
+      if (!option.is_argument() && !option.value.empty()) line += " -x";
       if (!words.empty()) line += " -a " + Quoted(words);
-      if (words.empty() && IsFile(option)) line += option.positional ? " -F" : " -a '(__fish_complete_path)'";
+      if (words.empty() && IsFile(option)) line += option.is_argument() ? " -F" : " -a '(__fish_complete_path)'";
       text += line + " -d " + Quoted(option.description) + "\n";
     }
     if (verb->takes_command) text += fmt::format("complete -c tarn {} -a '(__fish_complete_subcommand)'\n", condition);
@@ -162,21 +147,12 @@ std::string Fish() {
   return text;
 }
 
-Action Declare(CLI::App& app) {
+Prepared PrepareCompletion() {
   auto shell = std::make_shared<std::string>();
-  app.add_option("SHELL", *shell, "the shell")->type_name("bash|zsh|fish")->required();
-  return [shell](const Invocation& invocation) {
-    if (*shell == "bash") {
-      WriteResult(invocation, Bash());
-    } else if (*shell == "zsh") {
-      WriteResult(invocation, Zsh());
-    } else if (*shell == "fish") {
-      WriteResult(invocation, Fish());
-    } else {
-      throw UsageError(fmt::format("unknown shell {}; completions are there for bash, zsh and fish", *shell));
-    }
-    return static_cast<int>(kExitOk);
-  };
+  return {{{"bash|zsh|fish", "bash|zsh|fish", "the shell", shell.get()}}, [shell](const Invocation& invocation) {
+            WriteResult(invocation, *shell == "bash" ? Bash() : *shell == "zsh" ? Zsh() : Fish());
+            return static_cast<int>(kExitOk);
+          }};
 }
 
 }  // namespace
@@ -185,10 +161,9 @@ extern const Verb kCompletionVerb;
 const Verb kCompletionVerb = {
     .name = "completion",
     .summary = "print the completion for a shell",
-    .arguments = "bash|zsh|fish",
     .examples = {{"source <(tarn completion bash)", "complete verbs and options in this shell"}},
     .details = "An install puts all three where the shells look for them.",
-    .declare = Declare,
+    .prepare = PrepareCompletion,
 };
 
 }  // namespace tarn::tool

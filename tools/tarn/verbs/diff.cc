@@ -1,7 +1,6 @@
 // tarn diff: what has grown between two profiles of a heap, by function, and as a profile.
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
@@ -80,7 +79,7 @@ std::string Change(double value, const std::string& unit) {
   return (value < 0 ? "-" : "+") + Amount(std::abs(value), unit);
 }
 
-int Run(const DiffOptions& options, const Invocation& invocation) {
+int RunDiff(const DiffOptions& options, const Invocation& invocation) {
   if (options.before == "-" && options.after == "-") throw UsageError("only one of the two profiles can be stdin");
   const Profile before = ReadWithNames(options.before, invocation);
   const Profile after = ReadWithNames(options.after, invocation);
@@ -136,16 +135,15 @@ int Run(const DiffOptions& options, const Invocation& invocation) {
   return kExitOk;
 }
 
-Action Declare(CLI::App& app) {
-  auto options = std::make_shared<DiffOptions>();
-  app.add_option("BEFORE", options->before, "the earlier profile; - is stdin")->type_name("FILE")->required();
-  app.add_option("AFTER", options->after, "the later profile")->type_name("FILE")->required();
-  app.add_option("--top", options->top, "how many functions to show; 0: all (20)")->type_name("N");
-  app.add_option("--type", options->sample_type,
-                 "what to compare: inuse_space (as a rule), inuse_objects, alloc_space, alloc_objects")
-      ->type_name("TYPE");
-  app.add_flag("--cum", options->by_callees, "sort by what functions allocated with all that they called");
-  return [options](const Invocation& invocation) { return Run(*options, invocation); };
+Prepared PrepareDiff() {
+  auto o = std::make_shared<DiffOptions>();
+  return {{{"BEFORE", "FILE", "the earlier profile; - is stdin", &o->before},
+           {"AFTER", "FILE", "the later profile", &o->after},
+           {"--top", "N", "how many functions to show; 0: all (20)", &o->top},
+           {"--type", "TYPE", "what to compare: inuse_space (as a rule), inuse_objects, alloc_space, alloc_objects",
+            &o->sample_type},
+           {"--cum", "", "sort by what functions allocated with all that they called", &o->by_callees}},
+          [o](const Invocation& invocation) { return RunDiff(*o, invocation); }};
 }
 
 }  // namespace
@@ -154,7 +152,6 @@ extern const Verb kDiffVerb;
 const Verb kDiffVerb = {
     .name = "diff",
     .summary = "show what has grown between two heap profiles",
-    .arguments = "BEFORE AFTER",
     .examples = {{"tarn diff monday.pb.gz friday.pb.gz", "which functions hold more memory than before"},
                  {"tarn diff old.pb.gz new.pb.gz -o grown.pb.gz", "the same as a profile for go tool pprof"}},
     .details =
@@ -162,7 +159,7 @@ const Verb kDiffVerb = {
         "Functions are matched by name, so the profiles may be of two builds of a program.\n"
         "-o FILE writes the difference as a profile, with negative values where memory was freed; the table or the "
         "JSON goes to stdout all the same.",
-    .declare = Declare,
+    .prepare = PrepareDiff,
 };
 
 }  // namespace tarn::tool

@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
@@ -43,7 +42,7 @@ Profile ReadProcess(pid_t pid, double seconds, const Invocation& invocation) {
   return profile;
 }
 
-int Run(const HeapOptions& options, const Invocation& invocation) {
+int RunHeap(const HeapOptions& options, const Invocation& invocation) {
   if (invocation.json) throw UsageError("a profile is no JSON; tarn top PID --json tells who holds the memory");
   if (invocation.output == "-" && isatty(STDOUT_FILENO) == 1)
     throw UsageError("a profile is no text for a terminal; name a file, as in: -o heap.pb.gz");
@@ -64,21 +63,14 @@ int Run(const HeapOptions& options, const Invocation& invocation) {
   return kExitOk;
 }
 
-Action Declare(CLI::App& app) {
-  auto options = std::make_shared<HeapOptions>();
-  app.add_option("PID|FILE", options->source, "a process that uses tarn, or a profile without names")
-      ->type_name("PID|FILE")
-      ->required();
-  app.add_option("--seconds", options->seconds, "only what changed within so many seconds")
-      ->type_name("N")
-      ->check(CLI::Range(0.0, 86400.0).description(""));
-  app.add_option("--debug-dir", options->debug_directories,
-                 "where to look for debug files, beside /usr/lib/debug; may be repeated")
-      ->type_name("DIR")
-      ->expected(1)
-      ->take_all();
-  app.add_flag("--no-names", options->without_names, "addresses only, which is quicker; `tarn heap FILE` adds names");
-  return [options](const Invocation& invocation) { return Run(*options, invocation); };
+Prepared PrepareHeap() {
+  auto o = std::make_shared<HeapOptions>();
+  return {{{"PID|FILE", "FILE", "a process that uses tarn, or a profile without names", &o->source},
+           {"--seconds", "N", "only what changed within so many seconds", &o->seconds, 0, 86400},
+           {"--debug-dir", "DIR", "where to look for debug files, beside /usr/lib/debug; may be repeated",
+            &o->debug_directories},
+           {"--no-names", "", "addresses only, which is quicker; `tarn heap FILE` adds names", &o->without_names}},
+          [o](const Invocation& invocation) { return RunHeap(*o, invocation); }};
 }
 
 }  // namespace
@@ -87,7 +79,6 @@ extern const Verb kHeapVerb;
 const Verb kHeapVerb = {
     .name = "heap",
     .summary = "write the heap profile of a running process",
-    .arguments = "PID|FILE",
     .examples = {{"tarn heap 4711 -o heap.pb.gz", "who holds the memory; nothing runs in the process meanwhile"},
                  {"go tool pprof -http=: heap.pb.gz", "look at it"},
                  {"tarn heap 4711 --seconds 30 -o growth.pb.gz", "what was allocated and freed within 30 seconds"},
@@ -96,7 +87,7 @@ const Verb kHeapVerb = {
         "The file is in pprof's format, with four values for each stack: objects and bytes allocated since the start, "
         "and those in use. They are estimates from samples, exact as of the moment of reading. Functions, files, lines "
         "and inlined functions are in the file.",
-    .declare = Declare,
+    .prepare = PrepareHeap,
 };
 
 }  // namespace tarn::tool

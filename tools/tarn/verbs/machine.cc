@@ -3,7 +3,6 @@
 
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -26,7 +25,7 @@ std::string Plain(const nlohmann::json& value) {
   return text;
 }
 
-std::string Text(const nlohmann::json& machine) {
+std::string MachineText(const nlohmann::json& machine) {
   std::string text;
   for (const auto& [key, value] : machine.items()) {
     if (key == "topology" || key == "placements") continue;
@@ -44,12 +43,12 @@ std::string Text(const nlohmann::json& machine) {
   return text;
 }
 
-Action Declare(CLI::App&) {
-  return [](const Invocation& invocation) {
-    const nlohmann::json machine = CollectMachine();
-    WriteResult(invocation, invocation.json ? machine.dump(1) + "\n" : Text(machine));
-    return static_cast<int>(kExitOk);
-  };
+Prepared PrepareMachine() {
+  return {{}, [](const Invocation& invocation) {
+            const nlohmann::json machine = CollectMachine();
+            WriteResult(invocation, invocation.json ? machine.dump(1) + "\n" : MachineText(machine));
+            return static_cast<int>(kExitOk);
+          }};
 }
 
 }  // namespace
@@ -58,11 +57,10 @@ extern const Verb kMachineVerb;
 const Verb kMachineVerb = {
     .name = "machine",
     .summary = "show what a measurement depends on: CPU, kernel, huge pages, topology",
-    .arguments = "",
     .examples = {{"tarn machine", "print the facts and the topology"},
                  {"tarn machine --json", "the same as it stands in result documents"}},
     .details = "",
-    .declare = Declare,
+    .prepare = PrepareMachine,
 };
 
 }  // namespace tarn::tool

@@ -1,7 +1,6 @@
 // tarn man: the manual pages, in roff, from the table of verbs.
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <memory>
 #include <string>
 #include <vector>
@@ -74,30 +73,32 @@ std::string VerbPage(const Verb& verb) {
     }
   }
   text += ".SH OPTIONS\n";
-  for (const OptionInfo& option : DescribeOptions(verb)) {
-    std::string names;
-    if (!option.short_name.empty()) names += "\\fB\\-" + Roff(option.short_name) + "\\fR";
-    if (!option.long_name.empty())
-      names += (names.empty() ? "" : ", ") + ("\\fB\\-\\-" + Roff(option.long_name) + "\\fR");
-    if (!option.value.empty()) names += (names.empty() ? "" : " ") + ("\\fI" + Roff(option.value) + "\\fR");
+  const ReadyVerb ready = MakeReady(verb);
+  for (const Option& option : ready.options) {
+    std::string names = option.is_argument() ? fmt::format("\\fI{}\\fR", Roff(option.name)) : "";
+    for (const std::string& name : option.dashed_names())
+      names += fmt::format("{}\\fB{}\\fR", names.empty() ? "" : ", ", Roff(name));
+    if (!option.is_argument() && !option.value.empty()) names += fmt::format(" \\fI{}\\fR", Roff(option.value));
     text += fmt::format(".TP\n{}\n{}\n", names, Roff(option.description));
   }
   return text + ExamplesSection(verb.examples) + ".SH SEE ALSO\n.BR tarn (1)\n";
 }
 
-Action Declare(CLI::App& app) {
+int RunMan(const std::string& name, const Invocation& invocation) {
+  const Verb* verb = name.empty() ? nullptr : FindVerb(name);
+  if (!name.empty() && verb == nullptr) {
+    std::vector<std::string_view> names;
+    for (const Verb* known : Verbs()) names.push_back(known->name);
+    throw UsageError(fmt::format("unknown verb {}{}", name, Suggestion(name, names)));
+  }
+  WriteResult(invocation, verb == nullptr ? ToolPage() : VerbPage(*verb));
+  return kExitOk;
+}
+
+Prepared PrepareMan() {
   auto name = std::make_shared<std::string>();
-  app.add_option("VERB", *name, "the verb; the page of the tool as a whole without it")->type_name("VERB");
-  return [name](const Invocation& invocation) {
-    const Verb* verb = name->empty() ? nullptr : FindVerb(*name);
-    if (!name->empty() && verb == nullptr) {
-      std::vector<std::string_view> names;
-      for (const Verb* known : Verbs()) names.push_back(known->name);
-      throw UsageError(fmt::format("unknown verb {}{}", *name, Suggestion(*name, names)));
-    }
-    WriteResult(invocation, verb == nullptr ? ToolPage() : VerbPage(*verb));
-    return static_cast<int>(kExitOk);
-  };
+  return {{{"[VERB]", "VERB", "the verb; the page of the tool as a whole without it", name.get()}},
+          [name](const Invocation& invocation) { return RunMan(*name, invocation); }};
 }
 
 }  // namespace
@@ -106,10 +107,9 @@ extern const Verb kManVerb;
 const Verb kManVerb = {
     .name = "man",
     .summary = "print the manual page of the tool or of a verb",
-    .arguments = "[VERB]",
     .examples = {{"tarn man compare | man -l -", "read the page of a verb without an install"}},
     .details = "",
-    .declare = Declare,
+    .prepare = PrepareMan,
 };
 
 }  // namespace tarn::tool

@@ -1,7 +1,6 @@
 // tarn options: the settings in force in a running process, and where each comes from.
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstring>
 #include <memory>
@@ -35,20 +34,20 @@ std::string_view SourceName(std::uint32_t source) {
 
 // A text of the target's, which need not end.
 template <std::size_t kSize>
-std::string Text(const char (&text)[kSize]) {
+std::string FieldText(const char (&text)[kSize]) {
   return std::string(text, strnlen(text, kSize));
 }
 
-int Run(const std::string& pid, const Invocation& invocation) {
+int ShowOptions(const std::string& pid, const Invocation& invocation) {
   const Target target(ParsePid(pid));
   const std::vector<tarn_snapshot_option> options = target.Options();
   if (invocation.json) {
     nlohmann::json list = nlohmann::json::array();
     for (const tarn_snapshot_option& option : options)
-      list.push_back({{"name", Text(option.name)},
-                      {"value", Text(option.value)},
+      list.push_back({{"name", FieldText(option.name)},
+                      {"value", FieldText(option.value)},
                       {"source", SourceName(option.source)},
-                      {"default", Text(option.default_value)}});
+                      {"default", FieldText(option.default_value)}});
     const nlohmann::json document = {
         {"schema", "tarn-options/1"}, {"pid", target.pid()}, {"program", target.name()}, {"options", list}};
     WriteResult(invocation, document.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
@@ -58,8 +57,8 @@ int Run(const std::string& pid, const Invocation& invocation) {
   std::size_t name_width = std::string_view("setting").size();
   std::size_t value_width = std::string_view("value").size();
   for (const tarn_snapshot_option& option : options) {
-    name_width = std::max(name_width, Text(option.name).size());
-    value_width = std::max(value_width, Text(option.value).size());
+    name_width = std::max(name_width, FieldText(option.name).size());
+    value_width = std::max(value_width, FieldText(option.value).size());
   }
   std::string text;
   auto add = [&](std::string_view name, std::string_view value, std::string_view source, std::string_view other) {
@@ -67,15 +66,15 @@ int Run(const std::string& pid, const Invocation& invocation) {
   };
   add("setting", "value", "from", "default");
   for (const tarn_snapshot_option& option : options)
-    add(Text(option.name), Text(option.value), SourceName(option.source), Text(option.default_value));
+    add(FieldText(option.name), FieldText(option.value), SourceName(option.source), FieldText(option.default_value));
   WriteResult(invocation, text);
   return kExitOk;
 }
 
-Action Declare(CLI::App& app) {
+Prepared PrepareOptions() {
   auto pid = std::make_shared<std::string>();
-  app.add_option("PID", *pid, "a process that uses tarn")->type_name("PID")->required();
-  return [pid](const Invocation& invocation) { return Run(*pid, invocation); };
+  return {{{"PID", "PID", "a process that uses tarn", pid.get()}},
+          [pid](const Invocation& invocation) { return ShowOptions(*pid, invocation); }};
 }
 
 }  // namespace
@@ -84,12 +83,11 @@ extern const Verb kOptionsVerb;
 const Verb kOptionsVerb = {
     .name = "options",
     .summary = "show the settings in force in a process",
-    .arguments = "PID",
     .examples = {{"tarn options 4711", "each setting, its value, where it comes from, and its default"}},
     .details =
         "Settings come from the environment at the start of the program (environment), from a set of them "
         "(preset), or from the program itself (program). tarn run --set gives them to a command.",
-    .declare = Declare,
+    .prepare = PrepareOptions,
 };
 
 }  // namespace tarn::tool

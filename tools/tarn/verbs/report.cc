@@ -3,7 +3,6 @@
 
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
@@ -22,8 +21,9 @@ namespace tarn::tool {
 
 namespace {
 
-struct Settings {
-  std::vector<std::string> files;
+struct ReportOptions {
+  std::string file;
+  std::string after;  // the second, where two are compared
   double threshold_percent = 3;
   bool markdown = false;
 };
@@ -64,10 +64,10 @@ void Write(const Invocation& invocation, const nlohmann::json& json, const std::
   if (invocation.output != "-") WriteFile(invocation.output, page);
 }
 
-int ReportOne(const Invocation& invocation, const Settings& settings) {
-  OfFile(settings.files[0], [&](const nlohmann::json& json) {
+int ReportOne(const Invocation& invocation, const ReportOptions& options) {
+  OfFile(options.file, [&](const nlohmann::json& json) {
     const report::BenchDocument document = report::ParseDocument(json);
-    if (settings.markdown) {
+    if (options.markdown) {
       WriteResult(invocation, report::ReportMarkdown(document));
       return 0;
     }
@@ -78,36 +78,35 @@ int ReportOne(const Invocation& invocation, const Settings& settings) {
   return kExitOk;
 }
 
-int ReportTwo(const Invocation& invocation, const Settings& settings) {
-  const auto before = OfFile(settings.files[0], report::ParseDocument);
-  const auto after = OfFile(settings.files[1], report::ParseDocument);
-  const report::Comparison comparison = report::CompareDocuments(before, after, settings.threshold_percent / 100);
+int ReportTwo(const Invocation& invocation, const ReportOptions& options) {
+  const auto before = OfFile(options.file, report::ParseDocument);
+  const auto after = OfFile(options.after, report::ParseDocument);
+  const report::Comparison comparison = report::CompareDocuments(before, after, options.threshold_percent / 100);
   if (comparison.changes.empty()) {
     throw ToolError(
         fmt::format("{} and {} have no workload in common that can be compared: the names, the commands or "
                     "the allocators differ; bench/run with the same options gives files that do",
-                    settings.files[0], settings.files[1]));
+                    options.file, options.after));
   }
   Write(invocation, report::ComparisonJson(comparison), report::ComparisonText(comparison),
-        report::ComparisonPage(comparison, settings.files[0], settings.files[1]));
+        report::ComparisonPage(comparison, options.file, options.after));
   return comparison.regression() ? kExitFinding : kExitOk;
 }
 
-Action Declare(CLI::App& app) {
-  auto settings = std::make_shared<Settings>();
-  app.add_option("FILE", settings->files, "a result document, or two: before and after a change")
-      ->required()
-      ->expected(1, 2)
-      ->type_name("FILE");
-  app.add_option("--threshold", settings->threshold_percent, "per cent within which a change counts as none (3)")
-      ->type_name("PERCENT")
-      ->check(CLI::Range(0.0, 100.0).description(""));
-  app.add_flag("--markdown", settings->markdown, "the table as Markdown, with the machine and the versions");
-  return [settings](const Invocation& invocation) {
-    if (settings->markdown && (invocation.json || settings->files.size() == 2))
-      throw UsageError("--markdown is for one file, and excludes --json");
-    return settings->files.size() == 2 ? ReportTwo(invocation, *settings) : ReportOne(invocation, *settings);
-  };
+int RunReport(const ReportOptions& options, const Invocation& invocation) {
+  if (options.markdown && (invocation.json || !options.after.empty()))
+    throw UsageError("--markdown is for one file, and excludes --json");
+  return options.after.empty() ? ReportOne(invocation, options) : ReportTwo(invocation, options);
+}
+
+Prepared PrepareReport() {
+  auto o = std::make_shared<ReportOptions>();
+  return {
+      {{"FILE", "FILE", "a result document", &o->file},
+       {"[AFTER]", "FILE", "the one after a change, to compare the two", &o->after},
+       {"--threshold", "PERCENT", "per cent within which a change counts as none (3)", &o->threshold_percent, 0, 100},
+       {"--markdown", "", "the table as Markdown, with the machine and the versions", &o->markdown}},
+      [o](const Invocation& invocation) { return RunReport(*o, invocation); }};
 }
 
 }  // namespace
@@ -116,14 +115,13 @@ extern const Verb kReportVerb;
 const Verb kReportVerb = {
     .name = "report",
     .summary = "turn results of compare and bench/run into a page, or compare two of them",
-    .arguments = "FILE [FILE]",
     .examples = {{"tarn report results.json -o report.html", "print the table, write the page"},
                  {"tarn report results.json --markdown", "the table for a document"},
                  {"tarn report before.json after.json", "what a change has made better or worse"}},
     .details =
         "The page is one file that works offline. With two files, a change counts where its whole 99 % interval lies "
         "beyond the threshold; the exit code is 3 if one is a regression.",
-    .declare = Declare,
+    .prepare = PrepareReport,
 };
 
 }  // namespace tarn::tool

@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <cerrno>
 #include <csignal>
 #include <cstdlib>
@@ -54,7 +53,7 @@ void Apply(const std::string& setting) {
   setenv(name.c_str(), value.c_str(), 1);
 }
 
-int Run(const RunOptions& options, const Invocation& invocation) {
+int RunCommand(const RunOptions& options, const Invocation& invocation) {
   const std::string library = options.library.empty() ? FindTarn() : options.library;
   if (!ReadElf(library).is_elf)
     throw ToolError(fmt::format("{} is not a shared library; --library names libtarn.so", library));
@@ -83,15 +82,11 @@ int Run(const RunOptions& options, const Invocation& invocation) {
                   errno == ENOENT ? kExitNotFound : kExitNotExecutable);
 }
 
-Action Declare(CLI::App& app) {
-  auto options = std::make_shared<RunOptions>();
-  app.add_option("--library", options->library, "the libtarn.so to preload, instead of the tool's own")
-      ->type_name("PATH");
-  app.add_option("--set", options->settings, "a setting for the command, as TARN_VERBOSE=on; may be repeated")
-      ->type_name("NAME=VALUE")
-      ->expected(1)
-      ->take_all();
-  return [options](const Invocation& invocation) { return Run(*options, invocation); };
+Prepared PrepareRun() {
+  auto o = std::make_shared<RunOptions>();
+  return {{{"--library", "PATH", "the libtarn.so to preload, instead of the tool's own", &o->library},
+           {"--set", "NAME=VALUE", "a setting for the command, as TARN_VERBOSE=on; may be repeated", &o->settings}},
+          [o](const Invocation& invocation) { return RunCommand(*o, invocation); }};
 }
 
 }  // namespace
@@ -100,7 +95,6 @@ extern const Verb kRunVerb;
 const Verb kRunVerb = {
     .name = "run",
     .summary = "run a command on tarn",
-    .arguments = "",
     .examples = {{"tarn run -- ./server --port 8080", "run a program with tarn as its malloc"},
                  {"tarn run --set TARN_VERBOSE=on -- python3 job.py", "the same with a setting"}},
     .details =
@@ -109,7 +103,7 @@ const Verb kRunVerb = {
         "wrong setting. A command that dies of signal N counts as 128+N in a shell.",
     .takes_command = true,
     .writes_result = false,
-    .declare = Declare,
+    .prepare = PrepareRun,
 };
 
 }  // namespace tarn::tool

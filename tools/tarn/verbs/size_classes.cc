@@ -3,9 +3,9 @@
 
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 
 #include "tools/tarn/console.h"
@@ -15,7 +15,7 @@ namespace tarn::tool {
 
 namespace {
 
-struct Row {
+struct ClassRow {
   int size_class;
   std::size_t size_bytes;
   std::size_t span_bytes;
@@ -24,7 +24,7 @@ struct Row {
   double worst;  // largest part of an object that its request did not ask for
 };
 
-Row Describe(int size_class) {
+ClassRow DescribeClass(int size_class) {
   const SizeClassInfo& info = kSizeClasses[size_class];
   const std::size_t smaller = size_class > 1 ? kSizeClasses[size_class - 1].size_bytes : 0;
   const std::size_t size = info.size_bytes;
@@ -38,46 +38,48 @@ Row Describe(int size_class) {
           static_cast<double>(size - smaller - 1) / static_cast<double>(size)};
 }
 
-Action Declare(CLI::App& app) {
-  auto request_bytes = std::make_shared<std::size_t>(0);
-  app.add_option("BYTES", *request_bytes, "show only the class that serves malloc(BYTES)")->type_name("BYTES");
-  return [request_bytes, &app](const Invocation& invocation) {
-    int first = 1;
-    int last = kSizeClassCount - 1;
-    if (app.count("BYTES") > 0) {
-      if (*request_bytes > kMaxSmallBytes)
-        throw ToolError(fmt::format("{} bytes have no class: above {} a request gets pages of its own", *request_bytes,
-                                    kMaxSmallBytes));
-      first = last = MallocSizeClass(*request_bytes);
-    }
-    if (invocation.json) {
-      nlohmann::json rows = nlohmann::json::array();
-      for (int i = first; i <= last; ++i) {
-        const Row row = Describe(i);
-        rows.push_back({{"class", row.size_class},
-                        {"size_bytes", row.size_bytes},
-                        {"span_bytes", row.span_bytes},
-                        {"objects_per_span", row.objects},
-                        {"tail_waste", row.tail},
-                        {"worst_waste", row.worst}});
-      }
-      const nlohmann::json document = {{"schema", "tarn-size-classes/1"},
-                                       {"page_bytes", kPageBytes},
-                                       {"max_small_bytes", kMaxSmallBytes},
-                                       {"classes", rows}};
-      WriteResult(invocation, document.dump(1) + "\n");
-      return static_cast<int>(kExitOk);
-    }
-    std::string text =
-        fmt::format("{:>5} {:>9} {:>9} {:>8} {:>7} {:>7}\n", "class", "size", "span", "objects", "tail", "worst");
+int RunSizeClasses(std::optional<std::uint64_t> request_bytes, const Invocation& invocation) {
+  int first = 1;
+  int last = kSizeClassCount - 1;
+  if (request_bytes) {
+    if (*request_bytes > kMaxSmallBytes)
+      throw ToolError(fmt::format("{} bytes have no class: above {} a request gets pages of its own", *request_bytes,
+                                  kMaxSmallBytes));
+    first = last = MallocSizeClass(*request_bytes);
+  }
+  if (invocation.json) {
+    nlohmann::json rows = nlohmann::json::array();
     for (int i = first; i <= last; ++i) {
-      const Row row = Describe(i);
-      text += fmt::format("{:>5} {:>9} {:>9} {:>8} {:>6.2f}% {:>6.2f}%\n", row.size_class, row.size_bytes,
-                          row.span_bytes, row.objects, 100 * row.tail, 100 * row.worst);
+      const ClassRow row = DescribeClass(i);
+      rows.push_back({{"class", row.size_class},
+                      {"size_bytes", row.size_bytes},
+                      {"span_bytes", row.span_bytes},
+                      {"objects_per_span", row.objects},
+                      {"tail_waste", row.tail},
+                      {"worst_waste", row.worst}});
     }
-    WriteResult(invocation, text);
-    return static_cast<int>(kExitOk);
-  };
+    const nlohmann::json document = {{"schema", "tarn-size-classes/1"},
+                                     {"page_bytes", kPageBytes},
+                                     {"max_small_bytes", kMaxSmallBytes},
+                                     {"classes", rows}};
+    WriteResult(invocation, document.dump(1) + "\n");
+    return kExitOk;
+  }
+  std::string text =
+      fmt::format("{:>5} {:>9} {:>9} {:>8} {:>7} {:>7}\n", "class", "size", "span", "objects", "tail", "worst");
+  for (int i = first; i <= last; ++i) {
+    const ClassRow row = DescribeClass(i);
+    text += fmt::format("{:>5} {:>9} {:>9} {:>8} {:>6.2f}% {:>6.2f}%\n", row.size_class, row.size_bytes, row.span_bytes,
+                        row.objects, 100 * row.tail, 100 * row.worst);
+  }
+  WriteResult(invocation, text);
+  return kExitOk;
+}
+
+Prepared PrepareSizeClasses() {
+  auto request_bytes = std::make_shared<std::optional<std::uint64_t>>();
+  return {{{"[BYTES]", "BYTES", "show only the class that serves malloc(BYTES)", request_bytes.get()}},
+          [request_bytes](const Invocation& invocation) { return RunSizeClasses(*request_bytes, invocation); }};
 }
 
 }  // namespace
@@ -86,13 +88,12 @@ extern const Verb kSizeClassesVerb;
 const Verb kSizeClassesVerb = {
     .name = "size-classes",
     .summary = "show the sizes that requests are rounded up to",
-    .arguments = "[BYTES]",
     .examples = {{"tarn size-classes", "show the table of sizes"},
                  {"tarn size-classes 100", "which size malloc(100) gets"}},
     .details =
         "Sizes in bytes. tail: the part of a span behind its last object. worst: the part of an object that is "
         "lost when the request is one byte above the class before.",
-    .declare = Declare,
+    .prepare = PrepareSizeClasses,
 };
 
 }  // namespace tarn::tool

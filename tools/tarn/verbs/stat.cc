@@ -1,7 +1,6 @@
 // tarn stat: what the heap of a running process holds, in a dozen lines.
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
 #include <memory>
@@ -196,7 +195,7 @@ void AddPools(const std::vector<tarn_registry_record>& pools, Text* text) {
   }
 }
 
-nlohmann::json Document(const Target& target, const Moment& moment) {
+nlohmann::json StatDocument(const Target& target, const Moment& moment) {
   const tarn_snapshot_block& block = target.reader().block();
   nlohmann::json cpus = nlohmann::json::array();
   for (const tarn_memstats_cpu& cpu : moment.cpus) cpus.push_back(ToJson(cpu));
@@ -223,13 +222,13 @@ nlohmann::json Document(const Target& target, const Moment& moment) {
             {"truncated_stacks", profile.truncated_stacks}}}};
 }
 
-int Run(const StatOptions& options, const Invocation& invocation) {
+int RunStat(const StatOptions& options, const Invocation& invocation) {
   const Target target(ParsePid(options.pid));
   Watch(invocation, options.watch, [&](const View&) {
     const Moment moment = Read(target);
     // Of --watch one line per moment, so that they can be read one by one.
     if (invocation.json)
-      return Document(target, moment)
+      return StatDocument(target, moment)
                  .dump(options.watch.interval_s > 0 ? -1 : 1, ' ', false, nlohmann::json::error_handler_t::replace) +
              "\n";
     Text text;
@@ -246,17 +245,13 @@ int Run(const StatOptions& options, const Invocation& invocation) {
   return kExitOk;
 }
 
-Action Declare(CLI::App& app) {
-  auto options = std::make_shared<StatOptions>();
-  app.add_option("PID", options->pid, "a process that uses tarn")->type_name("PID")->required();
-  app.add_option("--watch", options->watch.interval_s,
-                 "again every so many seconds, until ^C or the end of the process")
-      ->type_name("SECONDS")
-      ->check(CLI::Range(0.01, 86400.0).description(""));
-  app.add_option("--count", options->watch.count, "with --watch: how many times")
-      ->type_name("N")
-      ->check(CLI::PositiveNumber.description(""));
-  return [options](const Invocation& invocation) { return Run(*options, invocation); };
+Prepared PrepareStat() {
+  auto o = std::make_shared<StatOptions>();
+  return {{{"PID", "PID", "a process that uses tarn", &o->pid},
+           {"--watch", "SECONDS", "again every so many seconds, until ^C or the end of the process",
+            &o->watch.interval_s, 0.01, 86400},
+           {"--count", "N", "with --watch: how many times", &o->watch.count, 1}},
+          [o](const Invocation& invocation) { return RunStat(*o, invocation); }};
 }
 
 }  // namespace
@@ -265,14 +260,13 @@ extern const Verb kStatVerb;
 const Verb kStatVerb = {
     .name = "stat",
     .summary = "show what the heap of a process holds",
-    .arguments = "PID",
     .examples = {{"tarn stat 4711", "a dozen lines; nothing runs in the process meanwhile"},
                  {"tarn stat 4711 -v", "with the memory by kind, every size class and every cache"},
                  {"tarn stat 4711 --json --watch 10 | jq .stats.alloc_bytes", "a line of JSON every ten seconds"}},
     .details =
         "Counts are exact as of the moment of reading, and fit together when the process rests. `asked for` is an "
         "estimate: what the program requested, before it was rounded up to sizes.",
-    .declare = Declare,
+    .prepare = PrepareStat,
 };
 
 }  // namespace tarn::tool

@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
@@ -176,7 +175,7 @@ std::string Table(const Target& target, Observer& observer, std::size_t class_ro
   return text;
 }
 
-nlohmann::json Document(const Target& target, Observer& observer, std::size_t class_rows, std::size_t site_rows) {
+nlohmann::json TopDocument(const Target& target, Observer& observer, std::size_t class_rows, std::size_t site_rows) {
   nlohmann::json sites = nlohmann::json::array();
   for (std::size_t i = 0; i < std::min(site_rows, observer.sites().size()); ++i) {
     const Site& row = observer.sites()[i];
@@ -208,7 +207,7 @@ nlohmann::json Document(const Target& target, Observer& observer, std::size_t cl
           {"sites", sites}};
 }
 
-int Run(const TopOptions& options, const Invocation& invocation) {
+int RunTop(const TopOptions& options, const Invocation& invocation) {
   const Target target(ParsePid(options.pid));
   Observer observer(target);
   WatchOptions watch = options.watch;
@@ -227,7 +226,7 @@ int Run(const TopOptions& options, const Invocation& invocation) {
       site_rows = room - class_rows;
     }
     if (invocation.json)
-      return Document(target, observer, class_rows, site_rows)
+      return TopDocument(target, observer, class_rows, site_rows)
                  .dump(watch.count == 1 ? 1 : -1, ' ', false, nlohmann::json::error_handler_t::replace) +
              "\n";
     return Table(target, observer, class_rows, site_rows, view);
@@ -235,23 +234,15 @@ int Run(const TopOptions& options, const Invocation& invocation) {
   return kExitOk;
 }
 
-Action Declare(CLI::App& app) {
-  auto options = std::make_shared<TopOptions>();
-  app.add_option("PID", options->pid, "a process that uses tarn")->type_name("PID")->required();
-  app.add_option("--interval", options->watch.interval_s, "seconds between two looks (2)")
-      ->type_name("SECONDS")
-      ->check(CLI::Range(0.01, 86400.0).description(""));
-  app.add_option("--count", options->watch.count, "how many looks (no end on a terminal, else 1)")
-      ->type_name("N")
-      ->check(CLI::PositiveNumber.description(""));
-  app.add_option("--sort", options->sort,
-                 "by live bytes, by those with what a function called, or by the rate of allocation")
-      ->type_name("live|callees|rate")
-      ->check(CLI::IsMember({"live", "callees", "rate"}).description(""));
-  app.add_option("--rows", options->rows, "rows of each table, as many as fit if not given")
-      ->type_name("N")
-      ->check(CLI::PositiveNumber.description(""));
-  return [options](const Invocation& invocation) { return Run(*options, invocation); };
+Prepared PrepareTop() {
+  auto o = std::make_shared<TopOptions>();
+  return {{{"PID", "PID", "a process that uses tarn", &o->pid},
+           {"--interval", "SECONDS", "seconds between two looks (2)", &o->watch.interval_s, 0.01, 86400},
+           {"--count", "N", "how many looks (no end on a terminal, else 1)", &o->watch.count, 1},
+           {"--sort", "live|callees|rate",
+            "by live bytes, by those with what a function called, or by the rate of allocation", &o->sort},
+           {"--rows", "N", "rows of each table, as many as fit if not given", &o->rows, 1}},
+          [o](const Invocation& invocation) { return RunTop(*o, invocation); }};
 }
 
 }  // namespace
@@ -260,7 +251,6 @@ extern const Verb kTopVerb;
 const Verb kTopVerb = {
     .name = "top",
     .summary = "show live who holds the memory of a process",
-    .arguments = "PID",
     .examples = {{"tarn top 4711", "live; q ends it, the space bar looks at once"},
                  {"tarn top 4711 --sort rate", "who allocates most, rather than who holds most"},
                  {"tarn top 4711 --sort callees", "where a function such as xmalloc hides who called it"},
@@ -268,7 +258,7 @@ const Verb kTopVerb = {
     .details =
         "Above the size classes, with exact counts; below the functions that called the allocator, estimated from "
         "samples. The names are looked up by this tool: nothing runs in the process.",
-    .declare = Declare,
+    .prepare = PrepareTop,
 };
 
 }  // namespace tarn::tool

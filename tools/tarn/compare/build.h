@@ -1,0 +1,12 @@
+// What a result document says of the build of this tool.
+#pragma once
+
+#include <string_view>
+
+namespace tarn::tool {
+
+extern const std::string_view kBuildCompiler;
+extern const std::string_view kBuildFlags;
+extern const std::string_view kBuildCommit;  // as `git describe` has it; empty where there is no git
+
+}  // namespace tarn::tool
