@@ -226,11 +226,11 @@ void UseSmall(Random& random) {
   }
 }
 
-// Objects of 200 KiB to 16 MiB: fresh, reused, zeroed, resized in both
+// Objects of 200 KiB to 16 MiB, few, because a run is mostly page faults: fresh, reused, zeroed, resized in both
 // directions, and with alignments up to 64 MiB.
 void UseLarge(Random& random) {
   for (std::size_t i = 0; i < kLargeCount; ++i) {
-    const std::size_t size = (200 * kKiB << random.Below(5)) + random.Below(100 * kKiB);
+    const std::size_t size = (200 * kKiB << random.Below(4)) + random.Below(100 * kKiB);
     Allocate(large[i], size, i, std::size_t{4096} << random.Below(10));
   }
   for (std::size_t i = 0; i < kLargeCount; i += 2) Free(large[i]);
@@ -238,20 +238,20 @@ void UseLarge(Random& random) {
   for (std::size_t i = 1; i < kLargeCount; i += 4) Resize(large[i], large[i].pattern.size_bytes / 3 + 1);
   for (std::size_t i = 0; i < kLargeCount; i += 2) {
     // Once more with calloc, over memory that was in use.
-    Allocate(large[i], 300 * kKiB + random.Below(2 * kMiB), 1, 16);
+    Allocate(large[i], 300 * kKiB + random.Below(1 * kMiB), 1, 16);
   }
   Object growing;
   Allocate(growing, 128 * kKiB, 0, 16);
-  for (std::size_t size = 1 * kMiB; size <= 9 * kMiB; size += 2 * kMiB) Resize(growing, size);
+  for (std::size_t size = 1 * kMiB; size <= 7 * kMiB; size += 2 * kMiB) Resize(growing, size);
   Resize(growing, 1500 * kKiB);
   // Once more with something in the way at each step, and back again.
-  std::array<Object, 6> obstacles;
+  std::array<Object, 4> obstacles;
   for (std::size_t i = 0; i < obstacles.size(); ++i) {
-    Allocate(obstacles[i], 10 * kMiB, 0, 16);
+    Allocate(obstacles[i], 5 * kMiB, 0, 16);
     Resize(growing, (3 << i) * kMiB);
   }
-  Resize(growing, 7 * kMiB);
-  Resize(growing, 20 * kMiB);
+  Resize(growing, 5 * kMiB);
+  Resize(growing, 12 * kMiB);
   for (Object& obstacle : obstacles) Free(obstacle);
   Free(growing);
   Object aligned;
@@ -260,7 +260,7 @@ void UseLarge(Random& random) {
     Free(aligned);
   }
   Object huge;
-  Allocate(huge, 16 * kMiB, 1, 16);
+  Allocate(huge, 6 * kMiB, 1, 16);
   Free(huge);
 }
 
