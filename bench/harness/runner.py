@@ -30,7 +30,7 @@ QUICK_SHARES = 3
 QUICK_LAST_START_S = 270
 QUICK_END_S = 280
 # How long an interrupted `tarn compare` gets to write down what it has.
-INTERRUPT_GRACE_S = 30
+INTERRUPT_GRACE_S = 15
 
 OK, ERROR, USAGE, FINDING, INTERRUPTED = 0, 1, 2, 3, 130
 

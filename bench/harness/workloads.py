@@ -39,7 +39,7 @@ class Workload:
     result: tuple  # (measure, title): what the workload is about
     quick: Amount | None  # None: not in the quick mode
     full: Amount
-    # Differences in memory need no control of the clock.
+    # Without it the row of the report says so: some would sleep for minutes once more.
     control: bool = True
     # Placements besides "wherever the kernel likes", by the names that `tarn machine` gives; full mode.
     placements: tuple = ()

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Tests of bench/run with one tiny workload: results, report, interruption, a full disk, wrong arguments."""
+"""Tests of bench/run with one tiny workload: results, report, interruption, a full disk, wrong arguments; and of the quick
+mode's end with workloads that take too long."""
 
 import json
 import os
@@ -9,6 +10,7 @@ import sys
 import tempfile
 import time
 import unittest
+import unittest.mock
 
 sys.dont_write_bytecode = True
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -99,6 +101,55 @@ class RunTest(unittest.TestCase):
             with self.subTest(arguments=arguments):
                 _, stderr = self.run_bench("-o", self.output, *arguments, code=code)
                 self.assertIn(said, stderr)
+
+
+# In the place of the tool: a workload whose name begins with slow is measured until it is told to stop.
+FAKE_TOOL = """#!/usr/bin/env python3
+import json, signal, sys
+arguments = sys.argv[1:]
+if arguments[0] == "machine":
+    print("{}")
+if arguments[0] != "compare":
+    sys.exit(0)
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+name = arguments[arguments.index("--name") + 1]
+if name.startswith("slow"):
+    signal.sigtimedwait([signal.SIGINT], 60)
+with open(arguments[arguments.index("-o") + 1], "w") as file:
+    json.dump({"schema": "tarn-bench/1", "interrupted": name.startswith("slow"), "workloads": [{"name": name}]}, file)
+sys.exit(130 if name.startswith("slow") else 0)
+"""
+
+
+class QuickModeTest(unittest.TestCase):
+    def test_it_ends_in_time(self):
+        sys.path.insert(0, os.path.join(ROOT, "bench"))
+        from harness import runner, workloads  # pylint: disable=import-outside-toplevel
+        with tempfile.TemporaryDirectory() as directory:
+            os.makedirs(os.path.join(directory, "bin"))
+            os.makedirs(os.path.join(directory, "bench"))
+            for path, text in (("bin/tarn", FAKE_TOOL), ("bench/w", "")):
+                with open(os.path.join(directory, path), "w", encoding="utf-8") as file:
+                    file.write(text)
+                os.chmod(file.name, 0o755)
+            amount = workloads.Amount("", 1)
+            fake = [workloads.Workload(name, "w", "", "speed", ("wall_s", "wall time"), amount, amount)
+                    for name in ("fast", "slow_1", "slow_2", "late_1", "late_2")]
+            # The real mode is the same with 280 and 270 s. The first slow one is cut short after three shares of
+            # the fourth that is left to each, the second at the end, and the others find no time to begin.
+            with unittest.mock.patch.multiple(runner, QUICK_END_S=3.0, QUICK_LAST_START_S=2.9), \
+                    unittest.mock.patch.object(workloads, "all_workloads", lambda root: fake):
+                code = runner.main(["--quick", "--build", directory, "-o", directory])
+            with open(os.path.join(directory, "results.json"), encoding="utf-8") as file:
+                document = json.load(file)
+        self.assertEqual(code, 0)
+        self.assertFalse(document["interrupted"])
+        self.assertEqual([workload["name"] for workload in document["workloads"]], ["fast", "slow_1", "slow_2"])
+        self.assertIn("slow_1, slow_2: ended with fewer blocks than planned, as the quick mode ends within 300 s",
+                      document["notes"])
+        self.assertIn("late_1, late_2: left out, as the quick mode ends within 300 s", document["notes"])
+        self.assertLess(runner.QUICK_LAST_START_S, runner.QUICK_END_S)
+        self.assertLess(runner.QUICK_END_S + runner.INTERRUPT_GRACE_S, 300)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ def make_workload(name, tarn_wall_s, kind="speed", blocks=6, noisy=False, **more
     for block in range(blocks):
         jitter = 1 + 0.002 * (block % 3)
         walls = {"glibc": 1.0, "tarn": tarn_wall_s, "mimalloc": 0.8}
-        runs.append(make_run(len(runs), block, "glibc", True, wall_s=jitter))
+        runs.append(make_run(len(runs), block, "glibc", True, wall_s=jitter * (1.05 if noisy else 1)))
         for allocator in ALLOCATORS:
             runs.append(make_run(len(runs), block, allocator, wall_s=walls[allocator] * jitter))
     results = [{"allocator": allocator, "runs": blocks, "failed": 0,
@@ -48,8 +48,6 @@ def make_workload(name, tarn_wall_s, kind="speed", blocks=6, noisy=False, **more
     workload = {"name": name, "description": "what " + name + " is", "kind": kind, "command": ["prog", name],
                 "repeat": "tarn compare -- prog " + name, "placement": {"policy": "none", "cpus": []},
                 "reference": "glibc",
-                "noise": {"allocator": "glibc", "wall": {"ratio": 1.0, "ci": [0.99, 1.01]}, "noisy": noisy,
-                          "limit": 0.03},
                 "runs": runs, "results": results, "errors": []}
     workload.update(more)
     return workload
@@ -172,13 +170,20 @@ class ReportTest(unittest.TestCase):
                              result={"measure": "metrics.rss_bytes_5s", "title": "RSS kept"})
         for run in kept["runs"]:
             run["metrics"]["rss_bytes_5s"] = (1 + (run["allocator"] == "glibc")) << 20
-        table, _, page = self.page(make_document(replay, kept, make_workload("once", 0.5, blocks=1)))
+        # Its control differs from the reference in what counts, and not in the time.
+        drifting = make_workload("drifting", 0.5, result={"measure": "peak_rss_bytes", "title": "peak RSS"})
+        for run in drifting["runs"]:
+            run["peak_rss_bytes"] = (8 if run["allocator"] == "tarn" else 17 if run["control"] else 16) << 20
+        table, _, page = self.page(make_document(replay, kept, drifting, make_workload("once", 0.5, blocks=1)))
         rows = {line.split()[0]: line for line in table.splitlines() if line}
         self.assertIn("0.50 noisy", rows["replay"])
         self.assertIn("0.50 win", rows["kept"])
+        self.assertIn("0.50 noisy", rows["drifting"])
         self.assertIn("0.50 unsure", rows["once"])
-        self.assertIn("too noisy to tell about 1 workload; there are too few runs to tell about 1 workload", table)
+        self.assertIn("too noisy to tell about 2 workloads; there are too few runs to tell about 1 workload", table)
         self.assertIn("1.00 MiB", " ".join(page.text))
+        self.assertIn("wall time; no control", " ".join(page.text))
+        self.assertIn("glibc against itself, peak RSS: 1.06", " ".join(page.text))
 
     def test_runs_that_failed_are_in_no_chart(self):
         workload = make_workload("w", 0.5)
@@ -202,6 +207,8 @@ class ReportTest(unittest.TestCase):
         self.assertEqual(rows[2], "| `fast` | wall time | 0.50 [0.50, 0.50] | 0.80 [0.80, 0.80] | "
                                   "0.62 [0.62, 0.62] mimalloc |")
         self.assertIn("| **1.50** [1.50, 1.50] |", rows[3])
+        piped = self.tarn("report", self.write("p.json", make_document(make_workload("a|b", 0.5))), "--markdown").stdout
+        self.assertIn("| `a\\|b` | wall time |", piped)
         self.assertIn("Not in the table: other: it is not there.", text)
         self.tarn("report", self.path("d.json"), self.path("d.json"), "--markdown", code=2)
 

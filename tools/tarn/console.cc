@@ -27,12 +27,6 @@ int WriteAll(int file, std::string_view text) {
   return 0;
 }
 
-std::string Digits(double value, std::string_view unit) {
-  if (value < 9.995) return fmt::format("{:.2f} {}", value, unit);
-  if (value < 99.95) return fmt::format("{:.1f} {}", value, unit);
-  return fmt::format("{:.0f} {}", value, unit);
-}
-
 }  // namespace
 
 void WriteFile(const std::string& path, std::string_view text) {
@@ -102,24 +96,6 @@ std::string Styled(Style style, std::string_view text, bool colour) {
       break;
   }
   return fmt::format("\033[{}m{}\033[0m", code, text);
-}
-
-std::string FormatBytes(double bytes) {
-  if (bytes < 1024) return fmt::format("{:.0f} B", bytes);
-  static constexpr std::string_view kUnits[] = {"KiB", "MiB", "GiB", "TiB"};
-  std::size_t unit = 0;
-  bytes /= 1024;
-  while (bytes >= 1023.5 && unit + 1 < std::size(kUnits)) {
-    bytes /= 1024;
-    ++unit;
-  }
-  return Digits(bytes, kUnits[unit]);
-}
-
-std::string FormatSeconds(double seconds) {
-  if (seconds >= 0.9995) return Digits(seconds, "s");
-  if (seconds >= 0.0009995) return Digits(seconds * 1e3, "ms");
-  return Digits(seconds * 1e6, "us");
 }
 
 }  // namespace tarn::tool

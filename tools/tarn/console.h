@@ -26,8 +26,4 @@ bool StderrIsTerminal();
 enum class Style { kBold, kGood, kBad, kFaint };
 std::string Styled(Style style, std::string_view text, bool colour);
 
-// "812 MiB", "4.12 s", "345 ms": three digits that count.
-std::string FormatBytes(double bytes);
-std::string FormatSeconds(double seconds);
-
 }  // namespace tarn::tool

@@ -21,6 +21,7 @@
 #include "tools/tarn/compare/build.h"
 #include "tools/tarn/compare/sha256.h"
 #include "tools/tarn/console.h"
+#include "tools/tarn/figures.h"
 #include "tools/tarn/machine.h"
 #include "tools/tarn/program.h"
 #include "tools/tarn/statistics.h"
@@ -382,14 +383,17 @@ class Engine {
             {"ratio", ratio}};
   }
 
+  // What the control says of each measure that has a verdict.
   json Noise() const {
-    const std::vector<double> ratios = PairedRatios(runs_, reference_, true, reference_, "wall_s");
-    if (ratios.size() < 2) return nullptr;
-    const Estimate estimate = EstimateMedian(ratios);
-    return {{"allocator", reference_->name},
-            {"wall", {{"ratio", estimate.value}, {"ci", {estimate.low, estimate.high}}}},
-            {"noisy", IsNoisy(estimate)},
-            {"limit", kNoiseLimit}};
+    json noise = json::object();
+    for (const std::string_view measure : kRatios) {
+      const std::vector<double> ratios = PairedRatios(runs_, reference_, true, reference_, measure);
+      if (ratios.size() < 2) continue;
+      const Estimate estimate = EstimateMedian(ratios);
+      noise[std::string(measure)] = {
+          {"ratio", estimate.value}, {"ci", {estimate.low, estimate.high}}, {"noisy", IsNoisy(estimate)}};
+    }
+    return noise;
   }
 
   json Workload() const {
@@ -437,6 +441,20 @@ std::string RatioText(const json& result, const char* measure, bool colour) {
                      ratio["ci"][1].get<double>(), Styled(style, fmt::format("{:<4}", word), colour));
 }
 
+// What the control says of the verdicts of a column.
+std::string ControlLine(const json& control, const std::string& reference, const char* what, bool colour) {
+  const double low = control["ci"][0], high = control["ci"][1];
+  const double blur = std::max(1 - low, high - 1);
+  std::string text = fmt::format("control: {} against itself, {}: {:.3f}x [{:.3f}, {:.3f}]", reference, what,
+                                 control["ratio"].get<double>(), low, high);
+  if (control["noisy"].get<bool>())
+    return text + "\n" +
+           Styled(Style::kBad, fmt::format("too noisy to tell: do not trust the verdicts on {}.", what), colour) +
+           " Quieten the machine, or take more --runs.\n";
+  if (blur > kNoiseLimit) return text + fmt::format(": differences below {:.0f} % cannot be seen\n", 100 * blur);
+  return text + ": quiet enough\n";
+}
+
 }  // namespace
 
 json Compare(const ComparisonPlan& plan, std::vector<std::string>* findings, std::vector<std::string>* notes) {
@@ -475,21 +493,8 @@ std::string ComparisonTable(const json& document, const std::vector<std::string>
                         median[memory].is_null() ? "?" : FormatBytes(median[memory]), time, space);
   }
   text += "\n";
-  const json& noise = workload["noise"];
-  if (!noise.is_null()) {
-    text += fmt::format("control: {} against itself {:.3f}x [{:.3f}, {:.3f}]", reference,
-                        noise["wall"]["ratio"].get<double>(), noise["wall"]["ci"][0].get<double>(),
-                        noise["wall"]["ci"][1].get<double>());
-    const double blur = std::max(1 - noise["wall"]["ci"][0].get<double>(), noise["wall"]["ci"][1].get<double>() - 1);
-    if (noise["noisy"].get<bool>()) {
-      text += "\n" +
-              Styled(Style::kBad, "The machine is too noisy to tell: do not trust the verdicts on time.", colour) +
-              " Quieten it, or take more --runs.\n";
-    } else if (blur > kNoiseLimit) {
-      text += fmt::format(": differences in time below {:.0f} % cannot be seen\n", 100 * blur);
-    } else {
-      text += ": quiet enough\n";
-    }
+  for (const auto& [measure, what] : {std::pair("wall_s", "time"), std::pair(memory, "memory")}) {
+    if (workload["noise"].contains(measure)) text += ControlLine(workload["noise"][measure], reference, what, colour);
   }
   if (least_runs < kBlocksForAnInterval)
     text += fmt::format("{} runs each are few: intervals from fewer than {} are too narrow\n", least_runs,

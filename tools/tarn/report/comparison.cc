@@ -40,8 +40,6 @@ const BenchWorkload* FindWorkload(const BenchDocument& document, const std::stri
   return nullptr;
 }
 
-bool Noisy(const BenchWorkload& workload) { return workload.noise && workload.noise->noisy; }
-
 std::string Verdict(const Estimate& change, double threshold, std::size_t fewest, bool noisy) {
   if (noisy) return "noisy";
   // A change is one of which the whole interval lies beyond the threshold. Where the interval is wider than twice that,
@@ -82,7 +80,7 @@ void CompareWorkload(const BenchWorkload& before, const BenchWorkload& after, Co
     }
     change.change = EstimateChange(old_figures, new_figures, kConfidence);
     change.verdict = Verdict(change.change, comparison->threshold, std::min(old_figures.size(), new_figures.size()),
-                             IsTime(measure) && (Noisy(before) || Noisy(after)));
+                             TooNoisy(before, measure) || TooNoisy(after, measure));
     comparison->changes.push_back(std::move(change));
   }
 }

@@ -164,6 +164,31 @@ void AddMissingFigures(BenchWorkload* workload) {
   }
 }
 
+// Of figures by block.
+std::optional<RatioResult> RatioWithinBlocks(const std::map<int, double>& mine, const std::map<int, double>& theirs,
+                                             std::size_t fewest) {
+  std::vector<double> ratios;
+  for (const auto& [block, figure] : mine) {
+    if (const auto other = theirs.find(block); other != theirs.end()) ratios.push_back(figure / other->second);
+  }
+  if (ratios.size() < fewest) return std::nullopt;
+  const Estimate estimate = EstimateMedian(ratios);
+  return RatioResult{estimate.value, estimate.low, estimate.high, std::string(VerdictOf(estimate, ratios.size()))};
+}
+
+void AddControl(BenchWorkload* workload) {
+  std::set<std::string> measures;
+  for (const BenchRun& run : workload->runs) {
+    if (!run.control || run.failed) continue;
+    for (const auto& [measure, value] : run.figures) measures.insert(measure);
+  }
+  for (const std::string& measure : measures) {
+    const auto ratio = RatioWithinBlocks(FiguresByBlock(*workload, workload->reference, measure, true),
+                                         FiguresByBlock(*workload, workload->reference, measure), 2);
+    if (ratio) workload->control[measure] = *ratio;
+  }
+}
+
 BenchWorkload ParseWorkload(const json& value) {
   BenchWorkload workload;
   workload.name = Text(value, "name");
@@ -187,10 +212,6 @@ BenchWorkload ParseWorkload(const json& value) {
       if (workload.measure_title.empty()) workload.measure_title = measure;
     }
   }
-  if (const json& noise = Member(value, "noise"); noise.is_object()) {
-    workload.noise = BenchNoise{Text(noise, "allocator"), ParseRatio(Member(noise, "wall")), Flag(noise, "noisy"),
-                                Number(Member(noise, "limit")).value_or(0)};
-  }
   for (const json& run : Elements(value, "runs")) workload.runs.push_back(ParseRun(run));
   std::sort(workload.runs.begin(), workload.runs.end(),
             [](const BenchRun& a, const BenchRun& b) { return a.order < b.order; });
@@ -206,6 +227,7 @@ BenchWorkload ParseWorkload(const json& value) {
   }
   for (const json& result : Elements(value, "results")) workload.results.push_back(ParseResult(result));
   AddMissingFigures(&workload);
+  AddControl(&workload);
   return workload;
 }
 
@@ -277,29 +299,22 @@ std::vector<const BenchRun*> CountedRuns(const BenchWorkload& workload, const st
 }
 
 std::map<int, double> FiguresByBlock(const BenchWorkload& workload, const std::string& allocator,
-                                     const std::string& measure) {
+                                     const std::string& measure, bool control) {
   std::map<int, double> figures;
   const bool bytes = IsBytes(measure);
-  for (const BenchRun* run : CountedRuns(workload, allocator)) {
-    const auto found = run->figures.find(measure);
-    if (found == run->figures.end()) continue;
+  for (const BenchRun& run : workload.runs) {
+    if (run.allocator != allocator || run.control != control || run.failed) continue;
+    const auto found = run.figures.find(measure);
+    if (found == run.figures.end()) continue;
     const double figure = bytes ? std::max(found->second, kLeastBytes) : found->second;
-    if (figure > 0) figures[run->block] = figure;
+    if (figure > 0) figures[run.block] = figure;
   }
   return figures;
 }
 
 std::optional<RatioResult> PairedRatio(const BenchWorkload& workload, const std::string& allocator,
                                        const std::string& against, const std::string& measure) {
-  const auto mine = FiguresByBlock(workload, allocator, measure);
-  const auto theirs = FiguresByBlock(workload, against, measure);
-  std::vector<double> ratios;
-  for (const auto& [block, figure] : mine) {
-    if (const auto other = theirs.find(block); other != theirs.end()) ratios.push_back(figure / other->second);
-  }
-  if (ratios.empty()) return std::nullopt;
-  const Estimate estimate = EstimateMedian(ratios);
-  return RatioResult{estimate.value, estimate.low, estimate.high, std::string(VerdictOf(estimate, ratios.size()))};
+  return RatioWithinBlocks(FiguresByBlock(workload, allocator, measure), FiguresByBlock(workload, against, measure), 1);
 }
 
 BenchDocument ParseDocument(const json& value) {

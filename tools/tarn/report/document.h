@@ -49,13 +49,6 @@ struct BenchError {
   std::string what;
 };
 
-struct BenchNoise {
-  std::string allocator;
-  std::optional<RatioResult> wall;
-  bool noisy = false;
-  double limit = 0;
-};
-
 struct BenchWorkload {
   std::string name;
   std::string description;
@@ -68,9 +61,11 @@ struct BenchWorkload {
   // The measure that the workload is about, and what a reader calls it; from the document's "result", or by kind.
   std::string measure;
   std::string measure_title;
-  std::optional<BenchNoise> noise;
   std::vector<BenchRun> runs;
   std::vector<BenchResult> results;
+  // The reference's second run / its first, paired by block, of each measure that both have in two blocks at least: how
+  // much it differs where nothing does.
+  std::map<std::string, RatioResult> control;
   std::vector<BenchError> errors;
 
   const BenchResult* Find(const std::string& allocator) const;
@@ -107,9 +102,9 @@ BenchDocument ParseDocument(const nlohmann::json& json);
 std::vector<const BenchRun*> CountedRuns(const BenchWorkload& workload, const std::string& allocator);
 
 // The figure of each block in which the allocator has one that can stand in a ratio: it is positive, and bytes are at
-// least a page.
+// least a page. With `control` those of the second run of the reference.
 std::map<int, double> FiguresByBlock(const BenchWorkload& workload, const std::string& allocator,
-                                     const std::string& measure);
+                                     const std::string& measure, bool control = false);
 
 // `allocator` / `against`, paired by block, of the measure that the workload is about. Nothing where one of the two has no
 // figures in a common block.

@@ -8,6 +8,8 @@
 
 #include <fmt/format.h>
 
+#include "tools/tarn/figures.h"
+
 namespace tarn::tool::report {
 namespace {
 
@@ -31,14 +33,6 @@ std::size_t SequenceLength(std::string_view text) {
   if (length == 3 && ((lead == 0xE0 && byte(1) < 0xA0) || (lead == 0xED && byte(1) > 0x9F))) return 0;
   if (length == 4 && ((lead == 0xF0 && byte(1) < 0x90) || (lead == 0xF4 && byte(1) > 0x8F))) return 0;
   return length;
-}
-
-// Three significant digits, without an exponent.
-std::string ThreeDigits(double value) {
-  const double size = std::fabs(value);
-  if (size >= 99.95) return fmt::format("{:.0f}", value);
-  if (size >= 9.995) return fmt::format("{:.1f}", value);
-  return fmt::format("{:.2f}", value);
 }
 
 bool EndsWith(std::string_view text, std::string_view end) {
@@ -95,26 +89,6 @@ std::string Identifier(std::string_view text) {
   return identifier;
 }
 
-std::string Seconds(double seconds) {
-  const double size = std::fabs(seconds);
-  if (size == 0) return "0 s";
-  if (size < 0.9995e-6) return ThreeDigits(seconds * 1e9) + " ns";
-  if (size < 0.9995e-3) return ThreeDigits(seconds * 1e6) + " \xC2\xB5s";
-  if (size < 0.9995) return ThreeDigits(seconds * 1e3) + " ms";
-  return ThreeDigits(seconds) + " s";
-}
-
-std::string Bytes(double bytes) {
-  constexpr std::array<const char*, 5> kUnits = {"B", "KiB", "MiB", "GiB", "TiB"};
-  std::size_t unit = 0;
-  while (std::fabs(bytes) >= 1023.5 && unit + 1 < kUnits.size()) {
-    bytes /= 1024;
-    ++unit;
-  }
-  if (unit == 0) return fmt::format("{:.0f} B", bytes);
-  return ThreeDigits(bytes) + " " + kUnits[unit];
-}
-
 std::string Count(double count) {
   constexpr std::array<const char*, 4> kUnits = {"", " k", " M", " G"};
   std::size_t unit = 0;
@@ -132,11 +106,11 @@ std::string Ratio(double ratio) {
 }
 
 std::string Figure(std::string_view measure, double value) {
-  if (IsBytes(measure)) return Bytes(value);
-  if (HasUnit(measure, "_ns")) return Seconds(value * 1e-9);
-  if (HasUnit(measure, "_us")) return Seconds(value * 1e-6);
-  if (HasUnit(measure, "_ms")) return Seconds(value * 1e-3);
-  if (HasUnit(measure, "_s")) return Seconds(value);
+  if (IsBytes(measure)) return FormatBytes(value);
+  if (HasUnit(measure, "_ns")) return FormatSeconds(value * 1e-9);
+  if (HasUnit(measure, "_us")) return FormatSeconds(value * 1e-6);
+  if (HasUnit(measure, "_ms")) return FormatSeconds(value * 1e-3);
+  if (HasUnit(measure, "_s")) return FormatSeconds(value);
   return Count(value);
 }
 
@@ -148,11 +122,6 @@ bool IsBytes(std::string_view measure) {
     if ((at == 0 || is_end(measure[at - 1])) && (end == measure.size() || is_end(measure[end]))) return true;
   }
   return false;
-}
-
-bool IsTime(std::string_view measure) {
-  constexpr std::array<std::string_view, 4> kUnits = {"_ns", "_us", "_ms", "_s"};
-  return std::any_of(kUnits.begin(), kUnits.end(), [&](std::string_view unit) { return HasUnit(measure, unit); });
 }
 
 std::string MeasureTitle(std::string_view measure) {

@@ -13,19 +13,14 @@ std::string Escape(std::string_view text);
 // For an id or the part of an address after '#': what is not a letter, digit, '_', '-' or '.' becomes "-xx".
 std::string Identifier(std::string_view text);
 
-// "4.12 s", "830 ms", "12.5 us", "85 ns".
-std::string Seconds(double seconds);
-// "812 MiB", "1.5 GiB", "640 KiB".
-std::string Bytes(double bytes);
 // "12.3 M" and the like; whole below a thousand.
 std::string Count(double count);
 // "0.83", "12.4": a ratio with as many digits as mean something.
 std::string Ratio(double ratio);
 // By the unit in a measure's name: _s, _ns and the like at its end, bytes anywhere, or a plain count.
 std::string Figure(std::string_view measure, double value);
-// Whether that unit is bytes, or one of time.
+// Whether that unit is bytes.
 bool IsBytes(std::string_view measure);
-bool IsTime(std::string_view measure);
 // "p99 of malloc" for "metrics.latency_ns.malloc.p99", "peak RSS" for "peak_rss_bytes", and so on.
 std::string MeasureTitle(std::string_view measure);
 

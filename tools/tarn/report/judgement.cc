@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "tools/tarn/report/html.h"
+#include "tools/tarn/statistics.h"
 
 namespace tarn::tool::report {
 namespace {
@@ -45,7 +46,9 @@ std::string InWords(const Tally& tally) {
 }  // namespace
 
 bool TooNoisy(const BenchWorkload& workload, const std::string& measure) {
-  return workload.noise && workload.noise->noisy && IsTime(measure);
+  const auto control = workload.control.find(measure);
+  return control != workload.control.end() &&
+         IsNoisy({control->second.ratio, control->second.low, control->second.high});
 }
 
 std::string NameOf(const BenchWorkload& workload, const std::string& measure) {

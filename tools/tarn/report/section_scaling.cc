@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include "tools/tarn/figures.h"
 #include "tools/tarn/report/chart.h"
 #include "tools/tarn/report/html.h"
 #include "tools/tarn/report/judgement.h"
@@ -77,7 +78,7 @@ void AppendScaling(const BenchDocument& document, std::string* out) {
         }
         series.marks.push_back({threads, value,
                                 fmt::format("{}, {} threads: {}", allocators[i], Count(threads),
-                                            rates ? Count(value) + " operations/s" : Seconds(value)),
+                                            rates ? Count(value) + " operations/s" : FormatSeconds(value)),
                                 false, false});
       }
       if (!series.marks.empty()) chart.series.push_back(std::move(series));

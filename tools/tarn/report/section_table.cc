@@ -72,7 +72,9 @@ void AppendMainTable(const BenchDocument& document, const View& view, std::size_
     *out += fmt::format("<tr role=\"row\"{}><th role=\"rowheader\" scope=\"row\"><a href=\"#w-{}\">{}</a>",
                         lost ? " class=\"lost\"" : "", Identifier(workload.name), Escape(workload.name));
     *out += fmt::format("<small>{}{}</small></th>", Escape(NameOf(workload, measure)),
-                        TooNoisy(workload, measure) ? "; too noisy" : "");
+                        TooNoisy(workload, measure)           ? "; too noisy"
+                        : !workload.control.contains(measure) ? "; no control"
+                                                              : "");
     std::vector<RatioMark> marks;
     std::string spoken;
     for (std::size_t i = 0; i < compared.size(); ++i) {

@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "tools/tarn/figures.h"
 #include "tools/tarn/report/chart.h"
 #include "tools/tarn/report/html.h"
 #include "tools/tarn/report/judgement.h"
@@ -74,7 +75,7 @@ std::string RenderRssOverTime(const BenchWorkload& workload, const std::vector<s
     }
     // The last sample stands, since what remains at the end is the point of some workloads.
     series.marks.push_back({run->rss.back().first, run->rss.back().second,
-                            fmt::format("{}: {} at the end", allocators[i], Bytes(run->rss.back().second)), false,
+                            fmt::format("{}: {} at the end", allocators[i], FormatBytes(run->rss.back().second)), false,
                             false});
     chart.series.push_back(std::move(series));
   }
@@ -154,10 +155,12 @@ void AppendWorkload(const BenchWorkload& workload, const std::vector<std::string
     for (const int cpu : workload.cpus) cpus += fmt::format("{}{}", cpus.empty() ? "" : ", ", cpu);
     if (!cpus.empty()) facts += fmt::format(" on CPUs {}", cpus);
   }
-  if (workload.noise && workload.noise->wall) {
-    facts += fmt::format("; {} against itself {}\xC3\x97 {}{}", workload.noise->allocator,
-                         Ratio(workload.noise->wall->ratio), Interval(*workload.noise->wall),
-                         workload.noise->noisy ? ": too noisy to tell differences in time" : "");
+  if (const auto control = workload.control.find(workload.measure); control != workload.control.end()) {
+    facts += fmt::format("; {} against itself, {}: {}\xC3\x97 {}{}", workload.reference, workload.measure_title,
+                         Ratio(control->second.ratio), Interval(control->second),
+                         TooNoisy(workload, workload.measure) ? ", too noisy to tell differences" : "");
+  } else {
+    facts += "; no control";
   }
   *out += fmt::format("<p class=\"facts\">{}</p>\n", Escape(facts));
   if (!workload.errors.empty()) {

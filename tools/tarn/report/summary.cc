@@ -11,6 +11,20 @@
 
 namespace tarn::tool::report {
 
+namespace {
+
+// A bar would end the cell, and a line break the table, in code as well.
+std::string MarkdownCell(std::string_view text) {
+  std::string cell;
+  for (const char c : text) {
+    if (c == '|') cell += '\\';
+    cell += c == '\n' ? ' ' : c;
+  }
+  return cell;
+}
+
+}  // namespace
+
 std::string ReportText(const BenchDocument& document) {
   const std::string head = "ratio to " + ReferenceOf(document, "the reference");
   std::size_t name_width = head.size();
@@ -66,7 +80,7 @@ std::string ReportMarkdown(const BenchDocument& document) {
   text += "| workload | what counts |";
   std::string rule = "|---|---|";
   for (const std::string& name : compared) {
-    text += fmt::format(" {} |", name);
+    text += fmt::format(" {} |", MarkdownCell(name));
     rule += "---|";
   }
   text += " tarn / best peer |\n" + rule + "---|\n";
@@ -78,13 +92,14 @@ std::string ReportMarkdown(const BenchDocument& document) {
     return fmt::format("{} {}{}", figure, Interval(*ratio), told ? "" : " " + ratio->verdict);
   };
   for (const BenchWorkload& workload : document.workloads) {
-    text += fmt::format("| `{}` | {} |", workload.name, workload.measure_title);
+    text += fmt::format("| `{}` | {} |", MarkdownCell(workload.name), MarkdownCell(workload.measure_title));
     for (const std::string& name : compared) {
       const std::string none = name == workload.reference ? "reference" : WhyNone(workload, name);
       text += fmt::format(" {} |", cell(RatioOf(workload, name, workload.measure), none));
     }
     const auto peer = FindBestPeer(workload, workload.measure);
-    text += fmt::format(" {} |\n", peer ? fmt::format("{} {}", cell(peer->ratio, ""), peer->name) : "no peer");
+    text += fmt::format(" {} |\n",
+                        peer ? fmt::format("{} {}", cell(peer->ratio, ""), MarkdownCell(peer->name)) : "no peer");
   }
   text += "| geometric mean | |";
   for (const std::string& name : compared) {

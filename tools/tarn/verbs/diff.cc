@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "tools/tarn/console.h"
+#include "tools/tarn/figures.h"
 #include "tools/tarn/profile/file.h"
 #include "tools/tarn/profile/function_totals.h"
 #include "tools/tarn/profile/merge.h"

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "tools/tarn/console.h"
+#include "tools/tarn/figures.h"
 #include "tools/tarn/verb.h"
 
 namespace tarn::tool {

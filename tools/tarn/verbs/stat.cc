@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "tools/tarn/console.h"
+#include "tools/tarn/figures.h"
 #include "tools/tarn/snapshot/stats_json.h"
 #include "tools/tarn/snapshot/target.h"
 #include "tools/tarn/snapshot/watch.h"

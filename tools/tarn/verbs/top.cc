@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "tools/tarn/console.h"
+#include "tools/tarn/figures.h"
 #include "tools/tarn/profile/function_totals.h"
 #include "tools/tarn/profile/symbolizer.h"
 #include "tools/tarn/snapshot/heap_profile.h"
