@@ -5,12 +5,16 @@ such program.
 Usage: profile_live_test.py TARN COMPILER STACKS     (STACKS: profile_stacks_program.cc)
 """
 
+import ctypes
+import errno
 import json
 import os
+import platform
 import re
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -36,6 +40,16 @@ def pprof_top(path, *arguments):
     environment = dict(os.environ, HOME=tempfile.gettempdir(), PPROF_TMPDIR=tempfile.gettempdir())
     return subprocess.run(["go", "tool", "pprof", "-top", *arguments, path], env=environment, check=True, text=True,
                           capture_output=True, timeout=60).stdout
+
+
+def refuse_system_call(number, error):
+    """For this thread and what it executes (seccomp(2)); needs no rights."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    steps = [(0x20, 0, 0, 0), (0x15, 0, 1, number), (0x06, 0, 0, 0x00050000 | error), (0x06, 0, 0, 0x7FFF0000)]
+    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in steps))
+    program = struct.pack("@HP", len(steps), ctypes.addressof(code))
+    if libc.prctl(38, 1, 0, 0, 0) != 0 or libc.prctl(22, 2, program, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "no seccomp here")
 
 
 class Program:
@@ -378,6 +392,42 @@ class Live(unittest.TestCase):
                 if "Permission denied" not in result.stderr:  # of the tool's own directory
                     self.assertEqual(result.returncode, 1)
                     self.assertRegex(result.stderr, "not permitted to look into process .*another user")
+        zombie = subprocess.Popen(["/bin/true"])
+        os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)
+        self.assertRegex(tarn("stat", zombie.pid, code=1)[1], "has ended, and only waits for its parent")
+        zombie.wait()
+
+    @unittest.skipUnless(platform.machine() == "x86_64", "the number of the system call is x86-64's")
+    def test_a_sandbox_without_process_vm_readv(self):
+        """What a container's seccomp profile does to the tool, with both of the errors that are usual."""
+        with Program("/bin/cat") as program:
+            self.wait_until_used(program)
+            for error, said in ((errno.EPERM, "not permitted to look into process"),
+                                (errno.ENOSYS, "no process_vm_readv here.*outside of the container")):
+                for verb in "stat", "check":
+                    result = subprocess.run([TARN, verb, str(program.pid)], capture_output=True, text=True, check=False,
+                                            preexec_fn=lambda error=error: refuse_system_call(310, error))
+                    self.assertEqual(result.returncode, 1, result.stdout)
+                    self.assertRegex(result.stderr, said)
+
+    def test_a_container(self):
+        """Other numbers of processes, and the library where only the process sees it."""
+        script = ("mount -t tmpfs none %s && cp %s %s/libtarn.so.0 && LD_PRELOAD=%s/libtarn.so.0 PYTHONMALLOC=malloc "
+                  "exec /usr/bin/python3 %s" % (self.directory, LIBRARY, self.directory, self.directory,
+                                                os.path.join(HERE, "profile_load.py")))
+        namespaces = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+        if os.geteuid() != 0:
+            namespaces += ["--user", "--map-root-user"]
+        if subprocess.run([*namespaces, "true"], capture_output=True, check=False).returncode != 0:
+            self.skipTest("no namespaces here")
+        with Program(*namespaces, "sh", "-c", script, preload=None).wait_ready() as outer:
+            with open("/proc/%d/task/%d/children" % (outer.pid, outer.pid), encoding="ascii") as file:
+                inner = int(file.read())
+            self.assertRegex(tarn("check", inner)[0], r"-> libtarn\.so\.0 .*\(preload\)")
+            self.assertRegex(tarn("stat", inner)[0], r"process +%d \(python3\)" % inner)
+            profile = self.path("container.pb.gz")
+            tarn("heap", inner, "-q", "-o", profile)
+            self.assertRegex(pprof_top(profile), r"PyBytes|PyObject|unicode")
 
     def test_blocks_that_are_not_ours(self):
         """What looks like a snapshot but is of another version, or leads nowhere."""
@@ -424,10 +474,16 @@ class Live(unittest.TestCase):
         with open(damaged, "wb") as file:
             file.write(b"\x1f\x8b\x08\x00garbage")
         for content in damaged, "/bin/true", "/nonexistent", "/dev/null", self.directory:
-            self.assertRegex(tarn("diff", content, content, code=1)[1], "^tarn: diff: %s: " % re.escape(content))
+            said = tarn("diff", content, content, code=1)[1]
+            self.assertRegex(said, "^tarn: diff: %s: " % re.escape(content))
+            if content in (damaged, "/bin/true"):
+                self.assertIn("tarn heap PID -o FILE writes a whole one", said)
             tarn("heap", content, "-o", self.path("out"), code=1)
         self.assertFalse(os.path.exists(self.path("out")))
         good = self.empty_profile()
+        with open(good, "rb") as whole, open(damaged, "wb") as file:
+            file.write(whole.read()[:-20])
+        self.assertRegex(tarn("heap", damaged, "-o", self.path("out"), code=1)[1], "ends too early")
         self.assertRegex(tarn("diff", good, good, "--type", "cpu", code=1)[1], "it has alloc_objects, alloc_space")
         tarn("heap", good, "-o", "/dev/full", code=1)
         tarn("heap", good, "--seconds", "1", "-o", self.path("out"), code=2)

@@ -45,7 +45,7 @@ Profile ReadProfileFile(const std::string& path) {
   try {
     return IsGzip(bytes) ? DecodeProfile(Decompress(bytes)) : DecodeProfile(bytes);
   } catch (const ProfileError& error) {
-    Fail(path, error.what());
+    Fail(path, std::string(error.what()) + "; tarn heap PID -o FILE writes a whole one");
   }
 }
 

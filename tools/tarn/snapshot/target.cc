@@ -27,17 +27,22 @@ constexpr std::uint64_t kMaxDataBytes = std::uint64_t{256} << 20;
 
 std::string ProcPath(pid_t pid, std::string_view what) { return fmt::format("/proc/{}/{}", pid, what); }
 
-// A number in /proc/PID/status, such as "VmHWM:     1234 kB"; 0 when it is not there.
-std::uint64_t StatusNumber(pid_t pid, std::string_view name) {
+// What stands behind the colon in a line of /proc/PID/status, such as "1234 kB" of "VmHWM:     1234 kB".
+std::string StatusField(pid_t pid, std::string_view name) {
   std::ifstream file(ProcPath(pid, "status"));
   for (std::string line; std::getline(file, line);) {
     if (!line.starts_with(name) || line.size() <= name.size() || line[name.size()] != ':') continue;
-    const std::size_t at = line.find_first_of("0123456789");
-    std::uint64_t value = 0;
-    if (at != std::string::npos) std::from_chars(line.data() + at, line.data() + line.size(), value);
-    return value;
+    return line.substr(std::min(line.find_first_not_of(" \t", name.size() + 1), line.size()));
   }
-  return 0;
+  return "";
+}
+
+// 0 when it is not there.
+std::uint64_t StatusNumber(pid_t pid, std::string_view name) {
+  const std::string field = StatusField(pid, name);
+  std::uint64_t value = 0;
+  std::from_chars(field.data(), field.data() + field.size(), value);
+  return value;
 }
 
 [[noreturn]] void ThrowGone(pid_t pid) {
@@ -66,7 +71,8 @@ std::uint64_t StatusNumber(pid_t pid, std::string_view name) {
                               : geteuid() == 0
                                   ? "even root needs the capability CAP_SYS_PTRACE here; a container gets it by "
                                     "--cap-add SYS_PTRACE"
-                                  : "the program has privileges of its own (setuid) or forbids it; run this as root"));
+                                  : "the program has privileges of its own (setuid) or forbids it, or a container's "
+                                    "seccomp profile does; run this as root, or outside of the container"));
 }
 
 }  // namespace
@@ -99,12 +105,22 @@ std::vector<ProcessMapping> MapsOfTarget(pid_t pid) {
   } catch (const ToolError&) {
     if (ProcessName(pid).empty()) ThrowGone(pid);
     std::ifstream file(ProcPath(pid, "maps"));
-    // A kernel thread and a zombie have maps, but nothing in them.
-    if (file) throw ToolError(fmt::format("process {} has ended, or has no memory of its own", Describe(pid)));
-    ThrowForbidden(pid);
+    if (!file) ThrowForbidden(pid);
+    // A zombie and a kernel thread have maps, but nothing in them.
+    if (StatusField(pid, "State").starts_with("Z"))
+      throw ToolError(fmt::format("process {} has ended, and only waits for its parent to notice", Describe(pid)));
+    throw ToolError(fmt::format("process {} is a part of the kernel, without memory of its own", Describe(pid)));
   }
   char byte = 0;
-  if (!ReadProcessMemory(pid, maps.front().start, &byte, 1) && errno == EPERM) ThrowForbidden(pid);
+  if (!ReadProcessMemory(pid, maps.front().start, &byte, 1)) {
+    if (errno == EPERM) ThrowForbidden(pid);
+    if (errno == ENOSYS)
+      throw ToolError(
+          fmt::format("process {} cannot be read, for there is no process_vm_readv here: a sandbox or a "
+                      "container's seccomp profile forbids it, or the kernel was built without "
+                      "CONFIG_CROSS_MEMORY_ATTACH; run this outside of the container",
+                      Describe(pid)));
+  }
   return maps;
 }
 
