@@ -30,11 +30,10 @@ constexpr std::size_t kAllStacksBytes = std::size_t{1} << 20;
 constexpr std::size_t kMaxBatch = 128;
 // What a span record has bits for, less the word of the owner.
 constexpr std::size_t kMaxBlocksPerRegion = 1024;
-constexpr std::size_t kUsualRegionBytes = std::size_t{64} << 10;
 
 std::size_t RegionBytes(std::size_t stride_bytes, std::size_t alignment) {
   std::size_t bytes = std::bit_floor(stride_bytes * kMaxBlocksPerRegion);
-  bytes = std::clamp(bytes, kPageBytes, kUsualRegionBytes);
+  bytes = std::clamp(bytes, kPageBytes, BlockPool::kUsualRegionBytes);
   // Some blocks even where they are large, so that the page heap is not asked for each.
   if (bytes < stride_bytes * 8) bytes = std::clamp(std::bit_ceil(stride_bytes * 8), bytes, kHugePageBytes);
   return std::max({bytes, std::bit_ceil(stride_bytes), alignment});
@@ -95,13 +94,6 @@ void BlockPool::Destroy() {
   FreeRegion(own_region_);
 }
 
-BlockPool* BlockPool::OfRegion(Span* region) {
-  if (region == nullptr || !region->is_region() || region->object_count == 0) return nullptr;
-  const std::uint64_t owner = *RegionOwner(region);
-  // Bit 0 marks owners of another kind (heap.cc).
-  return (owner & 1) != 0 ? nullptr : reinterpret_cast<BlockPool*>(owner);
-}
-
 // --- Allocation ----------------------------------------------------------------------------------------------------
 
 Span* BlockPool::AddRegion() {
@@ -116,10 +108,11 @@ Span* BlockPool::AddRegion() {
   region->live_objects = 0;
   for (std::size_t left = blocks_per_region_, word = 0; left != 0; ++word) {
     const std::size_t here = std::min<std::size_t>(left, 64);
-    region->free_bits()[word] = ~std::uint64_t{0} >> (64 - here);
+    RegionBits(region)[word] = ~std::uint64_t{0} >> (64 - here);
     left -= here;
   }
-  *RegionOwner(region) = reinterpret_cast<std::uint64_t>(this);
+  *RegionOwner(region) = this;
+  if (region_bytes_ <= kUsualRegionBytes) page_map.RegisterRest(region);
   return region;
 }
 
@@ -128,7 +121,7 @@ std::size_t BlockPool::TakeBatch(void** blocks, std::size_t count) {
   while (taken < count && !available_.empty()) {
     Span* region = available_.front();
     if (region == spare_) spare_ = nullptr;
-    std::uint64_t* words = region->free_bits();
+    std::uint64_t* words = RegionBits(region);
     for (std::size_t word = 0; word < region->word_count() && taken < count; ++word) {
       while (words[word] != 0 && taken < count) {
         const auto bit = static_cast<std::size_t>(std::countr_zero(words[word]));
@@ -201,7 +194,7 @@ Span* BlockPool::RegionOf(void* block, std::size_t* index, const char* call) {
   const auto address = reinterpret_cast<std::uintptr_t>(block);
   const std::uintptr_t start = address & ~(region_bytes_ - 1);
   Span* region = page_map.SpanOf(PageId::Containing(start));
-  if (region == nullptr || region->start_address() != start || OfRegion(region) != this) {
+  if (region == nullptr || region->start_address() != start || !region->is_region() || *RegionOwner(region) != this) {
     ReportMisuse(call, block, Misuse::kWrongPool);
   }
   const std::size_t offset = address - start;
@@ -216,7 +209,7 @@ void BlockPool::ReturnBatch(void* const* blocks, std::size_t count, IntrusiveLis
   for (std::size_t i = 0; i < count; ++i) {
     std::size_t index;
     Span* region = RegionOf(blocks[i], &index, call);
-    std::uint64_t& word = region->free_bits()[index / 64];
+    std::uint64_t& word = RegionBits(region)[index / 64];
     const std::uint64_t mask = std::uint64_t{1} << (index % 64);
     if ((word & mask) != 0) ReportMisuse(call, blocks[i], Misuse::kAlreadyFree);
     word |= mask;
@@ -238,7 +231,8 @@ void BlockPool::ReturnBatch(void* const* blocks, std::size_t count, IntrusiveLis
 
 void BlockPool::Release(Span* region) {
   // Marked as nobody's before its address can be met again.
-  *RegionOwner(region) = 0;
+  *RegionOwner(region) = nullptr;
+  if (region_bytes_ <= kUsualRegionBytes) page_map.UnregisterRest(region);
   FreeRegion(region);
   budget_->Discharge(region_bytes_);
 }

@@ -5,8 +5,8 @@
 //   Allocate/Free --> the CPU's stack (cpu_stacks.h) --batch, under the lock--> free bits of the regions --> page heap
 //
 // A region is a power of two of pages, aligned to its own size, so that the region of a block is found by masking the
-// address and asking the page map. Which blocks are out of a region is one bit each, in the region's Span record; a
-// block in a stack counts as out. The word behind the bits names the pool. Nothing is written into free blocks.
+// address and asking the page map. Which blocks are out of a region is one bit each, behind the region's Span record; a
+// block in a stack counts as out. The word before the bits names the pool. Nothing is written into free blocks.
 //
 // Invariants, under the lock: a region is on `available` if it has a free block, else on `full`; of those without any
 // block out, at most one is kept. live_objects + set bits == object_count of each region.
@@ -21,6 +21,7 @@
 #include "allocator/api/cpu_stacks.h"
 #include "allocator/base/intrusive_list.h"
 #include "allocator/heap/fork_locks.h"
+#include "allocator/heap/regions.h"
 #include "allocator/pages/span.h"
 
 struct tarn_registry_record;
@@ -55,12 +56,17 @@ class BlockPool {
   void Destroy();
 
   static constexpr std::size_t kMaxBlockBytes = std::size_t{1} << 30;
+  // Regions up to this size, which are those of blocks up to an eighth of it, are found from each of their pages.
+  static constexpr std::size_t kUsualRegionBytes = std::size_t{64} << 10;
 
   [[nodiscard]] TARN_ALWAYS_INLINE void* Allocate() {
-    if (void* block = StackPop(&stacks_)) [[likely]]
+    void* block;
+    if (StackPop(&stacks_, &block)) [[likely]]
       return block;
     return AllocateSlow();
   }
+  // False: the CPU has none at hand.
+  [[nodiscard]] TARN_ALWAYS_INLINE bool TryAllocate(void** block) { return StackPop(&stacks_, block); }
   // `call` is named in messages about misuse.
   TARN_ALWAYS_INLINE void Free(void* block, const char* call) {
     if (StackPush(&stacks_, block)) [[likely]]
@@ -75,7 +81,7 @@ class BlockPool {
     FlushAllStacks();
     ForEachRegion([&](Span* region) {
       for (std::size_t i = 0; i < region->object_count; ++i) {
-        if ((region->free_bits()[i / 64] >> (i % 64) & 1) == 0) {
+        if ((RegionBits(region)[i / 64] >> (i % 64) & 1) == 0) {
           visit(reinterpret_cast<void*>(region->start_address() + i * stride_bytes_));
         }
       }
@@ -88,8 +94,6 @@ class BlockPool {
   bool checked() const { return stacks_.ids == 0; }
   void* owner() const { return owner_; }
   BlockBudget& budget() { return *budget_; }
-  // Of the region that the record is of, or null if it is no region of a block pool.
-  static BlockPool* OfRegion(Span* region);
 
  private:
   TARN_NOINLINE void* AllocateSlow();
@@ -117,14 +121,15 @@ class BlockPool {
   }
   void Release(Span* region);
 
-  CpuStacks stacks_;  // first, for the hit paths
+  // These two first, for the hit paths.
+  CpuStacks stacks_;
+  void* owner_;
   std::size_t stride_bytes_;
   std::uint64_t reciprocal_;  // ceil(2^32 / stride), for offsets below 2^21; 0 beyond
   std::size_t region_bytes_;
   std::size_t blocks_per_region_;
   BlockBudget* budget_;
   BlockBudget own_budget_;
-  void* owner_;
   Span* own_region_;
   ForkLock lock_;
   IntrusiveList<Span> available_;

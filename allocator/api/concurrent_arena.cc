@@ -177,7 +177,8 @@ void QuarantineChunks(tarn_concurrent_arena* arena) {
 
 // What needs no new chunk.
 void* TryAgain(tarn_concurrent_arena* arena, std::size_t bytes) TARN_REQUIRES(arena->lock.lock) {
-  if (void* object = BumpAllocate(&arena->stacks, bytes)) return object;
+  void* object;
+  if (BumpAllocate(&arena->stacks, bytes, &object)) return object;
   if (CurrentRegion(arena) != nullptr || arena->shared.next + bytes > arena->shared.end) return nullptr;
   arena->shared.next += bytes;
   return reinterpret_cast<void*>(arena->shared.next - bytes);
@@ -217,6 +218,15 @@ TARN_NOINLINE void* Refill(tarn_concurrent_arena* arena, std::size_t bytes) {
   }
 }
 
+// For an alignment above 16: what is placed at a multiple of 16 needs so much more.
+TARN_NOINLINE void* AllocateAligned(tarn_concurrent_arena* arena, std::size_t bytes, std::size_t alignment) {
+  if (alignment > PTRDIFF_MAX) return nullptr;
+  const std::size_t rounded = RoundUp(std::max(bytes, std::size_t{1}), 16) + alignment - 16;
+  void* object;
+  if (!BumpAllocate(&arena->stacks, rounded, &object)) object = Refill(arena, rounded);
+  return reinterpret_cast<void*>(RoundUp(reinterpret_cast<std::uintptr_t>(object), alignment));
+}
+
 }  // namespace
 
 extern "C" {
@@ -252,17 +262,16 @@ TARN_EXPORT tarn_concurrent_arena* tarn_concurrent_arena_create_with(const tarn_
 
 TARN_EXPORT void* tarn_concurrent_arena_allocate(tarn_concurrent_arena* arena, std::size_t bytes,
                                                  std::size_t alignment) {
-  if (bytes > PTRDIFF_MAX || alignment > PTRDIFF_MAX) [[unlikely]]
+  if (bytes > PTRDIFF_MAX) [[unlikely]]
     return nullptr;
-  // At least 16, so that no two allocations have one address. What is placed at multiples of 16 needs no slack for
-  // alignments up to that.
-  std::size_t rounded = (bytes + 15 + (bytes == 0 ? 1 : 0)) & ~std::size_t{15};
   if (alignment > 16) [[unlikely]]
-    rounded += alignment - 16;
-  void* object = BumpAllocate(&arena->stacks, rounded);
-  if (object == nullptr) [[unlikely]]
-    object = Refill(arena, rounded);
-  return reinterpret_cast<void*>(RoundUp(reinterpret_cast<std::uintptr_t>(object), alignment));
+    return AllocateAligned(arena, bytes, alignment);
+  // At least 16, so that no two allocations have one address.
+  const std::size_t rounded = (bytes + 15 + (bytes == 0 ? 1 : 0)) & ~std::size_t{15};
+  void* object;
+  if (BumpAllocate(&arena->stacks, rounded, &object)) [[likely]]
+    return object;
+  return Refill(arena, rounded);
 }
 
 TARN_EXPORT int tarn_concurrent_arena_add_cleanup(tarn_concurrent_arena* arena, void (*run)(void*), void* object) {

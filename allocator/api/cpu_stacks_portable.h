@@ -22,13 +22,13 @@ TARN_ALWAYS_INLINE void AddToWord(CpuStack* stack, std::uint64_t change) {
   __atomic_store_n(&stack->word, stack->word + change, __ATOMIC_RELAXED);
 }
 
-// The top pointer, or null.
-TARN_ALWAYS_INLINE void* StackPop(const CpuStacks* stacks) {
+// The top pointer. False: there is none.
+TARN_ALWAYS_INLINE bool StackPop(const CpuStacks* stacks, void** result) {
   CpuStack* stack = OwnStack(stacks);
-  if (stack == nullptr || stack->top() == 0) return nullptr;
-  void* object = stack->slots[stack->top() - 1];
+  if (stack == nullptr || stack->top() == 0) return false;
+  *result = stack->slots[stack->top() - 1];
   AddToWord(stack, 0xFFFF);
-  return object;
+  return true;
 }
 
 // False: full, or no stack.
@@ -61,14 +61,15 @@ TARN_ALWAYS_INLINE std::size_t StackPushBatch(const CpuStacks* stacks, void* con
 }
 
 // As in cpu_stacks_x86_64.h.
-TARN_ALWAYS_INLINE void* BumpAllocate(const CpuStacks* stacks, std::size_t bytes) {
+TARN_ALWAYS_INLINE bool BumpAllocate(const CpuStacks* stacks, std::size_t bytes, void** result) {
   CpuStack* stack = OwnStack(stacks);
-  if (stack == nullptr) return nullptr;
+  if (stack == nullptr) return false;
   auto* region = reinterpret_cast<std::uintptr_t*>(stack->word);
   const std::uintptr_t object = region[0];
-  if (object + bytes > region[1]) return nullptr;
+  if (object + bytes > region[1]) return false;
   region[0] = object + bytes;
-  return reinterpret_cast<void*>(object);
+  *result = reinterpret_cast<void*>(object);
+  return true;
 }
 
 TARN_ALWAYS_INLINE bool BumpReplace(const CpuStacks* stacks, const void* from, const void* to) {

@@ -59,11 +59,10 @@ inline std::uint32_t CurrentStackId() {
 
 static_assert(offsetof(CpuStack, word) == 0 && offsetof(CpuStack, capacity) == 8 && offsetof(CpuStack, slots) == 16);
 
-// The top pointer, or null.
-TARN_ALWAYS_INLINE void* StackPop(const CpuStacks* stacks) {
+// The top pointer. False: there is none. (Why the answer is apart from the pointer: the head of slab_ops_x86_64.h.)
+TARN_ALWAYS_INLINE bool StackPop(const CpuStacks* stacks, void** result) {
   std::uintptr_t stack;
   std::uintptr_t object;
-  void* volatile result = nullptr;  // volatile: see the head of slab_ops_x86_64.h
   asm goto volatile(TARN_STACK_BEGIN
                     "movzwl (%[stack]), %k[object]\n"
                     "testl %k[object], %k[object]\n"
@@ -74,9 +73,10 @@ TARN_ALWAYS_INLINE void* StackPop(const CpuStacks* stacks) {
                     : TARN_STACK_INPUTS
                     : "cc", "memory"
                     : miss);
-  result = reinterpret_cast<void*>(object);
+  *result = reinterpret_cast<void*>(object);
+  return true;
 miss:
-  return result;
+  return false;
 }
 
 // False: full, or no stack.
@@ -171,12 +171,11 @@ miss:
 }
 
 // The bump of a concurrent arena: the stack is a BumpRegion's address (api/concurrent_arena.cc), its first word is where
-// the free part starts and its second one where it ends. The address of `bytes` bytes, or null.
-TARN_ALWAYS_INLINE void* BumpAllocate(const CpuStacks* stacks, std::size_t bytes) {
+// the free part starts and its second one where it ends. The address of `bytes` bytes. False: there is no room.
+TARN_ALWAYS_INLINE bool BumpAllocate(const CpuStacks* stacks, std::size_t bytes, void** result) {
   std::uintptr_t stack;
   std::uintptr_t object;
   std::uintptr_t next;
-  void* volatile result = nullptr;  // volatile: see the head of slab_ops_x86_64.h
   asm goto volatile(TARN_STACK_BEGIN
                     "movq (%[stack]), %[stack]\n"
                     "movq (%[stack]), %[object]\n"
@@ -188,9 +187,10 @@ TARN_ALWAYS_INLINE void* BumpAllocate(const CpuStacks* stacks, std::size_t bytes
                     : TARN_STACK_INPUTS, [bytes] "r"(bytes)
                     : "cc", "memory"
                     : miss);
-  result = reinterpret_cast<void*>(object);
+  *result = reinterpret_cast<void*>(object);
+  return true;
 miss:
-  return result;
+  return false;
 }
 
 // Stores `to` as the current CPU's pointer to its bump region if that is `from`. False: it is not, or there is no id.

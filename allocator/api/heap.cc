@@ -1,10 +1,9 @@
 // tarn/heap.h: a BlockPool per size class, made when the class is first asked for, and large objects in regions of
 // their own.
 //
-// Which pool an object is of, the page map tells. A region of a pool is 8 to 64 KiB, aligned to its own size, and
-// registered at its first page; so one of the four possible starts below an address is registered and reaches over it.
-// The word behind the bits of its record names the pool, and the pool its heap. A large object is a region that starts
-// at the object; its record has one bit (live) and names the heap, marked by bit 0.
+// Which pool an object is of, the page map tells: regions of pools are registered at each of their pages, the word behind
+// the region's record names the pool, and the pool its heap. A large object is a region that starts at the object; no
+// pool is named there, and the heap stands where pools have bits.
 //
 // The table of pools: an entry is null, then a pool, until the heap's end. Whoever makes a pool stores it by
 // compare-exchange (release; a reader's acquire pairs with it); of two makers the second one destroys its own.
@@ -32,8 +31,8 @@
 #include "size_classes/size_classes.h"
 
 struct tarn_heap {
+  std::atomic<tarn::BlockPool*> pools[tarn::kSizeClassCount];  // first, for the hit path
   tarn::BlockBudget budget;
-  std::atomic<tarn::BlockPool*> pools[tarn::kSizeClassCount];
   tarn::ForkLock lock;
   // Under the lock.
   tarn::IntrusiveList<tarn::Span> large;
@@ -49,38 +48,34 @@ namespace tarn {
 
 namespace {
 
-// Beyond, a region of a pool would be larger than 64 KiB.
-constexpr std::size_t kMaxPooledBytes = std::size_t{8} << 10;
-constexpr std::size_t kLargeMark = 1;
+// Beyond, a region of a pool would be larger than what is registered at each page.
+constexpr std::size_t kMaxPooledBytes = BlockPool::kUsualRegionBytes / 8;
 
-struct Found {
-  BlockPool* pool = nullptr;  // of a pooled object
-  Span* large = nullptr;      // or this
-};
+// The pool of the heap's that the object is of, or null: a large object, or none of the heap's. Any bit pattern is a
+// valid address.
+TARN_ALWAYS_INLINE BlockPool* PoolOf(const tarn_heap* heap, const void* object) {
+  Span* span = page_map.SpanOf(PageId::Containing(object));
+  // The test of the bucket is enough of is_region().
+  if (span == nullptr || span->bucket != Span::kApiBucket) [[unlikely]]
+    return nullptr;
+  auto* pool = static_cast<BlockPool*>(*RegionOwner(span));
+  if (pool == nullptr || pool->owner() != heap) [[unlikely]]
+    return nullptr;
+  return pool;
+}
 
-Found Find(tarn_heap* heap, const void* object, const char* call) {
+bool IsLargeOf(const tarn_heap* heap, Span* region) {
+  return region != nullptr && region->is_region() && *RegionOwner(region) == nullptr && region->object_count == 1 &&
+         *RegionBits(region) == reinterpret_cast<std::uint64_t>(heap);
+}
+
+// Aborts where no large object of the heap's starts.
+Span* LargeAt(const tarn_heap* heap, const void* object, const char* call) {
   const auto address = reinterpret_cast<std::uintptr_t>(object);
-  for (const std::size_t bytes : {std::size_t{64} << 10, kPageBytes, 2 * kPageBytes, 4 * kPageBytes}) {
-    Span* region = page_map.SpanOf(PageId::Containing(address & ~(bytes - 1)));
-    if (region == nullptr || !region->is_region() || region->object_count == 0) continue;
-    if (address - region->start_address() >= region->bytes()) continue;
-    const std::uint64_t owner = *RegionOwner(region);
-    if (owner == (reinterpret_cast<std::uint64_t>(heap) | kLargeMark)) {
-      if (address != region->start_address()) ReportMisuse(call, object, Misuse::kInteriorPointer);
-      return {nullptr, region};
-    }
-    if (owner == 0 || (owner & kLargeMark) != 0) continue;
-    auto* pool = reinterpret_cast<BlockPool*>(owner);
-    if (pool->owner() == heap) return {pool, nullptr};
-  }
-  // Large regions start where they like.
-  Span* region = page_map.SpanOf(PageId::Containing(address));
-  if (region != nullptr && region->is_region() && region->object_count != 0 &&
-      *RegionOwner(region) == (reinterpret_cast<std::uint64_t>(heap) | kLargeMark) &&
-      address == region->start_address()) {
-    return {nullptr, region};
-  }
-  ReportMisuse(call, object, Misuse::kWrongPool);
+  Span* region = page_map.SpanAround(address);
+  if (!IsLargeOf(heap, region)) ReportMisuse(call, object, Misuse::kWrongPool);
+  if (region->start_address() != address) ReportMisuse(call, object, Misuse::kInteriorPointer);
+  return region;
 }
 
 TARN_NOINLINE BlockPool* MakePool(tarn_heap* heap, SizeClass size_class) {
@@ -117,8 +112,7 @@ TARN_NOINLINE void* AllocateLarge(tarn_heap* heap, std::size_t bytes, std::size_
   // What a mapping of its own is larger goes uncounted, as it came.
   region->object_count = 1;
   region->live_objects = 1;
-  region->free_bits()[0] = 0;
-  *RegionOwner(region) = reinterpret_cast<std::uint64_t>(heap) | kLargeMark;
+  *RegionBits(region) = reinterpret_cast<std::uint64_t>(heap);
   CountLarge(heap, 1, static_cast<std::int64_t>(region->bytes()));
   SlowPathScope scope;
   LockHolder holder(heap->lock.lock);
@@ -132,13 +126,15 @@ TARN_NOINLINE void* AllocateLarge(tarn_heap* heap, std::size_t bytes, std::size_
 // The charge was for the pages that were asked for; a mapping is at most rounded up to the kernel's, so the span's own
 // pages are what is given back where the two are the same, which they are on x86-64.
 void ReleaseLarge(tarn_heap* heap, Span* region) {
-  *RegionOwner(region) = 0;
+  *RegionBits(region) = 0;
   CountLarge(heap, -1, -static_cast<std::int64_t>(region->bytes()));
   heap->budget.Discharge(region->bytes());
   FreeRegion(region);
 }
 
-void FreeLarge(tarn_heap* heap, Span* region) {
+TARN_NOINLINE void FreeLarge(tarn_heap* heap, void* object) {
+  if (object == nullptr) return;
+  Span* region = LargeAt(heap, object, "tarn_heap_free");
   {
     SlowPathScope scope;
     if (scope.nested()) return;
@@ -151,8 +147,22 @@ void FreeLarge(tarn_heap* heap, Span* region) {
   ReleaseLarge(heap, region);
 }
 
-std::size_t UsableBytes(const Found& found) {
-  return found.pool != nullptr ? found.pool->stride_bytes() : found.large->bytes();
+std::size_t UsableBytes(const tarn_heap* heap, const void* object, const char* call) {
+  const BlockPool* pool = PoolOf(heap, object);
+  return pool != nullptr ? pool->stride_bytes() : LargeAt(heap, object, call)->bytes();
+}
+
+// Whatever is no hit. Regions are aligned to pages at least, so that the objects of a class whose size is a multiple of
+// the alignment are aligned, too.
+TARN_NOINLINE void* AllocateSlow(tarn_heap* heap, std::size_t bytes, std::size_t alignment) {
+  if (bytes > PTRDIFF_MAX) return nullptr;
+  const SizeClass size_class = alignment <= 16 ? MallocSizeClass(bytes) : AlignedSizeClass(bytes, alignment);
+  if (size_class == 0 || kSizeClasses[size_class].size_bytes > kMaxPooledBytes) {
+    return AllocateLarge(heap, bytes, alignment);
+  }
+  BlockPool* pool = heap->pools[size_class].load(std::memory_order_acquire);
+  if (pool == nullptr) pool = MakePool(heap, size_class);
+  return pool != nullptr ? pool->Allocate() : nullptr;
 }
 
 }  // namespace
@@ -198,33 +208,29 @@ TARN_EXPORT void tarn_heap_destroy(tarn_heap* heap) {
 }
 
 TARN_EXPORT void* tarn_heap_allocate(tarn_heap* heap, std::size_t bytes, std::size_t alignment) {
-  if (bytes > kMaxPooledBytes || alignment > 16) [[unlikely]] {
-    if (bytes > PTRDIFF_MAX) return nullptr;
-    // An object of a size that is a multiple of the alignment would do from a pool, too; over-aligned ones are few.
-    return AllocateLarge(heap, bytes, alignment);
+  if (bytes <= kSmallLookupMaxBytes && alignment <= 16) [[likely]] {
+    const SizeClass size_class = kSmallSizeClasses[SmallLookupIndex(bytes)];
+    BlockPool* pool = heap->pools[size_class].load(std::memory_order_acquire);
+    void* object;
+    if (pool != nullptr && pool->TryAllocate(&object)) [[likely]]
+      return object;
   }
-  const SizeClass size_class = MallocSizeClass(bytes);
-  BlockPool* pool = heap->pools[size_class].load(std::memory_order_acquire);
-  if (pool == nullptr) [[unlikely]] {
-    pool = MakePool(heap, size_class);
-    if (pool == nullptr) return nullptr;
-  }
-  return pool->Allocate();
+  return AllocateSlow(heap, bytes, alignment);
 }
 
 TARN_EXPORT void tarn_heap_free(tarn_heap* heap, void* object) {
-  if (object == nullptr) return;
-  const Found found = Find(heap, object, "tarn_heap_free");
-  if (found.pool != nullptr) {
-    found.pool->Free(object, "tarn_heap_free");
+  // Null is no page of a region, and so needs no test on the hit path.
+  BlockPool* pool = PoolOf(heap, object);
+  if (pool != nullptr) [[likely]] {
+    pool->Free(object, "tarn_heap_free");
   } else {
-    FreeLarge(heap, found.large);
+    FreeLarge(heap, object);
   }
 }
 
 TARN_EXPORT void* tarn_heap_reallocate(tarn_heap* heap, void* object, std::size_t bytes) {
   if (object == nullptr) return tarn_heap_allocate(heap, bytes, 16);
-  const std::size_t old_bytes = UsableBytes(Find(heap, object, "tarn_heap_reallocate"));
+  const std::size_t old_bytes = UsableBytes(heap, object, "tarn_heap_reallocate");
   if (bytes <= old_bytes && bytes >= old_bytes / 2) return object;
   void* moved = tarn_heap_allocate(heap, bytes, 16);
   if (moved == nullptr) return nullptr;
@@ -245,7 +251,7 @@ TARN_EXPORT void tarn_heap_free_all(tarn_heap* heap) {
 }
 
 TARN_EXPORT std::size_t tarn_heap_usable_bytes(tarn_heap* heap, const void* object) {
-  return object == nullptr ? 0 : UsableBytes(Find(heap, object, "tarn_heap_usable_bytes"));
+  return object == nullptr ? 0 : UsableBytes(heap, object, "tarn_heap_usable_bytes");
 }
 
 TARN_EXPORT tarn_heap_stats tarn_heap_get_stats(tarn_heap* heap) {

@@ -166,8 +166,8 @@ bool GiveShared(tarn_pool* pool, void* object) TARN_REQUIRES(pool->lock.lock) {
   ++pool->direct_puts;
   // Room for the next ones.
   for (std::size_t i = 0; i < pool->stacks.capacity / 2 && pool->shared_count < pool->shared_capacity; ++i) {
-    void* popped = StackPop(&pool->stacks);
-    if (popped == nullptr) break;
+    void* popped;
+    if (!StackPop(&pool->stacks, &popped)) break;
     pool->shared[pool->shared_count++] = popped;
     ++pool->flushed;
   }
@@ -362,7 +362,8 @@ TARN_EXPORT void tarn_pool_destroy(tarn_pool* pool) {
 }
 
 TARN_EXPORT void* tarn_pool_get(tarn_pool* pool) {
-  if (void* object = StackPop(&pool->stacks)) [[likely]]
+  void* object;
+  if (StackPop(&pool->stacks, &object)) [[likely]]
     return object;
   return GetSlow(pool);
 }

@@ -34,7 +34,7 @@ std::size_t KeptSize(PageCount pages) {
 
 Span* NewFromPageHeap(PageCount pages, PageCount alignment, std::size_t record_objects, bool* zero) {
   // One word more: the owner.
-  const std::size_t bits = record_objects == 0 ? 0 : record_objects + 64;
+  const std::size_t bits = record_objects + 64;
   Span* region = process_heap.page_heap.AllocateLarge(pages, alignment, zero, false, bits);
   if (region == nullptr) {
     // What the caches and the page heap keep may be what is missing.
@@ -43,7 +43,9 @@ Span* NewFromPageHeap(PageCount pages, PageCount alignment, std::size_t record_o
     process_heap.page_heap.ReleaseFree(0, true);
     region = process_heap.page_heap.AllocateLarge(pages, alignment, zero, false, bits);
   }
-  if (region != nullptr) region->bucket = Span::kApiBucket;
+  if (region == nullptr) return nullptr;
+  *RegionOwner(region) = nullptr;
+  region->bucket = Span::kApiBucket;
   return region;
 }
 

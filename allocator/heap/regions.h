@@ -20,8 +20,8 @@
 
 namespace tarn {
 
-// `alignment` is a power of two of pages. The record has room for the free bits of `record_objects` objects and, behind
-// them, for one word (RegionOwner); objects at most 1024. Null: no memory, or a signal handler that interrupted tarn.
+// `alignment` is a power of two of pages. Behind the record lie one word (RegionOwner), zero, and the free bits of
+// `record_objects` objects (RegionBits), at most 1024. Null: no memory, or a signal handler that interrupted tarn.
 // `*zero` (null: nobody asks) tells whether every byte is known to be zero.
 [[nodiscard]] Span* NewRegion(PageCount pages, PageCount alignment, std::size_t record_objects = 0,
                               bool* zero = nullptr);
@@ -29,8 +29,9 @@ namespace tarn {
 // Nobody may use the region any more. Its memory must be accessible.
 void FreeRegion(Span* region);
 
-// The word behind the free bits of a region that was made for `record_objects` > 0 and has its object_count set.
-inline std::uint64_t* RegionOwner(Span* region) { return region->free_bits() + region->word_count(); }
+// Null in regions of arenas; a free of a heap's reads it from a pointer that may be anything's (api/heap.cc).
+inline void** RegionOwner(Span* region) { return reinterpret_cast<void**>(region + 1); }
+inline std::uint64_t* RegionBits(Span* region) { return region->free_bits() + 1; }
 
 // Gives the kept regions back to the page heap, for malloc_trim and for those that ran out of memory.
 void FreeKeptRegions();

@@ -37,6 +37,13 @@ void PageMap::Unregister(Span* span) {
   }
 }
 
+void PageMap::StoreRest(const Span* span, Span* value) {
+  for (std::size_t i = 1; i < span->pages.raw(); ++i) {
+    const PageId page = span->first_page + PageCount(i);
+    LeafOf(page)->spans[page.raw() % kPagesPerLeaf].store(value, std::memory_order_relaxed);
+  }
+}
+
 Span* PageMap::SpanAround(std::uintptr_t address) const {
   const PageId page = PageId::Containing(address);
   std::uintptr_t candidate = page.raw();

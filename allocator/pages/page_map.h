@@ -62,10 +62,18 @@ class PageMap {
     return FindClass(address, &size_class) ? size_class : SizeClass{0};
   }
 
-  // The span that `page` was registered for, or null. Large spans are registered at their first page only.
+  // The span that `page` was registered for, or null. Large spans are registered at their first page only, unless
+  // RegisterRest was called.
   Span* SpanOf(PageId page) const {
-    const PageMapLeaf* leaf = LeafOf(page);
-    return leaf == nullptr ? nullptr : leaf->spans[page.raw() % kPagesPerLeaf].load(std::memory_order_relaxed);
+    std::uintptr_t root_index = page.raw() / kPagesPerLeaf;
+    asm("" : "+r"(root_index));  // as in FindClass
+    if (root_index >= kRootEntries) [[unlikely]]
+      return nullptr;
+    const std::uintptr_t biased_leaf = root_[root_index].load(std::memory_order_relaxed);
+    if (biased_leaf == 0) [[unlikely]]
+      return nullptr;
+    const auto* leaf = reinterpret_cast<const PageMapLeaf*>(biased_leaf + root_index * kPagesPerLeaf);
+    return leaf->spans[page.raw() % kPagesPerLeaf].load(std::memory_order_relaxed);
   }
 
   // The span whose pages include that of `address`, looked for at lower addresses too; null when there is none. Slow,
@@ -75,6 +83,9 @@ class PageMap {
   // Registers all pages of a small span, or the first page of a large one; and takes that back.
   void Register(Span* span);
   void Unregister(Span* span);
+  // The same for the other pages of a large span, for whoever wants to find it from any of them.
+  void RegisterRest(Span* span) { StoreRest(span, span); }
+  void UnregisterRest(Span* span) { StoreRest(span, nullptr); }
 
   // Leaves are installed by the page heap, from zeroed metadata.
   // Whoever asks is about to install one: so this looks by an operation that writes, for the root is memory that was never
@@ -90,6 +101,7 @@ class PageMap {
   }
 
  private:
+  void StoreRest(const Span* span, Span* value);
   PageMapLeaf* LeafOf(PageId page) const {
     const std::uintptr_t root_index = page.raw() / kPagesPerLeaf;
     if (root_index >= kRootEntries) return nullptr;

@@ -1,6 +1,7 @@
 // Pools of recycled objects, heaps, and concurrent arenas.
 #include <gtest/gtest.h>
 #include <sys/syscall.h>
+#include <tarn/arena.h>
 #include <tarn/concurrent_arena.h>
 #include <tarn/heap.h>
 #include <tarn/memory_resource.h>
@@ -20,6 +21,7 @@
 #include <thread>
 #include <vector>
 
+#include "allocator/pages/page_map.h"
 #include "tests/api/registered.h"
 #include "tests/os/in_child.h"
 
@@ -357,7 +359,7 @@ TEST(Heap, ObjectsOfAllSizesKeepTheirContents) {
     random = random * 6364136223846793005u + 1442695040888963407u;
     if ((random >> 62) != 0 || objects.empty()) {
       const std::size_t bytes = (random >> 33) % (i % 100 == 0 ? 300000 : 1000);
-      const std::size_t alignment = i % 50 == 1 ? 4096 : 16;
+      const std::size_t alignment = i % 50 == 1 ? 4096 : i % 50 == 2 ? 64 : 16;
       auto* object = static_cast<unsigned char*>(heap.Allocate(bytes, alignment));
       ASSERT_EQ(reinterpret_cast<std::uintptr_t>(object) % alignment, 0u);
       ASSERT_GE(heap.UsableBytes(object), bytes);
@@ -380,6 +382,17 @@ TEST(Heap, ObjectsOfAllSizesKeepTheirContents) {
   EXPECT_EQ(Find("a heap")->live_bytes, 0);
   EXPECT_EQ(Find("a heap")->capacity_bytes, 0);
   EXPECT_NE(heap.Allocate(0), heap.Allocate(0));
+}
+
+TEST(Heap, OverAlignedObjectsAreNoLargerThanTheyMustBe) {
+  tarn::Heap heap;
+  for (const std::size_t alignment : {1u, 32u, 64u, 256u, 4096u, 8192u, 65536u}) {
+    void* object = heap.Allocate(alignment / 2 + 10, alignment);
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(object) % alignment, 0u);
+    EXPECT_LE(heap.UsableBytes(object), std::max<std::size_t>(alignment, 16));
+    heap.Free(object);
+  }
+  EXPECT_EQ(heap.Stats().live_objects, 0u);
 }
 
 TEST(Heap, ReallocateKeepsTheContents) {
@@ -447,7 +460,18 @@ TEST(HeapDeath, MisuseIsNamed) {
   EXPECT_DEATH(other.Free(object), "tarn: fatal: tarn_heap_free\\(0x.*\\): object does not belong to this pool");
   EXPECT_DEATH(heap.Free(&local), "object does not belong to this pool");
   EXPECT_DEATH(heap.Free(object + 16), "no object of the pool starts here");
-  EXPECT_DEATH(heap.Free(large + 16), "tarn: fatal: tarn_heap_free");
+  EXPECT_DEATH(heap.Free(large + 16), "tarn: fatal: tarn_heap_free\\(0x.*\\): pointer is inside an object");
+  EXPECT_DEATH(heap.Free(large + 50000), "pointer is inside an object");
+  EXPECT_DEATH(other.Free(large), "object does not belong to this pool");
+  tarn::Arena arena;
+  EXPECT_DEATH(heap.Free(arena.Allocate(10)), "object does not belong to this pool");
+  void* ended[] = {other.Allocate(8000), other.Allocate(8000)};
+  other.FreeAll();
+  for (void* gone : ended) {
+    EXPECT_EQ(tarn::page_map.SpanOf(tarn::PageId::Containing(gone)), nullptr);
+    EXPECT_DEATH(other.Free(gone), "object does not belong to this pool");
+  }
+  EXPECT_DEATH(static_cast<void>(heap.UsableBytes(&local)), "tarn_heap_usable_bytes.*does not belong to this pool");
   EXPECT_DEATH((heap.Free(object), heap.Free(object)), "object is already free");
   EXPECT_DEATH((heap.Free(large), heap.Free(large)), "tarn: fatal: tarn_heap_free");
   EXPECT_EXIT((tarn_heap_destroy(heap.c_heap()), std::_Exit(0)), testing::ExitedWithCode(0),
