@@ -1,5 +1,6 @@
 // Pools of recycled objects, heaps, and concurrent arenas.
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <sys/syscall.h>
 #include <tarn/arena.h>
 #include <tarn/concurrent_arena.h>
@@ -37,7 +38,26 @@ struct Buffer {
   static inline std::atomic<int> live = 0;
 };
 
+// What was put back on one CPU is not found on another one.
+class OnOneCpu {
+ public:
+  OnOneCpu() {
+    sched_getaffinity(0, sizeof(before_), &before_);
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(sched_getcpu(), &one);
+    sched_setaffinity(0, sizeof(one), &one);
+  }
+  ~OnOneCpu() { sched_setaffinity(0, sizeof(before_), &before_); }
+  OnOneCpu(const OnOneCpu&) = delete;
+  OnOneCpu& operator=(const OnOneCpu&) = delete;
+
+ private:
+  cpu_set_t before_;
+};
+
 TEST(Pool, UsesObjectsAgainAndResetsThem) {
+  const OnOneCpu on_one_cpu;
   {
     tarn::Pool<Buffer> pool({.name = "buffers", .reset = [](Buffer& buffer) { buffer.text.clear(); }});
     Buffer* first = pool.Get();
