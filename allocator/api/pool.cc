@@ -222,6 +222,12 @@ void Tick(tarn_pool* pool, bool alone = false) {
   Report(pool);
 }
 
+bool IsTicking(tarn_pool* pool) {
+  SlowPathScope scope;
+  LockHolder holder(pool->lock.lock);
+  return pool->ticking == ProcessId();
+}
+
 bool IsWatched(tarn_pool* pool) {
   SlowPathScope scope;
   LockHolder holder(pool->lock.lock);
@@ -349,7 +355,9 @@ TARN_EXPORT tarn_pool* tarn_pool_create(const tarn_pool_options* options) {
 
 TARN_EXPORT void tarn_pool_destroy(tarn_pool* pool) {
   if (pool == nullptr) return;
-  process_heap.caretaker.Dismiss(&pool->duty);
+  if (!process_heap.caretaker.Dismiss(&pool->duty) || IsTicking(pool)) {
+    ReportMisuse("tarn_pool_destroy", pool, Misuse::kPoolAtWork);
+  }
   // What a drop puts back is dropped, too: there is no room, and no care any more.
   pool->shared_capacity = 0;
   pool->stacks.capacity = 0;

@@ -57,14 +57,15 @@ bool Caretaker::IsAtWork() {
   return StartThread();
 }
 
-void Caretaker::Dismiss(Duty* duty) {
+bool Caretaker::Dismiss(Duty* duty) {
   while (true) {
     std::uint32_t done;
     {
       SlowPathScope scope;
       LockHolder holder(lock_.lock);
       if (duty->linked()) IntrusiveList<Duty>::Remove(duty);
-      if (running_ != duty) return;
+      if (running_ != duty) return true;
+      if (runner_ == ThisThread()) return false;
       done = done_word_.load(std::memory_order_relaxed);
       sleepers_.fetch_add(1, std::memory_order_relaxed);
     }

@@ -46,8 +46,8 @@ class Caretaker {
   void Ask(Duty* duty);
   // Starts the thread where there is none but could be. False: nobody runs duties but those who need them.
   bool IsAtWork();
-  // When it returns the duty is not running and will not run. Not called by the duty itself.
-  void Dismiss(Duty* duty);
+  // When it returns the duty is not running and will not run. False: it is the duty itself that calls, and still runs.
+  [[nodiscard]] bool Dismiss(Duty* duty);
 
   // Runs all duties once, if nobody else is at it. Returns in how many milliseconds the next one is due; kNothingLeft:
   // not before the next Ask. In no slow path, with no lock held.

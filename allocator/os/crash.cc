@@ -35,6 +35,8 @@ const char* Description(Misuse misuse) {
       return "no object of the pool starts here";
     case Misuse::kStaleMark:
       return "mark is stale: the arena was reset, or rewound further, since";
+    case Misuse::kPoolAtWork:
+      return "pool is ended while it destroys an object";
   }
   return "unknown misuse";
 }

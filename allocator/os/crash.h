@@ -18,6 +18,7 @@ enum class Misuse {
   kWrongPool,        // the object is not this pool's
   kNoObjectThere,    // the pool has no object that starts there
   kStaleMark,        // the arena was reset, or rewound further, since the mark was made
+  kPoolAtWork,       // the end of a pool comes from the destructor of its own object, or beside its Tick
 };
 
 // Prints "tarn: fatal: <call>(0x<address>): <what is wrong>" and aborts. Takes no lock, allocates nothing.

@@ -9,6 +9,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <memory>
 #include <string>
 #include <thread>
 #include <vector>
@@ -103,6 +104,28 @@ TEST(PoolCare, AnObjectPutByADestructorOfTheProgramsOwnTickIsLookedAfter) {
   int status = 0;
   waitpid(child, &status, 0);
   EXPECT_EQ(status, 0);
+}
+
+// It would wait for itself.
+TEST(PoolCareDeath, TheEndOfAPoolByItsOwnObjectIsNamed) {
+  struct Ends {
+    std::unique_ptr<tarn::Pool<Ends>>* pool = nullptr;
+    ~Ends() {
+      if (pool != nullptr) pool->reset();
+    }
+  };
+  const auto end = [](unsigned epoch_ms, bool tick) {
+    alarm(20);
+    auto pool = std::make_unique<tarn::Pool<Ends>>(tarn::PoolOptions<Ends>{.epoch_ms = epoch_ms});
+    Ends* object = pool->Get();
+    object->pool = &pool;
+    pool->Put(object);
+    for (int i = 0; tick && i < 2; ++i) pool->Tick();
+    WaitFor([] { return false; });
+  };
+  const char* const line = "tarn: fatal: tarn_pool_destroy\\(0x.*\\): pool is ended while it destroys an object";
+  EXPECT_DEATH(end(1, false), line);
+  EXPECT_DEATH(end(TARN_POOL_NO_EPOCHS, true), line);
 }
 
 TEST(PoolCare, TheEndOfTheProcessDoesNotWaitForEpochs) {
