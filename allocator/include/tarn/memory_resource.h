@@ -2,11 +2,15 @@
 //
 //   tarn::ScopedDefaultResource scope(&arena);             // std::pmr containers made from here on use the arena
 //   std::vector<int, tarn::Allocator<int, tarn::Arena>> v(arena);   // without a virtual call
+//   auto point = tarn::MakeUnique<Point>(&heap, 1, 2);     // a std::unique_ptr that goes back to the heap
 #ifndef TARN_MEMORY_RESOURCE_H
 #define TARN_MEMORY_RESOURCE_H
 
 #include <cstddef>
+#include <memory>
 #include <memory_resource>
+#include <new>
+#include <utility>
 
 #include <tarn/bad_alloc.h>
 
@@ -26,6 +30,35 @@ class ScopedDefaultResource {
  private:
   std::pmr::memory_resource* const previous_;
 };
+
+// For std::unique_ptr: destroys the object and gives its memory back to the resource. There is no way from a deleter of
+// one type to that of another, since the resource is told the size.
+template <typename T>
+struct ResourceDeleter {
+  std::pmr::memory_resource* resource = nullptr;
+  void operator()(T* object) const {
+    object->~T();
+    resource->deallocate(object, sizeof(T), alignof(T));
+  }
+};
+template <typename T>
+using UniquePtr = std::unique_ptr<T, ResourceDeleter<T>>;
+
+// Throws what the resource and T's constructor throw.
+template <typename T, typename... Arguments>
+[[nodiscard]] UniquePtr<T> MakeUnique(std::pmr::memory_resource* resource, Arguments&&... arguments) {
+  // Owns the memory while the constructor runs.
+  struct Undo {
+    std::pmr::memory_resource* resource;
+    void* memory;
+    ~Undo() {
+      if (memory != nullptr) resource->deallocate(memory, sizeof(T), alignof(T));
+    }
+  } undo{resource, resource->allocate(sizeof(T), alignof(T))};
+  T* object = ::new (undo.memory) T(std::forward<Arguments>(arguments)...);
+  undo.memory = nullptr;
+  return UniquePtr<T>(object, ResourceDeleter<T>{resource});
+}
 
 // An allocator for containers that calls the source directly: Arena, ConcurrentArena, Heap, or any memory_resource.
 // Arenas are final classes, so that nothing virtual is left of the calls.

@@ -174,17 +174,28 @@ class ObjectPool {
   tarn_object_pool* pool_;
 };
 
-// A std::pmr::memory_resource over a pool of blocks, for node-based containers: requests that fit go to the pool, others
-// upstream. Any thread, if upstream allows it.
+struct BlockResourceOptions {
+  std::size_t block_bytes;     // 1 to 1 GiB
+  std::size_t alignment = 16;  // of blocks, a power of two up to 2 MiB
+  const char* name = nullptr;
+  std::size_t limit_bytes = 0;  // of the pool's regions; upstream is not counted
+  bool checked = false;
+  std::pmr::memory_resource* upstream = std::pmr::get_default_resource();
+};
+
+// An object pool as a std::pmr::memory_resource, for node-based containers: requests that fit into a block and its
+// alignment go to the pool, others upstream. Throws std::bad_alloc at the pool's limit. Any thread, if upstream allows it.
 class BlockResource final : public std::pmr::memory_resource {
  public:
-  explicit BlockResource(std::size_t block_bytes, const char* name = nullptr,
-                         std::pmr::memory_resource* upstream = std::pmr::get_default_resource())
-      : block_bytes_(block_bytes), upstream_(upstream) {
-    const tarn_object_pool_options options = {block_bytes, 16, name, 0, 0};
-    pool_ = tarn_object_pool_create(&options);
+  explicit BlockResource(std::size_t block_bytes, const char* name = nullptr)
+      : BlockResource(BlockResourceOptions{.block_bytes = block_bytes, .name = name}) {}
+  explicit BlockResource(const BlockResourceOptions& options)
+      : block_bytes_(options.block_bytes), alignment_(options.alignment), upstream_(options.upstream) {
+    const tarn_object_pool_options c_options = {options.block_bytes, options.alignment, options.name,
+                                                options.limit_bytes, options.checked ? 1 : 0};
+    pool_ = tarn_object_pool_create(&c_options);
     if (pool_ != nullptr) return;
-    if (errno == EINVAL) ThrowInvalidArgument("tarn::BlockResource: block size out of range");
+    if (errno == EINVAL) ThrowInvalidArgument("tarn::BlockResource: block size or alignment out of range");
     ThrowBadAlloc();
   }
   BlockResource(const BlockResource&) = delete;
@@ -194,7 +205,7 @@ class BlockResource final : public std::pmr::memory_resource {
   tarn_object_pool_stats Stats() const { return tarn_object_pool_get_stats(pool_); }
 
  private:
-  bool Fits(std::size_t bytes, std::size_t alignment) const { return bytes <= block_bytes_ && alignment <= 16; }
+  bool Fits(std::size_t bytes, std::size_t alignment) const { return bytes <= block_bytes_ && alignment <= alignment_; }
   void* do_allocate(std::size_t bytes, std::size_t alignment) override {
     if (!Fits(bytes, alignment)) return upstream_->allocate(bytes, alignment);
     void* block = tarn_object_pool_allocate(pool_);
@@ -210,6 +221,7 @@ class BlockResource final : public std::pmr::memory_resource {
   bool do_is_equal(const std::pmr::memory_resource& other) const noexcept override { return this == &other; }
 
   const std::size_t block_bytes_;
+  const std::size_t alignment_;
   std::pmr::memory_resource* const upstream_;
   tarn_object_pool* pool_;
 };

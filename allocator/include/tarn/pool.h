@@ -90,12 +90,15 @@ tarn_pool_stats tarn_pool_get_stats(tarn_pool* pool);
 
 #include <algorithm>
 #include <cerrno>
+#include <cstddef>
 #include <functional>
 #include <memory>
+#include <memory_resource>
 #include <type_traits>
 #include <utility>
 
 #include <tarn/bad_alloc.h>
+#include <tarn/poison.h>
 
 namespace tarn {
 
@@ -171,6 +174,71 @@ class Pool {
   static void Drop(void* object, void*) { delete static_cast<T*>(object); }
 
   const PoolOptions<T> options_;
+  tarn_pool* pool_;
+};
+
+struct RecyclingResourceOptions {
+  std::size_t buffer_bytes;
+  std::size_t alignment = alignof(std::max_align_t);  // of buffers, a power of two
+  const char* name = nullptr;
+  std::size_t max_buffers = 1024;  // kept, victims not counted
+  unsigned epoch_ms = 2000;        // TARN_POOL_NO_EPOCHS: epochs end by Tick only
+  bool checked = false;
+  // Called from any thread, the caretaker's among them.
+  std::pmr::memory_resource* upstream = std::pmr::new_delete_resource();
+};
+
+// A pool as a std::pmr::memory_resource, for containers that take large buffers again and again: a request of more than
+// half a buffer gets a buffer that was used before, or a new one from upstream, and goes back to the pool; other requests
+// go upstream. Throws what upstream throws. Any thread. Its end gives the pool's buffers back to upstream.
+class RecyclingResource final : public std::pmr::memory_resource {
+ public:
+  explicit RecyclingResource(std::size_t buffer_bytes)
+      : RecyclingResource(RecyclingResourceOptions{.buffer_bytes = buffer_bytes}) {}
+  explicit RecyclingResource(const RecyclingResourceOptions& options) : options_(options) {
+    const std::size_t alignment = options.alignment;
+    if (options.buffer_bytes == 0 || alignment == 0 || (alignment & (alignment - 1)) != 0 || options.max_buffers == 0) {
+      ThrowInvalidArgument("tarn::RecyclingResource: buffer size, alignment or count out of range");
+    }
+    const tarn_pool_options c_options = {
+        &Drop, this, options.name, options.max_buffers, options.epoch_ms, options.checked ? 1 : 0};
+    pool_ = tarn_pool_create(&c_options);
+    if (pool_ == nullptr && errno == EINVAL)
+      ThrowInvalidArgument("tarn::RecyclingResource: max_buffers is beyond 2^20");
+    if (pool_ == nullptr) ThrowBadAlloc();
+  }
+  RecyclingResource(const RecyclingResource&) = delete;
+  RecyclingResource& operator=(const RecyclingResource&) = delete;
+  ~RecyclingResource() override { tarn_pool_destroy(pool_); }
+
+  // Ends an epoch now.
+  void Tick() { tarn_pool_tick(pool_); }
+  tarn_pool_stats Stats() const { return tarn_pool_get_stats(pool_); }
+
+ private:
+  static void Drop(void* buffer, void* context) {
+    const RecyclingResourceOptions& options = static_cast<RecyclingResource*>(context)->options_;
+    UnpoisonMemory(buffer, options.buffer_bytes);
+    options.upstream->deallocate(buffer, options.buffer_bytes, options.alignment);
+  }
+  bool IsBuffer(std::size_t bytes, std::size_t alignment) const {
+    return bytes > options_.buffer_bytes / 2 && bytes <= options_.buffer_bytes && alignment <= options_.alignment;
+  }
+  void* do_allocate(std::size_t bytes, std::size_t alignment) override {
+    if (!IsBuffer(bytes, alignment)) return options_.upstream->allocate(bytes, alignment);
+    void* buffer = tarn_pool_get(pool_);
+    if (buffer == nullptr) return options_.upstream->allocate(options_.buffer_bytes, options_.alignment);
+    UnpoisonMemory(buffer, bytes);
+    return buffer;
+  }
+  void do_deallocate(void* buffer, std::size_t bytes, std::size_t alignment) override {
+    if (!IsBuffer(bytes, alignment)) return options_.upstream->deallocate(buffer, bytes, alignment);
+    PoisonMemory(buffer, options_.buffer_bytes);
+    tarn_pool_put(pool_, buffer);
+  }
+  bool do_is_equal(const std::pmr::memory_resource& other) const noexcept override { return this == &other; }
+
+  const RecyclingResourceOptions options_;
   tarn_pool* pool_;
 };
 
