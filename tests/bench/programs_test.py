@@ -11,6 +11,7 @@ import io
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -553,6 +554,17 @@ class RedisTest(InDirectory):
         with mock.patch.object(measure, "read_cpu_s", shoot):
             run = self.run_redis()
         self.assertIn("redis-server ended under load: ended by SIGKILL", run.failure)
+
+    @unittest.skipUnless(os.access(os.path.join(os.environ.get("TARN_BUILD", ""), "bin", "tarn"), os.X_OK),
+                         "the tarn command was not built")
+    def test_a_program_that_is_observed(self):
+        done = subprocess.run(
+            [sys.executable, os.path.join(BENCH, "observed.py"), "--build", os.environ["TARN_BUILD"], "--only",
+             "redis-server: (samples|tarn heap)", "--pairs", "1", "--rounds", "1", "--reader-pairs", "1",
+             "--requests", "1000"], capture_output=True, text=True, timeout=200, check=False)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        row = re.compile(r"^[|] redis-server [|] (.*?) [|] [0-9.]+ [|] too few pairs [|] 1 [|]$", re.MULTILINE)
+        self.assertEqual(row.findall(done.stdout), ["samples / TARN_PROFILE_RATE=0", "tarn heap each second / none"])
 
 
 if __name__ == "__main__":
