@@ -6,13 +6,9 @@
 //
 // The summary. Allocate clears a summary bit after it has seen its word empty; a Free that came between would be
 // forgotten, so Allocate looks at the word once more after clearing and sets the summary bit again if it is not empty.
-// Free sets its bit first and looks at the summary bit after, and sets that where it is clear. Both sides store, then load
-// what the other one stores, so the read-modify-writes and loads are sequentially consistent. In the moment between clear
-// and repair a search may miss a block, so a search that finds nothing goes through all words before it says null.
-//
-// Homes. Each shard (heap/shard.h) begins to look where it last found or freed a block, and has a home, a sixteenth of the
-// words, to which it comes back by its frees there. A free elsewhere does not lead it there, so CPUs that free what others
-// have allocated do not end up taking from the same words.
+// Free sets its bit first and the summary bit after, when it found the word empty. Both sides store, then load the
+// other's word, so the two read-modify-writes and loads are sequentially consistent. In the moment between clear and
+// repair a search may miss a block, so a search that finds nothing goes through all words before it says null.
 //
 // Acquire of the taking instruction pairs with the release of the giving one: what was written to the block before Free
 // happens before what its next owner does. Nothing is ever half done, so a fork at any moment is safe.
@@ -36,8 +32,7 @@
 #include "allocator/heap/shard.h"
 #include "allocator/os/crash.h"
 
-// One hint per shard: the word where the last block of this CPU came from, or went to at home. Relaxed, because any is
-// right.
+// One hint per shard: the word where the last block of this CPU came from or went to. Relaxed, because any is right.
 constexpr std::size_t kHintShards = 16;
 struct alignas(64) FixedPoolHint {
   std::atomic<std::uint32_t> word;
@@ -53,7 +48,6 @@ struct tarn_fixed_pool {
   std::atomic<std::uint64_t>* free_bits;
   std::atomic<std::uint64_t>* summary;
   std::size_t words;
-  std::size_t home_words;
   std::size_t block_count;
   std::size_t block_bytes;
   bool checked;
@@ -78,9 +72,9 @@ bool TakeBit(tarn_fixed_pool* pool, std::size_t word, std::size_t bit) {
   return (pool->free_bits[word].fetch_and(~Mask(bit)) & Mask(bit)) != 0;
 }
 
-// False: the bit was set.
-bool GiveBit(tarn_fixed_pool* pool, std::size_t word, std::size_t bit) {
-  return (pool->free_bits[word].fetch_or(Mask(bit)) & Mask(bit)) == 0;
+// The word before.
+std::uint64_t GiveBit(tarn_fixed_pool* pool, std::size_t word, std::size_t bit) {
+  return pool->free_bits[word].fetch_or(Mask(bit));
 }
 
 void* BlockAt(const tarn_fixed_pool* pool, std::size_t word, std::size_t bit) {
@@ -88,7 +82,7 @@ void* BlockAt(const tarn_fixed_pool* pool, std::size_t word, std::size_t bit) {
 }
 
 // A block of this word, or null when it has none.
-TARN_ALWAYS_INLINE void* TakeFrom(tarn_fixed_pool* pool, std::size_t word) {
+void* TakeFrom(tarn_fixed_pool* pool, std::size_t word) {
   while (const std::uint64_t bits = pool->free_bits[word].load(std::memory_order_relaxed)) {
     const auto bit = static_cast<std::size_t>(std::countr_zero(bits));
     if (TakeBit(pool, word, bit)) return BlockAt(pool, word, bit);
@@ -205,17 +199,15 @@ TARN_EXPORT tarn_fixed_pool* tarn_fixed_pool_create(const tarn_fixed_pool_option
   pool->free_bits = reinterpret_cast<std::atomic<std::uint64_t>*>(pool + 1);
   pool->summary = pool->free_bits + words;
   pool->words = words;
-  pool->home_words = (words + kHintShards - 1) / kHintShards;
   pool->block_count = options->block_count;
   pool->block_bytes = options->block_bytes;
   pool->checked = IsChecked(options->checked);
   pool->blocks = blocks;
   pool->record_region = record_region;
   FillBits(pool);
-  // With few words the last homes are behind the end.
+  // The CPUs begin far from each other.
   for (std::size_t i = 0; i < kHintShards; ++i) {
-    const std::size_t home = std::min(i * pool->home_words, words - 1);
-    pool->hints[i].word.store(static_cast<std::uint32_t>(home), std::memory_order_relaxed);
+    pool->hints[i].word.store(static_cast<std::uint32_t>(words * i / kHintShards), std::memory_order_relaxed);
   }
   pool->record = JoinRegistry(options->name, TARN_KIND_FIXED_POOL);
   if (pool->record != nullptr) CountSigned(&pool->record->capacity_bytes, static_cast<std::int64_t>(bytes));
@@ -255,13 +247,11 @@ TARN_EXPORT void tarn_fixed_pool_free(tarn_fixed_pool* pool, void* block) {
   if (index * pool->stride_bytes != offset) [[unlikely]]
     ReportMisuse("tarn_fixed_pool_free", block, Misuse::kInteriorPointer);
   const std::size_t word = index / 64;
-  if (!GiveBit(pool, word, index % 64)) [[unlikely]]
+  const std::uint64_t before = GiveBit(pool, word, index % 64);
+  if ((before & Mask(index % 64)) != 0) [[unlikely]]
     ReportMisuse("tarn_fixed_pool_free", block, Misuse::kAlreadyFree);
-  if ((pool->summary[word / 64].load() & Mask(word % 64)) == 0) pool->summary[word / 64].fetch_or(Mask(word % 64));
-  const std::size_t shard = ShardHint() % kHintShards;
-  if (word - shard * pool->home_words < pool->home_words) {
-    pool->hints[shard].word.store(static_cast<std::uint32_t>(word), std::memory_order_relaxed);
-  }
+  if (before == 0) pool->summary[word / 64].fetch_or(Mask(word % 64));
+  pool->hints[ShardHint() % kHintShards].word.store(static_cast<std::uint32_t>(word), std::memory_order_relaxed);
 }
 
 TARN_EXPORT int tarn_fixed_pool_owns(const tarn_fixed_pool* pool, const void* address) {
