@@ -158,6 +158,13 @@ void Limits::Check(bool may_call_back) {
       // Nothing is released for a hard limit, but callbacks want to see memory come near it.
       next_bytes = std::clamp(hard_bytes() / kStepDivisor, kLeastStepBytes, kUnlimitedStepBytes);
     }
+    if (callbacks_.load(std::memory_order_relaxed) != 0) {
+      // Whoever looks next is to see a threshold soon after it is passed. One that is passed now is seen to below, or,
+      // where this thread may not, by the next that takes memory.
+      const std::size_t distance_bytes = DistanceToCallback(used_bytes);
+      const std::size_t least_bytes = may_call_back || distance_bytes != 0 ? kLeastStepBytes : 0;
+      next_bytes = std::min(next_bytes, std::max(distance_bytes, least_bytes));
+    }
     page_heap.SetNextCheck(next_bytes);
     checking_.store(false, std::memory_order_release);
     if (!may_call_back) ForgetStall();
@@ -238,6 +245,23 @@ bool Limits::RemoveCallback(Callback callback, void* argument) {
     return true;
   }
   return false;
+}
+
+std::size_t Limits::DistanceToCallback(std::size_t used_bytes) const {
+  const std::size_t limit_bytes = std::min(soft_bytes(), hard_bytes());
+  std::size_t distance_bytes = SIZE_MAX;
+  if (limit_bytes == SIZE_MAX) return distance_bytes;
+  for (const CallbackPlace& place : callback_places_) {
+    const unsigned state = place.state.load(std::memory_order_acquire);
+    if (state <= kPlaceBusy) continue;
+    const std::size_t threshold_bytes = Percent(limit_bytes, state - 1);
+    if (used_bytes < threshold_bytes) {
+      distance_bytes = std::min(distance_bytes, threshold_bytes - used_bytes);
+    } else if (place.armed.load(std::memory_order_relaxed)) {
+      return 0;
+    }
+  }
+  return distance_bytes;
 }
 
 void Limits::CallBack(std::size_t used_bytes) {

@@ -79,6 +79,8 @@ class Limits {
   void ReadLimits();
   std::size_t UsedBytes() const;
   std::size_t Release(std::size_t bytes, std::uint32_t now_ms);
+  // How far it is to the next threshold; 0 when one is passed and has not been told.
+  std::size_t DistanceToCallback(std::size_t used_bytes) const;
   void CallBack(std::size_t used_bytes);
 
   // Written by whoever sets them and by Check; torn settings cannot be, for each is one atomic.

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -123,6 +124,36 @@ TEST(SoftLimit, CallsBackAtThresholdsAndAgainAfterAFall) {
     TARN_LIFE_REQUIRE(tarn_remove_limit_callback(&Record, &calls) == -1);
     grow(90);
     TARN_LIFE_REQUIRE(calls.size() == 3);
+  });
+}
+
+// The background thread looks, too, and may see a threshold passed first. It must not keep that from the program.
+TEST(SoftLimit, CallsBackAlsoWhereTheBackgroundThreadLookedFirst) {
+  ExpectGoodEnd(kBodySeconds, [] {
+    std::vector<unsigned> calls;
+    tarn::SetMemoryLimit(100 * kMiB);
+    TARN_LIFE_REQUIRE(tarn_add_limit_callback(50, &Record, &calls) == 0);
+    std::vector<char*> blocks(32);
+    for (char*& block : blocks) block = Touched(kMiB);
+    // Memory that tarn does not see, until a look finds it.
+    constexpr size_t kForeignBytes = 24 * kMiB;
+    void* const foreign =
+        mmap(nullptr, kForeignBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+    TARN_LIFE_REQUIRE(foreign != MAP_FAILED);
+    TARN_LIFE_REQUIRE(calls.empty());
+    // Gives the thread something to do.
+    const uint64_t checks = tarn::LimitStats().checks;
+    for (int i = 0; i < 4; ++i) {
+      free(blocks.back());
+      blocks.pop_back();
+    }
+    while (tarn::LimitStats().checks == checks) usleep(10'000);
+    TARN_LIFE_REQUIRE(calls.empty());
+    // More than what became free, so that some of it is new.
+    blocks.push_back(Touched(6 * kMiB));
+    TARN_LIFE_REQUIRE((calls == std::vector<unsigned>{50}));
+    for (char* block : blocks) free(block);
+    munmap(foreign, kForeignBytes);
   });
 }
 
