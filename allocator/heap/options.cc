@@ -232,6 +232,8 @@ constexpr Setting kSettings[] = {
      [](const Options& o, Value* text) { PrintLimit(o.hard_limit, text); }},
     {"TARN_BACKGROUND", "on or off", [](std::string_view v, Options* o) { return ParseSwitch(v, &o->background); },
      [](const Options& o, Value* text) { PrintSwitch(o.background, text); }},
+    {"TARN_HUGE_PAGES", "on or off", [](std::string_view v, Options* o) { return ParseSwitch(v, &o->huge_pages); },
+     [](const Options& o, Value* text) { PrintSwitch(o.huge_pages, text); }},
     {"TARN_CHECK", "on or off", [](std::string_view v, Options* o) { return ParseSwitch(v, &o->check); },
      [](const Options& o, Value* text) { PrintSwitch(o.check, text); }},
     {"TARN_TRACE", "scavenge or off", [](std::string_view v, Options* o) { return ParseTrace(v, o); },

@@ -18,6 +18,7 @@
 //   TARN_MEMORY_LIMIT bytes|N%|auto|off  resident memory to stay below (docs/memory-return.md)   auto
 //   TARN_HARD_LIMIT  bytes|N%|off      memory beyond which allocations fail                     off
 //   TARN_BACKGROUND  on|off            a thread may give memory back (docs/memory-return.md)     on
+//   TARN_HUGE_PAGES  on|off            huge pages of the kernel's are asked for (docs/memory-return.md) on
 //   TARN_CHECK       on|off            the checked mode of all pools, arenas and heaps          off
 //   TARN_TRACE       scavenge|off      a line on stderr per cycle of the scavenger               off
 //
@@ -51,6 +52,7 @@ struct Options {
   std::size_t profile_growth_bytes;
   unsigned profile_limit_percent;  // 0: none
   bool background;
+  bool huge_pages;
   bool check;
   bool trace_scavenge;
   LimitSetting memory_limit;
@@ -72,6 +74,7 @@ inline constexpr Options kDefaultOptions = {
     .profile_growth_bytes = 0,
     .profile_limit_percent = 0,
     .background = true,
+    .huge_pages = true,
     .check = false,
     .trace_scavenge = false,
     .memory_limit = {LimitSetting::Kind::kAuto, 0},
@@ -85,7 +88,7 @@ using Complain = void (*)(const char* line, std::size_t length);
 int ParseOptions(const char* const* environment, Options* options, Complain complain);
 
 // What the settings are, for people: name, value, default and source of each.
-inline constexpr std::size_t kSettingCount = 16;
+inline constexpr std::size_t kSettingCount = 17;
 void DescribeOptions(const Options& options, tarn_snapshot_option (&described)[kSettingCount]);
 
 }  // namespace tarn

@@ -74,6 +74,7 @@ void ProcessHeap::Start() {
   const std::size_t budget_bytes =
       mode == CacheMode::kCpu ? options.cpu_cache_bytes : options.cpu_cache_bytes / kThreadBudgetDivisor;
   cpu_cache.Init(mode, rseq, budget_bytes, transfer_caches, &page_heap);
+  if (!options.huge_pages) page_heap.AllowHugePages(false);
   limits.Init(options.memory_limit, options.hard_limit);
   scavenger.Init(options.background, options.trace_scavenge);
   profile_dumps.Init(options);

@@ -297,6 +297,7 @@ class SnapshotReader {
     stats->released_total_bytes = pages.released_bytes;
     stats->huge_pages = pages.huge_pages;
     stats->huge_pages_free = pages.whole_free_huge_pages;
+    stats->huge_pages_backed = pages.backed_huge_pages + pages.asked_huge_pages;
     if (stats->heap_inuse_bytes != 0) {
       const std::uint64_t dead = Difference(stats->heap_inuse_bytes, stats->heap_alloc_bytes);
       // By thousandths of the whole, so that nothing overflows.

@@ -135,9 +135,25 @@ std::size_t MovePages(void* from, void* to, std::size_t bytes) {
   return bytes;
 }
 
-void WantHugePages(void* start, std::size_t bytes) {
+bool WantHugePages(void* start, std::size_t bytes) {
   NoteStall();
-  static_cast<void>(::madvise(start, bytes, MADV_HUGEPAGE));
+  return ::madvise(start, bytes, MADV_HUGEPAGE) == 0;
+}
+
+bool RefuseHugePages(void* start, std::size_t bytes) {
+  NoteStall();
+  return ::madvise(start, bytes, MADV_NOHUGEPAGE) == 0;
+}
+
+bool BackByHugePage(void* start, std::size_t bytes) {
+  if (!WantHugePages(start, bytes)) return false;
+  // Nobody else uses this memory.
+  *static_cast<volatile char*>(start) = 0;
+  static_cast<void>(RefuseHugePages(start, bytes));
+  const std::size_t os_page_bytes = OsPageBytes();
+  unsigned char resident = 0;
+  return ::mincore(static_cast<char*>(start) + bytes - os_page_bytes, os_page_bytes, &resident) == 0 &&
+         (resident & 1) != 0;
 }
 
 void NameMemory(void* start, std::size_t bytes, const char* name) {

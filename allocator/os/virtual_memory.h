@@ -49,8 +49,18 @@ bool Populate(void* start, std::size_t bytes);
 // memory is as if released, otherwise some of it is as it was. Both ranges stay committed; they do not overlap.
 std::size_t MovePages(void* from, void* to, std::size_t bytes);
 
-// Asks for huge pages of the kernel's (MADV_HUGEPAGE): does nothing where the system has none, or gives them anyhow.
-void WantHugePages(void* start, std::size_t bytes);
+// Huge pages of the kernel's, for ranges of whole aligned huge pages. Each says false where the kernel has none, or no
+// mapping left for the difference.
+//
+// Asks for them: the first touch of a huge page brings all of it (MADV_HUGEPAGE), and the kernel may make one of what is
+// touched (khugepaged), released parts included.
+bool WantHugePages(void* start, std::size_t bytes);
+// The kernel makes no huge pages there from now on, where it has some they stay (MADV_NOHUGEPAGE). The state in which
+// WantHugePages and BackByHugePage leave no more mappings behind than there were.
+bool RefuseHugePages(void* start, std::size_t bytes);
+// Brings one huge page, committed, refused and with nothing resident, into memory as one of the kernel's. Contents do not
+// change: they are zero. False: it had none; then at most one of the kernel's small pages is resident.
+bool BackByHugePage(void* start, std::size_t bytes);
 
 // Names memory in /proc/PID/maps, as [anon:<name>], where the kernel can (Linux 5.17 with CONFIG_ANON_VMA_NAME). `name`
 // has at most 79 characters, none of them of \ ` $ [ ].

@@ -21,6 +21,14 @@ enum class HugePageState : std::uint8_t {
   kMetadata,   // belongs to the allocator itself
 };
 
+// Whether the kernel has a huge page of its own there, as far as is known. What is resident of it is so as a whole, and
+// comes and goes as a whole most cheaply.
+enum class Backing : std::uint8_t {
+  kSmall,  // small pages
+  kHuge,   // a huge page, brought by us
+  kAsked,  // huge pages, whenever something of it is touched: no page of it may be taken as not resident
+};
+
 // Invariants: zero and idle are subsets of free; free_pages and longest_free_run describe free; the huge page is on the packing
 // list of its longest_free_run if it is kPacked and that is not 0, and on the warm list if it is kWholeFree, committed
 // and not all zero.
@@ -39,6 +47,7 @@ struct HugePage : ListLink<HugePage> {
   std::uint16_t longest_free_run = kUnknownRun;  // known while it is on a list
   HugePageState state = HugePageState::kWholeFree;
   bool committed = false;
+  Backing backing = Backing::kSmall;
 
   std::size_t warm_pages() const { return free_pages - zero.Count(); }
 };

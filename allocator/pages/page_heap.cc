@@ -39,18 +39,6 @@ constexpr std::size_t kWarmShareDivisor = 4;
 // A scavenger is wanted when so much more is free and warm than what the last one could not release: less is not worth
 // a thread. Chosen.
 constexpr std::size_t kScavengerWantedBytes = std::size_t{4} << 20;
-// Spans of small objects that are made of memory which is not resident have it populated, and with them the pages behind,
-// which the next spans are made of, up to this share of what is in use: a call of some microseconds in place of a page
-// fault for each 4 KiB, for memory that is at most 3 % more than is used. So small processes touch what they use, and
-// nothing else. At most kPopulateMaxBytes at once, which bounds the time of one malloc. docs/memory-return.md has the
-// figures.
-constexpr std::size_t kPopulateShareDivisor = 32;
-constexpr std::size_t kPopulateMinBytes = std::size_t{16} << 10;
-constexpr std::size_t kPopulateMaxBytes = std::size_t{256} << 10;
-// Larger objects may have parts that are never touched.
-constexpr std::size_t kPopulateMaxObjectBytes = 8192;
-// How many trackers a pass over packed huge pages looks at before it lets others have the lock: some 10 us.
-constexpr std::size_t kTrackersPerHold = 64;
 constexpr std::size_t kMetadataAlignmentBytes = 64;
 
 std::size_t ReservationGoal() {
@@ -86,7 +74,7 @@ Span* PageHeap::AllocateSmall(SizeClass size_class, SpanKind kind) {
     }
     span->first_page = run.first_page;
     span->huge_page = run.huge_page;
-    if (run.zero && info.size_bytes <= kPopulateMaxObjectBytes) PopulateAhead(run, PageCount(info.span_pages));
+    if (run.zero) PopulateAhead(run, PageCount(info.span_pages), info.size_bytes);
   }
   span->pages = PageCount(info.span_pages);
   span->kind = kind;
@@ -107,15 +95,16 @@ Span* PageHeap::AllocateLarge(PageCount pages, PageCount alignment, bool* zero, 
                               std::size_t record_objects) {
   if (pages.huge_pages_ceil() + alignment.huge_pages_ceil() - 1 > kMaxRunHugePages) {
     *zero = true;
-    return AllocateMapped(pages, alignment, record_objects);
+    return AllocateMapped(pages, alignment, prefer_zero, record_objects);
   }
   Span* span;
+  Run run;
   {
     LockHolder holder(lock_);
     const PublishAtEnd publish{this};
     span = NewSpan(record_objects, false);
     if (span == nullptr) return nullptr;
-    const Run run = AllocateRun(pages, alignment, prefer_zero);
+    run = AllocateRun(pages, alignment, prefer_zero);
     if (run.huge_page == nullptr) {
       metadata_.DeleteSpan(span);
       return nullptr;
@@ -128,6 +117,7 @@ Span* PageHeap::AllocateLarge(PageCount pages, PageCount alignment, bool* zero, 
     ++large_allocations_total_;
     large_allocated_bytes_total_ += pages.bytes();
   }
+  if (run.asked_count != 0) Ask(run);
   span->pages = pages;
   span->kind = SpanKind::kLarge;
   page_map.Register(span);
@@ -142,7 +132,7 @@ void* PageHeap::MapCommitted(std::size_t bytes, std::size_t alignment_bytes) {
   return nullptr;
 }
 
-Span* PageHeap::AllocateMapped(PageCount pages, PageCount alignment, std::size_t record_objects) {
+Span* PageHeap::AllocateMapped(PageCount pages, PageCount alignment, bool prefer_zero, std::size_t record_objects) {
   // The kernel's pages may be larger than ours.
   const std::size_t bytes = RoundUp(pages.bytes(), std::max(OsPageBytes(), kPageBytes));
   const std::size_t alignment_bytes = std::max(alignment.bytes(), kHugePageBytes);
@@ -152,9 +142,11 @@ Span* PageHeap::AllocateMapped(PageCount pages, PageCount alignment, std::size_t
   }
   void* start = MapCommitted(bytes, alignment_bytes);
   Span* span = nullptr;
+  bool ask;
   {
     LockHolder holder(lock_);
     const PublishAtEnd publish{this};
+    ask = !prefer_zero && BacksHugePages();
     // What reservations keep for nothing, addresses or a charge for memory, may be what is missing.
     if (start == nullptr && UnreserveFree()) start = MapCommitted(bytes, alignment_bytes);
     if (start == nullptr) return nullptr;
@@ -177,6 +169,7 @@ Span* PageHeap::AllocateMapped(PageCount pages, PageCount alignment, std::size_t
   span->mapping_pages = span->pages.raw();
   span->kind = SpanKind::kMapped;
   NameMemory(start, bytes, "tarn large");
+  if (ask) static_cast<void>(WantHugePages(start, bytes / kHugePageBytes * kHugePageBytes));
   page_map.Register(span);
   return span;
 }
@@ -330,11 +323,20 @@ bool PageHeap::MoveLarge(Span* span, PageCount pages) {
   if (start == nullptr && mapping_bytes != bytes) start = Reserve(mapping_bytes = bytes, kHugePageBytes);
   if (start == nullptr) return false;
   bool possible = IsServable(start, mapping_bytes) && Commit(start, bytes);
+  bool ask = false;
+  bool leaves_nothing = true;
   if (possible) {
     LockHolder holder(lock_);
     const PublishAtEnd publish{this};
+    ask = BacksHugePages();
     possible = (span->kind == SpanKind::kMapped || mapped_objects_ < kMaxMovedObjects) &&
                Permits((pages - old_pages).bytes()) && EnsureLeaves(PageId::Containing(start), PageCount(1));
+    if (possible && span->kind == SpanKind::kLarge) {
+      const PageId last_page = span->first_page + old_pages - PageCount(1);
+      const std::size_t huge_pages =
+          last_page.raw() / kPagesPerHugePage - span->first_page.raw() / kPagesPerHugePage + 1;
+      leaves_nothing = StopAsking(span->huge_page, huge_pages);
+    }
   }
   if (!possible) {
     Unreserve(start, mapping_bytes);
@@ -342,7 +344,7 @@ bool PageHeap::MoveLarge(Span* span, PageCount pages) {
   }
   NameMemory(start, mapping_bytes, "tarn large");
   // What was used so far, and grows, is dense.
-  WantHugePages(start, mapping_bytes);
+  if (ask) static_cast<void>(WantHugePages(start, mapping_bytes / kHugePageBytes * kHugePageBytes));
   page_map.Unregister(span);
   const std::size_t copied_bytes = MovePages(span->start(), start, old_pages.bytes());
   if (span->kind == SpanKind::kMapped) Unreserve(span->start(), PageCount(span->mapping_pages).bytes());
@@ -354,7 +356,7 @@ bool PageHeap::MoveLarge(Span* span, PageCount pages) {
       --mapped_objects_;
     } else {
       large_in_use_ -= old_pages;
-      FreeRun(span->huge_page, span->first_page, old_pages, copied_bytes == 0);
+      FreeRun(span->huge_page, span->first_page, old_pages, leaves_nothing && copied_bytes == 0);
     }
     mapped_bytes_ += bytes;
     NoteFresh((pages - old_pages).bytes());
@@ -429,16 +431,24 @@ PageHeap::Run PageHeap::AllocateRun(PageCount pages, PageCount alignment, bool p
   if (!Permits(pages.bytes())) return {};
   HugePage* first = TakeHugePages(count, alignment.huge_pages_ceil(), prefer_zero);
   if (first == nullptr) return {};
-  bool zero = true;
+  Run run{first, first->first_page, true};
   std::size_t left = pages.raw();
   for (std::size_t i = 0; i < count; ++i) {
     const std::size_t here = std::min(left, kPagesPerHugePage);
-    zero &= MarkUsed(&first[i], 0, here);
+    const bool zero = MarkUsed(&first[i], 0, here);
+    if (zero && here == kPagesPerHugePage) {
+      // Resident ones between two that are not are asked for, too, which changes nothing for them.
+      if (run.asked_count == 0) run.asked_first = i;
+      run.asked_count = i + 1 - run.asked_first;
+    }
+    run.zero &= zero;
     Relist(&first[i]);
     left -= here;
   }
+  if (prefer_zero) run.asked_count = 0;
+  NoteAsked(&run);
   in_use_ += pages;
-  return {first, first->first_page, zero};
+  return run;
 }
 
 PageHeap::Run PageHeap::AllocateWithinHugePage(std::size_t pages, std::size_t alignment) {
@@ -475,7 +485,7 @@ PageHeap::Run PageHeap::AllocateWithinHugePage(std::size_t pages, std::size_t al
   const bool zero = MarkUsed(huge_page, best_first, pages);
   Relist(huge_page);
   in_use_ += PageCount(pages);
-  return {huge_page, huge_page->first_page + PageCount(best_first), zero};
+  return {huge_page, huge_page->first_page + PageCount(best_first), zero, 0, 0};
 }
 
 void PageHeap::FreeRun(HugePage* huge_page, PageId first_page, PageCount pages, bool zero) {
@@ -487,6 +497,7 @@ void PageHeap::FreeRun(HugePage* huge_page, PageId first_page, PageCount pages, 
   for (std::size_t left = pages.raw(); left != 0; ++huge_page) {
     const std::size_t here = std::min(left, kPagesPerHugePage - index);
     Unlist(huge_page);
+    if (zero) SetBacking(huge_page, Backing::kSmall);
     MarkFree(huge_page, index, here, zero);
     Relist(huge_page);
     if (huge_page->state == HugePageState::kWholeFree) huge_page->freed_at_ms = now_ms;
@@ -496,28 +507,6 @@ void PageHeap::FreeRun(HugePage* huge_page, PageId first_page, PageCount pages, 
   if (scavenged_ && !scavenger_at_work_ && (free_ - free_zero_ - unreleasable_).bytes() >= kScavengerWantedBytes) {
     attention_.fetch_or(kScavengerWanted, std::memory_order_relaxed);
   }
-}
-
-void PageHeap::PopulateAhead(const Run& run, PageCount pages) {
-  const std::size_t goal_bytes = std::min(in_use_.bytes() / kPopulateShareDivisor, kPopulateMaxBytes);
-  // Where the kernel's pages are larger than ours, a fault brings more by itself.
-  if (goal_bytes < kPopulateMinBytes || OsPageBytes() > kPageBytes) return;
-  HugePage* const huge_page = run.huge_page;
-  const std::size_t first = IndexInHugePage(run.first_page) + pages.raw();
-  const std::size_t most = std::min(PageCount::FromBytesCeil(goal_bytes).raw(), kPagesPerHugePage - first);
-  const auto next = huge_page->zero.NextRun(first);
-  InFlight ahead;
-  std::size_t ahead_pages = 0;
-  if (next.count != 0 && next.first == first) {
-    ahead_pages = std::min(next.count, most);
-    HugePage::PageBits bits;
-    bits.SetRange(first, ahead_pages);
-    TakeOut(&ahead, huge_page, bits);
-  }
-  lock_.Release();
-  const bool populated = Populate(run.first_page.start(), (pages + PageCount(ahead_pages)).bytes());
-  lock_.Acquire();
-  if (ahead_pages != 0) BringBack(&ahead, !populated);
 }
 
 // --- One huge page -------------------------------------------------------------------------------------------------
@@ -746,6 +735,7 @@ bool PageHeap::AddReservation(std::size_t huge_pages) {
   if (start == nullptr && UnreserveFree()) start = ReserveAtLeast(huge_pages + kOwnHugePages, &count);
   if (start == nullptr) return false;
   NameMemory(start, count * kHugePageBytes, "tarn");
+  if (huge_pages_ == HugePages::kAsked) static_cast<void>(RefuseHugePages(start, count * kHugePageBytes));
 
   const PageId first_page = PageId::Containing(start);
   const PageCount pages = PageCount::FromHugePages(count);
@@ -826,6 +816,7 @@ Reservation* PageHeap::NewReservation(std::size_t count) {
 // A committed huge page that goes back to the kernel with its addresses or its charge.
 void PageHeap::ForgetWholeFree(HugePage* huge_page) {
   RemoveWholeFree(huge_page);
+  SetBacking(huge_page, Backing::kSmall);
   --committed_huge_pages_;
   free_ -= PageCount(kPagesPerHugePage);
   free_zero_ -= PageCount(huge_page->zero.Count());
@@ -859,6 +850,10 @@ bool PageHeap::UnreserveFree() {
         if (!huge_page->committed || !Decommit(huge_page->first_page.start(), kHugePageBytes)) continue;
         any = true;
         ForgetWholeFree(huge_page);
+        // A new mapping lies there.
+        if (huge_pages_ == HugePages::kAsked) {
+          static_cast<void>(RefuseHugePages(huge_page->first_page.start(), kHugePageBytes));
+        }
         ::new (huge_page) HugePage;
         reservation->whole_free.SetRange(i, 1);
       }
@@ -902,6 +897,7 @@ bool PageHeap::EnsureMetadata(std::size_t bytes, std::size_t alignment) {
   bool zero = true;
   for (std::size_t i = 0; i < count; ++i) {
     zero &= MarkUsed(&block[i], 0, kPagesPerHugePage);
+    SetBacking(&block[i], Backing::kSmall);
     block[i].state = HugePageState::kMetadata;
   }
   // Metadata is zero when it is handed out, so a warm huge page is emptied first; the lock stays held, for the pages
@@ -926,233 +922,6 @@ void* PageHeap::AllocateMetadata(std::size_t bytes, std::size_t alignment, Metad
   const PublishAtEnd publish{this};
   if (!EnsureMetadata(bytes, alignment)) return nullptr;
   return metadata_.Allocate(bytes, alignment, kind);
-}
-
-// --- Giving memory back --------------------------------------------------------------------------------------------
-
-void PageHeap::TakeOut(InFlight* in_flight, HugePage* huge_page, HugePage::PageBits pages) {
-  if (huge_page->state == HugePageState::kWholeFree) {
-    RemoveWholeFree(huge_page);
-    huge_page->state = HugePageState::kPacked;
-  } else {
-    Unlist(huge_page);
-  }
-  for (auto run = pages.NextRun(0); run.count != 0; run = pages.NextRun(run.first + run.count)) {
-    MarkUsed(huge_page, run.first, run.count);
-  }
-  Relist(huge_page);
-  in_flight->huge_page = huge_page;
-  in_flight->pages = pages;
-  in_flight_.PushFront(in_flight);
-}
-
-void PageHeap::BringBack(InFlight* in_flight, bool zero) {
-  IntrusiveList<InFlight>::Remove(in_flight);
-  HugePage* const huge_page = in_flight->huge_page;
-  const HugePage::PageBits& pages = in_flight->pages;
-  Unlist(huge_page);
-  for (auto run = pages.NextRun(0); run.count != 0; run = pages.NextRun(run.first + run.count)) {
-    MarkFree(huge_page, run.first, run.count, zero);
-  }
-  Relist(huge_page);
-}
-
-std::size_t PageHeap::ReleaseWhole(HugePage* huge_page) {
-  InFlight in_flight;
-  TakeOut(&in_flight, huge_page, huge_page->free);
-  lock_.Release();
-  const bool released = tarn::Release(huge_page->first_page.start(), kHugePageBytes);
-  lock_.Acquire();
-  BringBack(&in_flight, released);
-  if (!released) return 0;
-  released_bytes_total_ += kHugePageBytes;
-  return kHugePageBytes;
-}
-
-// On the stack of whoever releases, some 5 KiB.
-struct PageHeap::ReleaseBatch {
-  static constexpr std::size_t kHugePages = 8;
-
-  // Whether another huge page has room: none has more runs than half its pages.
-  bool HasRoom() const {
-    return huge_page_count < kHugePages && range_count + kPagesPerHugePage / 2 <= std::size(ranges);
-  }
-
-  std::size_t huge_page_count = 0;
-  std::size_t range_count = 0;
-  InFlight in_flight[kHugePages];
-  MemoryRange ranges[kPagesPerHugePage];
-};
-
-void PageHeap::AddToBatch(ReleaseBatch* batch, HugePage* huge_page, const HugePage::PageBits& pages) {
-  const std::size_t os_pages = std::max<std::size_t>(OsPageBytes() / kPageBytes, 1);
-  HugePage::PageBits whole;
-  const std::size_t range_count_before = batch->range_count;
-  for (auto run = pages.NextRun(0); run.count != 0; run = pages.NextRun(run.first + run.count)) {
-    const std::size_t end = (run.first + run.count) / os_pages * os_pages;
-    const std::size_t first = RoundUp(run.first, os_pages);
-    if (first >= end) continue;
-    whole.SetRange(first, end - first);
-    batch->ranges[batch->range_count++] = {(huge_page->first_page + PageCount(first)).start(),
-                                           PageCount(end - first).bytes()};
-  }
-  if (batch->range_count == range_count_before) return;
-  TakeOut(&batch->in_flight[batch->huge_page_count++], huge_page, whole);
-}
-
-std::size_t PageHeap::ReleaseBatched(ReleaseBatch* batch) {
-  if (batch->huge_page_count == 0) return 0;
-  lock_.Release();
-  std::size_t released = ReleaseRanges(batch->ranges, batch->range_count);
-  lock_.Acquire();
-  std::size_t released_bytes = 0;
-  for (std::size_t i = 0; i < released; ++i) released_bytes += batch->ranges[i].bytes;
-  for (std::size_t i = 0; i < batch->huge_page_count; ++i) {
-    InFlight& in_flight = batch->in_flight[i];
-    std::size_t runs = 0;
-    for (auto run = in_flight.pages.NextRun(0); run.count != 0; run = in_flight.pages.NextRun(run.first + run.count)) {
-      ++runs;
-    }
-    // Of a huge page of which only some ranges went, all count as not released.
-    const bool all = released >= runs;
-    released -= all ? runs : released;
-    BringBack(&in_flight, all);
-    // The others may have become free meanwhile.
-    HugePage* const huge_page = in_flight.huge_page;
-    if (huge_page->state == HugePageState::kWholeFree) huge_page->freed_at_ms = CoarseMilliseconds();
-  }
-  batch->huge_page_count = batch->range_count = 0;
-  released_bytes_total_ += released_bytes;
-  return released_bytes;
-}
-
-std::size_t PageHeap::ReleaseFree(std::size_t keep_warm_bytes, bool break_huge_pages) {
-  LockHolder holder(lock_);
-  const PublishAtEnd publish{this};
-  std::size_t released_bytes = 0;
-  while (warm_huge_bytes_ > keep_warm_bytes) {
-    const std::size_t bytes = ReleaseWhole(warm_.back());  // the one that was freed longest ago
-    if (bytes == 0) break;                                 // The kernel refuses; it would refuse the next one too.
-    released_bytes += bytes;
-  }
-  if (!break_huge_pages) return released_bytes;
-  ReleaseBatch batch;
-  for (Reservation* reservation = reservations_; reservation != nullptr; reservation = reservation->next) {
-    for (std::size_t i = 0; i < reservation->huge_page_count; ++i) {
-      // The reservation may become shorter meanwhile.
-      if (!batch.HasRoom()) released_bytes += ReleaseBatched(&batch);
-      if (i >= reservation->huge_page_count) break;
-      HugePage* huge_page = &reservation->huge_pages[i];
-      // Not in use; its tracker may never have been written.
-      if (reservation->whole_free.Test(i) || huge_page->state != HugePageState::kPacked) continue;
-      AddToBatch(&batch, huge_page, huge_page->free.AndNot(huge_page->zero));
-    }
-  }
-  return released_bytes + ReleaseBatched(&batch);
-}
-
-ScavengeResult PageHeap::ReleaseUnwanted(std::uint32_t now_ms, std::size_t most_bytes) {
-  LockHolder holder(lock_);
-  const PublishAtEnd publish{this};
-  ScavengeResult result;
-  const std::size_t kept_bytes = PageCount::FromHugePages(demand_.KeptHugePages(now_ms)).bytes();
-  while (HugePage* huge_page = warm_.back()) {
-    const std::uint32_t age_ms = MillisecondsBetween(huge_page->freed_at_ms, now_ms);
-    if (age_ms < Demand::kShortWindowMs) {
-      result.next_ms = Demand::kShortWindowMs - age_ms;
-      break;
-    }
-    if (warm_huge_bytes_ <= kept_bytes) {
-      result.next_ms = Demand::kShortWindowMs;
-      break;
-    }
-    if (result.released_bytes >= most_bytes) {
-      result.next_ms = 0;
-      break;
-    }
-    const std::size_t bytes = ReleaseWhole(huge_page);
-    if (bytes == 0) {
-      // The kernel refuses. Not at once again.
-      result.next_ms = Demand::kShortWindowMs;
-      break;
-    }
-    result.released_bytes += bytes;
-  }
-  result.warm_huge_bytes = warm_huge_bytes_;
-  return result;
-}
-
-std::size_t PageHeap::ReleaseOldest(std::size_t bytes) {
-  LockHolder holder(lock_);
-  const PublishAtEnd publish{this};
-  std::size_t released_bytes = 0;
-  while (released_bytes < bytes && !warm_.empty()) {
-    const std::size_t step_bytes = ReleaseWhole(warm_.back());
-    if (step_bytes == 0) break;
-    released_bytes += step_bytes;
-  }
-  return released_bytes;
-}
-
-bool PageHeap::ReleaseIdlePages(std::size_t most_bytes, std::size_t* released_bytes, Idle which) {
-  LockHolder holder(lock_);
-  const PublishAtEnd publish{this};
-  *released_bytes = 0;
-  ReleaseBatch batch;
-  bool end_of_pass = false;
-  for (std::size_t looked_at = 0; looked_at < kTrackersPerHold && *released_bytes < most_bytes; ++looked_at) {
-    if (!batch.HasRoom()) *released_bytes += ReleaseBatched(&batch);
-    // Reservations may have come and gone since the last call, or in a flush; their records stay readable.
-    if (idle_hand_.reservation == nullptr) idle_hand_ = {reservations_, 0};
-    Reservation* const reservation = idle_hand_.reservation;
-    const std::size_t index = idle_hand_.index++;
-    if (reservation == nullptr || index >= reservation->huge_page_count) {
-      if (reservation != nullptr) idle_hand_ = {reservation->next, 0};
-      end_of_pass = idle_hand_.reservation == nullptr;
-      if (end_of_pass) break;
-      continue;
-    }
-    HugePage* const huge_page = &reservation->huge_pages[index];
-    // Not in use; its tracker may never have been written.
-    if (reservation->whole_free.Test(index) || huge_page->state != HugePageState::kPacked) continue;
-    AddToBatch(&batch, huge_page, (which == Idle::kIdle ? huge_page->idle : huge_page->free).AndNot(huge_page->zero));
-    if (which == Idle::kIdle) huge_page->idle = huge_page->free;
-  }
-  *released_bytes += ReleaseBatched(&batch);
-  return end_of_pass;
-}
-
-void PageHeap::SetScavenged(bool scavenged) {
-  LockHolder holder(lock_);
-  scavenged_ = scavenged;
-}
-
-void PageHeap::BeginScavenging() {
-  LockHolder holder(lock_);
-  scavenger_at_work_ = true;
-  attention_.fetch_and(~kScavengerWanted, std::memory_order_relaxed);
-}
-
-void PageHeap::EndScavenging() {
-  LockHolder holder(lock_);
-  scavenger_at_work_ = false;
-  unreleasable_ = free_ - free_zero_;
-}
-
-void PageHeap::RepairInForkedChild() {
-  LockHolder holder(lock_);
-  const PublishAtEnd publish{this};
-  scavenger_at_work_ = false;
-  unreleasable_ = PageCount(0);
-  // Whoever released these is no more; whether it had come to it is not known.
-  while (InFlight* in_flight = in_flight_.front()) {
-    if (in_flight->committed_by != nullptr) {
-      IntrusiveList<InFlight>::Remove(in_flight);
-      PutBack(*in_flight);
-      continue;
-    }
-    BringBack(in_flight, false);
-  }
 }
 
 // --- What others may know ------------------------------------------------------------------------------------------
@@ -1223,6 +992,8 @@ void PageHeap::Publish() {
   put(out.whole_free_huge_pages, whole_free_huge_pages_);
   put(out.released_bytes, released_bytes_total_);
   put(out.peak_in_use_bytes, peak_in_use_bytes_);
+  put(out.backed_huge_pages, huge_backed_);
+  put(out.asked_huge_pages, asked_);
   std::atomic_ref<std::uint64_t>(out.sequence).store(sequence + 2, std::memory_order_release);
 }
 
@@ -1235,6 +1006,8 @@ void PageHeap::CheckInvariants() {
   std::size_t whole_free_committed = 0;
   std::size_t free_pages = 0;
   std::size_t zero_pages = 0;
+  std::size_t huge_backed = 0;
+  std::size_t asked = 0;
   for (Reservation* reservation = reservations_; reservation != nullptr; reservation = reservation->next) {
     for (std::size_t i = 0; i < reservation->huge_page_count; ++i) {
       const HugePage& huge_page = reservation->huge_pages[i];
@@ -1252,6 +1025,9 @@ void PageHeap::CheckInvariants() {
       }
       TARN_CHECK(huge_page.reservation == reservation);
       TARN_CHECK(huge_page.free_pages == huge_page.free.Count());
+      huge_backed += huge_page.backing == Backing::kHuge ? 1 : 0;
+      asked += huge_page.backing == Backing::kAsked ? 1 : 0;
+      TARN_CHECK(huge_page.backing == Backing::kSmall || huge_page.zero.Count() == 0);
       for (std::size_t page = 0; page < kPagesPerHugePage; ++page) {
         TARN_CHECK(!huge_page.zero.Test(page) || huge_page.free.Test(page));
         TARN_CHECK(!huge_page.idle.Test(page) || huge_page.free.Test(page));
@@ -1276,6 +1052,7 @@ void PageHeap::CheckInvariants() {
   TARN_CHECK(reserved == reserved_huge_pages_ && committed == committed_huge_pages_);
   TARN_CHECK(whole_free_committed == whole_free_huge_pages_);
   TARN_CHECK(free_pages == free_.raw() && zero_pages == free_zero_.raw());
+  TARN_CHECK(huge_backed == huge_backed_ && asked == asked_);
 }
 
 }  // namespace tarn

@@ -13,7 +13,7 @@
 // would only pile up more reservations. It is not held while memory is committed or released: the pages are marked as
 // taken or used meanwhile.
 //
-// Free memory goes back in three ways: at once, by whoever frees more than is worth keeping (KeepWarmBytes); by age and
+// Free memory goes back (page_heap_release.cc) in three ways: at once, by whoever frees more than is worth keeping (KeepWarmBytes); by age and
 // demand, by the scavenger (ReleaseUnwanted, ReleaseIdlePages; heap/scavenger.h); on request (ReleaseFree).
 #pragma once
 
@@ -125,6 +125,9 @@ class PageHeap {
   // What is in use, mapped or metadata stays within this; SIZE_MAX: no limit. Beyond it there is no memory.
   void SetHardLimit(std::size_t bytes) TARN_EXCLUDES(lock_);
 
+  // Whether huge pages of the kernel's may be asked for (TARN_HUGE_PAGES). At first they may.
+  void AllowHugePages(bool allowed) TARN_EXCLUDES(lock_);
+
   // In the child of a fork, whose only thread is not inside of any function of this class.
   void RepairInForkedChild() TARN_EXCLUDES(lock_);
 
@@ -149,6 +152,9 @@ class PageHeap {
     HugePage* huge_page = nullptr;  // of the first page; null when there was no memory
     PageId first_page;
     bool zero = false;
+    // Of these huge pages, counted from the first, the kernel is to be asked for its own.
+    std::size_t asked_first = 0;
+    std::size_t asked_count = 0;
   };
 
   // What is on its way while the lock is not held: free pages that are marked as used while they are released or
@@ -200,9 +206,23 @@ class PageHeap {
   std::size_t ReleaseBatched(ReleaseBatch* batch) TARN_REQUIRES(lock_);
   // Releases a whole free huge page; the lock is not held meanwhile. Returns the bytes.
   std::size_t ReleaseWhole(HugePage* huge_page) TARN_REQUIRES(lock_);
-  // The run has just become used, and none of it is resident. If the heap is large enough for that, lets the kernel have
-  // it, and what follows it, in memory; the lock is not held meanwhile.
-  void PopulateAhead(const Run& run, PageCount pages) TARN_REQUIRES(lock_);
+
+  // Memory that is about to be used (page_heap_populate.cc). The run has just become used by small objects, and none of
+  // it is resident. If the heap is large enough for that, lets the kernel have it, and what follows it, in memory; the
+  // lock is not held meanwhile.
+  void PopulateAhead(const Run& run, PageCount pages, std::size_t object_bytes) TARN_REQUIRES(lock_);
+  bool PopulateHugePage(const Run& run, PageCount pages) TARN_REQUIRES(lock_);
+  // Whether huge pages of the kernel's are asked for, which is found out when the first could be.
+  bool BacksHugePages() TARN_REQUIRES(lock_);
+  // Large objects are not populated, since it is not known how much of them will be used. But what is used is seldom
+  // scattered, so the kernel is asked for huge pages, as far as it takes whole ones that are not resident: NoteAsked looks
+  // for them, and the caller asks when it has let the lock go.
+  void NoteAsked(Run* run) TARN_REQUIRES(lock_);
+  static void Ask(const Run& run);
+  // Takes that back, before pages of these huge pages become not resident. The lock is not held meanwhile. False: the
+  // kernel will not, so all of them have to be taken as resident.
+  bool StopAsking(HugePage* first, std::size_t count) TARN_REQUIRES(lock_);
+  void SetBacking(HugePage* huge_page, Backing backing) TARN_REQUIRES(lock_);
 
   // Whether the hard limit leaves room for so many bytes more.
   bool Permits(std::size_t bytes) const TARN_REQUIRES(lock_);
@@ -211,7 +231,8 @@ class PageHeap {
 
   bool EnsureMetadata(std::size_t bytes, std::size_t alignment) TARN_REQUIRES(lock_);
   Span* NewSpan(std::size_t objects, bool sampled) TARN_REQUIRES(lock_);
-  Span* AllocateMapped(PageCount pages, PageCount alignment, std::size_t record_objects) TARN_EXCLUDES(lock_);
+  Span* AllocateMapped(PageCount pages, PageCount alignment, bool prefer_zero, std::size_t record_objects)
+      TARN_EXCLUDES(lock_);
   static void* MapCommitted(std::size_t bytes, std::size_t alignment_bytes);
   bool ResizeWithinReservation(Span* span, PageCount pages) TARN_REQUIRES(lock_);
   bool ResizeWithinMapping(Span* span, PageCount pages) TARN_EXCLUDES(lock_);
@@ -268,6 +289,12 @@ class PageHeap {
   PageCount free_ TARN_GUARDED_BY(lock_);
   PageCount free_zero_ TARN_GUARDED_BY(lock_);
   std::size_t peak_in_use_bytes_ TARN_GUARDED_BY(lock_) = 0;
+  enum class HugePages : std::uint8_t { kUnknown, kAsked, kLeftAlone };
+  HugePages huge_pages_ TARN_GUARDED_BY(lock_) = HugePages::kUnknown;
+  bool backing_failed_ TARN_GUARDED_BY(lock_) = false;
+  std::uint32_t backing_failed_at_ms_ TARN_GUARDED_BY(lock_) = 0;
+  std::size_t huge_backed_ TARN_GUARDED_BY(lock_) = 0;  // huge pages that are Backing::kHuge
+  std::size_t asked_ TARN_GUARDED_BY(lock_) = 0;        // and Backing::kAsked
   // Of peak_in_use_bytes_; 0: nobody wants to know.
   std::size_t next_peak_bytes_ TARN_GUARDED_BY(lock_) = 0;
   // Written under the lock, read without it.

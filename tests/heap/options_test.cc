@@ -179,6 +179,14 @@ TEST(Options, TheScavengerCanBeTracedAndSwitchedOff) {
   EXPECT_EQ(Parse({"TARN_TRACE=on"}).size(), 1u);
 }
 
+TEST(Options, HugePagesCanBeSwitchedOff) {
+  Options options;
+  EXPECT_EQ(Parse({}, &options).size(), 0u);
+  EXPECT_TRUE(options.huge_pages);
+  EXPECT_EQ(Parse({"TARN_HUGE_PAGES=off"}, &options).size(), 0u);
+  EXPECT_FALSE(options.huge_pages);
+}
+
 TEST(Options, ProfilesCanBeAskedFor) {
   Options options;
   EXPECT_EQ(Parse({}, &options).size(), 0u);

@@ -2,11 +2,13 @@
 #pragma once
 
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 
 #include <cstddef>
 #include <memory>
 #include <vector>
 
+#include "allocator/os/virtual_memory.h"
 #include "allocator/pages/page_heap.h"
 
 namespace tarn_test {
@@ -38,6 +40,27 @@ inline tarn::Span* Large(tarn::PageHeap& heap, std::size_t pages, std::size_t al
   tarn::Span* span = heap.AllocateLarge(tarn::PageCount(pages), tarn::PageCount(alignment), zero ? zero : &told);
   EXPECT_NE(span, nullptr) << pages << " pages aligned to " << alignment;
   return span;
+}
+
+// Everything that the scavenger's pass would release now.
+inline std::size_t PassOverIdlePages(tarn::PageHeap& heap) {
+  std::size_t bytes = 0;
+  bool end = false;
+  while (!end) {
+    std::size_t released = 0;
+    end = heap.ReleaseIdlePages(SIZE_MAX, &released);
+    bytes += released;
+  }
+  return bytes;
+}
+
+inline std::size_t ResidentBytes(const void* start, std::size_t bytes) {
+  const std::size_t os_page_bytes = tarn::OsPageBytes();
+  std::vector<unsigned char> resident(bytes / os_page_bytes);
+  EXPECT_EQ(mincore(const_cast<void*>(start), bytes, resident.data()), 0);
+  std::size_t count = 0;
+  for (const unsigned char page : resident) count += page & 1u;
+  return count * os_page_bytes;
 }
 
 inline std::size_t IndexInHugePage(const tarn::Span* span) { return span->first_page.raw() % tarn::kPagesPerHugePage; }

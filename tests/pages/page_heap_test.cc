@@ -3,7 +3,6 @@
 #include "allocator/pages/page_heap.h"
 
 #include <gtest/gtest.h>
-#include <sys/mman.h>
 
 #include <algorithm>
 #include <bit>
@@ -28,6 +27,7 @@ using tarn_test::FreshPageHeap;
 using tarn_test::IndexInHugePage;
 using tarn_test::IsZero;
 using tarn_test::Large;
+using tarn_test::ResidentBytes;
 
 // Huge pages full of spans of one page, by their index in it.
 using FullHugePage = std::vector<Span*>;
@@ -612,15 +612,6 @@ TEST(PageHeap, GrowthTellsOfMemoryThatTheKernelHasToProvide) {
 }
 
 // --- The rest ------------------------------------------------------------------------------------------------------
-
-std::size_t ResidentBytes(const void* start, std::size_t bytes) {
-  const std::size_t os_page_bytes = OsPageBytes();
-  std::vector<unsigned char> resident(bytes / os_page_bytes);
-  EXPECT_EQ(mincore(const_cast<void*>(start), bytes, resident.data()), 0);
-  std::size_t count = 0;
-  for (const unsigned char page : resident) count += page & 1u;
-  return count * os_page_bytes;
-}
 
 // Small spans of fresh memory are resident, and so is what follows them, but no more than a share of the heap.
 TEST(PageHeapPopulate, AGrowingHeapIsPopulatedAheadAndASmallOneIsNot) {

@@ -18,6 +18,7 @@ namespace {
 using tarn_test::ExpectConsistent;
 using tarn_test::FreshPageHeap;
 using tarn_test::Large;
+using tarn_test::PassOverIdlePages;
 
 void Touch(Span* span) { std::memset(span->start(), 1, span->bytes()); }
 
@@ -29,17 +30,6 @@ std::size_t ReleaseUnwanted(PageHeap& heap, std::uint32_t now_ms) {
     result = heap.ReleaseUnwanted(now_ms, kHugePageBytes);
     bytes += result.released_bytes;
   } while (result.next_ms == 0);
-  return bytes;
-}
-
-std::size_t PassOverIdlePages(PageHeap& heap) {
-  std::size_t bytes = 0;
-  bool end = false;
-  while (!end) {
-    std::size_t released = 0;
-    end = heap.ReleaseIdlePages(SIZE_MAX, &released);
-    bytes += released;
-  }
   return bytes;
 }
 

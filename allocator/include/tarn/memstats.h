@@ -88,6 +88,7 @@ typedef struct tarn_memstats_s {
   uint64_t released_total_bytes;  // cumulative: given back to the kernel
   uint64_t huge_pages;            // of 2 MiB, committed for objects
   uint64_t huge_pages_free;       // of these, wholly free
+  uint64_t huge_pages_backed;     // for which the kernel was asked for huge pages of its own; it may not have had them
   // Bytes that the program asked for in what is live: an estimate from the samples of the heap profile; 0: no samples.
   uint64_t requested_estimate_bytes;
   // Of the whole process, from the kernel; 0 where it does not say.

@@ -59,7 +59,9 @@ typedef struct tarn_snapshot_pages {
   uint64_t whole_free_huge_pages;
   uint64_t released_bytes;     // cumulative
   uint64_t peak_in_use_bytes;  // of in_use + mapped
-  uint64_t reserved[8];
+  uint64_t backed_huge_pages;  // of huge_pages, brought by us as huge pages of the kernel's
+  uint64_t asked_huge_pages;   // and those that the kernel is asked to bring so
+  uint64_t reserved[6];
 } tarn_snapshot_pages;
 
 // One size class.

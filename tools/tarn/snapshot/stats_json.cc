@@ -111,6 +111,7 @@ nlohmann::json ToJson(const tarn_memstats_t& stats) {
       {"released_total_bytes", stats.released_total_bytes},
       {"huge_pages", stats.huge_pages},
       {"huge_pages_free", stats.huge_pages_free},
+      {"huge_pages_backed", stats.huge_pages_backed},
       {"requested_estimate_bytes", stats.requested_estimate_bytes},
       {"rss_bytes", stats.rss_bytes},
       {"peak_rss_bytes", stats.peak_rss_bytes},

@@ -107,7 +107,8 @@ void AddSummary(const Target& target, const Moment& moment, Text* text) {
                                  Bytes(stats.heap_released_bytes)));
   text->Line("returned", fmt::format("{} to the kernel since the start", Bytes(stats.released_total_bytes)));
   text->Line("huge pages",
-             fmt::format("{} of 2 MiB, {} of them wholly free", Count(stats.huge_pages), Count(stats.huge_pages_free)));
+             fmt::format("{} of 2 MiB, {} of them wholly free; the kernel's were asked for in {}",
+                         Count(stats.huge_pages), Count(stats.huge_pages_free), Count(stats.huge_pages_backed)));
   text->Line("metadata", fmt::format("{} (spans {}, page map {}, caches {}, profile {}, other {})",
                                      Bytes(stats.sys_bytes - stats.heap_sys_bytes), Bytes(stats.mspan_sys_bytes),
                                      Bytes(stats.page_map_sys_bytes), Bytes(stats.mcache_sys_bytes),

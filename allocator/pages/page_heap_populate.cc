@@ -1,0 +1,145 @@
+// The part of the page heap that has the kernel bring memory which is about to be used: a page fault costs more than
+// anything that an allocator does. docs/memory-return.md has the figures.
+//
+// Small objects fill their spans, and spans their huge pages, so this memory is brought before it is touched: some pages
+// ahead, and in heaps that are large enough a whole huge page, as one of the kernel's. What is brought and not used is
+// never more than a share of what is in use, so small processes touch what they use, and nothing else.
+//
+// Huge pages of the kernel's:
+//   where the system's setting is `madvise`, and TARN_HUGE_PAGES does not say no. With `always` the kernel brings them
+//   by itself, at every touch, and with `never` there are none;
+//   for huge pages that become dense: behind the growth of small objects, and for large objects that malloc is asked for
+//   (calloc's may be tables that stay empty);
+//   not for ever: what became sparse is broken up by the scavenger (page_heap_release.cc).
+// The kernel knows the wish by mapping, and a process has only some ten thousands of these. So all reservations refuse
+// huge pages from the moment that the first is wanted on; one for small objects is asked for only as long as it takes to
+// touch it, which leaves one mapping again. khugepaged finds nothing to do there, so nothing that was released comes
+// back by itself.
+#include "allocator/pages/page_heap.h"
+
+#include <algorithm>
+
+#include "allocator/os/clock.h"
+#include "allocator/os/huge_page_setting.h"
+#include "allocator/os/virtual_memory.h"
+
+namespace tarn {
+
+namespace {
+
+// Up to this share of what is in use is brought ahead, so this is the most that it can cost. At most kPopulateMaxBytes at
+// once where small pages are brought, which bounds the time of one malloc.
+constexpr std::size_t kPopulateShareDivisor = 32;
+constexpr std::size_t kPopulateMinBytes = std::size_t{16} << 10;
+constexpr std::size_t kPopulateMaxBytes = std::size_t{256} << 10;
+// Larger objects may have parts that are never touched.
+constexpr std::size_t kPopulateMaxObjectBytes = 8192;
+// What the kernel's huge pages are made for: ours are as large where its pages are.
+constexpr std::size_t kOsPageBytes = 4096;
+// It had no huge page: not at once again. Chosen.
+constexpr std::uint32_t kTryAgainMs = 1000;
+// A large object with less is not worth a mapping of its own.
+constexpr std::size_t kAskFloorHugePages = 2;
+// Objects that huge pages are asked for are mappings for the kernel. At worst every second huge page is one.
+constexpr std::size_t kMaxAskedHugePages = 8192;
+
+}  // namespace
+
+void PageHeap::PopulateAhead(const Run& run, PageCount pages, std::size_t object_bytes) {
+  if (PopulateHugePage(run, pages) || object_bytes > kPopulateMaxObjectBytes) return;
+  const std::size_t goal_bytes = std::min(in_use_.bytes() / kPopulateShareDivisor, kPopulateMaxBytes);
+  // Where the kernel's pages are larger than ours, a fault brings more by itself.
+  if (goal_bytes < kPopulateMinBytes || OsPageBytes() > kPageBytes) return;
+  HugePage* const huge_page = run.huge_page;
+  const std::size_t first = run.first_page.raw() % kPagesPerHugePage + pages.raw();
+  const std::size_t most = std::min(PageCount::FromBytesCeil(goal_bytes).raw(), kPagesPerHugePage - first);
+  const auto next = huge_page->zero.NextRun(first);
+  InFlight ahead;
+  std::size_t ahead_pages = 0;
+  if (next.count != 0 && next.first == first) {
+    ahead_pages = std::min(next.count, most);
+    HugePage::PageBits bits;
+    bits.SetRange(first, ahead_pages);
+    TakeOut(&ahead, huge_page, bits);
+  }
+  lock_.Release();
+  const bool populated = Populate(run.first_page.start(), (pages + PageCount(ahead_pages)).bytes());
+  lock_.Acquire();
+  if (ahead_pages != 0) BringBack(&ahead, !populated);
+}
+
+bool PageHeap::PopulateHugePage(const Run& run, PageCount pages) {
+  HugePage* const huge_page = run.huge_page;
+  if (in_use_.bytes() / kPopulateShareDivisor < kHugePageBytes) return false;
+  // Nothing of it is resident: all that is not the run is free and zero.
+  if (huge_page->zero.Count() + pages.raw() != kPagesPerHugePage || !BacksHugePages()) return false;
+  if (backing_failed_ && MillisecondsBetween(backing_failed_at_ms_, CoarseMilliseconds()) < kTryAgainMs) return false;
+  InFlight rest;
+  TakeOut(&rest, huge_page, huge_page->zero);
+  lock_.Release();
+  const bool backed = BackByHugePage(huge_page->first_page.start(), kHugePageBytes);
+  lock_.Acquire();
+  if (backed) SetBacking(huge_page, Backing::kHuge);
+  BringBack(&rest, !backed);
+  backing_failed_ = !backed;
+  if (!backed) backing_failed_at_ms_ = CoarseMilliseconds();
+  return backed;
+}
+
+bool PageHeap::BacksHugePages() {
+  if (huge_pages_ != HugePages::kUnknown) return huge_pages_ == HugePages::kAsked;
+  huge_pages_ = HugePages::kLeftAlone;
+  if (OsPageBytes() != kOsPageBytes || ReadHugePageSetting() != HugePageSetting::kMadvise) return false;
+  for (const Reservation* reservation = reservations_; reservation != nullptr; reservation = reservation->next) {
+    if (!RefuseHugePages(reservation->first_page.start(), reservation->huge_page_count * kHugePageBytes)) return false;
+  }
+  huge_pages_ = HugePages::kAsked;
+  return true;
+}
+
+void PageHeap::NoteAsked(Run* run) {
+  if (run->asked_count < kAskFloorHugePages || asked_ + run->asked_count > kMaxAskedHugePages || !BacksHugePages()) {
+    run->asked_count = 0;
+  }
+  HugePage* const first = run->huge_page + run->asked_first;
+  for (std::size_t i = 0; i < run->asked_count; ++i) SetBacking(&first[i], Backing::kAsked);
+}
+
+void PageHeap::Ask(const Run& run) {
+  const PageId first_page = run.first_page + PageCount::FromHugePages(run.asked_first);
+  static_cast<void>(WantHugePages(first_page.start(), run.asked_count * kHugePageBytes));
+}
+
+bool PageHeap::StopAsking(HugePage* first, std::size_t count) {
+  while (count != 0 && first->backing != Backing::kAsked) {
+    ++first;
+    --count;
+  }
+  while (count != 0 && first[count - 1].backing != Backing::kAsked) --count;
+  if (count == 0) return true;
+  lock_.Release();
+  const bool stopped = RefuseHugePages(first->first_page.start(), count * kHugePageBytes);
+  lock_.Acquire();
+  if (!stopped) return false;
+  for (std::size_t i = 0; i < count; ++i) {
+    if (first[i].backing == Backing::kAsked) SetBacking(&first[i], Backing::kSmall);
+  }
+  return true;
+}
+
+void PageHeap::SetBacking(HugePage* huge_page, Backing backing) {
+  const auto count = [this](Backing which) TARN_NO_THREAD_SAFETY_ANALYSIS -> std::size_t* {
+    if (which == Backing::kHuge) return &huge_backed_;
+    return which == Backing::kAsked ? &asked_ : nullptr;
+  };
+  if (std::size_t* const before = count(huge_page->backing)) --*before;
+  if (std::size_t* const after = count(backing)) ++*after;
+  huge_page->backing = backing;
+}
+
+void PageHeap::AllowHugePages(bool allowed) {
+  LockHolder holder(lock_);
+  huge_pages_ = allowed ? HugePages::kUnknown : HugePages::kLeftAlone;
+}
+
+}  // namespace tarn

@@ -1,0 +1,200 @@
+// Huge pages of the kernel's: where they are asked for, what is resident then, and that they go where they became sparse.
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "allocator/os/huge_page_setting.h"
+#include "allocator/os/virtual_memory.h"
+#include "allocator/pages/page_heap.h"
+#include "size_classes/size_classes.h"
+#include "tests/pages/fresh_page_heap.h"
+
+namespace tarn {
+namespace {
+
+using tarn_test::ExpectConsistent;
+using tarn_test::FreshPageHeap;
+using tarn_test::IsZero;
+using tarn_test::kMiB;
+using tarn_test::Large;
+using tarn_test::PassOverIdlePages;
+using tarn_test::ResidentBytes;
+
+// From here on a huge page is no more than the share that is brought ahead.
+constexpr std::size_t kLargeHeapPages = 72 * kMiB / kPageBytes;
+
+class HugePages : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (ReadHugePageSetting() != HugePageSetting::kMadvise || OsPageBytes() != 4096) {
+      GTEST_SKIP() << "the system's setting is not madvise";
+    }
+  }
+};
+
+std::size_t MappingCount() {
+  std::ifstream maps("/proc/self/maps");
+  std::size_t count = 0;
+  for (std::string line; std::getline(maps, line);) ++count;
+  return count;
+}
+
+// Makes the heap so large by one object, which nobody touches.
+void MakeLarge(PageHeap& heap) { static_cast<void>(Large(heap, kLargeHeapPages)); }
+
+// Spans of small objects, one page each, that fill huge pages nobody used before.
+std::vector<Span*> SmallSpans(PageHeap& heap, std::size_t huge_pages) {
+  const SizeClass size_class = MallocSizeClass(64);
+  EXPECT_EQ(kSizeClasses[size_class].span_pages, 1u);
+  std::vector<Span*> spans;
+  while (spans.size() < huge_pages * kPagesPerHugePage) spans.push_back(heap.AllocateSmall(size_class));
+  return spans;
+}
+
+char* HugePageOf(const Span* span) { return static_cast<char*>(span->huge_page->first_page.start()); }
+
+TEST_F(HugePages, StandBehindTheGrowthOfLargeHeapsAndLeaveNoMappings) {
+  PageHeap& heap = FreshPageHeap();
+  MakeLarge(heap);
+  std::vector<Span*> spans = SmallSpans(heap, 1);
+  const std::size_t mappings = MappingCount();
+  for (Span* span : SmallSpans(heap, 8)) spans.push_back(span);
+  // The first may have been begun before.
+  EXPECT_GE(heap.published()->backed_huge_pages, 8u);
+  EXPECT_LE(MappingCount(), mappings + 1);
+  // All of it came with the first span.
+  Span* const next = SmallSpans(heap, 1).back();
+  EXPECT_EQ(ResidentBytes(HugePageOf(next), kHugePageBytes), kHugePageBytes);
+  ExpectConsistent(heap);
+  for (Span* span : spans) {
+    EXPECT_TRUE(IsZero(span->start(), span->bytes()));
+    heap.Deallocate(span);
+  }
+  heap.ReleaseFree(0, true);
+  ExpectConsistent(heap);
+}
+
+TEST_F(HugePages, DoNotStandBehindSmallHeapsNorWhereTheyAreSwitchedOff) {
+  PageHeap& small = FreshPageHeap();
+  SmallSpans(small, 2);
+  EXPECT_EQ(small.published()->backed_huge_pages, 0u);
+
+  PageHeap& refused = FreshPageHeap();
+  refused.AllowHugePages(false);
+  MakeLarge(refused);
+  SmallSpans(refused, 2);
+  EXPECT_EQ(refused.published()->backed_huge_pages + refused.published()->asked_huge_pages, 0u);
+}
+
+TEST_F(HugePages, StayWhereTheyAreDenseAndGoWhereTheyBecameSparse) {
+  PageHeap& heap = FreshPageHeap();
+  MakeLarge(heap);
+  SmallSpans(heap, 1);
+  std::vector<Span*> spans = SmallSpans(heap, 3);
+  // Those that are whole.
+  const HugePage* const dense = spans[kPagesPerHugePage]->huge_page;
+  const HugePage* const sparse = spans[2 * kPagesPerHugePage]->huge_page;
+  ASSERT_NE(dense, sparse);
+  ASSERT_EQ(dense->backing, Backing::kHuge);
+  ASSERT_EQ(sparse->backing, Backing::kHuge);
+  std::size_t kept = 0;
+  for (std::size_t i = 0; i < spans.size(); ++i) {
+    Span*& span = spans[i];
+    std::memset(span->start(), 7, span->bytes());
+    const std::size_t index = tarn_test::IndexInHugePage(span);
+    const bool goes = (span->huge_page == dense && index % 8 == 0) || (span->huge_page == sparse && index % 2 == 0);
+    kept += span->huge_page == sparse && !goes ? span->bytes() : 0;
+    if (goes) {
+      heap.Deallocate(span);
+      span = nullptr;
+    }
+  }
+  PassOverIdlePages(heap);
+  PassOverIdlePages(heap);
+  EXPECT_EQ(dense->backing, Backing::kHuge);
+  EXPECT_EQ(ResidentBytes(dense->first_page.start(), kHugePageBytes), kHugePageBytes);
+  EXPECT_EQ(sparse->backing, Backing::kSmall);
+  EXPECT_EQ(ResidentBytes(sparse->first_page.start(), kHugePageBytes), kept);
+  ExpectConsistent(heap);
+  // A limit takes what it can get.
+  std::size_t released = 0;
+  while (!heap.ReleaseIdlePages(SIZE_MAX, &released, PageHeap::Idle::kAnyFree)) {
+  }
+  EXPECT_EQ(dense->backing, Backing::kSmall);
+  EXPECT_LT(ResidentBytes(dense->first_page.start(), kHugePageBytes), kHugePageBytes);
+  ExpectConsistent(heap);
+  for (const Span* span : spans) {
+    if (span == nullptr) continue;
+    EXPECT_EQ(static_cast<const char*>(span->start())[kPageBytes - 1], 7);
+  }
+}
+
+TEST_F(HugePages, AreAskedForWhereLargeObjectsTakeThemWhole) {
+  PageHeap& heap = FreshPageHeap();
+  // Four and a half.
+  Span* const span = Large(heap, 4 * kPagesPerHugePage + kPagesPerHugePage / 2);
+  EXPECT_EQ(heap.published()->asked_huge_pages, 4u);
+  auto* const memory = static_cast<char*>(span->start());
+  memory[0] = 1;
+  EXPECT_EQ(ResidentBytes(memory, span->bytes()), kHugePageBytes);
+  memory[4 * kHugePageBytes] = 1;
+  EXPECT_EQ(ResidentBytes(memory, span->bytes()), kHugePageBytes + OsPageBytes());
+  heap.Deallocate(span);
+  EXPECT_EQ(heap.ReleaseFree(0, false), 5 * kHugePageBytes);
+  EXPECT_EQ(heap.published()->asked_huge_pages, 0u);
+  ExpectConsistent(heap);
+  // What comes to lie there is not asked for.
+  Span* const page = Large(heap, 1);
+  ASSERT_EQ(HugePageOf(page), memory);
+  *static_cast<char*>(page->start()) = 1;
+  EXPECT_EQ(ResidentBytes(memory, kHugePageBytes), OsPageBytes());
+}
+
+TEST_F(HugePages, AreNotAskedForTablesThatMayStayEmpty) {
+  PageHeap& heap = FreshPageHeap();
+  bool zero = false;
+  Span* const span = heap.AllocateLarge(PageCount(8 * kPagesPerHugePage), PageCount(1), &zero, true);
+  EXPECT_TRUE(zero);
+  EXPECT_EQ(heap.published()->asked_huge_pages, 0u);
+  static_cast<char*>(span->start())[kHugePageBytes] = 1;
+  EXPECT_EQ(ResidentBytes(span->start(), span->bytes()), OsPageBytes());
+}
+
+TEST_F(HugePages, PartsOfAnObjectThatShrankDoNotComeBackByThemselves) {
+  PageHeap& heap = FreshPageHeap();
+  Span* const span = Large(heap, 4 * kPagesPerHugePage);
+  std::memset(span->start(), 1, span->bytes());
+  // The last huge page is cut in two.
+  ASSERT_TRUE(heap.ResizeLarge(span, PageCount(3 * kPagesPerHugePage + 100)));
+  PassOverIdlePages(heap);
+  EXPECT_EQ(PassOverIdlePages(heap), PageCount(kPagesPerHugePage - 100).bytes());
+  EXPECT_EQ(heap.published()->asked_huge_pages, 3u);
+  const char* const tail = static_cast<const char*>(span->start()) + span->bytes();
+  EXPECT_EQ(ResidentBytes(tail, PageCount(kPagesPerHugePage - 100).bytes()), 0u);
+  ExpectConsistent(heap);
+}
+
+TEST_F(HugePages, OfAnObjectThatMovedAreNotResidentBehindIt) {
+  PageHeap& heap = FreshPageHeap();
+  Span* const span = Large(heap, 4 * kPagesPerHugePage + 10);
+  char* const before = static_cast<char*>(span->start());
+  std::memset(before, 1, span->bytes());
+  ASSERT_TRUE(heap.MoveLarge(span, PageCount(8 * kPagesPerHugePage)));
+  EXPECT_EQ(static_cast<char*>(span->start())[4 * kHugePageBytes], 1);
+  EXPECT_EQ(heap.published()->asked_huge_pages, 0u);
+  ExpectConsistent(heap);
+  bool zero = false;
+  Span* const next = Large(heap, 1, 1, &zero);
+  ASSERT_EQ(static_cast<char*>(next->start()), before);
+  EXPECT_TRUE(zero);
+  EXPECT_TRUE(IsZero(next->start(), kPageBytes));
+  *before = 1;
+  EXPECT_EQ(ResidentBytes(before, kHugePageBytes), kPageBytes) << "what was read, by the kernel's page of zeros";
+}
+
+}  // namespace
+}  // namespace tarn
