@@ -163,7 +163,7 @@ TEST_P(DlopenTest, LivesThroughForksAndThreads) {
         while (!stop) Use(tarn, i, 200);
       });
     }
-    for (uint64_t i = 0; i < 60; ++i) {
+    for (uint64_t i = 0; i < 24; ++i) {
       const pid_t child = fork();
       if (child == 0) {
         tarn.free_call(inherited);

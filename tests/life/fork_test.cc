@@ -22,7 +22,7 @@ namespace {
 constexpr double kChildSeconds = 20;
 constexpr double kBodySeconds = 60;
 // How long a storm lasts, if it has not done its number of forks before.
-constexpr double kStormSeconds = 3;
+constexpr double kStormSeconds = 2;
 
 // What a child does with an allocator that other threads were using at the moment of the fork.
 void LiveInChild(uint64_t seed, int depth) {
@@ -228,7 +228,7 @@ TEST(Fork, WithHandlersThatAllocate) {
 }
 
 // A fork by a signal handler that interrupted malloc.
-constexpr int kHandlerForks = 400;
+constexpr int kHandlerForks = 150;
 std::atomic<int> g_forked = 0;
 pid_t g_children[kHandlerForks];
 // Set in a child that goes on where the signal came; it then has few steps left.

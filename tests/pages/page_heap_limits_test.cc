@@ -63,7 +63,7 @@ TEST_F(PageHeapLimits, UnderAnAddressSpaceLimitAllOfItIsServedAgainAndAgain) {
                 // Most of the limit is served; the rest is metadata, and what does not add up to an object.
                 TARN_REQUIRE(objects * pages * kPageBytes >= 64 * kMiB);
                 TARN_REQUIRE(objects * pages * kPageBytes <= 128 * kMiB);
-                for (int i = 0; i < 3; ++i) TARN_REQUIRE(Exhaust(heap, pages) >= objects);
+                for (int i = 0; i < 2; ++i) TARN_REQUIRE(Exhaust(heap, pages) >= objects);
               }),
               "")
         << pages << " pages";
@@ -75,7 +75,7 @@ TEST_F(PageHeapLimits, UnderAnAddressSpaceLimitSmallObjectsLeaveRoomForLargeOnes
   EXPECT_EQ(tarn_test::ComplaintOfChild([] {
               PageHeap& heap = tarn_test::FreshPageHeap();
               tarn_test::LimitFurtherAddressSpace(128 * kMiB);
-              for (int i = 0; i < 3; ++i) {
+              for (int i = 0; i < 2; ++i) {
                 TARN_REQUIRE(Exhaust(heap, 3) != 0);
                 bool zero;
                 Span* span = TryLarge(heap, 64 * kMiB / kPageBytes, &zero);

@@ -158,11 +158,11 @@ TEST(PageHeapRandom, MatchesTheOracle) {
   for (std::uint64_t seed = 1; seed <= 3; ++seed) {
     PageHeap& heap = FreshPageHeap();
     Walk walk(heap, seed);
-    for (int step = 0; step < 3000; ++step) {
+    for (int step = 0; step < 1500; ++step) {
       // The bound rises and falls, so that huge pages fill up and drain.
-      const std::size_t most_pages = step / 500 % 2 == 0 ? 6000 : 500;
+      const std::size_t most_pages = step / 250 % 2 == 0 ? 6000 : 500;
       ASSERT_NO_FATAL_FAILURE(walk.Step(most_pages)) << "seed " << seed << ", step " << step;
-      if (step % 64 != 0) continue;
+      if (step % 32 != 0) continue;
       ExpectConsistent(heap);
       std::size_t large_pages = 0;
       std::size_t large_objects = 0;
@@ -201,7 +201,7 @@ TEST(PageHeapRandom, ThreadsDoNotMeet) {
   for (int t = 0; t < kThreads; ++t) {
     threads.emplace_back([&heap, t] {
       Walk walk(heap, 100 + static_cast<std::uint64_t>(t));
-      for (int step = 0; step < 1500; ++step) ASSERT_NO_FATAL_FAILURE(walk.Step(800));
+      for (int step = 0; step < 800; ++step) ASSERT_NO_FATAL_FAILURE(walk.Step(800));
       ASSERT_NO_FATAL_FAILURE(walk.DeallocateAll());
     });
   }
