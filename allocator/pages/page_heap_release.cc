@@ -15,7 +15,7 @@ namespace {
 // How many trackers a pass over packed huge pages looks at before it lets others have the lock: some 10 us.
 constexpr std::size_t kTrackersPerHold = 64;
 // A huge page of the kernel's is broken when so many of its pages are idle. docs/memory-return.md has the figures.
-constexpr std::size_t kSparseIdlePages = kPagesPerHugePage / 4;
+constexpr std::size_t kSparseIdlePages = kPagesPerHugePage / 16;
 
 }  // namespace
 

@@ -106,7 +106,7 @@ TEST_F(HugePages, StayWhereTheyAreDenseAndGoWhereTheyBecameSparse) {
     Span*& span = spans[i];
     std::memset(span->start(), 7, span->bytes());
     const std::size_t index = tarn_test::IndexInHugePage(span);
-    const bool goes = (span->huge_page == dense && index % 8 == 0) || (span->huge_page == sparse && index % 2 == 0);
+    const bool goes = (span->huge_page == dense && index % 32 == 0) || (span->huge_page == sparse && index % 8 == 0);
     kept += span->huge_page == sparse && !goes ? span->bytes() : 0;
     if (goes) {
       heap.Deallocate(span);
