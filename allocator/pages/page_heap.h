@@ -13,8 +13,9 @@
 // would only pile up more reservations. It is not held while memory is committed or released: the pages are marked as
 // taken or used meanwhile.
 //
-// Free memory goes back (page_heap_release.cc) in three ways: at once, by whoever frees more than is worth keeping (KeepWarmBytes); by age and
-// demand, by the scavenger (ReleaseUnwanted, ReleaseIdlePages; heap/scavenger.h); on request (ReleaseFree).
+// Free memory goes back (page_heap_release.cc) in three ways: at once, by whoever frees more than is worth keeping
+// (KeepWarmBytes); by age and demand, by the scavenger (ReleaseUnwanted, ReleaseIdlePages; heap/scavenger.h); on request
+// (ReleaseFree).
 #pragma once
 
 #include <atomic>
