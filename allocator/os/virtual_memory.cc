@@ -135,6 +135,22 @@ std::size_t MovePages(void* from, void* to, std::size_t bytes) {
   return bytes;
 }
 
+bool HasSpareMappings() {
+  NoteStall();
+  constexpr std::size_t kPages = 64;
+  const std::size_t page_bytes = OsPageBytes();
+  void* const start =
+      ::mmap(nullptr, kPages * page_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (start == MAP_FAILED) return false;
+  bool spare = true;
+  // Neighbours of different protection are mappings of their own.
+  for (std::size_t page = 1; spare && page < kPages; page += 2) {
+    spare = ::mprotect(static_cast<char*>(start) + page * page_bytes, page_bytes, PROT_READ) == 0;
+  }
+  ::munmap(start, kPages * page_bytes);
+  return spare;
+}
+
 bool WantHugePages(void* start, std::size_t bytes) {
   NoteStall();
   return ::madvise(start, bytes, MADV_HUGEPAGE) == 0;

@@ -49,6 +49,9 @@ bool Populate(void* start, std::size_t bytes);
 // memory is as if released, otherwise some of it is as it was. Both ranges stay committed; they do not overlap.
 std::size_t MovePages(void* from, void* to, std::size_t bytes);
 
+// Whether the process may have some tens of mappings more. It tries.
+bool HasSpareMappings();
+
 // Huge pages of the kernel's, for ranges of whole aligned huge pages. Each says false where the kernel has none, or no
 // mapping left for the difference.
 //

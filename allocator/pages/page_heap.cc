@@ -429,6 +429,7 @@ PageHeap::Run PageHeap::AllocateRun(PageCount pages, PageCount alignment, bool p
   }
   const std::size_t count = pages.huge_pages_ceil();
   if (!Permits(pages.bytes())) return {};
+  const bool may_ask = !prefer_zero && count >= kAskFloorHugePages && BacksHugePages();
   HugePage* first = TakeHugePages(count, alignment.huge_pages_ceil(), prefer_zero);
   if (first == nullptr) return {};
   Run run{first, first->first_page, true};
@@ -445,7 +446,7 @@ PageHeap::Run PageHeap::AllocateRun(PageCount pages, PageCount alignment, bool p
     Relist(&first[i]);
     left -= here;
   }
-  if (prefer_zero) run.asked_count = 0;
+  if (!may_ask) run.asked_count = 0;
   NoteAsked(&run);
   in_use_ += pages;
   return run;
@@ -735,7 +736,6 @@ bool PageHeap::AddReservation(std::size_t huge_pages) {
   if (start == nullptr && UnreserveFree()) start = ReserveAtLeast(huge_pages + kOwnHugePages, &count);
   if (start == nullptr) return false;
   NameMemory(start, count * kHugePageBytes, "tarn");
-  if (huge_pages_ == HugePages::kAsked) static_cast<void>(RefuseHugePages(start, count * kHugePageBytes));
 
   const PageId first_page = PageId::Containing(start);
   const PageCount pages = PageCount::FromHugePages(count);
@@ -770,6 +770,7 @@ bool PageHeap::AddReservation(std::size_t huge_pages) {
   reserved_huge_pages_ += count;
   reservation->whole_free.SetRange(own_huge_pages, count - own_huge_pages);
   reservation->longest_free_bound = count;
+  if (huge_pages_ == HugePages::kAsked) RefuseUnused(reservation);
   reservation->next = reservations_;
   reservations_ = reservation;
   return true;
@@ -851,7 +852,7 @@ bool PageHeap::UnreserveFree() {
         any = true;
         ForgetWholeFree(huge_page);
         // A new mapping lies there.
-        if (huge_pages_ == HugePages::kAsked) {
+        if (i >= reservation->refused_from) {
           static_cast<void>(RefuseHugePages(huge_page->first_page.start(), kHugePageBytes));
         }
         ::new (huge_page) HugePage;

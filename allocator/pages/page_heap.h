@@ -158,6 +158,9 @@ class PageHeap {
     std::size_t asked_count = 0;
   };
 
+  // Large objects with fewer whole huge pages are not worth a mapping of their own, which asking takes.
+  static constexpr std::size_t kAskFloorHugePages = 2;
+
   // What is on its way while the lock is not held: free pages that are marked as used while they are released or
   // populated, or huge pages that are taken while they are committed. On the stack of whoever does it, and in the list
   // for the child of a fork, where that thread is no more and they would be lost.
@@ -215,6 +218,8 @@ class PageHeap {
   bool PopulateHugePage(const Run& run, PageCount pages) TARN_REQUIRES(lock_);
   // Whether huge pages of the kernel's are asked for, which is found out when the first could be.
   bool BacksHugePages() TARN_REQUIRES(lock_);
+  // What of the reservation was never in use, from there to its end, refuses huge pages from now on.
+  static void RefuseUnused(Reservation* reservation);
   // Large objects are not populated, since it is not known how much of them will be used. But what is used is seldom
   // scattered, so the kernel is asked for huge pages, as far as it takes whole ones that are not resident: NoteAsked looks
   // for them, and the caller asks when it has let the lock go.
