@@ -4,6 +4,9 @@
 //   burst       allocates 48 MiB, touches them, frees them
 //   one         allocates and frees once, by the slow paths
 //   busy        says ready, then does so every millisecond and reads no more
+//   await       waits for a request; forget and begin do so before
+//   forget      overwrites the number of a request with the last answered one, as another one who asks may
+//   begin       says that a request has been begun with, as a long service does
 //   exec        runs cat in its place
 //   old, other, unwritable
 //               makes the published block look like that of a version that knows no requests, of a version with another
@@ -48,6 +51,12 @@ void Burst() {
 // By dlsym: a plain reference would have the linker make a copy of the block in the program.
 tarn_snapshot_block* Block() { return static_cast<tarn_snapshot_block*>(dlsym(RTLD_DEFAULT, "tarn_snapshot")); }
 
+tarn_snapshot_release* Words() { return reinterpret_cast<tarn_snapshot_release*>(Block()->release_address); }
+
+void AwaitRequest() {
+  while (__atomic_load_n(&Words()->request, __ATOMIC_RELAXED) == Words()->answered) usleep(1000);
+}
+
 }  // namespace
 
 int main() {
@@ -60,6 +69,9 @@ int main() {
     if (word == "burst") Burst();
     if (word == "one") std::free(std::malloc(kObjectBytes));
     if (word == "busy") Busy();
+    if (word == "await" || word == "forget" || word == "begin") AwaitRequest();
+    if (word == "forget") __atomic_store_n(&Words()->request, Words()->answered, __ATOMIC_RELAXED);
+    if (word == "begin") __atomic_store_n(&Words()->begun, Words()->request, __ATOMIC_RELAXED);
     if (word == "exec") execl("/bin/cat", "cat", nullptr);
     if (word == "old") Block()->release_address = 0;
     if (word == "other") Block()->version = 99;

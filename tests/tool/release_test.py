@@ -159,6 +159,27 @@ class ReleaseTest(unittest.TestCase):
             if answers[0]["waited_s"] > 0.4 and answers[1]["waited_s"] > 0.4:
                 self.assertEqual(answers[0]["released_bytes"], answers[1]["released_bytes"])
 
+    def test_a_request_that_is_overwritten_is_repeated(self):
+        with Program(background="off") as program:
+            program.do("burst")
+            program.send("forget")
+            request = start(program.pid, "--json", "--wait", "60")
+            program.wait_ready()
+            program.send("busy")
+            out, error = request.communicate(timeout=60)
+            self.assertEqual(request.returncode, 0, error)
+            self.assertGreater(json.loads(out)["released_bytes"], 24 * MIB)
+
+    def test_a_long_service_is_waited_for(self):
+        with Program(background="off") as program:
+            program.send("begin")
+            request = start(program.pid, "--wait", "1")
+            program.wait_ready()
+            time.sleep(2)
+            self.assertIsNone(request.poll())
+            program.do("one")
+            self.assertEqual(request.wait(timeout=60), 0, request.communicate())
+
     def test_a_stopped_process(self):
         with Program() as program:
             program.process.send_signal(signal.SIGSTOP)
@@ -170,8 +191,9 @@ class ReleaseTest(unittest.TestCase):
         for end, said in (lambda program: program.send("exec"), "can no longer be read: it is ending, or runs another"), (
                 lambda program: (program.process.kill(), program.process.wait()), "has ended|can no longer be read"):
             with Program(background="off") as program:
+                program.send("await")
                 request = start(program.pid, "--wait", "60")
-                time.sleep(0.5)
+                program.wait_ready()
                 end(program)
                 error = request.communicate(timeout=60)[1]
                 self.assertEqual(request.returncode, 1, error)

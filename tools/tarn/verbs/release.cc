@@ -156,7 +156,8 @@ const Verb kReleaseVerb = {
         "(within half a second, while the program goes on), by tarn_background_tick, or by a thread of the program "
         "that allocates or frees. A process that sleeps and has no such thread cannot answer (exit code 1). The "
         "request "
-        "then stands, and is served when the process comes to it. Two requests at once have the same answer.",
+        "then stands, and is served when the process comes to it. Two requests at once have the same answer. As for a "
+        "debugger, the caller needs the right to write to the process.",
     .prepare = PrepareRelease,
 };
 
