@@ -42,13 +42,17 @@ void DeferFree(void* object) {
 
 void FreeUnnested(void* object, SizeClass size_class, const char* call);
 
-// What the page heap would like to have done by somebody who is in no slow path, as every slow path's last act.
+// What the page heap, or somebody outside, would like to have done by somebody who is in no slow path, as every slow path's
+// last act.
 void Attend() {
-  if (process_heap.page_heap.attention() != 0 && thread_state.slow_path_depth == 0) [[unlikely]] {
+  const bool release_requested = process_heap.scavenger.release_requested();
+  if ((process_heap.page_heap.attention() != 0 || release_requested) && thread_state.slow_path_depth == 0)
+      [[unlikely]] {
     const std::uint32_t wanted = process_heap.page_heap.attention();
     if ((wanted & PageHeap::kCheckWanted) != 0) process_heap.limits.Check(true);
     if ((wanted & PageHeap::kScavengerWanted) != 0) process_heap.scavenger.Attend();
     if ((wanted & PageHeap::kPeakReached) != 0) process_heap.profile_dumps.AttendPeak();
+    if (release_requested) process_heap.scavenger.AnswerRequest();
   }
 }
 

@@ -5,6 +5,7 @@
 #include "allocator/base/text.h"
 #include "allocator/cpu_cache/slab.h"
 #include "allocator/heap/process_heap.h"
+#include "allocator/heap/regions.h"
 #include "allocator/os/bare_thread.h"
 #include "allocator/os/clock.h"
 #include "allocator/os/crash.h"
@@ -86,6 +87,7 @@ void Scavenger::RunThread() {
     Cycle cycle;
     {
       LockHolder holder(self.cycle_lock_);
+      self.ServeRequest();
       cycle = self.RunCycle();
     }
     // A limit may have been lowered from outside.
@@ -94,19 +96,54 @@ void Scavenger::RunThread() {
     if (cycle.released_bytes + cycle.drained_bytes >= kWorthwhileBytes || cycle.warm_bytes != 0) busy_at_ms = now_ms;
     if (MillisecondsBetween(busy_at_ms, now_ms) >= kLingerMs) break;
     const auto least_ms = static_cast<std::uint32_t>(cycle.cpu_ns * kSleepPerCpu / 1'000'000);
-    SleepMilliseconds(std::max(std::min(cycle.next_ms, kLookEveryMs), least_ms));
+    self.SleepUnlessAsked(std::max(std::min(cycle.next_ms, kLookEveryMs), least_ms));
   }
   process_heap.page_heap.EndScavenging();
+}
+
+void Scavenger::SleepUnlessAsked(std::uint32_t milliseconds) {
+  do {
+    const std::uint32_t step_ms = std::min(milliseconds, kLookEveryMs);
+    SleepMilliseconds(step_ms);
+    milliseconds -= step_ms;
+  } while (milliseconds != 0 && !release_requested());
 }
 
 std::uint32_t Scavenger::Tick() {
   SlowPathScope scope;
   if (scope.nested() || !cycle_lock_.TryAcquire()) return kLookEveryMs;
+  ServeRequest();
   const Cycle cycle = RunCycle();
   cycle_lock_.Release();
   ForgetStall();
   return cycle.next_ms;
 }
+
+// --- Requests from outside -----------------------------------------------------------------------------------------
+
+void Scavenger::AnswerRequest() {
+  SlowPathScope scope;
+  // The process id before the lock: a child of vfork that ends while it holds the lock would hold it for ever.
+  if (scope.nested() || ThreadIsAlive() || ProcessId() != process_id_ || !cycle_lock_.TryAcquire()) return;
+  ServeRequest();
+  cycle_lock_.Release();
+  ForgetStall();
+}
+
+void Scavenger::ServeRequest() {
+  // Read once: it may change at any time.
+  const std::uint64_t request = __atomic_load_n(&release_.request, __ATOMIC_RELAXED);
+  if (!IsUnanswered(request) || ProcessId() != process_id_) return;
+  __atomic_store_n(&release_.begun, request, __ATOMIC_RELAXED);
+  FreeKeptRegions();
+  process_heap.cpu_cache.DrainAll("tarn release");
+  const std::size_t released_bytes = process_heap.page_heap.ReleaseFree(0, true);
+  __atomic_store_n(&release_.answered_bytes, released_bytes, __ATOMIC_RELAXED);
+  // Release: whoever reads the number, in another process too, and then the bytes, gets those of this answer or a later.
+  __atomic_store_n(&release_.answered, request, __ATOMIC_RELEASE);
+}
+
+// --- Cycles --------------------------------------------------------------------------------------------------------
 
 Scavenger::Cycle Scavenger::RunCycle() {
   PageHeap& page_heap = process_heap.page_heap;
@@ -188,6 +225,9 @@ void Scavenger::ForgetThreadInForkedChild() {
   ForgetBareThreadInForkedChild();
   starting_.store(false, std::memory_order_relaxed);
   process_id_ = ProcessId();
+  // What was asked was asked of the parent.
+  __atomic_store_n(&release_.request, release_.answered, __ATOMIC_RELAXED);
+  __atomic_store_n(&release_.begun, release_.answered, __ATOMIC_RELAXED);
 }
 
 }  // namespace tarn

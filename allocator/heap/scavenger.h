@@ -13,6 +13,22 @@
 // Its CPU time is at most a hundredth of the time that passes: after each cycle the thread sleeps a hundred times as long
 // as the cycle took, and at least half a second where nothing is due earlier. A cycle stops after some 20 ms.
 //
+// A request from outside (tarn_snapshot_release) is served by whoever of these looks next, and by any slow path where there
+// is no thread; where there is one, slow paths leave it to the thread, which looks at least twice a second, so that
+// nobody stands still for it. The cycle lock sees to it that one serves at a time. What can go wrong:
+//
+//   two ask at once          they use the same number and get the same answer, or the later one's lower number is written
+//                            over the higher: then it is ignored here, and who misses it writes again;
+//   the word is torn         a write of another process need not be one store. What is read then is a number as any other:
+//                            too low, and the right one is seen at the next look; too high, and the answer is for it,
+//                            which satisfies the right one, too;
+//   a fork in between        the parent answers: its words are its own. The child drops what it has inherited, since it
+//                            was not asked. (The cycle lock keeps a service whole in most forks; a signal handler may
+//                            fork within one, which both then go on with.)
+//   vfork, _Fork             such children do not answer: memory, and the question, are the parent's, or the locks may be
+//                            held by threads that are not there;
+//   exec, the end            the words go with the process, and who asks notices.
+//
 // Fork: the thread is not in the child, which starts its own when it needs one. A fork waits for the end of a cycle, by
 // the cycle lock, so that nothing is lost that is on its way. See heap/fork.cc.
 #pragma once
@@ -21,6 +37,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "allocator/base/attributes.h"
 #include "allocator/include/tarn/snapshot.h"
 #include "allocator/os/huge_page_setting.h"
 #include "allocator/os/lock.h"
@@ -42,8 +59,14 @@ class Scavenger {
   static constexpr std::uint32_t kNothingLeft = UINT32_MAX;
   std::uint32_t Tick();
 
+  // Whether there is a request that nobody has answered. Relaxed, for nothing comes with the request but its number.
+  bool release_requested() const { return IsUnanswered(__atomic_load_n(&release_.request, __ATOMIC_RELAXED)); }
+  // Answers it, unless the thread will or another one does just now. Called like Attend.
+  TARN_COLD void AnswerRequest();
+
   tarn_snapshot_scavenger Stats() const;
   const tarn_snapshot_scavenger* published() const { return &published_; }
+  const tarn_snapshot_release* release_words() const { return &release_; }
 
   // Whether a thread of ours may hold locks, though libc may believe that the process has a single thread.
   static bool ThreadIsAlive();
@@ -67,6 +90,12 @@ class Scavenger {
   void StartThread();
   static void RunThread();
   Cycle RunCycle() TARN_REQUIRES(cycle_lock_);
+  bool IsUnanswered(std::uint64_t request) const {
+    return static_cast<std::int64_t>(request - __atomic_load_n(&release_.answered, __ATOMIC_RELAXED)) > 0;
+  }
+  void ServeRequest() TARN_REQUIRES(cycle_lock_);
+  // Until a request comes, or somewhat longer.
+  void SleepUnlessAsked(std::uint32_t milliseconds);
   void Trace(const Cycle& cycle);
 
   bool background_ = false;
@@ -87,6 +116,8 @@ class Scavenger {
 
   // Read from outside.
   tarn_snapshot_scavenger published_ = {};
+  // `request` is written from outside, the rest under the cycle lock, and by a fork's child.
+  tarn_snapshot_release release_ = {};
 };
 
 }  // namespace tarn

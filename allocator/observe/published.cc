@@ -76,6 +76,7 @@ void PublishHeap(const HeapParts& parts, std::string_view version, tarn_snapshot
   block->limits_address = AddressOf(parts.limits);
   block->scavenger_address = AddressOf(parts.scavenger);
   block->stalls_address = AddressOf(&stalls);
+  block->release_address = AddressOf(parts.release);
   block->registry_address = AddressOf(own_registry);
   block->registry_count = TARN_REGISTRY_RECORDS;
   block->registry_record_bytes = sizeof own_registry[0];

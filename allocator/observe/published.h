@@ -28,6 +28,7 @@ struct HeapParts {
   const Profile* profile;
   const tarn_snapshot_limits* limits = nullptr;
   const tarn_snapshot_scavenger* scavenger = nullptr;
+  const tarn_snapshot_release* release = nullptr;
   const tarn_snapshot_option* options = nullptr;
   std::size_t option_count = 0;
 };

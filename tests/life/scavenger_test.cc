@@ -2,14 +2,20 @@
 // nobody. Every body runs in a child, for each process has one of its own.
 
 #include <dirent.h>
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <malloc.h>
 
+#include <atomic>
+#include <cstdint>
 #include <cstring>
+#include <thread>
 #include <utility>
 #include <vector>
 
+#include "allocator/include/tarn/limits.h"
+#include "allocator/include/tarn/snapshot.h"
 #include "tests/entry/on_tarn.h"
 #include "tests/life/churn.h"
 #include "tests/life/expect_child.h"
@@ -194,6 +200,200 @@ TEST(Scavenger, MayBeCutOffByExit) {
       exit(0);
     });
   }
+}
+
+// --- Requests from outside (tarn_snapshot_release); `tarn release` itself is tested in tests/tool ---------------------
+
+// The words of a request, written and read as another process would. By dlsym: a plain reference would have the linker
+// make a copy of the block in the program.
+class Words {
+ public:
+  Words() {
+    const auto* block = static_cast<const tarn_snapshot_block*>(dlsym(RTLD_DEFAULT, "tarn_snapshot"));
+    TARN_LIFE_REQUIRE(block != nullptr && block->release_address != 0);
+    words_ = reinterpret_cast<tarn_snapshot_release*>(block->release_address);
+  }
+  void Write(uint64_t number) { __atomic_store_n(&words_->request, number, __ATOMIC_RELAXED); }
+  // Returns the number.
+  uint64_t Ask() {
+    const uint64_t number = answered() + 1;
+    Write(number);
+    return number;
+  }
+  uint64_t request() const { return __atomic_load_n(&words_->request, __ATOMIC_RELAXED); }
+  uint64_t begun() const { return __atomic_load_n(&words_->begun, __ATOMIC_RELAXED); }
+  uint64_t answered() const { return __atomic_load_n(&words_->answered, __ATOMIC_ACQUIRE); }
+  uint64_t answered_bytes() const { return __atomic_load_n(&words_->answered_bytes, __ATOMIC_RELAXED); }
+
+ private:
+  tarn_snapshot_release* words_;
+};
+
+// Too little for the thread to be started, and enough to be seen when it goes back.
+void SmallBurst() {
+  Burst(2 * kMiB, 1000);
+  TARN_LIFE_REQUIRE(Scavenger() == 0);
+}
+
+void SlowPath() { free(malloc(300000)); }
+
+TEST(ReleaseRequest, IsAnsweredByASlowPathWhereThereIsNoThread) {
+  ExpectGoodEnd(kBodySeconds, [] {
+    Words words;
+    SmallBurst();
+    const size_t before = ResidentBytes();
+    const uint64_t number = words.Ask();
+    TARN_LIFE_REQUIRE(words.answered() == number - 1);
+    SlowPath();
+    TARN_LIFE_REQUIRE(words.answered() == number && words.begun() == number);
+    TARN_LIFE_REQUIRE(words.answered_bytes() > kMiB && ResidentBytes() < before - kMiB);
+    // Only once.
+    SmallBurst();
+    SlowPath();
+    TARN_LIFE_REQUIRE(words.answered() == number && words.begun() == number);
+  });
+}
+
+TEST(ReleaseRequest, IsAnsweredByTheThreadWhileTheProgramSleeps) {
+  ExpectGoodEnd(kBodySeconds, [] {
+    Words words;
+    StartScavenger();
+    const uint64_t number = words.Ask();
+    TARN_LIFE_REQUIRE(Await([&] { return words.answered() == number; }));
+  });
+}
+
+// Else a thread of the program would stand still for it.
+TEST(ReleaseRequest, IsLeftToTheThreadByASlowPath) {
+  ExpectGoodEnd(kBodySeconds, [] {
+    Words words;
+    // The thread may look between the two.
+    TARN_LIFE_REQUIRE(Await([&] {
+      StartScavenger();
+      const uint64_t number = words.Ask();
+      SlowPath();
+      const bool left = words.begun() != number;
+      TARN_LIFE_REQUIRE(Await([&] { return words.answered() == number; }));
+      return left;
+    }));
+  });
+}
+
+TEST(ReleaseRequest, IsAnsweredByATick) {
+  ExpectGoodEnd(kBodySeconds, [] {
+    Words words;
+    SmallBurst();
+    const uint64_t number = words.Ask();
+    tarn_background_tick();
+    TARN_LIFE_REQUIRE(words.answered() == number && words.answered_bytes() > kMiB);
+  });
+}
+
+// What a write from outside may leave behind: a number of one who read long ago, and one that is half written.
+TEST(ReleaseRequest, MayHaveAnyNumber) {
+  ExpectGoodEnd(kBodySeconds, [] {
+    Words words;
+    for (int i = 0; i < 5; ++i) {
+      words.Ask();
+      SlowPath();
+    }
+    const uint64_t last = words.answered();
+    for (const uint64_t old : {last, last - 1, last - 3, uint64_t{0}}) {
+      words.Write(old);
+      SlowPath();
+      TARN_LIFE_REQUIRE(words.answered() == last && words.begun() == last);
+    }
+    words.Write(last + 0x100);
+    SlowPath();
+    TARN_LIFE_REQUIRE(words.answered() == last + 0x100);
+    // Numbers go round.
+    for (const uint64_t step : {uint64_t{INT64_MAX}, uint64_t{INT64_MAX}}) {
+      words.Write(words.answered() + step);
+      SlowPath();
+      TARN_LIFE_REQUIRE(words.answered() == words.request());
+    }
+    const uint64_t number = words.Ask();
+    SlowPath();
+    TARN_LIFE_REQUIRE(words.answered() == number);
+  });
+}
+
+TEST(ReleaseRequest, StaysWithTheParentOfAFork) {
+  ExpectGoodEnd(kBodySeconds, [] {
+    Words words;
+    SmallBurst();
+    const uint64_t number = words.Ask();
+    const pid_t child = fork();
+    if (child == 0) {
+      TARN_LIFE_REQUIRE(words.request() == number - 1 && words.begun() == number - 1);
+      SlowPath();
+      TARN_LIFE_REQUIRE(words.answered() == number - 1);
+      // It has a protocol of its own.
+      words.Ask();
+      SlowPath();
+      TARN_LIFE_REQUIRE(words.answered() == number && words.answered_bytes() > kMiB);
+      _exit(0);
+    }
+    RequireGoodEnd(child, kPatienceSeconds);
+    TARN_LIFE_REQUIRE(words.request() == number && words.answered() == number - 1);
+    SlowPath();
+    TARN_LIFE_REQUIRE(words.answered() == number && words.answered_bytes() > kMiB);
+  });
+}
+
+// Such children run no handlers, so they may lack what a service needs, or it is not their memory.
+TEST(ReleaseRequest, IsNotAnsweredByChildrenThatTarnDoesNotKnowOf) {
+  ExpectGoodEnd(kBodySeconds, [] {
+    Words words;
+    SmallBurst();
+    const uint64_t number = words.Ask();
+    const pid_t child = _Fork();
+    if (child == 0) {
+      SlowPath();
+      tarn_background_tick();
+      TARN_LIFE_REQUIRE(words.answered() == number - 1 && words.begun() == number - 1);
+      _exit(0);
+    }
+    RequireGoodEnd(child, kPatienceSeconds);
+    SlowPath();
+    TARN_LIFE_REQUIRE(words.answered() == number);
+  });
+}
+
+// With services under way by any of those who can.
+TEST(ReleaseRequest, MayComeAtAnyMomentOfForksAndThreads) {
+  ExpectGoodEnd(kBodySeconds, [] {
+    Words words;
+    const ChurnThreads threads(2);
+    std::atomic<bool> over = false;
+    std::thread asker([&] {
+      while (!over) {
+        const uint64_t number = words.Ask();
+        while (!over && static_cast<int64_t>(words.answered() - number) < 0) Sleep(1000);
+      }
+    });
+    const uint64_t first = words.answered();
+    const double end = Seconds() + 2;
+    for (int forks = 0; forks < 300 && Seconds() < end; ++forks) {
+      Burst(6 * kMiB, forks % 2 == 0 ? 400000 : 5000);
+      if (forks % 4 == 0) tarn_background_tick();
+      const pid_t child = fork();
+      if (child == 0) {
+        alarm(20);
+        TARN_LIFE_REQUIRE(words.request() == words.answered() && words.begun() == words.answered());
+        const uint64_t number = words.Ask();
+        TARN_LIFE_REQUIRE(Await([&] {
+          SlowPath();
+          return words.answered() == number;
+        }));
+        _exit(0);
+      }
+      RequireGoodEnd(child, 25);
+    }
+    over = true;
+    asker.join();
+    TARN_LIFE_REQUIRE(words.answered() != first);
+  });
 }
 
 }  // namespace

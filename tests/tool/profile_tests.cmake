@@ -18,6 +18,11 @@ if(wanted)
   add_executable(profile_dump_program profile_dump_program.cc)
   target_compile_options(profile_dump_program PRIVATE -g -fno-builtin)
   target_link_libraries(profile_dump_program PRIVATE Threads::Threads)
+  add_executable(release_program release_program.cc)
+  target_compile_options(release_program PRIVATE -fno-builtin)
+  target_link_libraries(release_program PRIVATE ${CMAKE_DL_LIBS})
+  tarn_add_script_test(NAME release_test LABELS tool TIMEOUT 120
+                       COMMAND release_test.py $<TARGET_FILE:tarn_command> $<TARGET_FILE:release_program>)
   tarn_add_script_test(NAME profile_dump_test LABELS tool TIMEOUT 120
                        COMMAND profile_dump_test.py $<TARGET_FILE:tarn_command> $<TARGET_FILE:profile_dump_program>)
 endif()

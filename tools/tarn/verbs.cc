@@ -15,6 +15,7 @@ extern const Verb kDiffVerb;
 extern const Verb kOptionsVerb;
 extern const Verb kCompareVerb;
 extern const Verb kSizeClassesVerb;
+extern const Verb kReleaseVerb;
 extern const Verb kReportVerb;
 extern const Verb kMachineVerb;
 extern const Verb kCompletionVerb;
@@ -44,8 +45,8 @@ std::size_t EditDistance(std::string_view a, std::string_view b) {
 
 const std::vector<const Verb*>& Verbs() {
   static const std::vector<const Verb*> verbs = {
-      &kRunVerb,     &kCompareVerb,     &kCheckVerb,  &kStatVerb,    &kTopVerb,        &kHeapVerb, &kDiffVerb,
-      &kOptionsVerb, &kSizeClassesVerb, &kReportVerb, &kMachineVerb, &kCompletionVerb, &kManVerb,
+      &kRunVerb,     &kCompareVerb, &kCheckVerb,       &kStatVerb,   &kTopVerb,     &kHeapVerb,       &kDiffVerb,
+      &kReleaseVerb, &kOptionsVerb, &kSizeClassesVerb, &kReportVerb, &kMachineVerb, &kCompletionVerb, &kManVerb,
   };
   return verbs;
 }

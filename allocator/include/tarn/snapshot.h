@@ -3,7 +3,8 @@
 // The library keeps one block, `tarn_snapshot` (a dynamic symbol of libtarn.so; in a static program a symbol, and in any
 // case 64-byte aligned in a writable segment and recognised by its magic). It tells where the live counters of the heap
 // lie and how they are laid out. A reader copies them out of the process, with process_vm_readv(2) from outside or with
-// memcpy from inside: nothing runs in the process that is looked into, and nothing waits.
+// memcpy from inside: nothing runs in the process that is looked into, and nothing waits. One word is there for others
+// to write: tarn_snapshot_release.request.
 //
 // Consistency. Every counter is exact as of the moment at which it is read, and the moments differ by the time that the
 // reading takes. At rest everything fits together. While threads work, sums over counters that move may be off by what
@@ -154,6 +155,24 @@ typedef struct tarn_snapshot_scavenger {
   uint64_t drained_bytes;
 } tarn_snapshot_scavenger;
 
+// Asking for all free memory to be given back to the kernel, as tarn_release_memory(SIZE_MAX) does. Whoever asks from
+// outside
+//   1. reads the structure, and takes answered + 1 as the number of its request;
+//   2. writes that to `request` (process_vm_writev(2)), unless there is as high a number already;
+//   3. reads the structure again and again. When `answered` has come to the number, answered_bytes is the result; `begun`
+//      comes to it before, when somebody has started. When `request` is below the number and `answered` too, then another
+//      one who asks, or a fork, has overwritten it: 2. again.
+// Numbers are compared by the sign of their difference. The process answers when it comes to it: at the scavenger's next
+// look, at tarn_background_tick() or at the end of a slow path. It ignores a number that is answered already, and one
+// answer is for all that have asked for this number or a lower one. A request that nobody waits for any more stands.
+// Before each write make sure that the block is still the same (start_time_ns): the process may run another program.
+typedef struct tarn_snapshot_release {
+  uint64_t request;
+  uint64_t begun;
+  uint64_t answered;        // written after answered_bytes
+  uint64_t answered_bytes;  // given back for the last answer
+} tarn_snapshot_release;
+
 // How long slow paths stood still in system calls for memory and in waits for locks: from the first of them to the end of
 // the slow path. by_time[0] counts those shorter than a microsecond, by_time[i] those of 2^(i-1) to 2^i microseconds, the
 // last one all that were longer. All are since the process's start.
@@ -228,7 +247,8 @@ typedef struct tarn_snapshot_block {
   uint64_t limits_address;     // tarn_snapshot_limits
   uint64_t scavenger_address;  // tarn_snapshot_scavenger
   uint64_t stalls_address;     // tarn_snapshot_stalls
-  uint64_t reserved[11];
+  uint64_t release_address;    // tarn_snapshot_release; 0: this version cannot be asked
+  uint64_t reserved[10];
 } tarn_snapshot_block;
 
 extern const tarn_snapshot_block tarn_snapshot;

@@ -128,6 +128,14 @@ bool ReadProcessMemory(pid_t pid, std::uint64_t address, void* to, std::size_t b
   return count == static_cast<ssize_t>(bytes);
 }
 
+bool WriteProcessMemory(pid_t pid, std::uint64_t address, const void* from, std::size_t bytes) {
+  iovec local{const_cast<void*>(from), bytes};
+  iovec remote{reinterpret_cast<void*>(address), bytes};
+  const ssize_t count = process_vm_writev(pid, &local, 1, &remote, 1, 0);
+  if (count >= 0 && count != static_cast<ssize_t>(bytes)) errno = EFAULT;
+  return count == static_cast<ssize_t>(bytes);
+}
+
 std::vector<ProcessMapping> ReadMaps(pid_t pid) {
   const std::string path = "/proc/" + std::to_string(pid) + "/maps";
   errno = 0;

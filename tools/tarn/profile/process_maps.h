@@ -36,6 +36,9 @@ std::vector<ProcessMapping> ParseMaps(const std::string& text);
 // Copies memory of a process; no part of it runs meanwhile. False, with errno, when not all of it can be read.
 bool ReadProcessMemory(pid_t pid, std::uint64_t address, void* to, std::size_t bytes);
 
+// Writes into it, where the process itself may. False, with errno, when not all of it can be written.
+bool WriteProcessMemory(pid_t pid, std::uint64_t address, const void* from, std::size_t bytes);
+
 // The note NT_GNU_BUILD_ID in an area of ELF notes, as hexadecimal digits; empty when there is none.
 std::string FindBuildId(const std::string& notes);
 

@@ -203,6 +203,43 @@ void Target::Lost() const {
       fmt::format("process {} ({}) can no longer be read: it is ending, or runs another program now", pid_, name_));
 }
 
+void Target::RequireSameProgram() const {
+  const tarn_snapshot_block& known = reader_.block();
+  tarn_snapshot_block block;
+  if (!memory_.Read(place_.address, &block, sizeof(block)) ||
+      std::memcmp(block.magic, known.magic, sizeof(block.magic)) != 0 || block.start_time_ns != known.start_time_ns ||
+      block.release_address != known.release_address)
+    Lost();
+}
+
+tarn_snapshot_release Target::ReleaseWords() const {
+  const std::uint64_t address = reader_.block().release_address;
+  if (address == 0 || address % sizeof(std::uint64_t) != 0)
+    throw ToolError(fmt::format("process {} uses tarn {}, which cannot be asked to release memory; restart it with {}",
+                                Describe(pid_), place_.library_version, TARN_VERSION));
+  tarn_snapshot_release words;
+  if (!memory_.Read(address, &words, sizeof(words))) Lost();
+  // Behind the read: no process comes back to a program that it has left.
+  RequireSameProgram();
+  return words;
+}
+
+void Target::RequestRelease(std::uint64_t number) const {
+  // An exec between these two cannot be excluded. It leaves other mappings behind, so that as a rule the write fails.
+  RequireSameProgram();
+  if (WriteProcessMemory(pid_, reader_.block().release_address, &number, sizeof(number))) return;
+  const int error = errno;
+  if (error == ESRCH) Lost();
+  if (error == ENOSYS || error == EPERM)
+    throw ToolError(
+        fmt::format("process {} can be read but not written to, for process_vm_writev is refused: a sandbox or a "
+                    "container's seccomp profile forbids it; run this outside of the container",
+                    Describe(pid_)));
+  RequireSameProgram();
+  throw ToolError(fmt::format("process {} cannot be asked: {:#x}, where the request belongs, cannot be written ({})",
+                              Describe(pid_), reader_.block().release_address, strerror(error)));
+}
+
 std::vector<tarn_snapshot_option> Target::Options() const {
   // Chosen: many times what there are; the number is the target's, which may be damaged.
   constexpr std::uint32_t kMaxOptions = 1000;
@@ -217,9 +254,16 @@ std::vector<tarn_snapshot_option> Target::Options() const {
 tarn_memstats_t Target::Stats() const {
   tarn_memstats_t stats;
   if (!reader_.ReadMemStats(&stats)) Lost();
-  stats.rss_bytes = StatusNumber(pid_, "VmRSS") * 1024;
+  stats.rss_bytes = ResidentBytes();
   stats.peak_rss_bytes = StatusNumber(pid_, "VmHWM") * 1024;
   return stats;
+}
+
+std::uint64_t Target::ResidentBytes() const { return StatusNumber(pid_, "VmRSS") * 1024; }
+
+char Target::State() const {
+  const std::string state = StatusField(pid_, "State");
+  return state.empty() ? 'X' : state[0];
 }
 
 }  // namespace tarn::tool

@@ -1,7 +1,7 @@
 // A running process that uses tarn, and what the allocator in it publishes (tarn/snapshot.h).
 //
 // Nothing runs in the process that is looked into: its memory is copied by process_vm_readv(2), which needs the rights of
-// a debugger.
+// a debugger. Only tarn release writes, one word by process_vm_writev(2).
 #pragma once
 
 #include <sys/types.h>
@@ -64,12 +64,25 @@ class Target {
   // What could be read before and cannot now has ended, as a rule: throws TargetGone.
   [[noreturn]] void Lost() const;
 
+  // The words of a request to release memory, as of one moment or of several that are close. Throws TargetGone also where
+  // the process runs another program now, and ToolError where its version of the library cannot be asked.
+  tarn_snapshot_release ReleaseWords() const;
+  // Writes the number of a request, if it is still the same program. Throws like ReleaseWords, and ToolError with what
+  // to do when the process cannot be written to.
+  void RequestRelease(std::uint64_t number) const;
+
   std::vector<tarn_snapshot_option> Options() const;
 
   // With the figures that the kernel has.
   tarn_memstats_t Stats() const;
+  std::uint64_t ResidentBytes() const;
+  // As /proc/PID/status has it: 'S' sleeps, 'T' was stopped.
+  char State() const;
 
  private:
+  // Throws TargetGone where another program, or another process of this number, is there by now.
+  void RequireSameProgram() const;
+
   pid_t pid_;
   std::string name_;
   SnapshotPlace place_;

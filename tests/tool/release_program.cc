@@ -1,0 +1,83 @@
+// What release_test.py asks for memory: a program on tarn that does one thing for each word that it reads, then writes
+// "ready" and waits in read(2), which is none of tarn's code.
+//
+//   burst       allocates 48 MiB, touches them, frees them
+//   one         allocates and frees once, by the slow paths
+//   busy        says ready, then does so every millisecond and reads no more
+//   await       waits for a request; forget and begin do so before
+//   forget      overwrites the number of a request with the last answered one, as another one who asks may
+//   begin       says that a request has been begun with, as a long service does
+//   exec        runs cat in its place
+//   old, other, unwritable
+//               makes the published block look like that of a version that knows no requests, of a version with another
+//               layout, and of a process in which the request cannot be written
+
+#include <dlfcn.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <string_view>
+
+#include "allocator/include/tarn/snapshot.h"
+
+namespace {
+
+constexpr std::size_t kObjectBytes = 300000;
+
+void Burst() {
+  constexpr std::size_t kObjects = (std::size_t{48} << 20) / kObjectBytes;
+  static void* objects[kObjects];
+  for (void*& object : objects) {
+    object = std::malloc(kObjectBytes);
+    std::memset(object, 1, kObjectBytes);
+  }
+  for (void* object : objects) std::free(object);
+}
+
+[[noreturn]] void Busy() {
+  static_cast<void>(!write(STDOUT_FILENO, "ready\n", 6));
+  while (true) {
+    std::free(std::malloc(kObjectBytes));
+    const timespec time = {0, 1'000'000};
+    nanosleep(&time, nullptr);
+  }
+}
+
+// By dlsym: a plain reference would have the linker make a copy of the block in the program.
+tarn_snapshot_block* Block() { return static_cast<tarn_snapshot_block*>(dlsym(RTLD_DEFAULT, "tarn_snapshot")); }
+
+tarn_snapshot_release* Words() { return reinterpret_cast<tarn_snapshot_release*>(Block()->release_address); }
+
+void AwaitRequest() {
+  while (__atomic_load_n(&Words()->request, __ATOMIC_RELAXED) == Words()->answered) usleep(1000);
+}
+
+}  // namespace
+
+int main() {
+  std::free(std::malloc(1));  // A process that has not allocated does not count as one of tarn's.
+  char text[32];
+  while (write(STDOUT_FILENO, "ready\n", 6) == 6) {
+    const ssize_t length = read(STDIN_FILENO, text, sizeof text);
+    if (length <= 1) return 0;
+    const std::string_view word(text, static_cast<std::size_t>(length) - 1);
+    if (word == "burst") Burst();
+    if (word == "one") std::free(std::malloc(kObjectBytes));
+    if (word == "busy") Busy();
+    if (word == "await" || word == "forget" || word == "begin") AwaitRequest();
+    if (word == "forget") __atomic_store_n(&Words()->request, Words()->answered, __ATOMIC_RELAXED);
+    if (word == "begin") __atomic_store_n(&Words()->begun, Words()->request, __ATOMIC_RELAXED);
+    if (word == "exec") execl("/bin/cat", "cat", nullptr);
+    if (word == "old") Block()->release_address = 0;
+    if (word == "other") Block()->version = 99;
+    if (word == "unwritable") {
+      void* const page = mmap(nullptr, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+      Block()->release_address = reinterpret_cast<std::uintptr_t>(page);
+    }
+  }
+}

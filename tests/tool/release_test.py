@@ -1,0 +1,238 @@
+#!/usr/bin/python3
+"""tarn release on processes that answer, that cannot, and that are none of tarn's.
+
+Usage: release_test.py TARN PROGRAM     (PROGRAM: release_program.cc)
+"""
+
+import ctypes
+import errno
+import json
+import os
+import platform
+import signal
+import struct
+import subprocess
+import sys
+import time
+import unittest
+
+TARN = PROGRAM = None
+LIBRARY = os.environ["TARN_LIB"]
+MIB = 1 << 20
+
+
+def start(*arguments, **options):
+    return subprocess.Popen([TARN, "release", *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                            text=True, **options)
+
+
+def release(*arguments, code=0, **options):
+    """What the verb prints on stdout and stderr; its exit code must be this one."""
+    process = start(*arguments, **options)
+    out, error = process.communicate(timeout=60)
+    if process.returncode != code:
+        raise AssertionError("exit code %d, not %d\n%s%s" % (process.returncode, code, out, error))
+    return out, error
+
+
+def refuse_system_call(number, error):
+    """For this thread and what it executes (seccomp(2)); needs no rights."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    steps = [(0x20, 0, 0, 0), (0x15, 0, 1, number), (0x06, 0, 0, 0x00050000 | error), (0x06, 0, 0, 0x7FFF0000)]
+    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in steps))
+    program = struct.pack("@HP", len(steps), ctypes.addressof(code))
+    if libc.prctl(38, 1, 0, 0, 0) != 0 or libc.prctl(22, 2, program, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "no seccomp here")
+
+
+class Program:
+    """release_program, or another command, until the end of the `with`."""
+
+    def __init__(self, *command, preload=LIBRARY, background="on"):
+        variables = {name: value for name, value in os.environ.items() if not name.startswith("TARN_")}
+        variables["TARN_BACKGROUND"] = background
+        if preload:
+            variables["LD_PRELOAD"] = preload
+        self.process = subprocess.Popen(command or [PROGRAM], env=variables, stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE)
+        self.pid = self.process.pid
+        if not command:
+            self.wait_ready()
+
+    def wait_ready(self):
+        if self.process.stdout.readline() != b"ready\n":
+            raise AssertionError("the program has ended")
+
+    def send(self, word):
+        self.process.stdin.write(word.encode() + b"\n")
+        self.process.stdin.flush()
+
+    def do(self, word):
+        self.send(word)
+        self.wait_ready()
+
+    def resident_bytes(self):
+        with open("/proc/%d/statm" % self.pid, encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def await_scavenger(self):
+        """A thread that has just been started has not given itself its name yet."""
+        for _ in range(1000):
+            if self.has_scavenger():
+                return
+            time.sleep(0.01)
+        raise AssertionError("there is no scavenger")
+
+    def has_scavenger(self):
+        for task in os.listdir("/proc/%d/task" % self.pid):
+            try:
+                with open("/proc/%d/task/%s/comm" % (self.pid, task), encoding="ascii") as file:
+                    if file.read() == "tarn-scavenger\n":
+                        return True
+            except FileNotFoundError:
+                pass
+        return False
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.communicate()
+
+
+class ReleaseTest(unittest.TestCase):
+    def test_the_scavenger_answers(self):
+        with Program() as program:
+            # The scavenger may have been faster by itself, on a machine with much to do.
+            for _ in range(10):
+                program.do("burst")
+                program.await_scavenger()
+                answer = json.loads(release(program.pid, "--json")[0])
+                if answer["released_bytes"] > 24 * MIB:
+                    break
+            self.assertEqual(answer["schema"], "tarn-release/1")
+            self.assertEqual(answer["pid"], program.pid)
+            self.assertEqual(answer["program"], "release_program")
+            self.assertGreater(answer["released_bytes"], 24 * MIB)
+            self.assertGreater(answer["rss_before_bytes"] - answer["rss_after_bytes"], 24 * MIB)
+            # Once more: there is nothing left, and it is answered all the same.
+            text, _ = release(program.pid, "-v", "--wait", "30")
+            self.assertRegex(text, r"^process    %d \(release_program\)\nreleased   \S+ \S+\nresident   \S+ \S+ before, "
+                                   r"\S+ \S+ after\nanswered   after \d+\.\d{3} s\n$" % program.pid)
+
+    def test_a_slow_path_answers(self):
+        with Program(background="off") as program:
+            program.do("burst")
+            program.do("busy")
+            self.assertFalse(program.has_scavenger())
+            answer = json.loads(release(program.pid, "--json", "--wait", "30")[0])
+            self.assertGreater(answer["released_bytes"], 24 * MIB)
+            self.assertGreater(answer["rss_before_bytes"] - answer["rss_after_bytes"], 24 * MIB)
+
+    def test_nobody_answers_and_the_request_stands(self):
+        with Program(background="off") as program:
+            program.do("burst")
+            before = program.resident_bytes()
+            out, error = release(program.pid, "--wait", "0.3", code=1)
+            self.assertEqual(out, "")
+            self.assertRegex(error, r"^tarn: release: process %d \(release_program\) has not answered within 0\.3 s: nothing "
+                                    r"in it runs tarn's code at the moment, .*the request stands.*\. 4\d\.\d MiB of free "
+                                    r"pages are resident" % program.pid)
+            self.assertGreater(program.resident_bytes(), before - 8 * MIB)
+            program.do("one")
+            self.assertLess(program.resident_bytes(), before - 24 * MIB)
+            # Served once: what comes free now stays.
+            program.do("burst")
+            program.do("one")
+            self.assertGreater(program.resident_bytes(), before - 8 * MIB)
+
+    def test_two_at_once(self):
+        with Program(background="off") as program:
+            program.do("burst")
+            requests = [start(program.pid, "--json", "--wait", "60") for _ in range(2)]
+            time.sleep(0.5)
+            program.send("busy")
+            answers = [json.loads(request.communicate(timeout=60)[0]) for request in requests]
+            self.assertGreater(max(answer["released_bytes"] for answer in answers), 24 * MIB)
+            # One who came late, on a machine with much to do, has an answer of his own.
+            if answers[0]["waited_s"] > 0.4 and answers[1]["waited_s"] > 0.4:
+                self.assertEqual(answers[0]["released_bytes"], answers[1]["released_bytes"])
+
+    def test_a_request_that_is_overwritten_is_repeated(self):
+        with Program(background="off") as program:
+            program.do("burst")
+            program.send("forget")
+            request = start(program.pid, "--json", "--wait", "60")
+            program.wait_ready()
+            program.send("busy")
+            out, error = request.communicate(timeout=60)
+            self.assertEqual(request.returncode, 0, error)
+            self.assertGreater(json.loads(out)["released_bytes"], 24 * MIB)
+
+    def test_a_long_service_is_waited_for(self):
+        with Program(background="off") as program:
+            program.send("begin")
+            request = start(program.pid, "--wait", "1")
+            program.wait_ready()
+            time.sleep(2)
+            self.assertIsNone(request.poll())
+            program.do("one")
+            self.assertEqual(request.wait(timeout=60), 0, request.communicate())
+
+    def test_a_stopped_process(self):
+        with Program() as program:
+            program.process.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, program.pid, os.WSTOPPED)
+            self.assertRegex(release(program.pid, "--wait", "0.1", code=1)[1], r"for it is stopped; the request stands")
+            program.process.send_signal(signal.SIGCONT)
+
+    def test_the_end_of_the_process(self):
+        for end, said in (lambda program: program.send("exec"), "can no longer be read: it is ending, or runs another"), (
+                lambda program: (program.process.kill(), program.process.wait()), "has ended|can no longer be read"):
+            with Program(background="off") as program:
+                program.send("await")
+                request = start(program.pid, "--wait", "60")
+                program.wait_ready()
+                end(program)
+                error = request.communicate(timeout=60)[1]
+                self.assertEqual(request.returncode, 1, error)
+                self.assertRegex(error, said)
+
+    def test_who_cannot_be_asked(self):
+        gone = subprocess.Popen(["/bin/true"])
+        gone.wait()
+        self.assertRegex(release(gone.pid, code=1)[1], "there is no process %d" % gone.pid)
+        release("redis", code=2)
+        release(code=2)
+        release("1", "--wait", "-1", code=2)
+        with Program("/bin/cat", preload=None) as program:
+            self.assertRegex(release(program.pid, code=4)[1], r"process \d+ \((cat|release_test\S*)\) does not use tarn")
+        for word, said in (("old", r"uses tarn \S+, which cannot be asked to release memory"),
+                           ("other", r"uses tarn \S+, whose snapshot this tarn \S+ does not know"),
+                           ("unwritable", r"cannot be asked: 0x[0-9a-f]+, where the request belongs, cannot be written")):
+            with Program() as program:
+                program.do(word)
+                self.assertRegex(release(program.pid, code=1)[1], said)
+
+    def test_who_may_not_ask(self):
+        if os.geteuid() != 0:
+            self.skipTest("nobody else to become")
+        with Program() as program:
+            result = subprocess.run(["setpriv", "--reuid=65534", "--clear-groups", TARN, "release", str(program.pid)],
+                                    capture_output=True, text=True, check=False)
+            if "Permission denied" not in result.stderr:  # of the tool's own directory
+                self.assertEqual(result.returncode, 1)
+                self.assertRegex(result.stderr, "not permitted to look into process .*another user")
+
+    @unittest.skipUnless(platform.machine() == "x86_64", "the number of the system call is x86-64's")
+    def test_a_sandbox_without_process_vm_writev(self):
+        with Program() as program:
+            for error in errno.EPERM, errno.ENOSYS:
+                said = release(program.pid, code=1, preexec_fn=lambda error=error: refuse_system_call(311, error))[1]
+                self.assertRegex(said, "can be read but not written to, for process_vm_writev is refused")
+
+
+if __name__ == "__main__":
+    TARN, PROGRAM = sys.argv[1:3]
+    unittest.main(argv=sys.argv[:1] + sys.argv[3:])
