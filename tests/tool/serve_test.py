@@ -171,6 +171,59 @@ class Pages(unittest.TestCase):
         self.assertEqual(json.loads(self.serve.get("/metrics?format=json")[2])["schema"], "tarn-metrics/1")
         self.assertEqual(self.serve.get("/metrics?format=xml")[0], 400)
 
+    def test_a_real_prometheus(self):
+        if not shutil.which("prometheus"):
+            self.skipTest("no prometheus here")
+        examples = os.path.join(HERE, "../../docs/examples/monitor")
+        with open(os.path.join(examples, "prometheus.yml"), encoding="utf-8") as file:
+            config = file.read().replace("127.0.0.1:9464", self.serve.host).replace("15s", "1s")
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            address = "127.0.0.1:%d" % free.getsockname()[1]
+
+        def query(expression):
+            """{labels: value}, none while it does not answer."""
+            connection = http.client.HTTPConnection(address, timeout=5)
+            try:
+                connection.request("GET", "/api/v1/query?query=" + expression)
+                result = json.loads(connection.getresponse().read())["data"]["result"]
+            except (OSError, ValueError, KeyError):
+                return {}
+            finally:
+                connection.close()
+            return {row["metric"].get("alert", row["metric"].get("alertname", "")): float(row["value"][1]) for row in result}
+
+        with tempfile.TemporaryDirectory() as directory:
+            shutil.copy(os.path.join(examples, "tarn_rules.yml"), directory)
+            # The rule of the example, but at once.
+            rules = os.path.join(directory, "tarn_rules.yml")
+            with open(rules, encoding="utf-8") as file:
+                text = file.read()
+            with open(rules, "w", encoding="utf-8") as file:
+                file.write(text.replace("for: 1m", "for: 0s").replace("== 1", "== 0").replace("name: tarn",
+                                                                                             "name: tarn\n    interval: 1s"))
+            path = os.path.join(directory, "prometheus.yml")
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(config)
+            with subprocess.Popen(["prometheus", "--config.file", path, "--web.listen-address", address,
+                                   "--storage.tsdb.path", directory + "/data"], stdout=subprocess.DEVNULL,
+                                  stderr=subprocess.DEVNULL) as prometheus:
+                try:
+                    self.assertGreater(wait_for(lambda: query("tarn_allocated_bytes"))[""], 20 << 20)
+                    self.assertEqual(query("up"), {"": 1})
+                    self.assertEqual(query("tarn_alert_firing")["pause_ms"], 0)
+                    # Turned round above, so that the rule is seen to fire.
+                    self.assertIn("pause_ms", wait_for(lambda: query('ALERTS{alertname="TarnAlert"}')))
+                finally:
+                    prometheus.terminate()
+
+    def test_the_examples_please_promtool(self):
+        if not shutil.which("promtool"):
+            self.skipTest("no promtool here")
+        config = os.path.join(HERE, "../../docs/examples/monitor/prometheus.yml")
+        result = subprocess.run(["promtool", "check", "config", config], capture_output=True, text=True, timeout=20,
+                                check=False)
+        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+
     def test_health(self):
         self.assertEqual(self.serve.get("/health")[::2], (200, "Healthy\n"))
         self.assertEqual(self.serve.json("/health"), (200, {"status": "Healthy", "alerts": []}))
