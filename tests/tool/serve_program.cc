@@ -1,5 +1,7 @@
 // A program for serve_test.py, which tells it on its standard input what to do: "hold MIB", "leak SECONDS",
-// "free", "end". It answers each line with "done".
+// "free", "exec", "exec other", "end". It answers each line with "done".
+#include <unistd.h>
+
 #include <chrono>
 #include <cstddef>
 #include <cstdio>
@@ -39,6 +41,9 @@ int main() {
         std::this_thread::sleep_for(std::chrono::milliseconds(50));
       }
     }
+    // Then it is "ready" once more, or another program.
+    if (line == "exec") execl("/proc/self/exe", "serve_program", nullptr);
+    if (line == "exec other") execl("/bin/sleep", "sleep", "60", nullptr);
     std::printf("done\n");
     std::fflush(stdout);
   }

@@ -43,10 +43,11 @@ class Program:
         assert self.process.stdout.readline() == "ready\n"
         self.pid = self.process.pid
 
-    def do(self, line):
+    def do(self, line, answer="done\n"):
         self.process.stdin.write(line + "\n")
         self.process.stdin.flush()
-        assert self.process.stdout.readline() == "done\n"
+        if answer:
+            assert self.process.stdout.readline() == answer
 
     def end(self):
         self.process.kill()
@@ -404,6 +405,34 @@ class Lives(unittest.TestCase):
             program.end()
             self.assertEqual(serve.wait(), 0)
             self.assertIn("has ended", serve.messages())
+
+    def test_another_program_in_the_same_process(self):
+        with Program() as program, Serve(program.pid, "--interval", "0.2") as serve:
+            def metrics():
+                """None for the moment in which there is nothing to read."""
+                status, _, text = serve.get("/metrics?format=json")
+                return json.loads(text) if status == 200 else None
+
+            program.do("hold 30")
+            wait_for(lambda: serve.json()[1]["metrics"]["heap_mb"] > 30)
+            program.do("exec", answer="ready\n")
+            wait_for(lambda: (document := metrics()) and document["metrics"]["heap_mb"] < 30)
+            # tarn is preloaded there, too.
+            program.do("exec other", answer=None)
+            wait_for(lambda: (document := metrics()) and document["program"] == "sleep")
+
+    def test_a_client_that_takes_nothing_does_not_delay_the_end(self):
+        with Program() as program, Serve(program.pid) as serve:
+            host, port = serve.host.split(":")
+            with socket.socket() as client:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+                client.connect((host, int(port)))
+                client.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n" * 300)
+                time.sleep(0.5)
+                start = time.monotonic()
+                serve.process.send_signal(signal.SIGTERM)
+                self.assertEqual(serve.wait(), 0)
+                self.assertLess(time.monotonic() - start, 10)
 
     def test_it_ends_by_a_signal(self):
         with Program() as program, Serve(program.pid) as serve:

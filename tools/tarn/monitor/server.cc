@@ -215,7 +215,11 @@ class HttpServer::Connections {
     }
     work_.notify_all();
     Wake();
-    for (std::thread& thread : threads_) thread.join();
+    if (threads_.empty()) return;
+    threads_.front().join();
+    // Nobody else touches the connections now. A worker may still wait for a slow client.
+    for (const auto& connection : connections_) shutdown(connection->fd, SHUT_RDWR);
+    for (std::size_t i = 1; i < threads_.size(); ++i) threads_[i].join();
     threads_.clear();
     connections_.clear();
   }

@@ -124,6 +124,7 @@ class Serving {
   int Run(const Invocation& invocation) {
     double search_s = kFirstSearchSeconds;
     auto absent_since = Clock::now();
+    bool was_there = true;
     bool is_first = true;
     while (true) {
       double wait_s = interval_s_;
@@ -131,15 +132,18 @@ class Serving {
         // The first rates soon after the start.
         if (is_first) wait_s = std::min(interval_s_, 1.0);
         is_first = false;
-        absent_since = Clock::now();
+        was_there = true;
         search_s = kFirstSearchSeconds;
       } else {
+        if (was_there) absent_since = Clock::now();
+        was_there = false;
         const double absent_s = std::chrono::duration<double>(Clock::now() - absent_since).count();
         // A child that does not use tarn is served, too: its end is what we wait for.
         if (!watched_->has_next() && child_ == 0) {
           const int code = watched_->absence_code();
           if (code == kExitNotTarn && absent_s > kExecSeconds) throw ToolError(watched_->absence(), code);
-          if (code != kExitNotTarn && absent_s > kFirstSearchSeconds) {
+          // Looked for once more at least, for it may only have executed another program.
+          if (code != kExitNotTarn && absent_s >= kFirstSearchSeconds) {
             Note(invocation, "serve: the process has ended");
             return kExitOk;
           }
