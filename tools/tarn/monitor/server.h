@@ -2,7 +2,7 @@
 //
 // One thread waits for all connections and reads requests until they are whole, so that a slow client holds nothing but
 // its own connection. A few workers answer whole requests; they alone call the handler. Everything has a bound: see
-// ServerLimits. Requests are understood and answers written by cpp-httplib, in server.cc alone.
+// ServerLimits. Requests are understood and answers written by cpp-httplib, in server_module.cc alone.
 #pragma once
 
 #include <cstddef>
@@ -25,6 +25,8 @@ struct ServerLimits {
   double keep_alive_s = 75;  // without a request; longer than Prometheus' interval of a minute
 };
 
+class ServerCore;
+
 class HttpServer {
  public:
   // Listens, but does not answer yet. Throws ToolError where it cannot listen. The handler is called by several threads
@@ -41,10 +43,9 @@ class HttpServer {
   const std::string& url() const { return url_; }
 
  private:
-  class Connections;
   ListenAddress address_;
   std::string url_;
-  std::unique_ptr<Connections> connections_;
+  std::unique_ptr<ServerCore> core_;
 };
 
 }  // namespace tarn::tool
