@@ -60,7 +60,7 @@ void Register(const Option& option, CLI::App* app) {
     throw UsageError(fmt::format("unknown option {}{} ({})", name,
                                  Suggestion(name, std::vector<std::string_view>(names.begin(), names.end())), see));
   }
-  if (verb.takes_command)
+  if (verb.takes_command && verb.needs_command)
     throw UsageError(fmt::format("the command goes behind --, as in: tarn {} -- {}", verb.name, extra));
   throw UsageError(fmt::format("one argument too many: {} ({})", extra, see));
 }
@@ -89,7 +89,7 @@ bool ParseCommandLine(const Verb& verb, const ReadyVerb& ready, std::vector<std:
   } catch (const CLI::ParseError& error) {
     throw UsageError(fmt::format("{} ({})", error.what(), see));
   }
-  if (verb.takes_command && ready.invocation->command.empty())
+  if (verb.takes_command && verb.needs_command && ready.invocation->command.empty())
     throw UsageError(fmt::format("no command; it goes behind --, as in: {}", verb.examples.front().command));
   return true;
 }

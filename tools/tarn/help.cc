@@ -92,7 +92,8 @@ std::string Synopsis(const Verb& verb) {
   for (const Option& option : prepared.options) {
     if (option.is_argument()) text += fmt::format(" {}", option.name);
   }
-  return text + (verb.takes_command ? " -- COMMAND [ARGUMENT...]" : "");
+  if (!verb.takes_command) return text;
+  return text + (verb.needs_command ? " -- COMMAND [ARGUMENT...]" : " [-- COMMAND [ARGUMENT...]]");
 }
 
 std::string ToolHelp() {

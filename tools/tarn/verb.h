@@ -96,7 +96,8 @@ struct Verb {
   std::string_view summary;  // one line, without a full stop
   std::vector<Example> examples;
   std::string_view details;    // paragraphs for --help and the man page; may be empty
-  bool takes_command = false;  // `-- COMMAND [ARGUMENT...]` is required
+  bool takes_command = false;  // `-- COMMAND [ARGUMENT...]` follows
+  bool needs_command = true;   // of one that takes a command: it must
   bool writes_result = true;   // has -o and --json
   Prepared (*prepare)();
 };

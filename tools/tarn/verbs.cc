@@ -11,6 +11,7 @@ extern const Verb kCheckVerb;
 extern const Verb kStatVerb;
 extern const Verb kTopVerb;
 extern const Verb kHeapVerb;
+extern const Verb kServeVerb;
 extern const Verb kDiffVerb;
 extern const Verb kOptionsVerb;
 extern const Verb kCompareVerb;
@@ -45,8 +46,9 @@ std::size_t EditDistance(std::string_view a, std::string_view b) {
 
 const std::vector<const Verb*>& Verbs() {
   static const std::vector<const Verb*> verbs = {
-      &kRunVerb,     &kCompareVerb, &kCheckVerb,       &kStatVerb,   &kTopVerb,     &kHeapVerb,       &kDiffVerb,
-      &kReleaseVerb, &kOptionsVerb, &kSizeClassesVerb, &kReportVerb, &kMachineVerb, &kCompletionVerb, &kManVerb,
+      &kRunVerb,         &kCompareVerb, &kCheckVerb,   &kStatVerb,       &kTopVerb,
+      &kHeapVerb,        &kDiffVerb,    &kReleaseVerb, &kServeVerb,      &kOptionsVerb,
+      &kSizeClassesVerb, &kReportVerb,  &kMachineVerb, &kCompletionVerb, &kManVerb,
   };
   return verbs;
 }

@@ -45,7 +45,7 @@ struct Answer {
   double waited_s = 0;
 };
 
-std::string Bytes(std::uint64_t bytes) { return FormatBytes(static_cast<double>(bytes)); }
+std::string BytesText(std::uint64_t bytes) { return FormatBytes(static_cast<double>(bytes)); }
 
 double SecondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
@@ -82,7 +82,7 @@ bool HasScavengerThread(pid_t pid) {
       fmt::format("process {} has not answered within {:g} s: nothing in it runs tarn's code at the moment, for it has "
                   "no scavenger's thread and allocates nothing; the request stands, and is served at its next slow "
                   "path. {} of free pages are resident in it",
-                  who, wait_s, Bytes(pages.free_bytes - std::min(pages.free_bytes, pages.free_zero_bytes))));
+                  who, wait_s, BytesText(pages.free_bytes - std::min(pages.free_bytes, pages.free_zero_bytes))));
 }
 
 Answer Ask(const Target& target, double wait_s) {
@@ -125,8 +125,9 @@ int RunRelease(const ReleaseOptions& options, const Invocation& invocation) {
     WriteResult(invocation, document.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
     return kExitOk;
   }
-  std::string text = fmt::format("process    {} ({})\nreleased   {}\nresident   {} before, {} after\n", target.pid(),
-                                 target.name(), Bytes(answer.released_bytes), Bytes(before_bytes), Bytes(after_bytes));
+  std::string text =
+      fmt::format("process    {} ({})\nreleased   {}\nresident   {} before, {} after\n", target.pid(), target.name(),
+                  BytesText(answer.released_bytes), BytesText(before_bytes), BytesText(after_bytes));
   if (invocation.verbose) text += fmt::format("answered   after {:.3f} s\n", answer.waited_s);
   WriteResult(invocation, text);
   return kExitOk;

@@ -1,0 +1,377 @@
+// The parts of `tarn serve` that need no process: metrics, trends, alerts, settings, addresses.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstring>
+#include <regex>
+#include <set>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "tools/tarn/monitor/alerts.h"
+#include "tools/tarn/monitor/http.h"
+#include "tools/tarn/monitor/listen.h"
+#include "tools/tarn/monitor/metrics.h"
+#include "tools/tarn/monitor/pprof.h"
+#include "tools/tarn/monitor/settings.h"
+#include "tools/tarn/monitor/trend.h"
+
+namespace tarn::tool {
+namespace {
+
+// A process with so many live MiB at a second.
+Observation At(double second, double live_mb) {
+  Observation now;
+  now.time_s = 1'800'000'000 + second;
+  now.steady_s = second;
+  now.stats.alloc_bytes = static_cast<std::uint64_t>(live_mb * kMiB);
+  now.stats.next_gc_bytes = now.stats.hard_limit_bytes = UINT64_MAX;
+  return now;
+}
+
+tarn_registry_record Pool(const std::string& name, std::uint32_t kind, std::int64_t bytes) {
+  tarn_registry_record pool{};
+  pool.kind = kind;
+  std::memcpy(pool.name, name.data(), std::min(name.size(), sizeof pool.name - 1));
+  pool.live_bytes = bytes;
+  pool.capacity_bytes = 2 * bytes;
+  return pool;
+}
+
+std::vector<std::string> Lines(const std::string& text) {
+  std::vector<std::string> lines;
+  std::istringstream stream(text);
+  for (std::string line; std::getline(stream, line);) lines.push_back(line);
+  return lines;
+}
+
+// Lines that are no comments; each must be a sample, and none there twice.
+std::vector<std::string> SeriesOf(const std::string& text) {
+  static const std::regex sample(
+      R"(([a-z_]+(\{[a-z_]+="([^"\\\n]|\\.)*"(,[a-z_]+="([^"\\\n]|\\.)*")*\})?) [-+.e0-9]+)");
+  std::vector<std::string> series;
+  std::set<std::string> seen;
+  for (const std::string& line : Lines(text)) {
+    if (line.starts_with('#')) continue;
+    std::smatch match;
+    EXPECT_TRUE(std::regex_match(line, match, sample)) << line;
+    EXPECT_TRUE(seen.insert(match[1]).second) << line;
+    series.push_back(match[1]);
+  }
+  return series;
+}
+
+bool Has(const std::string& text, const std::string& line) {
+  const auto lines = Lines(text);
+  return std::ranges::find(lines, line) != lines.end();
+}
+
+TEST(Metrics, Prometheus) {
+  Observation now = At(1, 2);
+  now.library_version = "0.1.0";
+  now.stats.mallocs = 7;
+  now.stats.stalls_by_time[0] = 3;
+  now.stats.stalls_by_time[23] = 2;
+  const std::string text = FormatMetrics(now, {{"heap_mb", 2, 1, 0}}, MetricsFormat::kPrometheus);
+  SeriesOf(text);
+  EXPECT_TRUE(Has(text, "# TYPE tarn_build_info gauge"));
+  EXPECT_TRUE(Has(text, "tarn_build_info{version=\"0.1.0\"} 1"));
+  EXPECT_TRUE(Has(text, "# TYPE tarn_allocations_total counter"));
+  EXPECT_TRUE(Has(text, "tarn_allocations_total 7"));
+  EXPECT_TRUE(Has(text, "tarn_allocated_bytes 2097152"));
+  EXPECT_TRUE(Has(text, "tarn_stall_seconds_bucket{le=\"1e-06\"} 3"));
+  EXPECT_TRUE(Has(text, "tarn_stall_seconds_bucket{le=\"+Inf\"} 5"));
+  EXPECT_TRUE(Has(text, "tarn_stall_seconds_count 5"));
+  EXPECT_TRUE(Has(text, "tarn_alert_firing{alert=\"heap_mb\"} 1"));
+  EXPECT_TRUE(Has(text, "tarn_alert_firing{alert=\"pause_ms\"} 0"));
+  EXPECT_EQ(text.find("tarn_limit_bytes"), std::string::npos);
+  EXPECT_EQ(text.find("# EOF"), std::string::npos);
+}
+
+TEST(Metrics, OpenMetrics) {
+  Observation now = At(1, 2);
+  now.stats.mallocs = 7;
+  now.stats.next_gc_bytes = 4096;
+  const std::string text = FormatMetrics(now, {}, MetricsFormat::kOpenMetrics);
+  EXPECT_TRUE(Has(text, "# TYPE tarn_build info"));
+  EXPECT_TRUE(Has(text, "# TYPE tarn_allocations counter"));
+  EXPECT_TRUE(Has(text, "tarn_allocations_total 7"));
+  EXPECT_TRUE(Has(text, "tarn_limit_bytes 4096"));
+  EXPECT_TRUE(text.ends_with("\n# EOF\n"));
+}
+
+TEST(Metrics, EveryFamilyHasHelpAndType) {
+  for (const auto format : {MetricsFormat::kPrometheus, MetricsFormat::kOpenMetrics}) {
+    std::set<std::string> helped;
+    std::set<std::string> typed;
+    for (const std::string& line : Lines(FormatMetrics(At(1, 2), {}, format))) {
+      std::istringstream words(line);
+      std::string sign, what, name;
+      words >> sign >> what >> name;
+      if (what != "HELP" && what != "TYPE") continue;
+      EXPECT_TRUE((what == "HELP" ? helped : typed).insert(name).second) << line;
+    }
+    EXPECT_EQ(helped, typed);
+    EXPECT_GT(typed.size(), 35u);
+  }
+}
+
+TEST(Metrics, NamesOfPoolsAreEscapedAndUnique) {
+  Observation now = At(1, 2);
+  now.pools = {Pool("a\"b\\c\nd", TARN_KIND_ARENA, 1), Pool("\xFF\xC0", TARN_KIND_POOL, 1),
+               Pool("\xFE\xC1", TARN_KIND_POOL, 2), Pool("gr\xC3\xB6\xC3\x9F", TARN_KIND_HEAP, 4),
+               Pool("\xE2\x82", TARN_KIND_HEAP, 8)};
+  const std::string text = FormatMetrics(now, {}, MetricsFormat::kPrometheus);
+  SeriesOf(text);
+  EXPECT_TRUE(Has(text, R"(tarn_pool_live_bytes{pool="a\"b\\c\nd",kind="arena"} 1)"));
+  EXPECT_TRUE(Has(text, R"(tarn_pool_live_bytes{pool="??",kind="pool"} 3)"));
+  EXPECT_TRUE(Has(text, "tarn_pool_capacity_bytes{pool=\"gr\xC3\xB6\xC3\x9F\",kind=\"heap\"} 8"));
+}
+
+TEST(Metrics, SeriesAreBounded) {
+  Observation now = At(1, 2);
+  now.stats.next_gc_bytes = now.stats.hard_limit_bytes = 1;
+  now.stats.class_count = TARN_MEMSTATS_MAX_CLASSES;
+  for (std::uint64_t i = 0; i < TARN_MEMSTATS_MAX_CLASSES; ++i) {
+    now.stats.by_size[i].size_bytes = 16 * (i + 1);
+    now.stats.by_size[i].mallocs = 1;
+  }
+  std::int64_t all = 0;
+  for (int i = 0; i < TARN_REGISTRY_RECORDS; ++i) {
+    now.pools.push_back(Pool("pool" + std::to_string(i), TARN_KIND_POOL, i));
+    all += i;
+  }
+  const std::string text = FormatMetrics(now, {}, MetricsFormat::kPrometheus);
+  const auto series = SeriesOf(text);
+  EXPECT_LT(series.size(), kMaxSeries);
+  EXPECT_GT(series.size(), 200u);
+  // Nothing is lost.
+  std::int64_t sum = 0;
+  for (const std::string& line : Lines(text))
+    if (line.starts_with("tarn_pool_live_bytes{")) sum += std::stoll(line.substr(line.rfind(' ')));
+  EXPECT_EQ(sum, all);
+}
+
+TEST(Metrics, Json) {
+  Observation now = At(0.25, 3);
+  now.stats.total_alloc_bytes = 10 << 20;
+  TrendFigures trend;
+  trend.alloc_rate_mb_sec = 1.23456;
+  const nlohmann::json document = MetricsDocument(now, trend, {{"heap_mb", 3, 2, now.time_s}});
+  EXPECT_EQ(document["timestamp"], "2027-01-15T08:00:00.250Z");
+  EXPECT_EQ(document["metrics"]["heap_mb"], 3);
+  EXPECT_EQ(document["metrics"]["total_alloc_mb"], 10);
+  EXPECT_EQ(document["metrics"]["alloc_rate_mb_sec"], 1.235);
+  EXPECT_FALSE(document["metrics"].contains("limit_mb"));
+  EXPECT_EQ(document["alerts"][0]["message"], "heap_mb = 3.00 exceeds threshold 2.00");
+}
+
+TEST(Trend, RatesAreOfTheLastInterval) {
+  Trend trend(60);
+  Observation now = At(10, 1);
+  now.stats.total_alloc_bytes = 100 << 20;
+  now.stats.stall_longest_ns = 5'000'000;
+  trend.Add(now);
+  EXPECT_EQ(trend.figures().alloc_rate_mb_sec, 0);
+  EXPECT_EQ(trend.figures().pause_ms, 0);
+  now.steady_s = 12;
+  now.stats.total_alloc_bytes += 8 << 20;
+  now.stats.stalls_by_time[11] += 1;  // 1024 to 2048 us
+  trend.Add(now);
+  EXPECT_DOUBLE_EQ(trend.figures().alloc_rate_mb_sec, 4);
+  EXPECT_DOUBLE_EQ(trend.figures().pause_ms, 1.024);
+  now.steady_s = 13;
+  now.stats.stall_longest_ns = 7'000'000;
+  trend.Add(now);
+  EXPECT_DOUBLE_EQ(trend.figures().pause_ms, 7);
+  EXPECT_EQ(trend.figures().alloc_rate_mb_sec, 0);
+}
+
+double GrowthOf(double (*live_mb)(double second)) {
+  Trend trend(600);
+  for (double second = 0; second <= 900; second += 5) trend.Add(At(second, live_mb(second)));
+  EXPECT_TRUE(trend.figures().is_window_full);
+  return trend.figures().leak_mb_hour;
+}
+
+TEST(Trend, SteadyGrowthIsALeak) {
+  EXPECT_NEAR(GrowthOf([](double second) { return 100 + second / 60; }), 60, 3);
+  // Also below a heap that swings by far more.
+  EXPECT_NEAR(GrowthOf([](double second) { return 100 + second / 60 + 50 * (static_cast<int>(second) % 50 < 25); }), 60,
+              10);
+}
+
+TEST(Trend, OtherHeapsAreNone) {
+  EXPECT_EQ(GrowthOf([](double) { return 100.0; }), 0);
+  EXPECT_EQ(GrowthOf([](double second) { return 100 + 50.0 * (static_cast<int>(second) % 50 < 25); }), 0);
+  // Steps, of a start or a change of load.
+  EXPECT_EQ(GrowthOf([](double second) { return second < 600 ? 100.0 : 500.0; }), 0);
+  EXPECT_EQ(GrowthOf([](double second) { return std::min(second, 500.0); }), 0);
+  EXPECT_EQ(GrowthOf([](double second) { return 1000 - second; }), 0);
+  // Nothing is said before the window is full.
+  Trend trend(600);
+  for (double second = 0; second < 600; second += 5) trend.Add(At(second, second));
+  EXPECT_EQ(trend.figures().leak_mb_hour, 0);
+  EXPECT_FALSE(trend.figures().is_window_full);
+}
+
+TEST(Alerts, BeginAndEnd) {
+  Alerts alerts(DefaultAlertSettings());
+  const auto lines = [&](double live_mb) { return alerts.Add(At(0, live_mb), {}); };
+  EXPECT_TRUE(lines(500).empty());
+  EXPECT_EQ(lines(512), std::vector<std::string>{"ALERT: heap_mb = 512.00 exceeds threshold 500.00"});
+  ASSERT_EQ(alerts.firing().size(), 1u);
+  // Not again, not over yet, and not over by one look.
+  EXPECT_TRUE(lines(600).empty());
+  EXPECT_EQ(alerts.firing()[0].value, 600);
+  EXPECT_TRUE(lines(480).empty());
+  EXPECT_TRUE(lines(440).empty());
+  EXPECT_TRUE(lines(480).empty());
+  EXPECT_TRUE(lines(440).empty());
+  EXPECT_EQ(lines(440), std::vector<std::string>{"ALERT over: heap_mb = 440.00, threshold 500.00"});
+  EXPECT_TRUE(alerts.firing().empty());
+}
+
+TEST(Alerts, Rules) {
+  Observation now = At(0, 40);
+  now.stats.rss_bytes = 95 << 20;
+  now.stats.heap_inuse_bytes = 100 << 20;
+  now.stats.fragmentation_permille = 600;
+  TrendFigures trend;
+  trend.alloc_rate_mb_sec = 51;
+  trend.pause_ms = 101;
+  trend.returned_mb_sec = 201;
+  trend.stall_ms_sec = 501;
+  trend.leak_mb_hour = 61;
+  const auto names = [&] {
+    Alerts alerts(DefaultAlertSettings());
+    alerts.Add(now, trend);
+    std::set<std::string> found;
+    for (const Alert& alert : alerts.firing()) found.insert(alert.name);
+    return found;
+  };
+  EXPECT_EQ(names(), (std::set<std::string>{"alloc_rate_mb_sec", "pause_ms", "returned_mb_sec", "stall_ms_sec",
+                                            "fragmentation_percent"}));
+  now.stats.next_gc_bytes = 100 << 20;
+  trend.is_window_full = true;
+  now.stats.heap_inuse_bytes = 60 << 20;
+  EXPECT_EQ(names(), (std::set<std::string>{"alloc_rate_mb_sec", "pause_ms", "returned_mb_sec", "stall_ms_sec",
+                                            "limit_percent", "leak_mb_hour"}));
+}
+
+std::string Complaint(const std::string& text) {
+  MonitorSettings settings;
+  try {
+    ApplySettings(text, "file", &settings);
+  } catch (const ToolError& error) {
+    EXPECT_EQ(error.exit_code(), kExitConfiguration);
+    return error.what();
+  }
+  return "";
+}
+
+TEST(Settings, AreRead) {
+  MonitorSettings settings;
+  ApplySettings(R"({"listen": "[::1]:1", "allow_hosts": ["a", "b"], "interval": "500ms", "leak_window": "1h",
+                    "clear_below": 0.5, "clear_after": 3, "thresholds": {"heap_mb": 7, "pause_ms": "off"}})",
+                "file", &settings);
+  EXPECT_EQ(settings.listen, "[::1]:1");
+  EXPECT_EQ(settings.allow_hosts.size(), 2u);
+  EXPECT_EQ(settings.interval_s, 0.5);
+  EXPECT_EQ(settings.alerts.leak_window_s, 3600);
+  EXPECT_EQ(settings.alerts.clear_below, 0.5);
+  EXPECT_EQ(settings.alerts.clear_after, 3);
+  EXPECT_EQ(settings.alerts.thresholds.at("heap_mb"), 7);
+  EXPECT_FALSE(settings.alerts.thresholds.contains("pause_ms"));
+  EXPECT_EQ(settings.alerts.thresholds.at("alloc_rate_mb_sec"), 50);
+}
+
+TEST(Settings, AreCheckedStrictly) {
+  EXPECT_EQ(Complaint("{}"), "");
+  EXPECT_EQ(Complaint(R"({"intervall": "5s"})"), "file: unknown key intervall; did you mean interval?");
+  EXPECT_EQ(Complaint(R"({"thresholds": {"heap_md": 1}})"), "file: unknown key heap_md; did you mean heap_mb?");
+  EXPECT_EQ(Complaint(R"({"interval": "5s", "interval": "6s"})"), "file: interval is set twice");
+  for (const char* wrong :
+       {"", "[]", "{", "{\"interval\": 5}", "{\"interval\": \"5\"}", "{\"interval\": \"-5s\"}",
+        "{\"interval\": \"1ms\"}", "{\"thresholds\": {\"heap_mb\": \"on\"}}", "{\"thresholds\": {\"heap_mb\": -1}}",
+        "{\"thresholds\": 1}", "{\"clear_after\": 1.5}", "{\"clear_after\": 0}", "{\"clear_below\": 2}",
+        "{\"allow_hosts\": \"a\"}", "{\"listen\": 9464}"})
+    EXPECT_TRUE(Complaint(wrong).starts_with("file: ")) << wrong << ": " << Complaint(wrong);
+}
+
+TEST(Settings, ThresholdsOfTheCommandLine) {
+  AlertSettings settings = DefaultAlertSettings();
+  ApplyThreshold("heap_mb=2000.5", &settings);
+  ApplyThreshold("pause_ms=off", &settings);
+  EXPECT_EQ(settings.thresholds.at("heap_mb"), 2000.5);
+  EXPECT_FALSE(settings.thresholds.contains("pause_ms"));
+  for (const char* wrong :
+       {"", "heap=1", "heap_mb", "heap_mb=", "heap_mb=x", "heap_mb=-1", "heap_mb=nan", "heap_mb=1x"})
+    EXPECT_THROW(ApplyThreshold(wrong, &settings), UsageError) << wrong;
+}
+
+TEST(Listen, Addresses) {
+  EXPECT_EQ(ParseListenAddress("127.0.0.1:80").port, 80);
+  EXPECT_EQ(ParseListenAddress("9464").host, "127.0.0.1");
+  EXPECT_EQ(ParseListenAddress("localhost:1").host, "127.0.0.1");
+  EXPECT_EQ(ParseListenAddress("[::1]:1").host, "::1");
+  EXPECT_EQ(ParseListenAddress("unix:/run/x").unix_path, "/run/x");
+  EXPECT_TRUE(ParseListenAddress("127.1.2.3:0").is_loopback());
+  EXPECT_TRUE(ParseListenAddress("[::1]:0").is_loopback());
+  EXPECT_FALSE(ParseListenAddress("0.0.0.0:0").is_loopback());
+  for (const char* wrong : {"", ":9464", "127.0.0.1", "127.0.0.1:", "127.0.0.1:65536", "127.0.0.1:-1", "::1:80",
+                            "example.org:80", "127.0.0.1:80x", "unix:", "[::1]", "1.2.3:4"})
+    EXPECT_THROW(ParseListenAddress(wrong), UsageError) << wrong;
+  EXPECT_THROW(ParseListenAddress("unix:/" + std::string(200, 'x')), UsageError);
+}
+
+TEST(Listen, HostsThatAreAnswered) {
+  const HostRule loopback(ParseListenAddress("127.0.0.1:80"), {"Monitor.Example", "other:80"});
+  for (const char* host : {"localhost", "localhost:80", "LocalHost.:80", "127.0.0.1:9", "127.9.9.9", "[::1]:80",
+                           "[::1]", "monitor.example:80", "other"})
+    EXPECT_TRUE(loopback.Allows(host)) << host;
+  for (const char* host : {"", "evil.example", "evil.example:80", "localhost.evil.example", "127.0.0.1.evil.example",
+                           "192.0.2.1", "[2001:db8::1]:80", "monitor.example.evil", "["})
+    EXPECT_FALSE(loopback.Allows(host)) << host;
+  const HostRule one(ParseListenAddress("192.0.2.1:80"), {});
+  EXPECT_TRUE(one.Allows("192.0.2.1:80"));
+  EXPECT_FALSE(one.Allows("192.0.2.2:80"));
+  const HostRule any(ParseListenAddress("0.0.0.0:80"), {});
+  EXPECT_TRUE(any.Allows("192.0.2.2:80"));
+  EXPECT_FALSE(any.Allows("evil.example"));
+}
+
+TEST(Http, PreferredType) {
+  const std::vector<std::string_view> types = {"text/plain", "application/openmetrics-text", "application/json"};
+  const auto preferred = [&](std::string_view accept) { return PreferredType(accept, types); };
+  EXPECT_EQ(preferred(""), 0);
+  EXPECT_EQ(preferred("*/*"), 0);
+  EXPECT_EQ(preferred("application/json"), 2);
+  EXPECT_EQ(preferred("Application/JSON"), 2);
+  EXPECT_EQ(preferred("application/*"), 1);
+  EXPECT_EQ(preferred("text/html"), -1);
+  // Prometheus 2.42's own, and that of browsers.
+  EXPECT_EQ(preferred("application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
+                      "text/plain;version=0.0.4;q=0.5,*/*;q=0.1"),
+            1);
+  EXPECT_EQ(preferred("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"), 0);
+  EXPECT_EQ(preferred("text/plain;q=0.2, application/json;q=0.9"), 2);
+  EXPECT_EQ(preferred("text/plain;q=0, */*"), 1);
+  EXPECT_EQ(preferred("text/plain;q=x"), -1);
+  EXPECT_EQ(preferred(",;,q=,/"), -1);
+}
+
+TEST(Pprof, TextOfAProfile) {
+  Profile profile = NewHeapProfile(524288);
+  const StringId name = profile.strings.Intern("f");
+  profile.functions.push_back({name, name, profile.strings.Intern("f.cc"), 1});
+  profile.locations.push_back({Profile::kNone, 0x1234, {{0, 7}}, false});
+  profile.samples.push_back({{0}, {4, 400, 3, 300}, {}});
+  EXPECT_EQ(LegacyHeapText(profile),
+            "heap profile: 3: 300 [4: 400] @ heapprofile\n"
+            "3: 300 [4: 400] @ 0x1235\n#\t0x1235\tf\tf.cc:7\n\n");
+}
+
+}  // namespace
+}  // namespace tarn::tool

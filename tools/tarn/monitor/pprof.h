@@ -1,0 +1,28 @@
+// The pages below /debug/pprof/, with the rules of Go's net/http/pprof: names, parameters, headers, errors.
+#pragma once
+
+#include <semaphore>
+
+#include "tools/tarn/monitor/http.h"
+#include "tools/tarn/monitor/watched.h"
+
+namespace tarn::tool {
+
+inline constexpr std::string_view kPprofPath = "/debug/pprof/";
+
+class PprofPages {
+ public:
+  // The path begins with kPprofPath. Throws ToolError (TargetGone) when the process cannot be read.
+  HttpResponse Answer(const HttpRequest& request, Life* life);
+
+ private:
+  HttpResponse AnswerHeap(const std::string& name, const HttpRequest& request, Life* life);
+
+  // Profiles take time, and with ?seconds= a worker waits for them; the others are for the other pages.
+  std::counting_semaphore<> slots_{3};
+};
+
+// A profile as text, as Go writes it with ?debug=1; `go tool pprof` reads it. Without the statistics at its end.
+std::string LegacyHeapText(const Profile& profile);
+
+}  // namespace tarn::tool

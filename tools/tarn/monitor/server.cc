@@ -1,0 +1,58 @@
+#include "tools/tarn/monitor/server.h"
+
+#include <dlfcn.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <string_view>
+#include <utility>
+
+#include "tools/tarn/monitor/server_module.h"
+#include "tools/tarn/verb.h"
+
+namespace tarn::tool {
+
+namespace {
+
+constexpr std::string_view kModule = "tarn_http.so";
+
+// The function of the module, which lies beside the tool, in the build as after an install. It is never unloaded.
+decltype(&MakeServerCore) LoadModule() {
+  std::error_code error;
+  const std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe", error);
+  std::string complaint;
+  for (const char* directory : {"../lib", "../lib/tarn", "../" TARN_INSTALL_LIBDIR "/tarn"}) {
+    const std::filesystem::path path = (self.parent_path() / directory / kModule).lexically_normal();
+    if (access(path.c_str(), R_OK) != 0) continue;
+    if (void* const module = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL); module != nullptr)
+      return reinterpret_cast<decltype(&MakeServerCore)>(dlsym(module, "MakeServerCore"));
+    complaint = dlerror();
+  }
+  if (complaint.empty())
+    complaint = fmt::format("it is not there; it belongs into ../lib/tarn beside {}", self.string());
+  throw ToolError(fmt::format("the server {} cannot be loaded: {}", kModule, complaint));
+}
+
+}  // namespace
+
+HttpServer::HttpServer(const ListenAddress& address, const HostRule& hosts, HttpHandler handler,
+                       const ServerLimits& limits)
+    : address_(address) {
+  const auto make = LoadModule();
+  const int listener = OpenListener(address);
+  url_ = ListenerUrl(listener, address);
+  core_.reset(make(
+      listener, [hosts](std::string_view host) { return hosts.Allows(host); }, std::move(handler), limits));
+}
+
+HttpServer::~HttpServer() {
+  core_->Stop();
+  if (!address_.unix_path.empty()) unlink(address_.unix_path.c_str());
+}
+
+void HttpServer::Start() { core_->Start(); }
+
+void HttpServer::Stop() { core_->Stop(); }
+
+}  // namespace tarn::tool
