@@ -258,6 +258,8 @@ void CpuCache::DeallocateSlow(SizeClass size_class, void* object, const char* ca
 
 bool CpuCache::FillSlab(SizeClass size_class) {
   SlowPathScope scope;
+  // The first miss, after which the next one makes room.
+  if (Slab* slab = CurrentSlab()) Grow(slab, size_class, Miss::kEmpty);
   void* object = AllocateSlow(size_class);
   if (object == nullptr) return false;
   // Taken and given back: neither an allocation nor a free of the program, and the counters say so in sum.
@@ -306,7 +308,14 @@ void CpuCache::Grow(Slab* slab, SizeClass size_class, Miss miss) {
   if (last_miss == miss && capacity >= kSizeClasses[size_class].batch_objects) return;
   counters.last_miss.store(static_cast<std::uint8_t>(miss), std::memory_order_relaxed);
   const std::size_t room = layout_[size_class].limit - end;
-  const std::size_t by = std::min<std::size_t>(kSizeClasses[size_class].batch_objects, room);
+  std::size_t step = kSizeClasses[size_class].batch_objects;
+  if (mode_ == CacheMode::kThread) {
+    // The second miss may be the free of what the first one brought, which makes no use of it yet.
+    const bool used_once = last_miss == Miss::kNone || (last_miss == Miss::kEmpty && miss == Miss::kFull);
+    if (capacity == 0 && used_once) return;
+    if (capacity < step) step = std::min(std::max<std::size_t>(capacity, 1), step - capacity);
+  }
+  const std::size_t by = std::min(step, room);
   if (by == 0) return;
   const auto object_bytes = static_cast<std::int64_t>(kSizeClasses[size_class].size_bytes);
   const std::int64_t wanted_bytes = static_cast<std::int64_t>(by) * object_bytes;

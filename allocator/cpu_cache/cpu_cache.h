@@ -7,6 +7,8 @@
 // full or full after empty: then objects went to the spans that were wanted back, which more room would have spared. A
 // program that only allocates, or only frees, gains nothing by more room. The room comes out of the spare part of the
 // budget, and when that is used up out of the capacity of a class that has not missed since the stealing hand came by.
+// A thread's slab takes up a class when one object of it was allocated and freed and it misses again, with room for one,
+// and doubles that up to a batch: there may be hundreds of threads that use a size once, and slabs of CPUs are few.
 // So the budget goes where it saves misses, and a class that is not used costs nothing.
 //
 // Sweeping. Cached objects keep the spans that they are from: a few hundred, freed in random order, may keep as many

@@ -429,7 +429,7 @@ PageHeap::Run PageHeap::AllocateRun(PageCount pages, PageCount alignment, bool p
   }
   const std::size_t count = pages.huge_pages_ceil();
   if (!Permits(pages.bytes())) return {};
-  const bool may_ask = !prefer_zero && count >= kAskFloorHugePages && BacksHugePages();
+  const bool may_ask = !prefer_zero && pages.raw() / kPagesPerHugePage >= kAskFloorHugePages && BacksHugePages();
   HugePage* first = TakeHugePages(count, alignment.huge_pages_ceil(), prefer_zero);
   if (first == nullptr) return {};
   Run run{first, first->first_page, true};

@@ -76,6 +76,57 @@ TEST(ThreadCache, AFilledSlabServesTheNextAllocationAndCountsNone) {
   }).join();
 }
 
+// One of hundreds of idle threads must not hold an object of each size that it ever used.
+TEST(ThreadCache, ASizeThatAThreadUsesOnceStaysOutOfItsSlab) {
+  Floors& floors = StartFloors(CacheMode::kThread);
+  constexpr SizeClass kClass = 3;
+  std::thread([&] {
+    const AttachedThread attached(floors);
+    std::vector<std::uint64_t> cached;
+    for (int use = 0; use < 40; ++use) {
+      // All of a batch, so that it takes misses to keep them.
+      std::vector<void*> objects(use == 0 ? 1 : kSizeClasses[kClass].batch_objects);
+      for (void*& object : objects) {
+        object = SlabPop(kClass);
+        if (object == nullptr) object = floors.cpu_cache.AllocateSlow(kClass);
+        ASSERT_NE(object, nullptr);
+      }
+      for (void* object : objects) {
+        if (!SlabPush(kClass, object)) floors.cpu_cache.DeallocateSlow(kClass, object, "free");
+      }
+      cached.push_back(floors.cpu_cache.ClassStats(kClass).cached_objects);
+    }
+    EXPECT_EQ(cached[0], 0u);
+    EXPECT_GE(cached[1], 1u);
+    EXPECT_GE(cached.back(), kSizeClasses[kClass].batch_objects) << "what is used again and again has room for a batch";
+    floors.cpu_cache.DrainAll("malloc_trim");
+  }).join();
+}
+
+TEST(ThreadCache, AThreadThatOnlyFreesHasRoomToo) {
+  Floors& floors = StartFloors(CacheMode::kThread);
+  constexpr SizeClass kClass = 3;
+  std::vector<void*> objects(4 * kSizeClasses[kClass].batch_objects);
+  std::thread([&] {
+    const AttachedThread attached(floors);
+    for (void*& object : objects) {
+      object = SlabPop(kClass);
+      if (object == nullptr) object = floors.cpu_cache.AllocateSlow(kClass);
+      ASSERT_NE(object, nullptr);
+    }
+  }).join();
+  std::thread([&] {
+    const AttachedThread attached(floors);
+    std::size_t misses = 0;
+    for (void* object : objects) {
+      if (SlabPush(kClass, object)) continue;
+      floors.cpu_cache.DeallocateSlow(kClass, object, "free");
+      ++misses;
+    }
+    EXPECT_LE(misses, 20u) << "of " << objects.size();
+  }).join();
+}
+
 TEST(ThreadCache, SlabsOfThreadsThatAreGoneServeNewOnes) {
   Floors& floors = StartFloors(CacheMode::kThread);
   constexpr int kThreads = 6;

@@ -5,7 +5,6 @@ such program.
 Usage: profile_live_test.py TARN COMPILER STACKS     (STACKS: profile_stacks_program.cc)
 """
 
-import ctypes
 import errno
 import json
 import os
@@ -14,12 +13,13 @@ import re
 import shutil
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import tempfile
 import time
 import unittest
+
+from system_calls import refuse_system_call
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TARN = COMPILER = STACKS = None
@@ -40,16 +40,6 @@ def pprof_top(path, *arguments):
     environment = dict(os.environ, HOME=tempfile.gettempdir(), PPROF_TMPDIR=tempfile.gettempdir())
     return subprocess.run(["go", "tool", "pprof", "-top", *arguments, path], env=environment, check=True, text=True,
                           capture_output=True, timeout=60).stdout
-
-
-def refuse_system_call(number, error):
-    """For this thread and what it executes (seccomp(2)); needs no rights."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    steps = [(0x20, 0, 0, 0), (0x15, 0, 1, number), (0x06, 0, 0, 0x00050000 | error), (0x06, 0, 0, 0x7FFF0000)]
-    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in steps))
-    program = struct.pack("@HP", len(steps), ctypes.addressof(code))
-    if libc.prctl(38, 1, 0, 0, 0) != 0 or libc.prctl(22, 2, program, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "no seccomp here")
 
 
 class Program:

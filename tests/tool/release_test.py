@@ -4,17 +4,17 @@
 Usage: release_test.py TARN PROGRAM     (PROGRAM: release_program.cc)
 """
 
-import ctypes
 import errno
 import json
 import os
 import platform
 import signal
-import struct
 import subprocess
 import sys
 import time
 import unittest
+
+from system_calls import refuse_system_call
 
 TARN = PROGRAM = None
 LIBRARY = os.environ["TARN_LIB"]
@@ -33,16 +33,6 @@ def release(*arguments, code=0, **options):
     if process.returncode != code:
         raise AssertionError("exit code %d, not %d\n%s%s" % (process.returncode, code, out, error))
     return out, error
-
-
-def refuse_system_call(number, error):
-    """For this thread and what it executes (seccomp(2)); needs no rights."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    steps = [(0x20, 0, 0, 0), (0x15, 0, 1, number), (0x06, 0, 0, 0x00050000 | error), (0x06, 0, 0, 0x7FFF0000)]
-    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in steps))
-    program = struct.pack("@HP", len(steps), ctypes.addressof(code))
-    if libc.prctl(38, 1, 0, 0, 0) != 0 or libc.prctl(22, 2, program, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "no seccomp here")
 
 
 class Program:
