@@ -32,6 +32,17 @@ inline const tarn::RseqSupport& ProcessRseq() {
   return support;
 }
 
+// The same, with the CPU's number as the index also where there is mm_cid. A thread that stays on its CPU then keeps its
+// slab; its mm_cid may change at any switch, when another thread of the process ends.
+inline tarn::RseqSupport RseqByCpuNumber() {
+  tarn::RseqSupport support = ProcessRseq();
+  if (support.index != tarn::RseqIndex::kMmCid) return support;
+  support.index = tarn::RseqIndex::kCpuId;
+  support.id_offset += static_cast<std::ptrdiff_t>(offsetof(tarn::RseqArea, cpu_id)) -
+                       static_cast<std::ptrdiff_t>(offsetof(tarn::RseqArea, mm_cid));
+  return support;
+}
+
 struct Floors {
   tarn::PageHeap page_heap;
   tarn::TransferCache transfer_caches[kSizeClassCount];
@@ -62,7 +73,8 @@ inline bool HasMode(CacheMode mode) {
 
 // New floors, in place of those of the test before. No other thread may be left that uses those; and they are never
 // given back, because spans and slabs stay where they are.
-inline Floors& StartFloors(CacheMode mode, std::size_t budget_bytes = kDefaultBudgetBytes) {
+inline Floors& StartFloors(CacheMode mode, std::size_t budget_bytes = kDefaultBudgetBytes,
+                           const tarn::RseqSupport& rseq = ProcessRseq()) {
   static std::vector<std::unique_ptr<Floors>> all;
   all.push_back(std::make_unique<Floors>());
   Floors& floors = *all.back();
@@ -73,7 +85,7 @@ inline Floors& StartFloors(CacheMode mode, std::size_t budget_bytes = kDefaultBu
   // What the floors before told the main thread is over.
   tarn::thread_state.slab_index = -1;
   tarn::thread_state.exiting = false;
-  floors.cpu_cache.Init(mode, mode == CacheMode::kThread ? tarn::DetectRseq(true) : ProcessRseq(), budget_bytes,
+  floors.cpu_cache.Init(mode, mode == CacheMode::kThread ? tarn::DetectRseq(true) : rseq, budget_bytes,
                         floors.transfer_caches, &floors.page_heap);
   return floors;
 }

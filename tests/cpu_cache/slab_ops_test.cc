@@ -22,7 +22,7 @@ using tarn_test::StartFloors;
 
 constexpr SizeClass kClass = 5;
 
-// One thread on one CPU keeps one slab.
+// A thread on one CPU keeps its slab, if slabs are indexed by the CPU's number.
 class OneCpu {
  public:
   OneCpu() {
@@ -65,7 +65,7 @@ class SlabOps : public tarn_test::BothModes {
   void SetUp() override {
     BothModes::SetUp();
     if (IsSkipped()) return;
-    floors_ = &StartFloors(GetParam());
+    floors_ = &StartFloors(GetParam(), tarn_test::kDefaultBudgetBytes, tarn_test::RseqByCpuNumber());
     if (floors_->cpu_cache.NeedsAttach()) floors_->cpu_cache.AttachThread();
   }
 
