@@ -6,6 +6,6 @@
 namespace tarn {
 
 // Whoever calls this has called PrepareThread: the settings are read.
-inline bool IsChecked(int option) { return option != 0 || process_heap.options.check; }
+inline bool IsChecked(int option) { return option != 0 || process_heap.checks(); }
 
 }  // namespace tarn

@@ -79,7 +79,6 @@ namespace tarn {
 
 namespace {
 
-constexpr std::size_t kDefaultObjects = 1024;
 constexpr std::size_t kMaxObjects = std::size_t{1} << 20;
 constexpr std::uint32_t kDefaultEpochMs = 2000;
 // Chosen: room for what one CPU has in use at a time.
@@ -306,12 +305,12 @@ TARN_NOINLINE void PutSlow(tarn_pool* pool, void* object) {
 extern "C" {
 
 TARN_EXPORT tarn_pool* tarn_pool_create(const tarn_pool_options* options) {
-  const std::size_t max_objects = options->max_objects != 0 ? options->max_objects : kDefaultObjects;
-  if (options->drop == nullptr || max_objects > kMaxObjects) {
+  if (options->drop == nullptr || options->max_objects > kMaxObjects) {
     errno = EINVAL;
     return nullptr;
   }
   PrepareThread();
+  const std::size_t max_objects = options->max_objects != 0 ? options->max_objects : process_heap.pool_objects();
   const bool checked = IsChecked(options->checked);
   const CpuCache& cpu_cache = process_heap.cpu_cache;
   const bool can_own = cpu_cache.mode() == CacheMode::kCpu && cpu_cache.can_drain_remotely();

@@ -26,7 +26,7 @@ __attribute__((constructor(101))) void OnLoad() { Load(); }
 
 __attribute__((destructor(101))) void OnExit() {
   process_heap.profile_dumps.AtExit();
-  if (!process_heap.options.stats) return;
+  if (!process_heap.prints_statistics()) return;
   tarn_memstats_t stats;
   ReadMemStats(own_snapshot, false, &stats);
   WriteStatistics(stats);

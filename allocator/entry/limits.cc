@@ -1,7 +1,9 @@
-// The functions of tarn/limits.h.
+// The functions of tarn/limits.h and tarn/preset.h.
 #include "allocator/include/tarn/limits.h"
+#include "allocator/include/tarn/preset.h"
 
 #include <algorithm>
+#include <cerrno>
 
 #include "allocator/base/attributes.h"
 #include "allocator/entry/slow_path.h"
@@ -17,7 +19,7 @@ TARN_EXPORT void tarn_set_memory_limit(std::size_t bytes) {
   LimitSetting setting = {LimitSetting::Kind::kBytes, bytes};
   if (bytes == TARN_LIMIT_NONE) setting = {LimitSetting::Kind::kNone, 0};
   if (bytes == TARN_LIMIT_AUTO) setting = {LimitSetting::Kind::kAuto, 0};
-  process_heap.limits.SetSoft(setting);
+  process_heap.SetMemoryLimit(setting);
   if (thread_state.slow_path_depth == 0) process_heap.limits.Check(true);
 }
 
@@ -27,7 +29,7 @@ TARN_EXPORT void tarn_set_hard_limit(std::size_t bytes) {
   PrepareThread();
   LimitSetting setting = {LimitSetting::Kind::kBytes, bytes};
   if (bytes == TARN_LIMIT_NONE) setting = {LimitSetting::Kind::kNone, 0};
-  if (thread_state.slow_path_depth == 0) process_heap.limits.SetHard(setting);
+  if (thread_state.slow_path_depth == 0) process_heap.SetHardLimit(setting);
 }
 
 TARN_EXPORT std::size_t tarn_hard_limit() { return process_heap.limits.hard_bytes(); }
@@ -66,6 +68,28 @@ TARN_EXPORT void tarn_get_limit_stats(tarn_limit_stats* stats) {
   stats->scavenger_released_bytes = scavenger.released_bytes;
   stats->scavenger_drained_bytes = scavenger.drained_bytes;
   stats->scavenger_running = Scavenger::ThreadIsAlive() ? 1 : 0;
+}
+
+TARN_EXPORT int tarn_set_preset(const char* name) {
+  Preset preset = Preset::kOff;
+  if (name == nullptr || !FindPreset(name, &preset)) {
+    errno = EINVAL;
+    return -1;
+  }
+  PrepareThread();
+  if (thread_state.slow_path_depth != 0) {
+    errno = EBUSY;
+    return -1;
+  }
+  process_heap.SetPreset(preset);
+  process_heap.limits.Check(true);
+  return 0;
+}
+
+// Names end with a zero byte, for they are literals.
+TARN_EXPORT const char* tarn_preset() {
+  PrepareThread();
+  return PresetName(process_heap.preset()).data();
 }
 
 }  // extern "C"

@@ -88,6 +88,38 @@ TARN_COLD bool ParseLimit(std::string_view value, LimitSetting* result, bool may
   return true;
 }
 
+// How long memory stays. Below the least the scavenger would do little else; the most is what the longer window of
+// pages/demand.h goes to.
+bool ParseDelay(std::string_view value, std::uint32_t* result) {
+  constexpr std::size_t kLeastMs = 100;
+  constexpr std::size_t kMostMs = Demand::kLongestKeptMs;
+  std::size_t unit_ms = 1000;
+  if (value.ends_with("ms")) {
+    unit_ms = 1;
+    value.remove_suffix(1);
+  }
+  if (!value.ends_with(unit_ms == 1 ? 'm' : 's')) return false;
+  value.remove_suffix(1);
+  std::size_t number = 0;
+  if (value.find_first_not_of("0123456789") != std::string_view::npos || !ParseBytes(value, &number, kMostMs)) {
+    return false;
+  }
+  if (number > kMostMs / unit_ms || number * unit_ms < kLeastMs) return false;
+  *result = static_cast<std::uint32_t>(number * unit_ms);
+  return true;
+}
+
+bool ParsePoolObjects(std::string_view value, std::uint32_t* result) {
+  constexpr std::size_t kMostObjects = std::size_t{1} << 20;
+  std::size_t number = 0;
+  if (value.find_first_not_of("0123456789") != std::string_view::npos || !ParseBytes(value, &number, kMostObjects) ||
+      number == 0) {
+    return false;
+  }
+  *result = static_cast<std::uint32_t>(number);
+  return true;
+}
+
 bool ParseTrace(std::string_view value, Options* options) {
   if (value == "scavenge") return options->trace_scavenge = true;
   bool on = true;
@@ -185,61 +217,91 @@ void PrintSignal(int number, Value* text) {
   }
 }
 
+TARN_COLD void PrintDelay(std::uint32_t milliseconds, Value* text) {
+  if (milliseconds % 1000 == 0) {
+    *text << milliseconds / 1000 << "s";
+  } else {
+    *text << milliseconds << "ms";
+  }
+}
+
+// At once, or only at the start: what a preset can change while the program runs.
+enum class Changes : bool { kNever, kAnyTime };
+
 struct Setting {
   std::string_view name;
+  Changes changes;
   std::string_view expected;
   bool (*parse)(std::string_view value, Options* options);
   void (*print)(const Options& options, Value* text);
 };
 
 constexpr Setting kSettings[] = {
-    {"TARN_VERBOSE", "on or off", [](std::string_view v, Options* o) { return ParseSwitch(v, &o->verbose); },
+    {"TARN_PRESET", Changes::kNever, "production, staging, development or off",
+     [](std::string_view v, Options* o) { return FindPreset(v, &o->preset); },
+     [](const Options& o, Value* text) { *text << PresetName(o.preset); }},
+    {"TARN_VERBOSE", Changes::kNever, "on or off",
+     [](std::string_view v, Options* o) { return ParseSwitch(v, &o->verbose); },
      [](const Options& o, Value* text) { PrintSwitch(o.verbose, text); }},
-    {"TARN_STATS", "on or off", [](std::string_view v, Options* o) { return ParseSwitch(v, &o->stats); },
+    {"TARN_STATS", Changes::kAnyTime, "on or off",
+     [](std::string_view v, Options* o) { return ParseSwitch(v, &o->stats); },
      [](const Options& o, Value* text) { PrintSwitch(o.stats, text); }},
-    {"TARN_STRICT", "on or off", [](std::string_view v, Options* o) { return ParseSwitch(v, &o->strict); },
+    {"TARN_STRICT", Changes::kNever, "on or off",
+     [](std::string_view v, Options* o) { return ParseSwitch(v, &o->strict); },
      [](const Options& o, Value* text) { PrintSwitch(o.strict, text); }},
-    {"TARN_MODE", "auto, cpu or thread", [](std::string_view v, Options* o) { return ParseMode(v, &o->mode); },
+    {"TARN_MODE", Changes::kNever, "auto, cpu or thread",
+     [](std::string_view v, Options* o) { return ParseMode(v, &o->mode); },
      [](const Options& o, Value* text) { PrintMode(o.mode, text); }},
-    {"TARN_CPU_CACHE", "a number of bytes such as 1536KiB, at most 1TiB",
+    {"TARN_CPU_CACHE", Changes::kNever, "a number of bytes such as 1536KiB, at most 1TiB",
      [](std::string_view v, Options* o) { return ParseBytes(v, &o->cpu_cache_bytes); },
      [](const Options& o, Value* text) { PrintBytes(o.cpu_cache_bytes, text); }},
-    {"TARN_PROFILE_RATE", "a number of bytes such as 512KiB, or 0",
+    {"TARN_PROFILE_RATE", Changes::kAnyTime, "a number of bytes such as 512KiB, or 0",
      [](std::string_view v, Options* o) { return ParseBytes(v, &o->profile_rate_bytes); },
      [](const Options& o, Value* text) { PrintBytes(o.profile_rate_bytes, text); }},
-    {"TARN_PROFILE_PREFIX", "the beginning of a file's name, of at most 200 bytes",
+    {"TARN_PROFILE_PREFIX", Changes::kNever, "the beginning of a file's name, of at most 200 bytes",
      [](std::string_view v, Options* o) { return ParsePrefix(v, &o->profile_prefix); },
      [](const Options& o, Value* text) { *text << o.profile_prefix; }},
-    {"TARN_PROFILE_AT_EXIT", "on or off",
+    {"TARN_PROFILE_AT_EXIT", Changes::kNever, "on or off",
      [](std::string_view v, Options* o) { return ParseSwitch(v, &o->profile_at_exit); },
      [](const Options& o, Value* text) { PrintSwitch(o.profile_at_exit, text); }},
-    {"TARN_PROFILE_SIGNAL", "USR1, USR2, HUP, PROF, a number of 34 to 64, or off",
+    {"TARN_PROFILE_SIGNAL", Changes::kNever, "USR1, USR2, HUP, PROF, a number of 34 to 64, or off",
      [](std::string_view v, Options* o) { return ParseSignal(v, &o->profile_signal); },
      [](const Options& o, Value* text) { PrintSignal(o.profile_signal, text); }},
-    {"TARN_PROFILE_GROWTH", "a number of bytes such as 64MiB, at least 1MiB, or 0",
+    {"TARN_PROFILE_GROWTH", Changes::kNever, "a number of bytes such as 64MiB, at least 1MiB, or 0",
      [](std::string_view v, Options* o) { return ParseGrowth(v, &o->profile_growth_bytes); },
      [](const Options& o, Value* text) { PrintBytes(o.profile_growth_bytes, text); }},
-    {"TARN_PROFILE_AT_LIMIT", "a share such as 90%, on or off",
+    {"TARN_PROFILE_AT_LIMIT", Changes::kAnyTime, "a share such as 90%, on or off",
      [](std::string_view v, Options* o) { return ParseLimitShare(v, &o->profile_limit_percent); },
      [](const Options& o, Value* text) {
        o.profile_limit_percent == 0 ? *text << "off" : *text << o.profile_limit_percent << "%";
      }},
-    {"TARN_MEMORY_LIMIT", "a number of bytes such as 512MiB, a share such as 80%, auto or off",
+    {"TARN_MEMORY_LIMIT", Changes::kAnyTime, "a number of bytes such as 512MiB, a share such as 80%, auto or off",
      [](std::string_view v, Options* o) { return ParseLimit(v, &o->memory_limit, true); },
      [](const Options& o, Value* text) { PrintLimit(o.memory_limit, text); }},
-    {"TARN_HARD_LIMIT", "a number of bytes such as 2GiB, a share such as 90%, or off",
+    {"TARN_HARD_LIMIT", Changes::kNever, "a number of bytes such as 2GiB, a share such as 90%, or off",
      [](std::string_view v, Options* o) { return ParseLimit(v, &o->hard_limit, false); },
      [](const Options& o, Value* text) { PrintLimit(o.hard_limit, text); }},
-    {"TARN_BACKGROUND", "on or off", [](std::string_view v, Options* o) { return ParseSwitch(v, &o->background); },
+    {"TARN_BACKGROUND", Changes::kNever, "on or off",
+     [](std::string_view v, Options* o) { return ParseSwitch(v, &o->background); },
      [](const Options& o, Value* text) { PrintSwitch(o.background, text); }},
-    {"TARN_HUGE_PAGES", "on or off", [](std::string_view v, Options* o) { return ParseSwitch(v, &o->huge_pages); },
+    {"TARN_RELEASE_DELAY", Changes::kAnyTime, "a time such as 1500ms or 5s, from 100ms to 60s",
+     [](std::string_view v, Options* o) { return ParseDelay(v, &o->release_delay_ms); },
+     [](const Options& o, Value* text) { PrintDelay(o.release_delay_ms, text); }},
+    {"TARN_HUGE_PAGES", Changes::kNever, "on or off",
+     [](std::string_view v, Options* o) { return ParseSwitch(v, &o->huge_pages); },
      [](const Options& o, Value* text) { PrintSwitch(o.huge_pages, text); }},
-    {"TARN_CHECK", "on or off", [](std::string_view v, Options* o) { return ParseSwitch(v, &o->check); },
+    {"TARN_CHECK", Changes::kAnyTime, "on or off",
+     [](std::string_view v, Options* o) { return ParseSwitch(v, &o->check); },
      [](const Options& o, Value* text) { PrintSwitch(o.check, text); }},
-    {"TARN_TRACE", "scavenge or off", [](std::string_view v, Options* o) { return ParseTrace(v, o); },
+    {"TARN_POOL_OBJECTS", Changes::kAnyTime, "a number of objects such as 1024, at most 1048576",
+     [](std::string_view v, Options* o) { return ParsePoolObjects(v, &o->pool_objects); },
+     [](const Options& o, Value* text) { *text << o.pool_objects; }},
+    {"TARN_TRACE", Changes::kNever, "scavenge or off", [](std::string_view v, Options* o) { return ParseTrace(v, o); },
      [](const Options& o, Value* text) { *text << (o.trace_scavenge ? "scavenge" : "off"); }},
 };
 static_assert(std::size(kSettings) == kSettingCount);
+
+std::uint32_t Bit(const Setting* setting) { return std::uint32_t{1} << (setting - kSettings); }
 
 // Damerau's distance between short names: insertions, deletions, replacements, swaps of neighbours.
 std::size_t EditDistance(std::string_view a, std::string_view b) {
@@ -275,12 +337,11 @@ std::string_view NearestName(std::string_view name) {
   return best;
 }
 
-}  // namespace
-
-int ParseOptions(const char* const* environment, Options* options, Complain complain) {
+// Sets what the entries say; `given` gets the bits of those that it took.
+int ParseEntries(const char* const* entries, Options* options, std::uint32_t* given, Complain complain) {
   int complaints = 0;
-  for (; environment != nullptr && *environment != nullptr; ++environment) {
-    const std::string_view entry = *environment;
+  for (; entries != nullptr && *entries != nullptr; ++entries) {
+    const std::string_view entry = *entries;
     if (!entry.starts_with(kPrefix) || entry.starts_with(kTestPrefix)) continue;
     // Not by substr, which may throw.
     const std::size_t name_length = std::min(entry.find('='), entry.size());
@@ -294,7 +355,7 @@ int ParseOptions(const char* const* environment, Options* options, Complain comp
       const std::string_view nearest = NearestName(name);
       if (!nearest.empty()) line << "; did you mean " << nearest << "?";
     } else if (setting->parse(value, options)) {
-      options->from_environment |= std::uint32_t{1} << (setting - kSettings);
+      *given |= Bit(setting);
       continue;
     } else {
       line << "tarn: " << name << "=" << value << " cannot be used: expected " << setting->expected;
@@ -306,20 +367,66 @@ int ParseOptions(const char* const* environment, Options* options, Complain comp
   return complaints;
 }
 
-void DescribeOptions(const Options& options, tarn_snapshot_option (&described)[kSettingCount]) {
-  for (std::size_t i = 0; i < kSettingCount; ++i) {
-    tarn_snapshot_option& option = described[i];
-    option = {};
-    Value value;
-    kSettings[i].print(options, &value);
-    Value default_value;
-    kSettings[i].print(kDefaultOptions, &default_value);
-    kSettings[i].name.copy(option.name, sizeof option.name - 1);
-    value.view().copy(option.value, sizeof option.value - 1);
-    default_value.view().copy(option.default_value, sizeof option.default_value - 1);
-    const bool from_environment = (options.from_environment >> i & 1) != 0;
-    option.source = from_environment ? TARN_SOURCE_ENVIRONMENT : TARN_SOURCE_DEFAULT;
+// A preset has no name or value that is wrong (tests/heap/options_test.cc).
+void ApplyPreset(Options* options) {
+  ParseEntries(PresetEntries(options->preset), options, &options->from_preset, nullptr);
+}
+
+void Describe(const Setting& setting, const Options& options, tarn_snapshot_option* option) {
+  *option = {};
+  Value value;
+  setting.print(options, &value);
+  Value default_value;
+  setting.print(kDefaultOptions, &default_value);
+  setting.name.copy(option->name, sizeof option->name - 1);
+  value.view().copy(option->value, sizeof option->value - 1);
+  default_value.view().copy(option->default_value, sizeof option->default_value - 1);
+  const std::uint32_t bit = Bit(&setting);
+  option->source = (options.from_program & bit) != 0       ? TARN_SOURCE_API
+                   : (options.from_environment & bit) != 0 ? TARN_SOURCE_ENVIRONMENT
+                   : (options.from_preset & bit) != 0      ? TARN_SOURCE_PRESET
+                                                           : TARN_SOURCE_DEFAULT;
+}
+
+}  // namespace
+
+int ParseOptions(const char* const* environment, Options* options, Complain complain) {
+  // The preset first, wherever it stands: what is set by name comes before it.
+  for (const char* const* entry = environment; entry != nullptr && *entry != nullptr; ++entry) {
+    constexpr std::string_view kPreset = "TARN_PRESET=";
+    std::string_view text = *entry;
+    if (!text.starts_with(kPreset)) continue;
+    text.remove_prefix(kPreset.size());
+    FindPreset(text, &options->preset);
   }
+  ApplyPreset(options);
+  return ParseEntries(environment, options, &options->from_environment, complain);
+}
+
+void ChangePreset(Preset preset, Options* options) {
+  Options fresh = kDefaultOptions;
+  fresh.preset = preset;
+  ApplyPreset(&fresh);
+  options->preset = preset;
+  for (const Setting& setting : kSettings) {
+    const std::uint32_t bit = Bit(&setting);
+    if (setting.changes == Changes::kNever || ((options->from_environment | options->from_program) & bit) != 0)
+      continue;
+    Value value;
+    setting.print(fresh, &value);
+    setting.parse(value.view(), options);
+    options->from_preset = (options->from_preset & ~bit) | (fresh.from_preset & bit);
+  }
+}
+
+void DescribeOptions(const Options& options, DescribedOptions& described) {
+  for (std::size_t i = 0; i < kSettingCount; ++i) Describe(kSettings[i], options, &described[i]);
+}
+
+void NoteProgramSetting(std::string_view name, Options* options, DescribedOptions& described) {
+  const Setting* setting = std::ranges::find(kSettings, name, &Setting::name);
+  options->from_program |= Bit(setting);
+  Describe(*setting, *options, &described[setting - kSettings]);
 }
 
 }  // namespace tarn

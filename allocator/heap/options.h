@@ -2,8 +2,10 @@
 //
 // Read once, at the first allocation; ignored when the process runs with rights that its caller does not have. Every
 // name that begins with TARN_ and is not known, and every value that cannot be used, is reported on stderr, with the
-// nearest right one. TARN_STRICT=on makes that fatal: exit code 78.
+// nearest right one. TARN_STRICT=on makes that fatal: exit code 78. What the preset sets comes before the defaults, what
+// the environment sets by name before both, and what the program sets while it runs before all.
 //
+//   TARN_PRESET      production|staging|development|off  a set of the settings below (heap/presets.cc) off
 //   TARN_VERBOSE     on|off            a line at the start that tells version and modes          off
 //   TARN_STATS       on|off            statistics on stderr at the process's end                 off
 //   TARN_MODE        auto|cpu|thread   who owns the slabs of the caches                          auto
@@ -18,11 +20,14 @@
 //   TARN_MEMORY_LIMIT bytes|N%|auto|off  resident memory to stay below (docs/memory-return.md)   auto
 //   TARN_HARD_LIMIT  bytes|N%|off      memory beyond which allocations fail                     off
 //   TARN_BACKGROUND  on|off            a thread may give memory back (docs/memory-return.md)     on
+//   TARN_RELEASE_DELAY  time           how long memory stays that was in use (pages/demand.h)   1500ms
 //   TARN_HUGE_PAGES  on|off            huge pages of the kernel's are asked for (docs/memory-return.md) on
 //   TARN_CHECK       on|off            the checked mode of all pools, arenas and heaps          off
+//   TARN_POOL_OBJECTS  number          what a pool keeps at most, if it does not say itself     1024
 //   TARN_TRACE       scavenge|off      a line on stderr per cycle of the scavenger               off
 //
-// on: on, 1, yes, true. off: off, 0, no, false. bytes: a number, with B, KiB, MiB, GiB or TiB behind it.
+// on: on, 1, yes, true. off: off, 0, no, false. bytes: a number, with B, KiB, MiB, GiB or TiB behind it. time: a number
+// with ms or s behind it.
 // Names that begin with TARN_TEST_ belong to tarn's own tests and mean nothing to the library.
 #pragma once
 
@@ -31,13 +36,16 @@
 #include <string_view>
 
 #include "allocator/heap/limits.h"
+#include "allocator/heap/presets.h"
 #include "allocator/include/tarn/snapshot.h"
+#include "allocator/pages/demand.h"
 
 namespace tarn {
 
 enum class ModeRequest : std::uint8_t { kAuto, kCpu, kThread };
 
 struct Options {
+  Preset preset;
   bool verbose;
   bool stats;
   bool strict;
@@ -52,16 +60,22 @@ struct Options {
   std::size_t profile_growth_bytes;
   unsigned profile_limit_percent;  // 0: none
   bool background;
+  std::uint32_t release_delay_ms;
   bool huge_pages;
   bool check;
+  std::uint32_t pool_objects;
   bool trace_scavenge;
   LimitSetting memory_limit;
   LimitSetting hard_limit;
-  // Bit i is set when the environment gave the setting that DescribeOptions lists as number i.
+  // Where each setting comes from: bit i is that of the setting which DescribeOptions lists as number i. The one that
+  // counts most is the last that has the bit.
+  std::uint32_t from_preset;
   std::uint32_t from_environment;
+  std::uint32_t from_program;
 };
 
 inline constexpr Options kDefaultOptions = {
+    .preset = Preset::kOff,
     .verbose = false,
     .stats = false,
     .strict = false,
@@ -74,12 +88,16 @@ inline constexpr Options kDefaultOptions = {
     .profile_growth_bytes = 0,
     .profile_limit_percent = 0,
     .background = true,
+    .release_delay_ms = Demand::kDefaultWindowMs,
     .huge_pages = true,
     .check = false,
+    .pool_objects = 1024,
     .trace_scavenge = false,
     .memory_limit = {LimitSetting::Kind::kAuto, 0},
     .hard_limit = {LimitSetting::Kind::kNone, 0},
+    .from_preset = 0,
     .from_environment = 0,
+    .from_program = 0,
 };
 
 // Parses the NULL-terminated NAME=value strings (null: none). Each complaint is passed to `complain` as one line
@@ -87,8 +105,15 @@ inline constexpr Options kDefaultOptions = {
 using Complain = void (*)(const char* line, std::size_t length);
 int ParseOptions(const char* const* environment, Options* options, Complain complain);
 
+// Replaces what came from another preset, as far as it can change while the program runs (see kSettings in options.cc).
+// What the environment or the program has set by name stays.
+void ChangePreset(Preset preset, Options* options);
+
 // What the settings are, for people: name, value, default and source of each.
-inline constexpr std::size_t kSettingCount = 17;
-void DescribeOptions(const Options& options, tarn_snapshot_option (&described)[kSettingCount]);
+inline constexpr std::size_t kSettingCount = 20;
+using DescribedOptions = tarn_snapshot_option[kSettingCount];
+void DescribeOptions(const Options& options, DescribedOptions& described);
+// The program has changed this one.
+void NoteProgramSetting(std::string_view name, Options* options, DescribedOptions& described);
 
 }  // namespace tarn

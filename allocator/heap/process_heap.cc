@@ -75,9 +75,10 @@ void ProcessHeap::Start() {
       mode == CacheMode::kCpu ? options.cpu_cache_bytes : options.cpu_cache_bytes / kThreadBudgetDivisor;
   cpu_cache.Init(mode, rseq, budget_bytes, transfer_caches, &page_heap);
   if (!options.huge_pages) page_heap.AllowHugePages(false);
+  if (options.release_delay_ms != kDefaultOptions.release_delay_ms) page_heap.SetReleaseDelay(options.release_delay_ms);
   limits.Init(options.memory_limit, options.hard_limit);
   scavenger.Init(options.background, options.trace_scavenge);
-  profile_dumps.Init(options);
+  profile_dumps.Init(&options);
   if (options.verbose) WriteStartLine(*this);
   if (options.stats || options.profile_at_exit) KeepStderr();
   DescribeOptions(options, described_options);
@@ -86,6 +87,72 @@ void ProcessHeap::Start() {
               TARN_VERSION, &own_snapshot);
   slab_table.hit_limit_bytes = kSmallLookupMaxBytes + 1;
   state.store(State::kStarted, std::memory_order_release);
+}
+
+template <typename Change>
+void ProcessHeap::ChangeSettings(Change change) {
+  SlowPathScope scope;
+  // A signal handler's call, which has interrupted a slow path: that may have the lock.
+  if (scope.nested()) return;
+  LockHolder holder(profile.lock());
+  change();
+}
+
+void ProcessHeap::SetMemoryLimit(LimitSetting setting) {
+  ChangeSettings([&] {
+    options.memory_limit = setting;
+    NoteProgramSetting("TARN_MEMORY_LIMIT", &options, described_options);
+  });
+  limits.SetSoft(setting);
+}
+
+void ProcessHeap::SetHardLimit(LimitSetting setting) {
+  ChangeSettings([&] {
+    options.hard_limit = setting;
+    NoteProgramSetting("TARN_HARD_LIMIT", &options, described_options);
+  });
+  limits.SetHard(setting);
+}
+
+void ProcessHeap::SetProfileRate(std::size_t rate_bytes) {
+  ChangeSettings([&] {
+    options.profile_rate_bytes = rate_bytes;
+    NoteProgramSetting("TARN_PROFILE_RATE", &options, described_options);
+  });
+  ApplyProfileRate(rate_bytes);
+}
+
+void ProcessHeap::ApplyProfileRate(std::size_t rate_bytes) {
+  SlowPathScope scope;
+  scope.nested() ? cpu_cache.sampler().SetRate(rate_bytes) : profile.SetRate(rate_bytes);
+  cpu_cache.RestartSampling();
+}
+
+void ProcessHeap::SetPreset(Preset preset) {
+  Options next = kDefaultOptions;
+  ChangeSettings([&] {
+    next = options;
+    ChangePreset(preset, &next);
+    options.memory_limit = next.memory_limit;
+    options.profile_rate_bytes = next.profile_rate_bytes;
+    options.profile_limit_percent = next.profile_limit_percent;
+    options.from_preset = next.from_preset;
+    __atomic_store_n(&options.preset, next.preset, __ATOMIC_RELAXED);
+    __atomic_store_n(&options.check, next.check, __ATOMIC_RELAXED);
+    __atomic_store_n(&options.stats, next.stats, __ATOMIC_RELAXED);
+    __atomic_store_n(&options.pool_objects, next.pool_objects, __ATOMIC_RELAXED);
+    __atomic_store_n(&options.release_delay_ms, next.release_delay_ms, __ATOMIC_RELAXED);
+    DescribeOptions(options, described_options);
+    NoteProgramSetting("TARN_PRESET", &options, described_options);
+  });
+  limits.SetSoft(next.memory_limit);
+  if (next.profile_rate_bytes != cpu_cache.sampler().rate_bytes()) ApplyProfileRate(next.profile_rate_bytes);
+  {
+    SlowPathScope scope;
+    page_heap.SetReleaseDelay(next.release_delay_ms);
+    profile_dumps.SetLimitShare(next.profile_limit_percent);
+  }
+  if (next.stats) KeepStderr();
 }
 
 void ProcessHeap::SetUpSampledLists() {

@@ -34,6 +34,7 @@ struct alignas(4096) ProcessHeap {
   std::atomic<State> state = State::kNotStarted;
   // The library's own constructor has run (entry/lifetime.cc).
   std::atomic<bool> loaded = false;
+  // Those that change after the start are written under the profile's lock, as their description is.
   Options options = {};
   Limits limits;
   Scavenger scavenger;
@@ -60,14 +61,27 @@ struct alignas(4096) ProcessHeap {
     if (!has_sampled_lists()) SetUpSampledLists();
   }
 
+  // Settings that may change while other threads read them.
+  Preset preset() const { return __atomic_load_n(&options.preset, __ATOMIC_RELAXED); }
+  bool checks() const { return __atomic_load_n(&options.check, __ATOMIC_RELAXED); }
+  bool prints_statistics() const { return __atomic_load_n(&options.stats, __ATOMIC_RELAXED); }
+  std::uint32_t pool_objects() const { return __atomic_load_n(&options.pool_objects, __ATOMIC_RELAXED); }
+  std::uint32_t release_delay_ms() const { return __atomic_load_n(&options.release_delay_ms, __ATOMIC_RELAXED); }
+
+  // What the program itself sets. Of several threads that set the same at once, any may have the last word. Called in no
+  // slow path.
+  void SetMemoryLimit(LimitSetting setting);
+  void SetHardLimit(LimitSetting setting);
   // The mean distance of the samples, from now on; 0: none are taken.
-  void SetProfileRate(std::size_t rate_bytes) {
-    profile.SetRate(rate_bytes);
-    cpu_cache.RestartSampling();
-  }
+  void SetProfileRate(std::size_t rate_bytes);
+  void SetPreset(Preset preset);
 
  private:
   void Start();
+  // Runs it under the lock of the settings.
+  template <typename Change>
+  void ChangeSettings(Change change);
+  void ApplyProfileRate(std::size_t rate_bytes);
   void SetUpSampledLists();
 };
 

@@ -29,21 +29,31 @@ std::uint32_t Bit(ProfileDumps::Reason reason) { return std::uint32_t{1} << stat
 
 }  // namespace
 
-void ProfileDumps::Init(const Options& options) {
-  if (!options.profile_at_exit && options.profile_signal == 0 && options.profile_growth_bytes == 0 &&
-      options.profile_limit_percent == 0) {
+void ProfileDumps::Init(Options* options) {
+  const bool is_default = options->profile_prefix.data() == kDefaultOptions.profile_prefix.data();
+  if (!options->profile_at_exit && options->profile_signal == 0 && options->profile_growth_bytes == 0 &&
+      options->profile_limit_percent == 0 && is_default) {
     return;
   }
-  prefix_[options.profile_prefix.copy(prefix_, kMaxPrefixBytes)] = '\0';
-  if (options.profile_growth_bytes != 0) process_heap.page_heap.SetNextPeak(options.profile_growth_bytes);
-  if (options.profile_limit_percent != 0) {
-    const auto dump = [](unsigned, std::size_t, std::size_t, void*) {
-      process_heap.profile_dumps.Dump(Reason::kLimit);
-    };
-    // The first of all callbacks, so there is room. Whoever comes out of the first slow path looks.
-    static_cast<void>(process_heap.limits.AddCallback(options.profile_limit_percent, dump, nullptr));
-    process_heap.page_heap.SetNextCheck(0);
-  }
+  const std::size_t length = options->profile_prefix.copy(prefix_, kMaxPrefixBytes);
+  prefix_[length] = '\0';
+  options->profile_prefix = {prefix_, length};
+  if (options->profile_growth_bytes != 0) process_heap.page_heap.SetNextPeak(options->profile_growth_bytes);
+  if (options->profile_limit_percent != 0) SetLimitShare(options->profile_limit_percent);
+}
+
+void ProfileDumps::SetLimitShare(unsigned percent) {
+  process_heap.limits.RemoveCallback(&DumpNearLimit, nullptr);
+  if (percent == 0) return;
+  // Where no setting has asked for profiles before.
+  if (prefix_[0] == '\0') kDefaultOptions.profile_prefix.copy(prefix_, kMaxPrefixBytes);
+  // At the start it is the first of all callbacks, so there is room. Whoever comes out of the next slow path looks.
+  static_cast<void>(process_heap.limits.AddCallback(percent, &DumpNearLimit, nullptr));
+  process_heap.page_heap.SetNextCheck(0);
+}
+
+void ProfileDumps::DumpNearLimit(unsigned, std::size_t, std::size_t, void*) {
+  process_heap.profile_dumps.Dump(Reason::kLimit);
 }
 
 void ProfileDumps::HandleSignal() {

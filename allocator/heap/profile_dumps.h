@@ -31,9 +31,13 @@ class ProfileDumps {
   constexpr ProfileDumps() = default;
 
   // Nothing in here is touched where no setting asks for profiles: each page that is costs a page fault.
-  void Init(const Options& options);
+  // The prefix, which is the environment's, is replaced by a copy.
+  void Init(Options* options);
   // Installs the handler of the signal. When libc has been set up: that is later than Init.
   void HandleSignal();
+
+  // A profile near the limit at another share of it, 0: at none. Before it is told, the first is forgotten.
+  void SetLimitShare(unsigned percent);
 
   // The heap has grown by a step. Called in no slow path.
   void AttendPeak();
@@ -44,6 +48,7 @@ class ProfileDumps {
   void RepairInForkedChild() { writing_.store(false, std::memory_order_relaxed); }
 
  private:
+  static void DumpNearLimit(unsigned percent, std::size_t used_bytes, std::size_t limit_bytes, void* argument);
   void Dump(Reason reason);
   void WriteFile(Reason reason);
 

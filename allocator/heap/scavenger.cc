@@ -19,8 +19,6 @@ namespace {
 
 // Twice as long, and a cache that nobody used is drained (CpuCache::kIdleLooks). Chosen.
 constexpr std::uint32_t kLookEveryMs = 500;
-// A page that was free for so long, and up to twice as long, goes. Chosen: as demand.h's short window.
-constexpr std::uint32_t kPassEveryMs = 1500;
 constexpr std::uint32_t kLingerMs = 5000;
 // A cycle that did less was not worth a thread: an idle cache is drained and filled again at its next use for ever.
 constexpr std::size_t kWorthwhileBytes = std::size_t{256} << 10;
@@ -174,7 +172,9 @@ Scavenger::Cycle Scavenger::RunCycle() {
   cycle.next_ms = std::min(cycle.next_ms, result.next_ms);
 
   if (huge_page_setting_ != HugePageSetting::kAlways) {
-    if (!in_pass_ && MillisecondsBetween(last_pass_ms_, now_ms) >= kPassEveryMs) {
+    // A page that was free for so long, and up to twice as long, goes.
+    const std::uint32_t pass_every_ms = process_heap.release_delay_ms();
+    if (!in_pass_ && MillisecondsBetween(last_pass_ms_, now_ms) >= pass_every_ms) {
       in_pass_ = true;
       last_pass_ms_ = now_ms;
     }

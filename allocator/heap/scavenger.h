@@ -1,8 +1,8 @@
 // The scavenger: gives memory back that the program does not use, also while the program sleeps.
 //
 // Works in cycles. One cycle drains what caches hold that nobody has used for a while, releases whole huge pages by age
-// and demand (pages/demand.h), and every second and a half goes over the huge pages in use for pages that have been free since
-// the last time; the latter only where the kernel has not backed them by huge pages of its own, which a release would
+// and demand (pages/demand.h), and as often (TARN_RELEASE_DELAY) goes over the huge pages in use for pages that have
+// been free since the last time; the latter only where the kernel has not backed them by huge pages of its own, which a release would
 // break. Who runs the cycles:
 //
 //   a thread of our own (os/bare_thread.h), if TARN_BACKGROUND is on, which is the default. It is started by the slow

@@ -12,7 +12,7 @@
 //      acquire it
 //   2. a transfer cache's lock, one per size class (central/transfer_cache.h)
 //   3. a central free list's lock, two per size class (central/central_free_list.h)
-//   4. the heap profile's lock (observe/profile.h)
+//   4. the heap profile's lock (observe/profile.h), which also guards the settings that change (heap/process_heap.h)
 //   5. the page heap's lock (pages/page_heap.h), which also guards the metadata and the writers of the page map
 //   6. the lock of the list of pools (heap/fork_locks.cc); a fork, and only a fork, holds it while it acquires
 //   7. the locks of pools (heap/fork_locks.h), which come and go with them, and the caretaker's (heap/caretaker.h)

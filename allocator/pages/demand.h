@@ -2,8 +2,8 @@
 //
 // The page heap reports frees and returns; the scavenger and whoever frees ask. Two windows:
 //
-//   short   What was in use within the last second and a half stays: a program that works in bursts does not fault its memory
-//           in again and again.
+//   short   What was in use within the last second and a half (TARN_RELEASE_DELAY) stays: a program that works in bursts
+//           does not fault its memory in again and again.
 //   long    Huge pages that came back into use after lying free for longer than that show a burst that repeats more
 //           slowly. As many as came back are kept for three times as long as they had lain free, up to a minute. A
 //           burst that does not repeat leaves no trace, so an idle program keeps nothing.
@@ -23,11 +23,14 @@ class Demand {
  public:
   // The short window. Chosen: programs that work in bursts mostly do so every second or faster, and five seconds after
   // the last one the memory shall be back.
-  static constexpr std::uint32_t kShortWindowMs = 1500;
+  static constexpr std::uint32_t kDefaultWindowMs = 1500;
   // A repetition that is slower than this is not waited for.
   static constexpr std::uint32_t kLongestGapMs = 30'000;
   static constexpr std::uint32_t kGapsKept = 3;
   static constexpr std::uint32_t kLongestKeptMs = 60'000;
+
+  std::uint32_t short_window_ms() const { return kDefaultWindowMs + short_window_change_ms_; }
+  void SetShortWindow(std::uint32_t milliseconds) { short_window_change_ms_ = milliseconds - kDefaultWindowMs; }
 
   // Memory is about to become free, of `in_use_bytes`.
   void NoteFree(std::size_t in_use_bytes, std::uint32_t now_ms) {
@@ -67,12 +70,14 @@ class Demand {
 
   void Rotate(std::uint32_t now_ms) {
     const std::uint32_t age_ms = MillisecondsBetween(peak_since_ms_, now_ms);
-    if (age_ms < kShortWindowMs) return;
-    previous_peak_bytes_ = age_ms < 2 * kShortWindowMs ? peak_bytes_ : 0;
+    if (age_ms < short_window_ms()) return;
+    previous_peak_bytes_ = age_ms < 2 * short_window_ms() ? peak_bytes_ : 0;
     peak_bytes_ = 0;
     peak_since_ms_ = now_ms;
   }
 
+  // By which it differs from the default, modulo 2^32: the heap is all zeroes at the start (heap/process_heap.h).
+  std::uint32_t short_window_change_ms_ = 0;
   std::size_t peak_bytes_ = 0;
   std::size_t previous_peak_bytes_ = 0;
   std::uint32_t peak_since_ms_ = 0;

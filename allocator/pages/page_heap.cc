@@ -407,6 +407,11 @@ void PageHeap::SetHardLimit(std::size_t bytes) {
   hard_limit_bytes_ = bytes == SIZE_MAX ? 0 : std::max<std::size_t>(bytes, 1);
 }
 
+void PageHeap::SetReleaseDelay(std::uint32_t milliseconds) {
+  LockHolder holder(lock_);
+  demand_.SetShortWindow(milliseconds);
+}
+
 std::size_t PageHeap::KeepWarmBytes() {
   std::size_t keep_bytes = std::max(kWarmFloorBytes, in_use_.bytes() / kWarmShareDivisor);
   if (scavenged_) {

@@ -126,6 +126,9 @@ class PageHeap {
   // What is in use, mapped or metadata stays within this; SIZE_MAX: no limit. Beyond it there is no memory.
   void SetHardLimit(std::size_t bytes) TARN_EXCLUDES(lock_);
 
+  // How long what was in use stays (TARN_RELEASE_DELAY).
+  void SetReleaseDelay(std::uint32_t milliseconds) TARN_EXCLUDES(lock_);
+
   // Whether huge pages of the kernel's may be asked for (TARN_HUGE_PAGES). At first they may.
   void AllowHugePages(bool allowed) TARN_EXCLUDES(lock_);
 

@@ -153,12 +153,12 @@ ScavengeResult PageHeap::ReleaseUnwanted(std::uint32_t now_ms, std::size_t most_
   const std::size_t kept_bytes = PageCount::FromHugePages(demand_.KeptHugePages(now_ms)).bytes();
   while (HugePage* huge_page = warm_.back()) {
     const std::uint32_t age_ms = MillisecondsBetween(huge_page->freed_at_ms, now_ms);
-    if (age_ms < Demand::kShortWindowMs) {
-      result.next_ms = Demand::kShortWindowMs - age_ms;
+    if (age_ms < demand_.short_window_ms()) {
+      result.next_ms = demand_.short_window_ms() - age_ms;
       break;
     }
     if (warm_huge_bytes_ <= kept_bytes) {
-      result.next_ms = Demand::kShortWindowMs;
+      result.next_ms = demand_.short_window_ms();
       break;
     }
     if (result.released_bytes >= most_bytes) {
@@ -168,7 +168,7 @@ ScavengeResult PageHeap::ReleaseUnwanted(std::uint32_t now_ms, std::size_t most_
     const std::size_t bytes = ReleaseWhole(huge_page);
     if (bytes == 0) {
       // The kernel refuses. Not at once again.
-      result.next_ms = Demand::kShortWindowMs;
+      result.next_ms = demand_.short_window_ms();
       break;
     }
     result.released_bytes += bytes;

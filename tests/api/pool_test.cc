@@ -119,7 +119,6 @@ TEST(Pool, WhatNobodyAsksForGoesInTwoEpochs) {
 }
 
 TEST(Pool, BadOptionsAreRefused) {
-  EXPECT_THROW(tarn::Pool<Buffer>({.max_objects = 0}), std::invalid_argument);
   EXPECT_THROW(tarn::Pool<Buffer>({.max_object_bytes = 100, .max_bytes = 50}), std::invalid_argument);
   EXPECT_THROW(tarn::Pool<Buffer>({.max_objects = std::size_t{1} << 30}), std::invalid_argument);
   struct NeedsMake {

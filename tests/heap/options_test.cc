@@ -30,6 +30,16 @@ std::vector<std::string> Parse(std::vector<const char*> entries) {
   return Parse(std::move(entries), &options);
 }
 
+std::string Sources(const Options& options, std::uint32_t source) {
+  DescribedOptions described;
+  DescribeOptions(options, described);
+  std::string text;
+  for (const tarn_snapshot_option& option : described) {
+    if (option.source == source) text += std::string(option.name) + "=" + option.value + " ";
+  }
+  return text;
+}
+
 constexpr const char* kStrictHint = " (TARN_STRICT=1 makes this fatal)";
 
 TEST(Options, WithoutAnEnvironmentTheDefaultsStay) {
@@ -205,13 +215,7 @@ TEST(Options, ProfilesCanBeAskedFor) {
   EXPECT_EQ(options.profile_signal, SIGUSR2);
   EXPECT_EQ(options.profile_growth_bytes, std::size_t{64} << 20);
   EXPECT_EQ(options.profile_limit_percent, 90u);
-  tarn_snapshot_option described[kSettingCount];
-  DescribeOptions(options, described);
-  std::string text;
-  for (const tarn_snapshot_option& option : described) {
-    if (option.source == TARN_SOURCE_ENVIRONMENT) text += std::string(option.name) + "=" + option.value + " ";
-  }
-  EXPECT_EQ(text,
+  EXPECT_EQ(Sources(options, TARN_SOURCE_ENVIRONMENT),
             "TARN_PROFILE_PREFIX=/tmp/a b TARN_PROFILE_AT_EXIT=on TARN_PROFILE_SIGNAL=USR2 TARN_PROFILE_GROWTH=64MiB "
             "TARN_PROFILE_AT_LIMIT=90% ");
 
@@ -234,6 +238,94 @@ TEST(Options, ProfilesCanBeAskedFor) {
         "TARN_PROFILE_SIGNAL=", "TARN_PROFILE_SIGNAL=usr1", "TARN_PROFILE_GROWTH=1048575", "TARN_PROFILE_GROWTH=much",
         "TARN_PROFILE_AT_LIMIT=0%", "TARN_PROFILE_AT_LIMIT=101%", "TARN_PROFILE_AT_LIMIT=90",
         "TARN_PROFILE_AT_LIMIT=90MiB%", "TARN_PROFILE_AT_EXIT=exit"}) {
+    EXPECT_EQ(Parse({entry}).size(), 1u) << entry;
+  }
+}
+
+constexpr const char* kStaging =
+    "TARN_VERBOSE=on TARN_STATS=off TARN_STRICT=on TARN_PROFILE_RATE=256KiB TARN_PROFILE_AT_LIMIT=90% "
+    "TARN_MEMORY_LIMIT=80% TARN_RELEASE_DELAY=1500ms TARN_CHECK=on TARN_POOL_OBJECTS=1024 ";
+
+TEST(Options, APresetComesBetweenTheDefaultsAndTheEnvironment) {
+  Options options;
+  EXPECT_EQ(Parse({"TARN_PRESET=staging"}, &options).size(), 0u);
+  EXPECT_EQ(Sources(options, TARN_SOURCE_PRESET), kStaging);
+  EXPECT_EQ(Sources(options, TARN_SOURCE_ENVIRONMENT), "TARN_PRESET=staging ");
+  // Wherever it stands.
+  for (const bool first : {true, false}) {
+    const char* preset = "TARN_PRESET=development";
+    const char* check = "TARN_CHECK=off";
+    EXPECT_EQ(Parse({first ? preset : check, first ? check : preset}, &options).size(), 0u);
+    EXPECT_FALSE(options.check);
+    EXPECT_EQ(options.profile_rate_bytes, std::size_t{64} << 10);
+    EXPECT_EQ(options.release_delay_ms, 500u);
+    EXPECT_EQ(options.pool_objects, 128u);
+    EXPECT_TRUE(options.stats);
+  }
+  EXPECT_EQ(Parse({"TARN_PRESET=production"}, &options).size(), 0u);
+  EXPECT_EQ(options.release_delay_ms, 5000u);
+  EXPECT_EQ(options.pool_objects, 4096u);
+  EXPECT_FALSE(options.check || options.strict);
+  EXPECT_EQ(Parse({"TARN_PRESET=off"}, &options).size(), 0u);
+  EXPECT_EQ(Sources(options, TARN_SOURCE_PRESET), "");
+  EXPECT_EQ(Parse({"TARN_PRESET=prod"}, &options),
+            std::vector<std::string>{
+                std::string("tarn: TARN_PRESET=prod cannot be used: expected production, staging, development or off") +
+                kStrictHint});
+  EXPECT_EQ(Sources(options, TARN_SOURCE_PRESET), "");
+}
+
+TEST(Options, EveryPresetSetsTheSameAndAllOfIt) {
+  for (const Preset preset : {Preset::kProduction, Preset::kStaging, Preset::kDevelopment}) {
+    Options options = kDefaultOptions;
+    std::vector<std::string> said;
+    complaints = &said;
+    const int count = ParseOptions(PresetEntries(preset), &options, [](const char* line, std::size_t length) {
+      complaints->emplace_back(line, length);
+    });
+    EXPECT_EQ(count, 0) << said.front();
+    Options staging = kDefaultOptions;
+    ParseOptions(PresetEntries(Preset::kStaging), &staging, nullptr);
+    EXPECT_EQ(options.from_environment, staging.from_environment) << PresetName(preset);
+  }
+}
+
+TEST(Options, APresetThatComesLaterLeavesWhatWasSetByName) {
+  Options options;
+  EXPECT_EQ(Parse({"TARN_PRESET=development", "TARN_POOL_OBJECTS=77"}, &options).size(), 0u);
+  DescribedOptions described;
+  DescribeOptions(options, described);
+  options.profile_rate_bytes = 4096;
+  NoteProgramSetting("TARN_PROFILE_RATE", &options, described);
+  ChangePreset(Preset::kProduction, &options);
+  EXPECT_EQ(options.pool_objects, 77u);
+  EXPECT_EQ(options.profile_rate_bytes, 4096u);
+  EXPECT_EQ(options.release_delay_ms, 5000u);
+  EXPECT_FALSE(options.check || options.stats);
+  EXPECT_EQ(options.profile_limit_percent, 0u);
+  EXPECT_EQ(options.memory_limit.kind, LimitSetting::Kind::kAuto);
+  // What has had its effect at the start.
+  EXPECT_TRUE(options.strict);
+  EXPECT_EQ(Sources(options, TARN_SOURCE_API), "TARN_PROFILE_RATE=4KiB ");
+  ChangePreset(Preset::kOff, &options);
+  EXPECT_EQ(options.release_delay_ms, kDefaultOptions.release_delay_ms);
+  EXPECT_EQ(Sources(options, TARN_SOURCE_PRESET), "TARN_VERBOSE=on TARN_STRICT=on ");
+}
+
+TEST(Options, DelaysAndCountsHaveBounds) {
+  Options options;
+  EXPECT_EQ(Parse({"TARN_RELEASE_DELAY=100ms", "TARN_POOL_OBJECTS=1"}, &options).size(), 0u);
+  EXPECT_EQ(options.release_delay_ms, 100u);
+  EXPECT_EQ(options.pool_objects, 1u);
+  EXPECT_EQ(Parse({"TARN_RELEASE_DELAY=60s", "TARN_POOL_OBJECTS=1048576"}, &options).size(), 0u);
+  EXPECT_EQ(options.release_delay_ms, 60000u);
+  EXPECT_EQ(options.pool_objects, 1048576u);
+  for (const char* entry :
+       {"TARN_RELEASE_DELAY=", "TARN_RELEASE_DELAY=1500", "TARN_RELEASE_DELAY=99ms", "TARN_RELEASE_DELAY=61s",
+        "TARN_RELEASE_DELAY=60001ms", "TARN_RELEASE_DELAY=0s", "TARN_RELEASE_DELAY=s", "TARN_RELEASE_DELAY=ms",
+        "TARN_RELEASE_DELAY=1KiBs", "TARN_RELEASE_DELAY=-1s", "TARN_RELEASE_DELAY=1m",
+        "TARN_RELEASE_DELAY=18446744073709551616s", "TARN_POOL_OBJECTS=0", "TARN_POOL_OBJECTS=1048577",
+        "TARN_POOL_OBJECTS=1KiB", "TARN_POOL_OBJECTS=", "TARN_POOL_OBJECTS=-1"}) {
     EXPECT_EQ(Parse({entry}).size(), 1u) << entry;
   }
 }

@@ -19,11 +19,11 @@ TEST(Demand, PeaksAreRememberedForTheShortWindow) {
   demand.NoteFree(500, kStartMs);
   demand.NoteFree(100, kStartMs + 10);
   EXPECT_EQ(demand.RecentPeakBytes(kStartMs + 20), 500u);
-  EXPECT_EQ(demand.RecentPeakBytes(kStartMs + Demand::kShortWindowMs - 1), 500u);
-  EXPECT_EQ(demand.RecentPeakBytes(kStartMs + 2 * Demand::kShortWindowMs - 1), 500u);
-  EXPECT_EQ(demand.RecentPeakBytes(kStartMs + 4 * Demand::kShortWindowMs), 0u);
-  demand.NoteFree(70, kStartMs + 4 * Demand::kShortWindowMs + 1);
-  EXPECT_EQ(demand.RecentPeakBytes(kStartMs + 4 * Demand::kShortWindowMs + 2), 70u);
+  EXPECT_EQ(demand.RecentPeakBytes(kStartMs + Demand::kDefaultWindowMs - 1), 500u);
+  EXPECT_EQ(demand.RecentPeakBytes(kStartMs + 2 * Demand::kDefaultWindowMs - 1), 500u);
+  EXPECT_EQ(demand.RecentPeakBytes(kStartMs + 4 * Demand::kDefaultWindowMs), 0u);
+  demand.NoteFree(70, kStartMs + 4 * Demand::kDefaultWindowMs + 1);
+  EXPECT_EQ(demand.RecentPeakBytes(kStartMs + 4 * Demand::kDefaultWindowMs + 2), 70u);
 }
 
 TEST(Demand, ASingleBurstLeavesNoTrace) {

@@ -41,14 +41,14 @@ TEST(Scavenge, FreeHugePagesStayForTheShortWindowAndNoLonger) {
   heap.Deallocate(span);
   const std::uint32_t now_ms = CoarseMilliseconds();
   EXPECT_EQ(heap.ReleaseUnwanted(now_ms, SIZE_MAX).released_bytes, 0u);
-  const ScavengeResult early = heap.ReleaseUnwanted(now_ms + Demand::kShortWindowMs - 200, SIZE_MAX);
+  const ScavengeResult early = heap.ReleaseUnwanted(now_ms + Demand::kDefaultWindowMs - 200, SIZE_MAX);
   EXPECT_EQ(early.released_bytes, 0u);
   EXPECT_GT(early.next_ms, 0u);
-  EXPECT_LE(early.next_ms, Demand::kShortWindowMs);
+  EXPECT_LE(early.next_ms, Demand::kDefaultWindowMs);
   EXPECT_EQ(memory[0], 1);
-  EXPECT_EQ(ReleaseUnwanted(heap, now_ms + Demand::kShortWindowMs), 4 * kHugePageBytes);
+  EXPECT_EQ(ReleaseUnwanted(heap, now_ms + Demand::kDefaultWindowMs), 4 * kHugePageBytes);
   EXPECT_EQ(memory[0], 0);
-  EXPECT_EQ(heap.ReleaseUnwanted(now_ms + Demand::kShortWindowMs, SIZE_MAX).next_ms, ScavengeResult::kNever);
+  EXPECT_EQ(heap.ReleaseUnwanted(now_ms + Demand::kDefaultWindowMs, SIZE_MAX).next_ms, ScavengeResult::kNever);
   EXPECT_EQ(heap.Stats().free_warm_bytes, 0u);
   ExpectConsistent(heap);
 }

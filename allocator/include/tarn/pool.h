@@ -54,7 +54,7 @@ typedef struct tarn_pool_options {
   void (*drop)(void* object, void* context);  // destroys an object that the pool gives up
   void* context;
   const char* name;    // null: the pool does not appear in statistics (tarn/registry.h)
-  size_t max_objects;  // kept, victims not counted; 0: 1024, at most 2^20
+  size_t max_objects;  // kept, victims not counted; 0: TARN_POOL_OBJECTS (1024), at most 2^20
   unsigned epoch_ms;   // 0: 2000
   int checked;         // non-zero, or TARN_CHECK=on: no object may be put back twice; slow
 } tarn_pool_options;
@@ -111,9 +111,9 @@ struct PoolOptions {
   std::size_t max_object_bytes = SIZE_MAX;
   // With max_object_bytes set, the pool never keeps more than max_bytes / max_object_bytes objects.
   std::size_t max_bytes = SIZE_MAX;
-  std::size_t max_objects = 1024;
-  unsigned epoch_ms = 2000;  // TARN_POOL_NO_EPOCHS: epochs end by Tick only
-  bool checked = false;      // no object may be put back twice; slow
+  std::size_t max_objects = 0;  // at most 2^20; 0: what max_bytes allows, or else TARN_POOL_OBJECTS (1024)
+  unsigned epoch_ms = 2000;     // TARN_POOL_NO_EPOCHS: epochs end by Tick only
+  bool checked = false;         // no object may be put back twice; slow
 };
 
 template <typename T>
@@ -128,9 +128,10 @@ class Pool {
   explicit Pool(PoolOptions<T> options = {}) : options_(std::move(options)) {
     std::size_t max_objects = options_.max_objects;
     if (options_.max_bytes != SIZE_MAX && options_.max_object_bytes != SIZE_MAX && options_.max_object_bytes != 0) {
-      max_objects = std::min(max_objects, options_.max_bytes / options_.max_object_bytes);
+      const std::size_t allowed_objects = options_.max_bytes / options_.max_object_bytes;
+      if (allowed_objects == 0) ThrowInvalidArgument("tarn::Pool: max_bytes leaves room for no object");
+      max_objects = std::min(max_objects == 0 ? kMostObjects : max_objects, allowed_objects);
     }
-    if (max_objects == 0) ThrowInvalidArgument("tarn::Pool: the limits leave room for no object");
     if (!std::is_default_constructible_v<T> && !options_.make) {
       ThrowInvalidArgument("tarn::Pool: a type without default constructor needs `make`");
     }
@@ -171,6 +172,8 @@ class Pool {
   tarn_pool* c_pool() { return pool_; }
 
  private:
+  static constexpr std::size_t kMostObjects = std::size_t{1} << 20;
+
   static void Drop(void* object, void*) { delete static_cast<T*>(object); }
 
   const PoolOptions<T> options_;
@@ -181,8 +184,8 @@ struct RecyclingResourceOptions {
   std::size_t buffer_bytes;
   std::size_t alignment = alignof(std::max_align_t);  // of buffers, a power of two
   const char* name = nullptr;
-  std::size_t max_buffers = 1024;  // kept, victims not counted
-  unsigned epoch_ms = 2000;        // TARN_POOL_NO_EPOCHS: epochs end by Tick only
+  std::size_t max_buffers = 0;  // kept, victims not counted; 0: TARN_POOL_OBJECTS (1024), at most 2^20
+  unsigned epoch_ms = 2000;     // TARN_POOL_NO_EPOCHS: epochs end by Tick only
   bool checked = false;
   // Called from any thread, the caretaker's among them.
   std::pmr::memory_resource* upstream = std::pmr::new_delete_resource();
@@ -197,8 +200,8 @@ class RecyclingResource final : public std::pmr::memory_resource {
       : RecyclingResource(RecyclingResourceOptions{.buffer_bytes = buffer_bytes}) {}
   explicit RecyclingResource(const RecyclingResourceOptions& options) : options_(options) {
     const std::size_t alignment = options.alignment;
-    if (options.buffer_bytes == 0 || alignment == 0 || (alignment & (alignment - 1)) != 0 || options.max_buffers == 0) {
-      ThrowInvalidArgument("tarn::RecyclingResource: buffer size, alignment or count out of range");
+    if (options.buffer_bytes == 0 || alignment == 0 || (alignment & (alignment - 1)) != 0) {
+      ThrowInvalidArgument("tarn::RecyclingResource: buffer size or alignment out of range");
     }
     const tarn_pool_options c_options = {
         &Drop, this, options.name, options.max_buffers, options.epoch_ms, options.checked ? 1 : 0};

@@ -244,10 +244,23 @@ std::vector<tarn_snapshot_option> Target::Options() const {
   // Chosen: many times what there are; the number is the target's, which may be damaged.
   constexpr std::uint32_t kMaxOptions = 1000;
   const tarn_snapshot_block& block = reader_.block();
-  std::vector<tarn_snapshot_option> options(std::min(block.option_count, kMaxOptions));
-  if (!options.empty() &&
-      !memory_.Read(block.options_address, options.data(), options.size() * sizeof(tarn_snapshot_option)))
-    Lost();
+  const auto read = [&] {
+    std::vector<tarn_snapshot_option> options(std::min(block.option_count, kMaxOptions));
+    if (!options.empty() &&
+        !memory_.Read(block.options_address, options.data(), options.size() * sizeof(tarn_snapshot_option)))
+      Lost();
+    return options;
+  };
+  // The program may be changing a setting; what was read twice is whole.
+  constexpr int kMostReads = 10;
+  std::vector<tarn_snapshot_option> options = read();
+  for (int i = 1; i < kMostReads; ++i) {
+    std::vector<tarn_snapshot_option> again = read();
+    const bool same = again.size() == options.size() &&
+                      std::memcmp(again.data(), options.data(), options.size() * sizeof(tarn_snapshot_option)) == 0;
+    options = std::move(again);
+    if (same) break;
+  }
   return options;
 }
 
