@@ -10,6 +10,11 @@
 // other's word, so the two read-modify-writes and loads are sequentially consistent. In the moment between clear and
 // repair a search may miss a block, so a search that finds nothing goes through all words before it says null.
 //
+// Where CPUs look. Each goes on at the word where it took or gave a block last, whose line it has at hand. When two come to
+// the same words they would stay there, each taking what the other gives, at the price of a line that goes to and fro. The
+// sign is a bit that was lost to another CPU between look and take. The loser goes home, to its own part of the words, and
+// for a while does not follow the blocks that it frees; searches begin at home, too.
+//
 // Acquire of the taking instruction pairs with the release of the giving one: what was written to the block before Free
 // happens before what its next owner does. Nothing is ever half done, so a fork at any moment is safe.
 #define TARN_C_INTERFACE_ONLY
@@ -32,10 +37,11 @@
 #include "allocator/heap/shard.h"
 #include "allocator/os/crash.h"
 
-// One hint per shard: the word where the last block of this CPU came from or went to. Relaxed, because any is right.
-constexpr std::size_t kHintShards = 16;
-struct alignas(64) FixedPoolHint {
-  std::atomic<std::uint32_t> word;
+// One place per shard. Relaxed, because any value is right.
+constexpr std::size_t kShards = 16;
+struct alignas(64) FixedPoolShard {
+  std::atomic<std::uint32_t> word;            // where the last block of this CPU came from or went to
+  std::atomic<std::uint32_t> frees_unheeded;  // so many more frees do not change it
 };
 
 struct tarn_fixed_pool {
@@ -55,7 +61,7 @@ struct tarn_fixed_pool {
   tarn::Span* record_region;
   tarn_registry_record* record;
   std::int64_t reported_objects;
-  FixedPoolHint hints[kHintShards];
+  FixedPoolShard shards[kShards];
 };
 
 namespace tarn {
@@ -65,6 +71,8 @@ namespace {
 constexpr std::size_t kMaxBlockBytes = std::size_t{1} << 30;
 constexpr std::size_t kMaxBlocks = std::size_t{1} << 32;
 constexpr std::size_t kMaxPoolBytes = std::size_t{1} << 46;
+// Chosen: enough for a thread to get most of its blocks from its own words.
+constexpr std::uint32_t kFreesUnheeded = 1000;
 
 std::uint64_t Mask(std::size_t bit) { return std::uint64_t{1} << bit; }
 
@@ -81,11 +89,24 @@ void* BlockAt(const tarn_fixed_pool* pool, std::size_t word, std::size_t bit) {
   return reinterpret_cast<void*>(pool->start + (word * 64 + bit) * pool->stride_bytes);
 }
 
+FixedPoolShard& ThisShard(tarn_fixed_pool* pool) { return pool->shards[ShardHint() % kShards]; }
+
+std::size_t Home(const tarn_fixed_pool* pool, const FixedPoolShard& shard) {
+  return pool->words * static_cast<std::size_t>(&shard - pool->shards) / kShards;
+}
+
+TARN_NOINLINE TARN_COLD void GoHome(tarn_fixed_pool* pool, FixedPoolShard& shard) {
+  shard.word.store(static_cast<std::uint32_t>(Home(pool, shard)), std::memory_order_relaxed);
+  shard.frees_unheeded.store(kFreesUnheeded, std::memory_order_relaxed);
+}
+
 // A block of this word, or null when it has none.
-void* TakeFrom(tarn_fixed_pool* pool, std::size_t word) {
+void* TakeFrom(tarn_fixed_pool* pool, FixedPoolShard& shard, std::size_t word) {
   while (const std::uint64_t bits = pool->free_bits[word].load(std::memory_order_relaxed)) {
     const auto bit = static_cast<std::size_t>(std::countr_zero(bits));
-    if (TakeBit(pool, word, bit)) return BlockAt(pool, word, bit);
+    if (TakeBit(pool, word, bit)) [[likely]]
+      return BlockAt(pool, word, bit);
+    GoHome(pool, shard);
   }
   return nullptr;
 }
@@ -95,22 +116,25 @@ void ForgetWord(tarn_fixed_pool* pool, std::size_t word) {
   if (pool->free_bits[word].load() != 0) pool->summary[word / 64].fetch_or(Mask(word % 64));
 }
 
-TARN_NOINLINE void* Search(tarn_fixed_pool* pool, std::atomic<std::uint32_t>& hint) {
+TARN_NOINLINE void* Search(tarn_fixed_pool* pool, FixedPoolShard& shard) {
   const std::size_t summary_words = (pool->words + 63) / 64;
-  const std::size_t first = hint.load(std::memory_order_relaxed) / 64;
-  for (std::size_t i = 0; i < summary_words; ++i) {
-    const std::size_t s = (first + i) % summary_words;
-    while (const std::uint64_t words = pool->summary[s].load(std::memory_order_relaxed)) {
+  const std::size_t home = Home(pool, shard);
+  // The first word of the summary twice: from home on, and at the end what lies before home.
+  for (std::size_t i = 0; i <= summary_words; ++i) {
+    const std::size_t s = (home / 64 + i) % summary_words;
+    const std::uint64_t from_home = ~std::uint64_t{0} << (home % 64);
+    const std::uint64_t wanted = i == 0 ? from_home : i == summary_words ? ~from_home : ~std::uint64_t{0};
+    while (const std::uint64_t words = pool->summary[s].load(std::memory_order_relaxed) & wanted) {
       const std::size_t word = s * 64 + static_cast<std::size_t>(std::countr_zero(words));
-      if (void* block = TakeFrom(pool, word)) {
-        hint.store(static_cast<std::uint32_t>(word), std::memory_order_relaxed);
+      if (void* block = TakeFrom(pool, shard, word)) {
+        shard.word.store(static_cast<std::uint32_t>(word), std::memory_order_relaxed);
         return block;
       }
       ForgetWord(pool, word);
     }
   }
   for (std::size_t word = 0; word < pool->words; ++word) {
-    if (void* block = TakeFrom(pool, word)) return block;
+    if (void* block = TakeFrom(pool, shard, word)) return block;
   }
   if (pool->record != nullptr) CountUp(&pool->record->failures);
   return nullptr;
@@ -206,8 +230,8 @@ TARN_EXPORT tarn_fixed_pool* tarn_fixed_pool_create(const tarn_fixed_pool_option
   pool->record_region = record_region;
   FillBits(pool);
   // The CPUs begin far from each other.
-  for (std::size_t i = 0; i < kHintShards; ++i) {
-    pool->hints[i].word.store(static_cast<std::uint32_t>(words * i / kHintShards), std::memory_order_relaxed);
+  for (FixedPoolShard& shard : pool->shards) {
+    shard.word.store(static_cast<std::uint32_t>(Home(pool, shard)), std::memory_order_relaxed);
   }
   pool->record = JoinRegistry(options->name, TARN_KIND_FIXED_POOL);
   if (pool->record != nullptr) CountSigned(&pool->record->capacity_bytes, static_cast<std::int64_t>(bytes));
@@ -232,10 +256,10 @@ TARN_EXPORT void tarn_fixed_pool_destroy(tarn_fixed_pool* pool) {
 }
 
 TARN_EXPORT void* tarn_fixed_pool_allocate(tarn_fixed_pool* pool) {
-  std::atomic<std::uint32_t>& hint = pool->hints[ShardHint() % kHintShards].word;
-  if (void* block = TakeFrom(pool, hint.load(std::memory_order_relaxed))) [[likely]]
+  FixedPoolShard& shard = ThisShard(pool);
+  if (void* block = TakeFrom(pool, shard, shard.word.load(std::memory_order_relaxed))) [[likely]]
     return block;
-  return Search(pool, hint);
+  return Search(pool, shard);
 }
 
 TARN_EXPORT void tarn_fixed_pool_free(tarn_fixed_pool* pool, void* block) {
@@ -251,7 +275,13 @@ TARN_EXPORT void tarn_fixed_pool_free(tarn_fixed_pool* pool, void* block) {
   if ((before & Mask(index % 64)) != 0) [[unlikely]]
     ReportMisuse("tarn_fixed_pool_free", block, Misuse::kAlreadyFree);
   if (before == 0) pool->summary[word / 64].fetch_or(Mask(word % 64));
-  pool->hints[ShardHint() % kHintShards].word.store(static_cast<std::uint32_t>(word), std::memory_order_relaxed);
+  FixedPoolShard& shard = ThisShard(pool);
+  const std::uint32_t unheeded = shard.frees_unheeded.load(std::memory_order_relaxed);
+  if (unheeded == 0) [[likely]] {
+    shard.word.store(static_cast<std::uint32_t>(word), std::memory_order_relaxed);
+  } else {
+    shard.frees_unheeded.store(unheeded - 1, std::memory_order_relaxed);
+  }
 }
 
 TARN_EXPORT int tarn_fixed_pool_owns(const tarn_fixed_pool* pool, const void* address) {

@@ -105,6 +105,13 @@ SizeClass ClassOfObject(const void* object, const char* call) {
   return span->kind == SpanKind::kSampled ? span->size_class : SizeClass{0};
 }
 
+// Aborts when no object of its class starts there. For small objects that are not sampled.
+void RequireStart(const void* object, const char* call) {
+  const Span* span = page_map.SpanOf(PageId::Containing(object));
+  if (FindObject(span, reinterpret_cast<std::uintptr_t>(object)) < 0) [[unlikely]]
+    ReportMisuse(call, object, Misuse::kInteriorPointer);
+}
+
 // --- Samples of the heap profile -----------------------------------------------------------------------------------
 
 // An object that the profile keeps a sample of. Null: there is no memory for it, and an ordinary one may still be had.
@@ -306,21 +313,42 @@ std::size_t UsableBytes(const void* object, const char* call) {
   if (object == nullptr) return 0;
   const SizeClass size_class = page_map.ClassOf(reinterpret_cast<std::uintptr_t>(object));
   if (size_class != 0) {
-    const Span* span = page_map.SpanOf(PageId::Containing(object));
-    if ((reinterpret_cast<std::uintptr_t>(object) - span->start_address()) % kSizeClasses[size_class].size_bytes != 0) {
-      ReportMisuse(call, object, Misuse::kInteriorPointer);
-    }
+    RequireStart(object, call);
     return kSizeClasses[size_class].size_bytes;
   }
   const Span* span = SlowSpan(object, call);
   return span->kind == SpanKind::kSampled ? kSizeClasses[span->size_class].size_bytes : span->bytes();
 }
 
+namespace {
+
+// Whether an object of this class stays where it is: shrinking moves only when half of it would lie waste, and a smaller
+// class is to be had.
+bool StaysInPlace(std::size_t bytes, SizeClass size_class, std::size_t old_bytes) {
+  return bytes <= old_bytes && (bytes >= old_bytes / 2 || MallocSizeClass(bytes) == size_class);
+}
+
+// Strings and vectors grow here: one look at the page map, and where the caches serve, both of their hits.
+void* ReallocateSmall(void* object, SizeClass size_class, std::size_t bytes) {
+  RequireStart(object, "realloc");
+  const std::size_t old_bytes = kSizeClasses[size_class].size_bytes;
+  if (StaysInPlace(bytes, size_class, old_bytes)) return object;
+  void* moved = AllocateSlow(bytes, Request::kMalloc);
+  if (moved == nullptr) return bytes <= old_bytes ? object : nullptr;
+  std::memcpy(moved, object, std::min(bytes, old_bytes));
+  if (!SlabPush(size_class, object)) FreeSlow(object, "realloc");
+  return moved;
+}
+
+}  // namespace
+
 void* Reallocate(void* object, std::size_t bytes) {
   if (bytes > kMaxRequestBytes) {
     static_cast<void>(UsableBytes(object, "realloc"));
     return nullptr;
   }
+  const SizeClass small_class = page_map.ClassOf(reinterpret_cast<std::uintptr_t>(object));
+  if (small_class != 0) return ReallocateSmall(object, small_class, bytes);
   const std::size_t old_bytes = UsableBytes(object, "realloc");
   const SizeClass size_class = ClassOfObject(object, "realloc");
   if (size_class == 0 && bytes > kMaxSmallBytes) {
@@ -336,8 +364,7 @@ void* Reallocate(void* object, std::size_t bytes) {
       return span->start();
     }
   }
-  // Shrinking moves only when half of the object would lie waste, and a smaller class is to be had.
-  if (bytes <= old_bytes && (bytes >= old_bytes / 2 || MallocSizeClass(bytes) == size_class)) return object;
+  if (StaysInPlace(bytes, size_class, old_bytes)) return object;
   // A small result of half the bytes or less, or a large one that could not be resized where it is.
   void* moved = AllocateSlow(bytes, Request::kMalloc);
   if (moved == nullptr) return bytes <= old_bytes ? object : nullptr;

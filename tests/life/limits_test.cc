@@ -72,6 +72,34 @@ TEST(SoftLimit, IsKeptByGivingFreeMemoryBack) {
   });
 }
 
+// Phases of other sizes, each of which leaves its free memory in other classes: 30 MiB at once on top of 200 MiB that stay.
+size_t ChurnAboveLiveObjects() {
+  size_t peak_bytes = 0;
+  std::vector<char*> live(200 * kMiB / 4096);
+  for (char*& object : live) TARN_LIFE_REQUIRE((object = Touched(4096)) != nullptr);
+  for (const size_t bytes : {size_t{64}, size_t{1000}, size_t{8000}, size_t{60'000}, size_t{200'000}, 5 * kMiB}) {
+    for (int round = 0; round < 4; ++round) {
+      std::vector<char*> objects(std::max<size_t>(30 * kMiB / bytes, 1));
+      for (size_t i = 0; i < objects.size(); ++i) {
+        TARN_LIFE_REQUIRE((objects[i] = Touched(bytes)) != nullptr);
+        if (i % (objects.size() / 4 + 1) == 0) peak_bytes = std::max(peak_bytes, ResidentBytes());
+      }
+      peak_bytes = std::max(peak_bytes, ResidentBytes());
+      for (char* object : objects) free(object);
+    }
+  }
+  for (char* object : live) free(object);
+  return peak_bytes;
+}
+
+TEST(SoftLimit, HoldsWhile600MiBAreChurnedAbove200MiB) {
+  ExpectGoodEnd(kBodySeconds, [] {
+    tarn::SetMemoryLimit(256 * kMiB);
+    const size_t peak_bytes = ChurnAboveLiveObjects();
+    TARN_LIFE_REQUIRE(peak_bytes >= 230 * kMiB && peak_bytes <= 256 * kMiB / 100 * 105);
+  });
+}
+
 TEST(SoftLimit, WithoutItTheSameTakesMore) {
   ExpectGoodEnd(kBodySeconds, [] {
     tarn::SetMemoryLimit(tarn::kNoLimit);
