@@ -100,7 +100,7 @@ TEST(SizeClassTable, BatchesAndCachesAreBounded) {
     EXPECT_LE(info.batch_objects, 64u);
     EXPECT_LE(info.batch_objects, info.max_cached_objects / 2u);
     EXPECT_GE(info.max_cached_objects, 4u);
-    EXPECT_LE(info.max_cached_objects, 2048u);
+    EXPECT_LE(info.max_cached_objects, 4096u);
     if (info.batch_objects > 2) {
       EXPECT_LE(info.batch_objects * info.size_bytes, 32768u);
     }
