@@ -208,18 +208,21 @@ void PageHeap::Deallocate(Span* span) {
 bool PageHeap::ResizeLarge(Span* span, PageCount pages) {
   if (span->kind == SpanKind::kMapped) return ResizeWithinMapping(span, pages);
   std::size_t keep_warm_bytes;
+  bool too_warm;
+  Run added;
   {
     LockHolder holder(lock_);
     const PublishAtEnd publish{this};
-    if (!ResizeWithinReservation(span, pages)) return false;
+    if (!ResizeWithinReservation(span, pages, &added)) return false;
     keep_warm_bytes = KeepWarmBytes();
-    if (warm_huge_bytes_ <= keep_warm_bytes) return true;
+    too_warm = warm_huge_bytes_ > keep_warm_bytes;
   }
-  ReleaseFree(keep_warm_bytes, false);
+  if (added.asked_count != 0) Ask(added);
+  if (too_warm) ReleaseFree(keep_warm_bytes, false);
   return true;
 }
 
-bool PageHeap::ResizeWithinReservation(Span* span, PageCount pages) {
+bool PageHeap::ResizeWithinReservation(Span* span, PageCount pages, Run* added) {
   const PageId old_end = span->first_page + span->pages;
   const PageId new_end = span->first_page + pages;
   // The trackers of a reservation lie in a row.
@@ -254,11 +257,11 @@ bool PageHeap::ResizeWithinReservation(Span* span, PageCount pages) {
   // The ends first, which may lie in huge pages that are in use; then the whole ones between, for which the lock may be
   // let go.
   const auto take_part = [&](HugePage* part, std::size_t index, std::size_t count) TARN_NO_THREAD_SAFETY_ANALYSIS {
-    if (count == 0) return;
     Unlist(part);
-    MarkUsed(part, index, count);
+    const bool zero = MarkUsed(part, index, count);
     Relist(part);
     in_use_ += PageCount(count);
+    return zero;
   };
   HugePage* whole = start;
   std::size_t head = 0;
@@ -274,14 +277,20 @@ bool PageHeap::ResizeWithinReservation(Span* span, PageCount pages) {
   const bool tail_is_whole = tail != 0 && last->state == HugePageState::kWholeFree;
   if (tail != 0 && !tail_is_whole) take_part(last, 0, tail);
   const std::size_t whole_count = left / kPagesPerHugePage + (tail_is_whole ? 1 : 0);
+  const bool may_ask = whole_count >= kAskFloorHugePages && BacksHugePages();
   if (whole_count != 0 && !TakeThese(whole, whole_count)) {
     if (head != 0) FreeRun(start, old_end, PageCount(head));
     if (tail != 0 && !tail_is_whole) FreeRun(last, new_end - PageCount(tail), PageCount(tail));
     return false;
   }
+  added->huge_page = whole;
+  if (whole_count != 0) added->first_page = whole->first_page;
   for (std::size_t i = 0; i < whole_count; ++i) {
-    take_part(&whole[i], 0, tail_is_whole && i + 1 == whole_count ? tail : kPagesPerHugePage);
+    const std::size_t here = tail_is_whole && i + 1 == whole_count ? tail : kPagesPerHugePage;
+    if (take_part(&whole[i], 0, here)) added->NoteZero(i, here);
   }
+  if (!may_ask) added->asked_count = 0;
+  if (added->asked_count != 0) NoteAsked(added);
   large_in_use_ += new_end - old_end;
   large_allocated_bytes_total_ += (new_end - old_end).bytes();
   span->pages = pages;
@@ -442,11 +451,7 @@ PageHeap::Run PageHeap::AllocateRun(PageCount pages, PageCount alignment, bool p
   for (std::size_t i = 0; i < count; ++i) {
     const std::size_t here = std::min(left, kPagesPerHugePage);
     const bool zero = MarkUsed(&first[i], 0, here);
-    if (zero && here == kPagesPerHugePage) {
-      // Resident ones between two that are not are asked for, too, which changes nothing for them.
-      if (run.asked_count == 0) run.asked_first = i;
-      run.asked_count = i + 1 - run.asked_first;
-    }
+    if (zero) run.NoteZero(i, here);
     run.zero &= zero;
     Relist(&first[i]);
     left -= here;

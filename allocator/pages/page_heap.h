@@ -159,6 +159,13 @@ class PageHeap {
     // Of these huge pages, counted from the first, the kernel is to be asked for its own.
     std::size_t asked_first = 0;
     std::size_t asked_count = 0;
+    // So many pages of that huge page are taken, and none of them is resident. Resident ones between two that are not are
+    // asked for, too, which changes nothing for them.
+    void NoteZero(std::size_t index, std::size_t pages) {
+      if (pages != kPagesPerHugePage) return;
+      if (asked_count == 0) asked_first = index;
+      asked_count = index + 1 - asked_first;
+    }
   };
 
   // Large objects with fewer whole huge pages are not worth a mapping of their own, which asking takes.
@@ -243,7 +250,7 @@ class PageHeap {
   Span* AllocateMapped(PageCount pages, PageCount alignment, bool prefer_zero, std::size_t record_objects)
       TARN_EXCLUDES(lock_);
   static void* MapCommitted(std::size_t bytes, std::size_t alignment_bytes);
-  bool ResizeWithinReservation(Span* span, PageCount pages) TARN_REQUIRES(lock_);
+  bool ResizeWithinReservation(Span* span, PageCount pages, Run* added) TARN_REQUIRES(lock_);
   bool ResizeWithinMapping(Span* span, PageCount pages) TARN_EXCLUDES(lock_);
   // How much memory of free huge pages is not given back at once.
   std::size_t KeepWarmBytes() TARN_REQUIRES(lock_);

@@ -167,6 +167,32 @@ TEST_F(HugePages, AreAskedForWhereLargeObjectsTakeThemWhole) {
   EXPECT_EQ(ResidentBytes(memory, kHugePageBytes), OsPageBytes());
 }
 
+TEST_F(HugePages, AreAskedForWhatALargeObjectGrowsInto) {
+  PageHeap& heap = FreshPageHeap();
+  TakeTheFirst(heap);
+  Span* span = Large(heap, kPagesPerHugePage + 100);
+  ASSERT_EQ(heap.published()->asked_huge_pages, 0u);
+  // The rest of the huge page that it has begun, three whole ones, and a part of the next.
+  ASSERT_TRUE(heap.ResizeLarge(span, PageCount(5 * kPagesPerHugePage + 10)));
+  EXPECT_EQ(heap.published()->asked_huge_pages, 3u);
+  char* const third = HugePageOf(span) + 2 * kHugePageBytes;
+  third[5] = 1;
+  EXPECT_EQ(ResidentBytes(third, kHugePageBytes), kHugePageBytes);
+  char* const second = third - kHugePageBytes;
+  second[5] = 1;
+  EXPECT_LT(ResidentBytes(second, kHugePageBytes), kHugePageBytes);
+  ExpectConsistent(heap);
+  // One at a time is not worth a mapping.
+  ASSERT_TRUE(heap.ResizeLarge(span, PageCount(7 * kPagesPerHugePage)));
+  EXPECT_EQ(heap.published()->asked_huge_pages, 3u);
+  ASSERT_TRUE(heap.MoveLarge(span, PageCount(9 * kPagesPerHugePage)));
+  EXPECT_EQ(third[5] + second[5], 0);
+  EXPECT_EQ(static_cast<char*>(span->start())[2 * kHugePageBytes + 5], 1);
+  EXPECT_EQ(heap.published()->asked_huge_pages, 0u);
+  ExpectConsistent(heap);
+  heap.Deallocate(span);
+}
+
 TEST_F(HugePages, AreNotAskedForTablesThatMayStayEmpty) {
   PageHeap& heap = FreshPageHeap();
   bool zero = false;
