@@ -8,7 +8,7 @@
 #include <cmath>
 #include <type_traits>
 
-#include "tools/tarn/verbs.h"
+#include "tools/tarn/suggestion.h"
 
 namespace tarn::tool {
 

@@ -11,8 +11,8 @@
 #include <set>
 #include <utility>
 
+#include "tools/tarn/suggestion.h"
 #include "tools/tarn/verb.h"
-#include "tools/tarn/verbs.h"
 
 namespace tarn::tool {
 
