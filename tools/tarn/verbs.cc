@@ -15,6 +15,7 @@ extern const Verb kOptionsVerb;
 extern const Verb kCompareVerb;
 extern const Verb kSizeClassesVerb;
 extern const Verb kReleaseVerb;
+extern const Verb kLimitVerb;
 extern const Verb kReportVerb;
 extern const Verb kMachineVerb;
 extern const Verb kCompletionVerb;
@@ -22,9 +23,9 @@ extern const Verb kManVerb;
 
 const std::vector<const Verb*>& Verbs() {
   static const std::vector<const Verb*> verbs = {
-      &kRunVerb,         &kCompareVerb, &kCheckVerb,   &kStatVerb,       &kTopVerb,
-      &kHeapVerb,        &kDiffVerb,    &kReleaseVerb, &kServeVerb,      &kOptionsVerb,
-      &kSizeClassesVerb, &kReportVerb,  &kMachineVerb, &kCompletionVerb, &kManVerb,
+      &kRunVerb,    &kCompareVerb, &kCheckVerb,      &kStatVerb,  &kTopVerb,     &kHeapVerb,
+      &kDiffVerb,   &kReleaseVerb, &kLimitVerb,      &kServeVerb, &kOptionsVerb, &kSizeClassesVerb,
+      &kReportVerb, &kMachineVerb, &kCompletionVerb, &kManVerb,
   };
   return verbs;
 }
