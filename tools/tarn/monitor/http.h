@@ -16,7 +16,8 @@ struct HttpRequest {
   std::string path;                               // decoded, without the query
   std::string query;                              // as it was sent, without the question mark
   std::map<std::string, std::string> parameters;  // of the query, decoded; of several with one name the first
-  std::string accept;                             // empty: not sent
+  std::string accept;                             // of the headers; empty: not sent
+  std::string host;
   // Whether nobody waits for the answer any more: the client has gone, or the server stops.
   std::function<bool()> is_abandoned = [] { return false; };
 

@@ -17,6 +17,26 @@
 
 namespace tarn::tool {
 
+// As of now, with the rates and alerts of the latest regular look.
+struct MonitorLook {
+  Observation now;
+  TrendFigures trend;
+  std::vector<Alert> alerts;
+};
+
+struct MonitorHealth {
+  bool is_gone = false;
+  std::vector<Alert> alerts;
+  bool is_healthy() const { return !is_gone && alerts.empty(); }
+  // "Healthy", "Unhealthy: 2 alerts", "Unhealthy: target gone"
+  std::string Headline() const;
+};
+
+// What a request for /metrics wants.
+enum class MetricsWanted { kPrometheus, kOpenMetrics, kJson, kUnknown };
+MetricsWanted WantedMetrics(const HttpRequest& request);
+HttpResponse RefuseMetrics();  // to kUnknown
+
 class Monitor {
  public:
   // `log` gets a line for each alert that begins or ends, and of each process that comes.
@@ -29,11 +49,13 @@ class Monitor {
   // A page, for any thread.
   HttpResponse Answer(const HttpRequest& request);
 
+  // What the pages say, for pages about several processes; for any thread. None when the process is gone.
+  std::optional<MonitorLook> Look();
+  MonitorHealth Health() const;
+
  private:
   HttpResponse AnswerMetrics(const HttpRequest& request);
   HttpResponse AnswerHealth(const HttpRequest& request);
-  // As of now, also between the looks. None, when the process has ended.
-  std::optional<Observation> ObserveNow();
   HttpResponse Gone() const;
   // Of the latest look.
   std::pair<TrendFigures, std::vector<Alert>> Latest() const;

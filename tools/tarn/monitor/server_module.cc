@@ -167,6 +167,7 @@ class Responder : public httplib::Server {
     if (question != std::string::npos) plain.query = request.target.substr(question + 1);
     for (const auto& [name, value] : request.params) plain.parameters.try_emplace(name, value);
     plain.accept = request.get_header_value("Accept");
+    plain.host = host;
     plain.is_abandoned = [this] {
       pollfd gone{fd_, POLLRDHUP, 0};
       return stops_->load() || (poll(&gone, 1, 0) > 0 && (gone.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0);

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <fstream>
 #include <iterator>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <utility>
@@ -91,10 +92,54 @@ class SettingsReader {
     } else if (key == "thresholds") {
       if (!value.is_object()) Fail("thresholds: an object is expected");
       for (const auto& [rule, threshold] : value.items()) ApplyRule(rule, threshold);
+    } else if (key == "targets") {
+      ApplyTargets(value);
     } else {
-      FailUnknown(key,
-                  {"listen", "allow_hosts", "interval", "leak_window", "clear_below", "clear_after", "thresholds"});
+      FailUnknown(key, {"listen", "allow_hosts", "interval", "leak_window", "clear_below", "clear_after", "thresholds",
+                        "targets"});
     }
+  }
+
+  void ApplyTargets(const nlohmann::json& list) {
+    if (!list.is_array() || list.empty()) Fail("targets: a list of objects is expected");
+    std::vector<TargetSpec>& targets = settings_->targets;
+    for (const nlohmann::json& value : list) targets.push_back(ReadTarget(value));
+    try {
+      std::vector<TargetSpec> labelled = targets;
+      GiveLabels(&labelled);
+    } catch (const UsageError& error) {
+      Fail(fmt::format("targets: {}", error.what()));
+    }
+  }
+
+  TargetSpec ReadTarget(const nlohmann::json& value) const {
+    if (!value.is_object()) Fail("targets: each is an object, as {\"name\": \"nginx\"}");
+    TargetSpec target;
+    int ways = 0;
+    for (const auto& [key, what] : value.items()) {
+      if (key == "label") {
+        target.label = Text(key, what);
+        if (!IsTargetLabel(target.label))
+          Fail(fmt::format(
+              "label: \"{}\" cannot be one; it has letters, digits, dots, dashes and underscores, at most 64",
+              target.label));
+        continue;
+      }
+      ++ways;
+      if (key == "pid") {
+        if (!what.is_number_integer()) Fail("pid: a whole number is expected");
+        target.by = Watched::By::kPid;
+        target.what = std::to_string(static_cast<pid_t>(Number(key, what, 1, std::numeric_limits<pid_t>::max())));
+      } else if (key == "name" || key == "pid_file") {
+        target.by = key == "name" ? Watched::By::kName : Watched::By::kPidFile;
+        target.what = Text(key, what);
+        if (target.what.empty()) Fail(fmt::format("{}: it is empty", key));
+      } else {
+        FailUnknown(key, {"pid", "name", "pid_file", "label"});
+      }
+    }
+    if (ways != 1) Fail("targets: each has one of pid, name and pid_file");
+    return target;
   }
 
   void ApplyRule(const std::string& rule, const nlohmann::json& threshold) {

@@ -7,11 +7,13 @@
 #include <vector>
 
 #include "tools/tarn/monitor/alerts.h"
+#include "tools/tarn/monitor/target_spec.h"
 
 namespace tarn::tool {
 
 struct MonitorSettings {
-  std::string listen;  // empty: nothing was said
+  std::string listen;               // empty: nothing was said
+  std::vector<TargetSpec> targets;  // as they were named, so with or without labels
   std::vector<std::string> allow_hosts;
   double interval_s = 5;  // of the observations that alerts rest on
   AlertSettings alerts = DefaultAlertSettings();
