@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
-#include <tuple>
 #include <utility>
 
 #include "tools/tarn/monitor/metrics.h"
@@ -51,6 +50,7 @@ Monitor::Monitor(Watched* watched, const MonitorSettings& settings, std::functio
     : watched_(watched),
       settings_(settings),
       log_(std::move(log)),
+      control_(log_, settings.nudge),
       trend_(settings.alerts.leak_window_s),
       alerts_(settings.alerts) {}
 
@@ -89,16 +89,23 @@ HttpResponse Monitor::Answer(const HttpRequest& request) {
   if (request.path == "/") return {200, "text/html; charset=utf-8", std::string(kIndex), {}};
   if (request.path == "/debug/pprof")
     return {301, std::string(kPlainText), "", {{"Location", std::string(kPprofPath)}}};
-  if (!request.path.starts_with(kPprofPath))
+  const bool is_control = request.path == kReleasePath || request.path == kLimitPath;
+  if (is_control && !settings_.allow_control) return RefuseControl();
+  if (!is_control && !request.path.starts_with(kPprofPath))
     return {404, std::string(kPlainText), "not found; there are /metrics, /health and /debug/pprof/\n", {}};
   const std::shared_ptr<Life> life = watched_->current();
   if (life == nullptr || life->IsOver()) return Gone();
   try {
-    return pprof_.Answer(request, life.get());
+    return is_control ? control_.Answer(request, life->target) : pprof_.Answer(request, life.get());
   } catch (const TargetGone&) {
     watched_->Lose(life);
     return Gone();
   }
+}
+
+std::string Monitor::Methods(std::string_view path) const {
+  if (path == kReleasePath || path == kLimitPath) return settings_.allow_control ? "POST" : "";
+  return path == kSymbolPath ? "GET, HEAD, POST" : std::string(HttpPages::kReading);
 }
 
 HttpResponse Monitor::AnswerMetrics(const HttpRequest& request) {
@@ -129,16 +136,10 @@ HttpResponse Monitor::AnswerHealth(const HttpRequest& request) {
 }
 
 std::optional<MonitorLook> Monitor::Look() {
-  const std::shared_ptr<Life> life = watched_->current();
-  if (life == nullptr || life->IsOver()) return std::nullopt;
-  try {
-    MonitorLook look{Observe(life->target), {}, {}};
-    std::tie(look.trend, look.alerts) = Latest();
-    return look;
-  } catch (const TargetGone&) {
-    watched_->Lose(life);
-    return std::nullopt;
-  }
+  std::optional<Observation> now = ObserveNow();
+  if (!now) return std::nullopt;
+  auto [trend, alerts] = Latest();
+  return MonitorLook{std::move(*now), trend, std::move(alerts)};
 }
 
 MonitorHealth Monitor::Health() const {
@@ -147,6 +148,17 @@ MonitorHealth Monitor::Health() const {
   health.is_gone = life == nullptr || life->IsOver();
   if (!health.is_gone) health.alerts = Latest().second;
   return health;
+}
+
+std::optional<Observation> Monitor::ObserveNow() {
+  const std::shared_ptr<Life> life = watched_->current();
+  if (life == nullptr || life->IsOver()) return std::nullopt;
+  try {
+    return Observe(life->target);
+  } catch (const TargetGone&) {
+    watched_->Lose(life);
+    return std::nullopt;
+  }
 }
 
 HttpResponse Monitor::Gone() const {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "tools/tarn/monitor/alerts.h"
+#include "tools/tarn/monitor/control.h"
 #include "tools/tarn/monitor/http.h"
 #include "tools/tarn/monitor/pprof.h"
 #include "tools/tarn/monitor/settings.h"
@@ -48,6 +49,8 @@ class Monitor {
 
   // A page, for any thread.
   HttpResponse Answer(const HttpRequest& request);
+  // As HttpPages has them.
+  std::string Methods(std::string_view path) const;
 
   // What the pages say, for pages about several processes; for any thread. None when the process is gone.
   std::optional<MonitorLook> Look();
@@ -56,6 +59,8 @@ class Monitor {
  private:
   HttpResponse AnswerMetrics(const HttpRequest& request);
   HttpResponse AnswerHealth(const HttpRequest& request);
+  // As of now, also between the looks. None, when the process has ended.
+  std::optional<Observation> ObserveNow();
   HttpResponse Gone() const;
   // Of the latest look.
   std::pair<TrendFigures, std::vector<Alert>> Latest() const;
@@ -64,6 +69,7 @@ class Monitor {
   const MonitorSettings settings_;
   const std::function<void(std::string_view)> log_;
   PprofPages pprof_;
+  ControlPages control_;
 
   mutable std::mutex mutex_;  // for all that follows
   std::shared_ptr<Life> life_;

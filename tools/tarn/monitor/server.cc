@@ -4,11 +4,12 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <filesystem>
 #include <string_view>
 #include <utility>
 
+#include "tools/tarn/monitor/installed.h"
 #include "tools/tarn/monitor/server_module.h"
+#include "tools/tarn/monitor/signals_blocked.h"
 #include "tools/tarn/verb.h"
 
 namespace tarn::tool {
@@ -17,33 +18,28 @@ namespace {
 
 constexpr std::string_view kModule = "tarn_http.so";
 
-// The function of the module, which lies beside the tool, in the build as after an install. It is never unloaded.
+// The function of the module, which lies beside the tool. It is never unloaded.
 decltype(&MakeServerCore) LoadModule() {
-  std::error_code error;
-  const std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe", error);
   std::string complaint;
-  for (const char* directory : {"../lib", "../lib/tarn", "../" TARN_INSTALL_LIBDIR "/tarn"}) {
-    const std::filesystem::path path = (self.parent_path() / directory / kModule).lexically_normal();
-    if (access(path.c_str(), R_OK) != 0) continue;
+  for (const std::string& path : InstalledFiles(kModule)) {
     if (void* const module = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL); module != nullptr)
       return reinterpret_cast<decltype(&MakeServerCore)>(dlsym(module, "MakeServerCore"));
     complaint = dlerror();
   }
   if (complaint.empty())
-    complaint = fmt::format("it is not there; it belongs into ../lib/tarn beside {}", self.string());
+    complaint = fmt::format("it is not there; it belongs into lib/tarn, and {} was looked from", PathOfTool());
   throw ToolError(fmt::format("the server {} cannot be loaded: {}", kModule, complaint));
 }
 
 }  // namespace
 
-HttpServer::HttpServer(const ListenAddress& address, const HostRule& hosts, HttpHandler handler,
-                       const ServerLimits& limits)
+HttpServer::HttpServer(const ListenAddress& address, const HostRule& hosts, HttpPages pages, const ServerLimits& limits)
     : address_(address) {
   const auto make = LoadModule();
-  const int listener = OpenListener(address);
-  url_ = ListenerUrl(listener, address);
+  listener_ = OpenListener(address);
+  url_ = ListenerUrl(listener_, address);
   core_.reset(make(
-      listener, [hosts](std::string_view host) { return hosts.Allows(host); }, std::move(handler), limits));
+      listener_, [hosts](std::string_view host) { return hosts.Allows(host); }, std::move(pages), limits));
 }
 
 HttpServer::~HttpServer() {
@@ -51,7 +47,10 @@ HttpServer::~HttpServer() {
   if (!address_.unix_path.empty()) unlink(address_.unix_path.c_str());
 }
 
-void HttpServer::Start() { core_->Start(); }
+void HttpServer::Start() {
+  const SignalsBlocked blocked;
+  core_->Start();
+}
 
 void HttpServer::Stop() { core_->Stop(); }
 

@@ -21,6 +21,7 @@ namespace {
 
 constexpr double kMinIntervalSeconds = 0.1;
 constexpr double kMaxIntervalSeconds = 3600;
+constexpr double kMinWindowSeconds = 1;
 constexpr double kMaxWindowSeconds = 7 * 86400;
 
 std::vector<std::string_view> RuleNames() {
@@ -83,7 +84,7 @@ class SettingsReader {
     } else if (key == "interval") {
       settings_->interval_s = Duration(key, value, kMinIntervalSeconds, kMaxIntervalSeconds);
     } else if (key == "leak_window") {
-      alerts.leak_window_s = Duration(key, value, 1, kMaxWindowSeconds);
+      alerts.leak_window_s = Duration(key, value, kMinWindowSeconds, kMaxWindowSeconds);
     } else if (key == "clear_below") {
       alerts.clear_below = Number(key, value, 0, 1);
     } else if (key == "clear_after") {
@@ -92,11 +93,14 @@ class SettingsReader {
     } else if (key == "thresholds") {
       if (!value.is_object()) Fail("thresholds: an object is expected");
       for (const auto& [rule, threshold] : value.items()) ApplyRule(rule, threshold);
+    } else if (key == "allow_control") {
+      if (!value.is_boolean()) Fail("allow_control: true or false is expected");
+      settings_->allow_control = value.get<bool>();
     } else if (key == "targets") {
       ApplyTargets(value);
     } else {
       FailUnknown(key, {"listen", "allow_hosts", "interval", "leak_window", "clear_below", "clear_after", "thresholds",
-                        "targets"});
+                        "targets", "allow_control"});
     }
   }
 
@@ -187,6 +191,16 @@ void ApplySettingsFile(const std::string& path, MonitorSettings* settings) {
   if (!file.is_open() || file.bad())
     throw ToolError(fmt::format("the settings file {} cannot be read", path), kExitConfiguration);
   ApplySettings(text, path, settings);
+}
+
+void CheckSettings(const MonitorSettings& settings) {
+  const auto check = [](std::string_view what, double seconds, double least, double most) {
+    if (!(seconds >= least && seconds <= most))
+      throw UsageError(
+          fmt::format("{}: a time from {:g}s to {:g}s is expected, not {:g}s", what, least, most, seconds));
+  };
+  check("interval", settings.interval_s, kMinIntervalSeconds, kMaxIntervalSeconds);
+  check("leak_window", settings.alerts.leak_window_s, kMinWindowSeconds, kMaxWindowSeconds);
 }
 
 void ApplyThreshold(const std::string& text, AlertSettings* settings) {

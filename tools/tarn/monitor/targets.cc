@@ -60,7 +60,7 @@ nlohmann::json RowJson(const Row& row) {
   const std::string path = fmt::format("/targets/{}/", row.label);
   nlohmann::json json = {{"label", row.label},
                          {"by", row.by},
-                         {row.by, row.what},
+                         {"what", row.what},
                          {"state", row.life != nullptr ? "running" : "gone"},
                          {"health", row.health.Headline()},
                          {"alerts", AlertsJson(row.health.alerts)},
@@ -139,6 +139,17 @@ HttpResponse Targets::Answer(const HttpRequest& request) {
           "not found; several processes are served here: there are /targets, /metrics and /health, and the pages of "
           "each below /targets/LABEL/\n",
           {}};
+}
+
+std::string Targets::Methods(std::string_view path) const {
+  std::string inner;
+  if (path.starts_with(kTargetsPath)) {
+    const Served* const served = Find(path, &inner);
+    return served != nullptr ? served->monitor.Methods(inner) : std::string(HttpPages::kReading);
+  }
+  if (served_.size() == 1) return served_.front()->monitor.Methods(path);
+  // Of several, the answer tells where such a page is.
+  return path.starts_with("/control/") ? "" : std::string(HttpPages::kReading);
 }
 
 Targets::Served* Targets::Find(std::string_view path, std::string* rest) const {

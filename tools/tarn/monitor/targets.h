@@ -36,6 +36,8 @@ class Targets {
 
   // A page, for any thread.
   HttpResponse Answer(const HttpRequest& request);
+  // As HttpPages has them.
+  std::string Methods(std::string_view path) const;
 
   const std::vector<std::unique_ptr<Served>>& all() const { return served_; }
 

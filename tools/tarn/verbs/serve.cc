@@ -47,6 +47,7 @@ struct ServeOptions {
   std::string config;
   double interval_s = 0;  // 0: not given
   std::vector<std::string> thresholds;
+  bool allow_control = false;
   LaunchOptions launch;
 };
 
@@ -253,6 +254,7 @@ MonitorSettings SettingsOf(const ServeOptions& options) {
   if (options.interval_s > 0) settings.interval_s = options.interval_s;
   for (const std::string& host : options.allow_hosts) settings.allow_hosts.push_back(host);
   for (const std::string& threshold : options.thresholds) ApplyThreshold(threshold, &settings.alerts);
+  settings.allow_control |= options.allow_control;
   return settings;
 }
 
@@ -307,7 +309,8 @@ int RunServe(const ServeOptions& options, const Invocation& invocation) {
 
   // The server listens before the command starts, so that a port that is taken costs no start and end of it.
   HttpServer server(address, HostRule(address, settings.allow_hosts),
-                    [&targets](const HttpRequest& request) { return targets->Answer(request); });
+                    {.answer = [&targets](const HttpRequest& request) { return targets->Answer(request); },
+                     .methods = [&targets](std::string_view path) { return targets->Methods(path); }});
   pid_t child = 0;
   if (runs) {
     child = StartCommand(program, invocation.command, signals);
@@ -318,7 +321,9 @@ int RunServe(const ServeOptions& options, const Invocation& invocation) {
   server.Start();
   Note(invocation, fmt::format("serve: {}", server.url()));
   if (!address.is_loopback())
-    Note(invocation, "serve: whoever reaches this address may read the figures and profiles of the process");
+    Note(invocation,
+         fmt::format("serve: whoever reaches this address may read the figures and profiles of the process{}",
+                     settings.allow_control ? ", and change its limit" : ""));
   const int code = Serving(*targets, signals, settings.interval_s, child, invocation).Run();
   // Before what its pages use.
   server.Stop();
@@ -340,6 +345,8 @@ Prepared PrepareServe() {
        {"--config", "FILE", "settings in JSON (docs/monitor.md)", &o->config},
        {"--interval", "SECONDS", "between two looks for rates and alerts (5)", &o->interval_s, 0.1, 3600},
        {"--threshold", "NAME=VALUE", "of an alert, as heap_mb=2000 or pause_ms=off; may be repeated", &o->thresholds},
+       {"--allow-control", "", "POST /control/release and /control/limit may have the process do something",
+        &o->allow_control},
        {"--library", "PATH", "with --run: the libtarn.so to preload", &o->launch.library},
        {"--set", "NAME=VALUE", "with --run: a setting for the command; may be repeated", &o->launch.settings}},
       [o](const Invocation& invocation) { return RunServe(*o, invocation); }};
