@@ -14,4 +14,6 @@ endif()
 if(TARGET tarn_monitor AND NOT TARN_SANITIZE)
   tarn_add_test(NAME embedded_test SOURCES embedded_test.cc LINK shared GTEST LIBS tarn_monitor LABELS tool TIMEOUT 60)
   tarn_add_test(NAME embedded_without_tarn SOURCES embedded_without_tarn.cc LINK none LIBS tarn_monitor LABELS tool)
+  tarn_add_test(NAME example_memory_monitor SOURCES ${PROJECT_SOURCE_DIR}/docs/examples/memory_monitor.cc LINK shared
+                LIBS tarn_monitor LABELS tool)
 endif()
