@@ -222,7 +222,7 @@ class Pages(unittest.TestCase):
         self.assertEqual(self.serve.json("/health"), (200, {"status": "Healthy", "alerts": []}))
 
     def test_other_pages(self):
-        self.assertIn('href="/metrics"', self.serve.get("/")[2])
+        self.assertIn('href="metrics"', self.serve.get("/")[2])
         self.assertEqual(self.serve.get("/debug/pprof")[1]["Location"], "/debug/pprof/")
         self.assertIn("allocs", self.serve.get("/debug/pprof/")[2])
         for path in ("/x", "/metrics/", "/../etc/passwd", "/%2e%2e/etc/passwd", "/metrics%00"):
