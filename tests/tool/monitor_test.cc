@@ -418,6 +418,10 @@ TEST(HeapDocument, StacksBeginAtMainAndAreAddedUp) {
   profile.samples.push_back({{hidden, f, main}, {1, 10, 1, 10}, {}});
   profile.samples.push_back({{f, main}, {2, 40, 1, 20}, {}});
   profile.samples.push_back({{main}, {9, 90, 0, 0}, {}});
+  // Another address in f.
+  profile.locations.push_back(profile.locations[f]);
+  profile.locations.back().address += 16;
+  profile.samples.push_back({{static_cast<std::uint32_t>(profile.locations.size() - 1), main}, {1, 8, 1, 8}, {}});
   const nlohmann::json document = HeapDocument(profile);
   ASSERT_EQ(document["stacks"].size(), 2u);
   const auto names = [&](const nlohmann::json& stack) {
@@ -428,7 +432,7 @@ TEST(HeapDocument, StacksBeginAtMainAndAreAddedUp) {
     return text;
   };
   EXPECT_EQ(names(document["stacks"][0]), "main;f;");
-  EXPECT_EQ(document["values"][0], nlohmann::json({3, 50, 2, 30}));
+  EXPECT_EQ(document["values"][0], nlohmann::json({4, 58, 3, 38}));
   EXPECT_EQ(names(document["stacks"][1]), "main;");
   EXPECT_EQ(document["calls"][0][2], 3);
   EXPECT_EQ(document["other_stacks"], 0);

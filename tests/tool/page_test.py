@@ -152,10 +152,11 @@ class Page(unittest.TestCase):
         self.assertGreater(len(urls), 2)
         self.assertEqual([url for url in urls if not url.startswith((serve.url + "/", "data:"))], [])
 
-    def check_accessibility(self):
+    def check_accessibility(self, views=((1280, False), (1280, True), (390, False), (390, True))):
+        """By axe-core, with its rules on contrast. Views are widths, and whether it is dark."""
         with open(AXE, encoding="utf-8") as file:
             self.browser.run(file.read() + "; window.axe = axe;")
-        for width, dark in ((1280, False), (1280, True), (390, False), (390, True)):
+        for width, dark in views:
             self.browser.size(width, 900, dark)
             found = self.browser.wait_run(
                 "const {violations} = await axe.run(document, {resultTypes: ['violations']});"
@@ -183,7 +184,7 @@ class Page(unittest.TestCase):
                 self.assertEqual(browser.text("#program"), "serve_program")
                 self.assertIn("PID %d" % program.pid, browser.text("#process"))
                 self.assertEqual(browser.text("#health"), "✓ Healthy")
-                self.assertRegex(browser.text("#memory-chart"), r"Live.*\d MiB.*Resident.*\d MiB.*Limit none")
+                self.assertRegex(browser.text("#memory-chart"), r"Live \d.*\sMiB.*Resident \d.*\sMiB.*Limit none")
 
             with self.subTest("size classes sort by keyboard"):
                 rows = self.rows("classes-table")
@@ -209,7 +210,7 @@ class Page(unittest.TestCase):
             with self.subTest("the flame graph by keyboard"):
                 browser.focus("#flame-search")
                 browser.keys("holdblocks")
-                self.assertRegex(browser.text("#flame-details"), r"Found in \d+ frames?: \d.* MiB, \d+(\.\d)?\s%")
+                self.assertRegex(browser.text("#flame-details"), r"Found in \d+ frames?: \d.*\sMiB, \d+(\.\d)?\s%")
                 browser.keys(ENTER)
                 self.assertRegex(self.focused(), r"HoldBlocks, \d.*MiB")
                 self.assertTrue(browser.run("return document.querySelector('#flame-reset').disabled"))
@@ -304,9 +305,9 @@ class Page(unittest.TestCase):
                     row = next(row for row in self.rows("rules-table") if row[0] == "heap_mb")
                     self.assertRegex(row[1], r"Alert since \d\d:\d\d:\d\d")
                     self.assertTrue(self.browser.run("return document.title").startswith("▲"))
-                    self.check_accessibility()
+                    self.check_accessibility(views=((1280, False), (390, True)))
                     self.check_silence(serve)
-                wait_for(lambda: "has ended" in self.browser.text("#banner"))
+                wait_for(lambda: "process is gone: " in self.browser.text("#banner"))
                 with Program(path) as program:
                     wait_for(lambda: "PID %d " % program.pid in self.browser.text("#process"))
                     self.assertTrue(self.browser.run("return document.querySelector('#banner').hidden"))

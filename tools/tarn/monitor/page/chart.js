@@ -1,7 +1,7 @@
 // A chart over time by uPlot, with what a canvas lacks: values by keyboard, and names for screen readers.
 import uPlot from "uplot";
 import { element, setText } from "./dom.js";
-import { clock } from "./format.js";
+import { clock, withoutZeroes } from "./format.js";
 
 const HEIGHT = 200;
 const POWERS_OF_TWO = Array.from({ length: 61 }, (_, exponent) => 2 ** exponent);
@@ -38,7 +38,10 @@ export class Chart {
       scales: { x: { time: true, range: () => this.range }, y: { range: (_, __, most) => [0, this.top(most)] } },
       axes: [
         this.axis({ space: 70, values: (_, splits) => splits.map((second) => this.timeLabel(second)) }),
-        this.axis({ size: 72, space: 32, incrs: POWERS_OF_TWO, values: (_, splits) => splits.map((each) => format(each)) }),
+        this.axis({
+          size: 72, space: 32, incrs: POWERS_OF_TWO,
+          values: (_, splits) => splits.map((value) => withoutZeroes(format(value))),
+        }),
       ],
       series: [{}, ...this.series.map((each) => ({
         label: each.title,
@@ -88,7 +91,9 @@ export class Chart {
     let top = 0;
     this.series.forEach((each, index) => {
       if (!each.shown || each.outside) return;
-      for (const value of this.data[index + 1]) if (value > top) top = value;
+      this.data[index + 1].forEach((value, place) => {
+        if (value > top && this.data[0][place] >= this.range[0]) top = value;
+      });
     });
     if (most !== null && most !== undefined && most <= top * 2) top = Math.max(top, most);
     return top > 0 ? top * 1.08 : 1;

@@ -1,6 +1,6 @@
 // The sections "Size classes" and "Arenas, pools and heaps".
 import { $ } from "./dom.js";
-import { bytes, count, percent } from "./format.js";
+import { bytes, count, percent, withoutZeroes } from "./format.js";
 import { SortableTable } from "./table.js";
 
 const showBytes = (_, value) => bytes(value);
@@ -12,7 +12,8 @@ let pools;
 
 export function makeClasses() {
   classes = new SortableTable($("classes-table"), "Size classes", [
-    { key: "size", title: "Size", value: ({ size }) => size, show: ({ size, name }) => name ?? bytes(size) },
+    { key: "size", title: "Size", value: ({ size }) => size,
+      show: ({ size, name }) => name ?? withoutZeroes(bytes(size)) },
     { key: "live", title: "Live objects", value: ({ live }) => live, show: showCount },
     { key: "live_bytes", title: "Live", value: ({ liveBytes }) => liveBytes, show: showBytes },
     { key: "span_bytes", title: "In spans", help: "Memory of all spans of the class", value: ({ spanBytes }) => spanBytes,

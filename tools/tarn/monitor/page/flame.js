@@ -108,11 +108,10 @@ export class Flame {
     this.decorate();
   }
 
-  // Puts the focus on the first frame that was found.
+  // Puts the focus on the widest frame that was found.
   focusFound() {
-    const frame = this.frames().find((each) => each.__data__.highlight);
-    frame?.focus();
-    return Boolean(frame);
+    const found = this.frames().filter((frame) => frame.__data__.highlight);
+    found.sort((a, b) => b.__data__.value - a.__data__.value)[0]?.focus();
   }
 
   reset() {

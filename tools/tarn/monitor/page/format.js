@@ -6,8 +6,7 @@ const MINUS = "\u2212";
 // Three significant digits, whole above a hundred.
 export function digits(value) {
   const size = Math.abs(value);
-  const text = size >= 100 || Number.isInteger(value) ? Math.round(size).toString()
-    : size >= 10 ? size.toFixed(1) : size.toFixed(2);
+  const text = size >= 99.95 || size === 0 ? Math.round(size).toString() : size.toFixed(size >= 9.995 ? 1 : 2);
   return (value < 0 && Number(text) !== 0 ? MINUS : "") + text;
 }
 
@@ -19,11 +18,16 @@ export function bytesParts(bytes) {
     value /= 1024;
     unit += 1;
   }
-  return [digits(value), UNITS[unit]];
+  return [unit === 0 ? count(value) : digits(value), UNITS[unit]];
 }
 
 export function bytes(value) {
   return bytesParts(value).join("\u00a0");
+}
+
+// Without zeroes behind the point: "1.5 KiB", "64 MiB"; for what is round by nature.
+export function withoutZeroes(text) {
+  return text.replace(/(\.\d*?)0+(?=\D|$)/, "$1").replace(/\.(?=\D|$)/, "");
 }
 
 // "1 234 567", with narrow blanks.

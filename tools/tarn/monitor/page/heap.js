@@ -14,8 +14,14 @@ const SEPARATOR = "\u0000";
 const plus = (a, b) => a.map((value, index) => value + b[index]);
 const minus = (a, b) => a.map((value, index) => value - b[index]);
 
-// The standard library's own functions, and what the compiler puts before main.
-const LIBRARY = /^(std|__gnu_cxx|__cxxabiv1)::|^operator new|^(_start|__libc_start_\w+)$/;
+// What stands between the program and malloc: the standard library, and functions that are malloc by another name
+// (zmalloc, xcalloc, g_realloc). Also what runs before main.
+const BETWEEN = new RegExp([
+  "^(std|__gnu_cxx|__cxxabiv1)::",
+  "^operator new",
+  "^_*([a-z]{1,4}_?)?(try_?)?(m|c|re)alloc(array)?[0-9]?(_\\w+)?$",
+  "^(_start|__libc_start_\\w+)$",
+].join("|"));
 
 // Texts that say little at great length.
 const LONG_NAMES = [
@@ -28,11 +34,11 @@ function shortName(name) {
   return LONG_NAMES.reduce((text, [long, short]) => text.replace(long, short), name);
 }
 
-// The same profile without the calls of the standard library: what they allocated belongs to the program's own call, as
-// a site and in the flame graph. A stack of nothing else keeps its first call.
-export function withoutLibrary(heap) {
+// The same profile without those: what they allocated belongs to the program's own call, as a site and in the flame
+// graph. A stack of nothing else keeps its first call.
+export function ownCalls(heap) {
   const own = (calls) => {
-    const kept = calls.filter(({ isLibrary }) => !isLibrary);
+    const kept = calls.filter(({ isBetween }) => !isBetween);
     return kept.length > 0 ? kept : calls.slice(0, 1);
   };
   return { ...heap, stacks: heap.stacks.map(({ calls, values }) => ({ calls: own(calls), values })) };
@@ -42,7 +48,7 @@ export function withoutLibrary(heap) {
 export function readHeap(body) {
   const names = body.strings.map(shortName);
   const calls = body.calls.map(([name, file, line]) => ({
-    name: names[name], file: body.strings[file], line, isLibrary: LIBRARY.test(names[name]),
+    name: names[name], file: body.strings[file], line, isBetween: BETWEEN.test(names[name]),
     key: [body.strings[name], body.strings[file], line].join(SEPARATOR),
   }));
   const stacks = body.stacks.map((ids, index) => ({ calls: ids.map((id) => calls[id]), values: body.values[index] }));

@@ -3,7 +3,7 @@
 import { $, announce, element, setText } from "./dom.js";
 import { Flame } from "./flame.js";
 import { bytes, clock, count, percent, shortFile, signed } from "./format.js";
-import { ALLOC_SPACE, INUSE_OBJECTS, INUSE_SPACE, TYPES, readHeap, sitesOf, treeOf, withoutLibrary } from "./heap.js";
+import { ALLOC_SPACE, INUSE_OBJECTS, INUSE_SPACE, TYPES, readHeap, sitesOf, treeOf, ownCalls } from "./heap.js";
 import { Unavailable, ask } from "./server.js";
 import { SortableTable } from "./table.js";
 
@@ -17,7 +17,7 @@ let flame;
 
 const chosenType = () => TYPES.find(({ key }) => key === $("value").value);
 const formatOf = (type) => (type.bytes ? bytes : count);
-const seen = (profile) => (profile && $("own").checked ? withoutLibrary(profile) : profile);
+const seen = (profile) => (profile && $("own").checked ? ownCalls(profile) : profile);
 const earlier = () => ($("difference").checked ? mark : null);
 
 function showSite(site) {
@@ -60,7 +60,8 @@ const CHANGE_COLUMNS = [
   changeColumn("objects", "Objects", "Change of the live objects", ({ selfChange }) => selfChange[INUSE_OBJECTS], count),
   changeColumn("total", "With callees", "Change with what this called", ({ totalChange }) => totalChange[INUSE_SPACE], bytes),
   sumColumn("self", "Live now", "Allocated here and still live", ({ self }) => self[INUSE_SPACE], bytes, true),
-  changeColumn("allocated", "Allocated", "Allocated here since the mark", ({ selfChange }) => selfChange[ALLOC_SPACE], bytes),
+  sumColumn("allocated", "Allocated since", "Allocated here since the mark", ({ selfChange }) => selfChange[ALLOC_SPACE],
+    bytes),
 ];
 
 export function makeHeap() {

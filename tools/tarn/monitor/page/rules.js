@@ -1,6 +1,6 @@
 // The section "Alerts", and the health in the head.
 import { $, announce, element, setText } from "./dom.js";
-import { clock, digits, percent } from "./format.js";
+import { clock, digits, percent, withoutZeroes } from "./format.js";
 import { SortableTable } from "./table.js";
 
 // A rule's figures are in the unit that its name ends with.
@@ -37,13 +37,13 @@ export function makeRules() {
     },
     {
       key: "threshold", title: "Threshold", value: ({ threshold }) => threshold,
-      show: (rule, threshold) => (threshold === null ? "off" : figure(rule, threshold)),
+      show: (rule, threshold) => (threshold === null ? "off" : withoutZeroes(figure(rule, threshold))),
     },
     {
       key: "share", title: "Of the threshold", value: shareOf, show: (_, share) => (share === null ? "–" : percent(share)),
       bar: (rule) => shareOf(rule) ?? 0,
     },
-    { key: "meaning", title: "What it is", text: true, value: ({ meaning }) => meaning },
+    { key: "meaning", title: "What it is", text: true, value: ({ meaning }) => meaning, mark: () => "long" },
   ]);
 }
 

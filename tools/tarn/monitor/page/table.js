@@ -19,7 +19,7 @@ export class SortableTable {
     this.heads = columns.map((column) => {
       const sign = element("span", { class: "sign", "aria-hidden": "true" });
       const button = element("button", { type: "button", title: column.help, onclick: () => this.toggle(column) },
-        column.title, sign);
+        ...(column.text ? [column.title, sign] : [sign, column.title]));
       return element("th", { scope: "col", class: column.text ? "text" : "number" }, button);
     });
     this.body = element("tbody");
