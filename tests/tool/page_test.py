@@ -321,6 +321,8 @@ class Page(unittest.TestCase):
                                      r"connect-src 'self'; .*frame-ancestors 'none'$")
             self.assertIn("Apache License", text)
             self.assertIn("uplot 1.", text)
+            # Relative, so that it works below another path.
+            self.assertNotRegex(text, r"[\"'`]/(api|metrics|health|debug)")
             self.assertNotRegex(text, r"(src|href)=\"?(https?:)?//")
 
 

@@ -27,7 +27,7 @@ if(NOT fetched STREQUAL wanted)
   endif()
   # No package runs anything at its installation; what is in npm's cache is not fetched again; and it soon gives up.
   execute_process(
-    COMMAND ${NPM} ci --ignore-scripts --no-audit --no-fund --prefer-offline --fetch-retries=1
+    COMMAND ${NPM} ci --ignore-scripts --no-audit --no-fund --prefer-offline --fetch-retries=1 --fetch-retry-mintimeout=1000
             --fetch-timeout=30000 --loglevel=error ${omit}
     WORKING_DIRECTORY ${DIRECTORY} TIMEOUT 180
     RESULT_VARIABLE result OUTPUT_QUIET ERROR_VARIABLE error)
