@@ -18,7 +18,10 @@ export class Chart {
     this.range = [0, 1];
 
     this.when = element("span", { class: "quiet" });
-    this.plot = element("div", { class: "plot", role: "slider", tabindex: "0", "aria-label": `${title}: time` });
+    this.plot = element("div", {
+      class: "plot", role: "slider", tabindex: "0", "aria-label": `${title}: time`,
+      "aria-valuemin": "0", "aria-valuemax": "0", "aria-valuenow": "0", "aria-valuetext": "no values yet",
+    });
     this.legend = element("div", { class: "chart-legend", role: "group", "aria-label": `${title}: lines` });
     this.buttons = this.series.map((each, index) => {
       each.text = element("span", { class: "value" }, "–");
@@ -124,7 +127,6 @@ export class Chart {
       setText(this.series[line].text, text);
       return `${this.series[line].title} ${text}`;
     });
-    this.plot.setAttribute("aria-valuemin", "0");
     this.plot.setAttribute("aria-valuemax", String(times.length - 1));
     this.plot.setAttribute("aria-valuenow", String(index));
     this.plot.setAttribute("aria-valuetext", `${time}: ${texts.join(", ")}`);

@@ -10,7 +10,9 @@ import { makeNow, showNow } from "./now.js";
 import { forgetRules, makeRules, showRules } from "./rules.js";
 import { Unavailable, ask } from "./server.js";
 
+// Between two questions: the interval of the server's own looks, but people do not wait for longer.
 const LEAST_INTERVAL_MS = 1000;
+const MOST_INTERVAL_MS = 10e3;
 
 let now = null; // what the server said last
 let isPaused = false;
@@ -54,8 +56,8 @@ async function refresh() {
     showBanner(error.message);
   } finally {
     clearTimeout(timer);
-    const interval_ms = Math.max(LEAST_INTERVAL_MS, (now?.interval_s ?? 0) * 1000);
-    if (!isPaused && !document.hidden) timer = setTimeout(refresh, interval_ms);
+    const interval = Math.max(LEAST_INTERVAL_MS, Math.min(MOST_INTERVAL_MS, (now?.interval_s ?? 0) * 1000));
+    if (!isPaused && !document.hidden) timer = setTimeout(refresh, interval);
   }
 }
 
