@@ -16,14 +16,15 @@ export function makeClasses() {
       show: ({ size, name }) => name ?? withoutZeroes(bytes(size)) },
     { key: "live", title: "Live objects", value: ({ live }) => live, show: showCount },
     { key: "live_bytes", title: "Live", value: ({ liveBytes }) => liveBytes, show: showBytes },
-    { key: "span_bytes", title: "In spans", help: "Memory of all spans of the class", value: ({ spanBytes }) => spanBytes,
-      show: showBytes },
+    { key: "span_bytes", title: "In spans", help: "Memory of all spans of the class",
+      value: ({ spanBytes }) => spanBytes, show: showBytes },
     { key: "occupied", title: "Occupied", value: ({ occupied }) => occupied, show: showShare,
       bar: ({ occupied }) => occupied ?? 0 },
     { key: "waste", title: "Waste", value: ({ waste }) => waste, show: showBytes, bar: ({ wasteShare }) => wasteShare },
     { key: "cached", title: "In caches", value: ({ cached }) => cached, show: showBytes },
     { key: "free", title: "Free in spans", value: ({ free }) => free, show: showBytes },
-    { key: "tails", title: "Tails", help: "Ends of spans that fit no object", value: ({ tails }) => tails, show: showBytes },
+    { key: "tails", title: "Tails", help: "Ends of spans that fit no object", value: ({ tails }) => tails,
+      show: showBytes },
     { key: "mallocs", title: "Allocations", help: "Since the start", value: ({ mallocs }) => mallocs, show: showCount },
   ], { key: "live_bytes", descending: true });
   const occupied = (pool) => (pool.capacity_bytes > 0 ? pool.live_bytes / pool.capacity_bytes : null);

@@ -1,5 +1,5 @@
-// The section "Live heap": allocation sites, the flame graph, and the difference of two moments. A profile costs the server
-// time, so one is taken only when it is wanted.
+// The section "Live heap": allocation sites, the flame graph, and the difference of two moments. A profile costs the
+// server time, so one is taken only when it is wanted.
 import { $, announce, element, setText } from "./dom.js";
 import { Flame } from "./flame.js";
 import { bytes, clock, count, percent, shortFile, signed } from "./format.js";
@@ -49,19 +49,21 @@ const SITE_COLUMNS = [
   siteColumn,
   sumColumn("self", "Live", "Allocated here and still live", ({ self }) => self[INUSE_SPACE], bytes, true),
   sumColumn("objects", "Objects", "Live objects that were allocated here", ({ self }) => self[INUSE_OBJECTS], count),
-  sumColumn("total", "With callees", "Live, allocated here and in what this called", ({ total }) => total[INUSE_SPACE], bytes,
-    true),
+  sumColumn("total", "With callees", "Live, allocated here and in what this called", ({ total }) => total[INUSE_SPACE],
+    bytes, true),
   sumColumn("allocated", "Allocated", "Allocated here since the start", ({ self }) => self[ALLOC_SPACE], bytes),
 ];
 const CHANGE_COLUMNS = [
   siteColumn,
-  changeColumn("change", "Change", "Of what is live and was allocated here", ({ selfChange }) => selfChange[INUSE_SPACE],
-    bytes),
-  changeColumn("objects", "Objects", "Change of the live objects", ({ selfChange }) => selfChange[INUSE_OBJECTS], count),
-  changeColumn("total", "With callees", "Change with what this called", ({ totalChange }) => totalChange[INUSE_SPACE], bytes),
+  changeColumn("change", "Change", "Of what is live and was allocated here",
+    ({ selfChange }) => selfChange[INUSE_SPACE], bytes),
+  changeColumn("objects", "Objects", "Change of the live objects",
+    ({ selfChange }) => selfChange[INUSE_OBJECTS], count),
+  changeColumn("total", "With callees", "Change with what this called",
+    ({ totalChange }) => totalChange[INUSE_SPACE], bytes),
   sumColumn("self", "Live now", "Allocated here and still live", ({ self }) => self[INUSE_SPACE], bytes, true),
-  sumColumn("allocated", "Allocated since", "Allocated here since the mark", ({ selfChange }) => selfChange[ALLOC_SPACE],
-    bytes),
+  sumColumn("allocated", "Allocated since", "Allocated here since the mark",
+    ({ selfChange }) => selfChange[ALLOC_SPACE], bytes),
 ];
 
 export function makeHeap() {
