@@ -10,6 +10,7 @@
 
 #include "tools/tarn/monitor/alerts.h"
 #include "tools/tarn/monitor/http.h"
+#include "tools/tarn/monitor/page.h"
 #include "tools/tarn/monitor/pprof.h"
 #include "tools/tarn/monitor/settings.h"
 #include "tools/tarn/monitor/trend.h"
@@ -32,6 +33,7 @@ class Monitor {
  private:
   HttpResponse AnswerMetrics(const HttpRequest& request);
   HttpResponse AnswerHealth(const HttpRequest& request);
+  HttpResponse AnswerPage(const HttpRequest& request);
   // As of now, also between the looks. None, when the process has ended.
   std::optional<Observation> ObserveNow();
   HttpResponse Gone() const;
@@ -42,6 +44,7 @@ class Monitor {
   const MonitorSettings settings_;
   const std::function<void(std::string_view)> log_;
   PprofPages pprof_;
+  PageHistory history_;
 
   mutable std::mutex mutex_;  // for all that follows
   std::shared_ptr<Life> life_;

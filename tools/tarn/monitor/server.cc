@@ -4,10 +4,10 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <filesystem>
 #include <string_view>
 #include <utility>
 
+#include "tools/tarn/monitor/installed.h"
 #include "tools/tarn/monitor/server_module.h"
 #include "tools/tarn/verb.h"
 
@@ -17,20 +17,16 @@ namespace {
 
 constexpr std::string_view kModule = "tarn_http.so";
 
-// The function of the module, which lies beside the tool, in the build as after an install. It is never unloaded.
+// The function of the module, which lies beside the tool. It is never unloaded.
 decltype(&MakeServerCore) LoadModule() {
-  std::error_code error;
-  const std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe", error);
   std::string complaint;
-  for (const char* directory : {"../lib", "../lib/tarn", "../" TARN_INSTALL_LIBDIR "/tarn"}) {
-    const std::filesystem::path path = (self.parent_path() / directory / kModule).lexically_normal();
-    if (access(path.c_str(), R_OK) != 0) continue;
+  for (const std::string& path : InstalledFiles(kModule)) {
     if (void* const module = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL); module != nullptr)
       return reinterpret_cast<decltype(&MakeServerCore)>(dlsym(module, "MakeServerCore"));
     complaint = dlerror();
   }
   if (complaint.empty())
-    complaint = fmt::format("it is not there; it belongs into ../lib/tarn beside {}", self.string());
+    complaint = fmt::format("it is not there; it belongs into ../lib/tarn beside {}", PathOfTool());
   throw ToolError(fmt::format("the server {} cannot be loaded: {}", kModule, complaint));
 }
 

@@ -1,0 +1,16 @@
+// Files that lie beside the tool, in the build as after an install.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace tarn::tool {
+
+// The readable ones of this name, in the order in which they are to be tried.
+std::vector<std::string> InstalledFiles(std::string_view name);
+
+// The tool's own path, for messages.
+std::string PathOfTool();
+
+}  // namespace tarn::tool
