@@ -8,6 +8,9 @@ if(wanted)
                        COMMAND monitor_examples_test.py $<TARGET_FILE:tarn_command> $<TARGET_FILE:serve_program>)
   tarn_add_script_test(NAME targets_test LABELS tool TIMEOUT 120
                        COMMAND targets_test.py $<TARGET_FILE:tarn_command> $<TARGET_FILE:serve_program>)
+  # Skipped where there is no browser, or no page.
+  tarn_add_script_test(NAME page_test LABELS tool TIMEOUT 120
+                       COMMAND page_test.py $<TARGET_FILE:tarn_command> $<TARGET_FILE:serve_program>)
   add_executable(serve_program serve_program.cc)
   target_compile_options(serve_program PRIVATE -g -fno-builtin)
 endif()

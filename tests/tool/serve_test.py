@@ -222,11 +222,28 @@ class Pages(unittest.TestCase):
         self.assertEqual(self.serve.json("/health"), (200, {"status": "Healthy", "alerts": []}))
 
     def test_other_pages(self):
-        self.assertIn('href="/metrics"', self.serve.get("/")[2])
+        self.assertIn('href="metrics"', self.serve.get("/")[2])
         self.assertEqual(self.serve.get("/debug/pprof")[1]["Location"], "/debug/pprof/")
         self.assertIn("allocs", self.serve.get("/debug/pprof/")[2])
         for path in ("/x", "/metrics/", "/../etc/passwd", "/%2e%2e/etc/passwd", "/metrics%00"):
             self.assertEqual(self.serve.get(path)[0], 404, path)
+
+    def test_what_the_page_asks_for(self):
+        status, headers, text = self.serve.get("/api/now")
+        self.assertEqual((status, headers["Content-Type"]), (200, "application/json"))
+        now = json.loads(text)
+        self.assertEqual((now["schema"], now["process"]["pid"]), ("tarn-page/1", self.program.pid))
+        self.assertGreater(now["figures"]["live_bytes"], 20 << 20)
+        self.assertEqual(sum(now["figures"]["parts"].values()), now["figures"]["mapped_bytes"])
+        self.assertGreaterEqual(next(row["live"] for row in now["classes"] if row["size_bytes"] == 65536), 320)
+        history = json.loads(self.serve.get("/api/history")[2])
+        self.assertEqual(history["pid"], self.program.pid)
+        self.assertEqual(len(history["times_ms"]), len(history["live_bytes"]))
+        heap = json.loads(self.serve.get("/api/heap")[2])
+        self.assertEqual((heap["schema"], heap["rate_bytes"]), ("tarn-page/1", 512 << 10))
+        self.assertIn("(anonymous namespace)::HoldBlocks", heap["strings"])
+        self.assertAlmostEqual(sum(values[3] for values in heap["values"]) / (1 << 20), 20, delta=15)
+        self.assertEqual(self.serve.get("/api/x")[0], 404)
 
     def test_head(self):
         for path in ("/metrics", "/debug/pprof/heap"):
@@ -501,6 +518,8 @@ class Lives(unittest.TestCase):
             self.assertEqual(status, 503)
             self.assertIn("there is no process called " + name, text)
             self.assertEqual(serve.get("/debug/pprof/heap")[0], 503)
+            for page in ("/api/now", "/api/heap"):
+                self.assertEqual(serve.json(page), (503, {"schema": "tarn-page/1", "gone": "there is no process called " + name}))
             for _ in range(2):
                 with Program(self.path(name)) as program:
                     wait_for(lambda: serve.get("/health")[0] == 200)

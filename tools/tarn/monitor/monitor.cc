@@ -9,21 +9,6 @@
 
 namespace tarn::tool {
 
-namespace {
-
-constexpr std::string_view kIndex = R"(<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>tarn serve</title></head><body>
-<h1>tarn serve</h1>
-<ul>
-<li><a href="/metrics">/metrics</a>: Prometheus text or OpenMetrics; <a href="/metrics?format=json">as JSON</a></li>
-<li><a href="/health">/health</a>: 200 Healthy, or 503 with what is wrong</li>
-<li><a href="/debug/pprof/">/debug/pprof/</a>: heap profiles for go tool pprof</li>
-</ul>
-</body></html>
-)";
-
-}  // namespace
-
 std::string MonitorHealth::Headline() const {
   if (is_gone) return "Unhealthy: target gone";
   return alerts.empty() ? "Healthy" : fmt::format("Unhealthy: {} alerts", alerts.size());
@@ -72,10 +57,12 @@ bool Monitor::Tick() {
       life_ = life;
       trend_ = Trend(settings_.alerts.leak_window_s);
       alerts_ = Alerts(settings_.alerts);
+      if (life != nullptr) history_.Begin();
       if (life != nullptr) lines.push_back(fmt::format("watching {} ({})", life->target.pid(), life->target.name()));
     }
     if (now) {
       trend_.Add(*now);
+      history_.Add(*now);
       for (std::string& line : alerts_.Add(*now, trend_.figures())) lines.push_back(std::move(line));
     }
   }
@@ -86,7 +73,7 @@ bool Monitor::Tick() {
 HttpResponse Monitor::Answer(const HttpRequest& request) {
   if (request.path == "/metrics") return AnswerMetrics(request);
   if (request.path == "/health" || request.path == "/healthz") return AnswerHealth(request);
-  if (request.path == "/") return {200, "text/html; charset=utf-8", std::string(kIndex), {}};
+  if (request.path == "/" || request.path.starts_with(kPageApi)) return AnswerPage(request);
   if (request.path == "/debug/pprof")
     return {301, std::string(kPlainText), "", {{"Location", std::string(kPprofPath)}}};
   const bool is_control = request.path == kReleasePath || request.path == kLimitPath;
@@ -148,6 +135,27 @@ MonitorHealth Monitor::Health() const {
   health.is_gone = life == nullptr || life->IsOver();
   if (!health.is_gone) health.alerts = Latest().second;
   return health;
+}
+
+HttpResponse Monitor::AnswerPage(const HttpRequest& request) {
+  const auto gone = [this] { return PageJson({{"schema", kPageSchema}, {"gone", watched_->absence()}}, 503); };
+  if (request.path == "/") return PageHtml();
+  if (request.path == "/api/history") return PageJson(history_.Json());
+  if (request.path == "/api/now") {
+    const std::optional<Observation> now = ObserveNow();
+    if (!now) return gone();
+    const auto [trend, alerts] = Latest();
+    return PageJson(PageNow(*now, trend, alerts, settings_));
+  }
+  if (request.path != "/api/heap") return {404, std::string(kPlainText), "not found\n", {}};
+  const std::shared_ptr<Life> life = watched_->current();
+  if (life == nullptr || life->IsOver()) return gone();
+  try {
+    return pprof_.AnswerForPage(life.get());
+  } catch (const TargetGone&) {
+    watched_->Lose(life);
+    return gone();
+  }
 }
 
 std::optional<Observation> Monitor::ObserveNow() {

@@ -11,6 +11,7 @@
 #include "tools/tarn/monitor/alerts.h"
 #include "tools/tarn/monitor/control.h"
 #include "tools/tarn/monitor/http.h"
+#include "tools/tarn/monitor/page.h"
 #include "tools/tarn/monitor/pprof.h"
 #include "tools/tarn/monitor/settings.h"
 #include "tools/tarn/monitor/trend.h"
@@ -59,6 +60,7 @@ class Monitor {
  private:
   HttpResponse AnswerMetrics(const HttpRequest& request);
   HttpResponse AnswerHealth(const HttpRequest& request);
+  HttpResponse AnswerPage(const HttpRequest& request);
   // As of now, also between the looks. None, when the process has ended.
   std::optional<Observation> ObserveNow();
   HttpResponse Gone() const;
@@ -70,6 +72,7 @@ class Monitor {
   const std::function<void(std::string_view)> log_;
   PprofPages pprof_;
   ControlPages control_;
+  PageHistory history_;
 
   mutable std::mutex mutex_;  // for all that follows
   std::shared_ptr<Life> life_;

@@ -12,6 +12,7 @@
 #include <thread>
 #include <utility>
 
+#include "tools/tarn/monitor/page.h"
 #include "tools/tarn/profile/file.h"
 #include "tools/tarn/profile/merge.h"
 #include "tools/tarn/snapshot/heap_profile.h"
@@ -21,6 +22,7 @@ namespace tarn::tool {
 namespace {
 
 constexpr int kMaxSeconds = 300;
+constexpr std::string_view kTooMany = "too many profiles at once; try again later";
 
 HttpResponse PprofError(int status, std::string_view text) {
   return {status, std::string(kPlainText), std::string(text) + "\n", {{"X-Go-Pprof", "1"}}};
@@ -145,6 +147,21 @@ HttpResponse IndexPage(const Life& life) {
       {}};
 }
 
+// The place of one profile, if there was one left.
+class Slot {
+ public:
+  explicit Slot(std::counting_semaphore<>* slots) : slots_(slots->try_acquire() ? slots : nullptr) {}
+  ~Slot() {
+    if (slots_ != nullptr) slots_->release();
+  }
+  Slot(const Slot&) = delete;
+  Slot& operator=(const Slot&) = delete;
+  bool is_free() const { return slots_ != nullptr; }
+
+ private:
+  std::counting_semaphore<>* slots_;
+};
+
 }  // namespace
 
 HttpResponse PprofPages::Answer(const HttpRequest& request, Life* life) {
@@ -152,11 +169,8 @@ HttpResponse PprofPages::Answer(const HttpRequest& request, Life* life) {
   if (name.empty()) return IndexPage(*life);
   if (name == "cmdline") return CommandLine(life->target.pid());
   if (name != "heap" && name != "allocs" && name != "symbol") return PprofError(404, Hint(name));
-  if (!slots_.try_acquire()) return PprofError(503, "too many profiles at once; try again later");
-  struct Release {
-    std::counting_semaphore<>* slots;
-    ~Release() { slots->release(); }
-  } const release{&slots_};
+  const Slot slot(&slots_);
+  if (!slot.is_free()) return PprofError(503, kTooMany);
   return name == "symbol" ? Symbols(request, life) : AnswerHeap(name, request, life);
 }
 
@@ -188,6 +202,14 @@ HttpResponse PprofPages::AnswerHeap(const std::string& name, const HttpRequest& 
           "application/octet-stream",
           ProfileFileBytes(profile),
           {{"Content-Disposition", fmt::format("attachment; filename=\"{}\"", file)}}};
+}
+
+HttpResponse PprofPages::AnswerForPage(Life* life) {
+  const Slot slot(&slots_);
+  if (!slot.is_free()) return PageJson({{"schema", kPageSchema}, {"busy", kTooMany}}, 503);
+  Profile profile = ReadHeapProfile(life->target);
+  GiveNames(life, &profile);
+  return PageJson(PageHeap(profile, life->target.pid()));
 }
 
 std::string LegacyHeapText(const Profile& profile) {

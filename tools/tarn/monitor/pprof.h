@@ -15,6 +15,8 @@ class PprofPages {
  public:
   // The path begins with kPprofPath. Throws ToolError (TargetGone) when the process cannot be read.
   HttpResponse Answer(const HttpRequest& request, Life* life);
+  // The live heap for the page (page.h), under the same bound of how many are made at once.
+  HttpResponse AnswerForPage(Life* life);
 
  private:
   HttpResponse AnswerHeap(const std::string& name, const HttpRequest& request, Life* life);
