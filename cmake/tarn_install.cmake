@@ -4,6 +4,7 @@
 # The same names serve in the build tree (add_subdirectory) and after find_package(tarn):
 #   tarn::tarn          libtarn.so
 #   tarn::tarn_static   libtarn.a
+#   tarn::monitor       libtarn_monitor.so; installed by tools/tarn, where that is built
 
 function(tarn_install)
   set(targets "")
@@ -48,14 +49,16 @@ function(tarn_install)
                 ${PROJECT_BINARY_DIR}/cmake/tarn-config-version.cmake
           DESTINATION ${package_dir})
 
-  # pkg-config's files stand in lib/pkgconfig, and find the prefix from there, so that a tree that
-  # was moved still works. The way up has as many steps as the library directory has parts.
+  tarn_install_pkg_config(tarn)
+  tarn_install_pkg_config(tarn-static)
+endfunction()
+
+# The file of a name, made of cmake/NAME.pc.in.
+function(tarn_install_pkg_config name)
+  # These files stand in lib/pkgconfig, and find the prefix from there, so that a tree that was moved
+  # still works. The way up has as many steps as the library directory has parts.
   string(REGEX REPLACE "[^/]+" ".." up "${CMAKE_INSTALL_LIBDIR}")
   set(TARN_PC_PREFIX "\${pcfiledir}/../${up}")
-  foreach(name tarn tarn-static)
-    configure_file(${PROJECT_SOURCE_DIR}/cmake/${name}.pc.in
-                   ${PROJECT_BINARY_DIR}/cmake/${name}.pc @ONLY)
-    install(FILES ${PROJECT_BINARY_DIR}/cmake/${name}.pc
-            DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
-  endforeach()
+  configure_file(${PROJECT_SOURCE_DIR}/cmake/${name}.pc.in ${PROJECT_BINARY_DIR}/cmake/${name}.pc @ONLY)
+  install(FILES ${PROJECT_BINARY_DIR}/cmake/${name}.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 endfunction()

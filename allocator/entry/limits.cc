@@ -16,10 +16,8 @@ extern "C" {
 
 TARN_EXPORT void tarn_set_memory_limit(std::size_t bytes) {
   PrepareThread();
-  LimitSetting setting = {LimitSetting::Kind::kBytes, bytes};
-  if (bytes == TARN_LIMIT_NONE) setting = {LimitSetting::Kind::kNone, 0};
-  if (bytes == TARN_LIMIT_AUTO) setting = {LimitSetting::Kind::kAuto, 0};
-  process_heap.SetMemoryLimit(setting);
+  static_assert(TARN_LIMIT_NONE == SIZE_MAX && TARN_LIMIT_AUTO == 0);
+  process_heap.SetMemoryLimit(SoftLimitSetting(bytes));
   if (thread_state.slow_path_depth == 0) process_heap.limits.Check(true);
 }
 

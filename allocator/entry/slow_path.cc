@@ -45,14 +45,13 @@ void FreeUnnested(void* object, SizeClass size_class, const char* call);
 // What the page heap, or somebody outside, would like to have done by somebody who is in no slow path, as every slow path's
 // last act.
 void Attend() {
-  const bool release_requested = process_heap.scavenger.release_requested();
-  if ((process_heap.page_heap.attention() != 0 || release_requested) && thread_state.slow_path_depth == 0)
-      [[unlikely]] {
+  const bool requested = process_heap.scavenger.requested();
+  if ((process_heap.page_heap.attention() != 0 || requested) && thread_state.slow_path_depth == 0) [[unlikely]] {
     const std::uint32_t wanted = process_heap.page_heap.attention();
     if ((wanted & PageHeap::kCheckWanted) != 0) process_heap.limits.Check(true);
     if ((wanted & PageHeap::kScavengerWanted) != 0) process_heap.scavenger.Attend();
     if ((wanted & PageHeap::kPeakReached) != 0) process_heap.profile_dumps.AttendPeak();
-    if (release_requested) process_heap.scavenger.AnswerRequest();
+    if (requested) process_heap.scavenger.AnswerRequests();
   }
 }
 

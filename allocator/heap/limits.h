@@ -31,6 +31,13 @@ struct LimitSetting {
   std::size_t value = 0;  // bytes, or percent of the container's limit or the machine's memory
 };
 
+// Of a number as tarn_set_memory_limit takes it: SIZE_MAX is none, 0 the container's.
+constexpr LimitSetting SoftLimitSetting(std::size_t bytes) {
+  if (bytes == SIZE_MAX) return {LimitSetting::Kind::kNone, 0};
+  if (bytes == 0) return {LimitSetting::Kind::kAuto, 0};
+  return {LimitSetting::Kind::kBytes, bytes};
+}
+
 class Limits {
  public:
   using Callback = void (*)(unsigned percent, std::size_t used_bytes, std::size_t limit_bytes, void* argument);

@@ -82,9 +82,10 @@ void ProcessHeap::Start() {
   if (options.verbose) WriteStartLine(*this);
   if (options.stats || options.profile_at_exit) KeepStderr();
   DescribeOptions(options, described_options);
-  PublishHeap({&page_heap, transfer_caches, sampled_lists, &cpu_cache, &profile, limits.published(),
-               scavenger.published(), scavenger.release_words(), described_options, kSettingCount},
-              TARN_VERSION, &own_snapshot);
+  PublishHeap(
+      {&page_heap, transfer_caches, sampled_lists, &cpu_cache, &profile, limits.published(), scavenger.published(),
+       scavenger.release_words(), scavenger.limit_request_words(), described_options, kSettingCount},
+      TARN_VERSION, &own_snapshot);
   slab_table.hit_limit_bytes = kSmallLookupMaxBytes + 1;
   state.store(State::kStarted, std::memory_order_release);
 }

@@ -85,9 +85,10 @@ void Scavenger::RunThread() {
     Cycle cycle;
     {
       LockHolder holder(self.cycle_lock_);
-      self.ServeRequest();
+      self.ServeReleaseRequest();
       cycle = self.RunCycle();
     }
+    self.ServeLimitRequest(false);
     // A limit may have been lowered from outside.
     if (process_heap.limits.soft_bytes() != SIZE_MAX) process_heap.limits.Check(false);
     const std::uint32_t now_ms = CoarseMilliseconds();
@@ -104,34 +105,45 @@ void Scavenger::SleepUnlessAsked(std::uint32_t milliseconds) {
     const std::uint32_t step_ms = std::min(milliseconds, kLookEveryMs);
     SleepMilliseconds(step_ms);
     milliseconds -= step_ms;
-  } while (milliseconds != 0 && !release_requested());
+  } while (milliseconds != 0 && !requested());
 }
 
 std::uint32_t Scavenger::Tick() {
-  SlowPathScope scope;
-  if (scope.nested() || !cycle_lock_.TryAcquire()) return kLookEveryMs;
-  ServeRequest();
-  const Cycle cycle = RunCycle();
-  cycle_lock_.Release();
-  ForgetStall();
-  return cycle.next_ms;
+  std::uint32_t next_ms = kLookEveryMs;
+  {
+    SlowPathScope scope;
+    if (scope.nested()) return next_ms;
+    if (cycle_lock_.TryAcquire()) {
+      ServeReleaseRequest();
+      next_ms = RunCycle().next_ms;
+      cycle_lock_.Release();
+      ForgetStall();
+    }
+  }
+  ServeLimitRequest(true);
+  return next_ms;
 }
 
 // --- Requests from outside -----------------------------------------------------------------------------------------
 
-void Scavenger::AnswerRequest() {
-  SlowPathScope scope;
-  // The process id before the lock: a child of vfork that ends while it holds the lock would hold it for ever.
-  if (scope.nested() || ThreadIsAlive() || ProcessId() != process_id_ || !cycle_lock_.TryAcquire()) return;
-  ServeRequest();
-  cycle_lock_.Release();
-  ForgetStall();
+void Scavenger::AnswerRequests() {
+  {
+    SlowPathScope scope;
+    // The process id before the lock: a child of vfork that ends while it holds the lock would hold it for ever.
+    if (scope.nested() || ThreadIsAlive() || ProcessId() != process_id_) return;
+    if (cycle_lock_.TryAcquire()) {
+      ServeReleaseRequest();
+      cycle_lock_.Release();
+      ForgetStall();
+    }
+  }
+  ServeLimitRequest(true);
 }
 
-void Scavenger::ServeRequest() {
+void Scavenger::ServeReleaseRequest() {
   // Read once: it may change at any time.
   const std::uint64_t request = __atomic_load_n(&release_.request, __ATOMIC_RELAXED);
-  if (!IsUnanswered(request) || ProcessId() != process_id_) return;
+  if (!IsUnanswered(request, &release_.answered) || ProcessId() != process_id_) return;
   __atomic_store_n(&release_.begun, request, __ATOMIC_RELAXED);
   FreeKeptRegions();
   process_heap.cpu_cache.DrainAll("tarn release");
@@ -139,6 +151,29 @@ void Scavenger::ServeRequest() {
   __atomic_store_n(&release_.answered_bytes, released_bytes, __ATOMIC_RELAXED);
   // Release: whoever reads the number, in another process too, and then the bytes, gets those of this answer or a later.
   __atomic_store_n(&release_.answered, request, __ATOMIC_RELEASE);
+}
+
+void Scavenger::ServeLimitRequest(bool may_call_back) {
+  // The process id before the flag, as before the lock above. Acquire pairs with the release below: one sets after the other.
+  if (!IsUnanswered(__atomic_load_n(&limit_.request, __ATOMIC_RELAXED), &limit_.answered) ||
+      ProcessId() != process_id_ || setting_limit_.exchange(true, std::memory_order_acquire)) {
+    return;
+  }
+  // Each read once: they may change at any time.
+  const std::uint64_t request = __atomic_load_n(&limit_.request, __ATOMIC_RELAXED);
+  const std::uint64_t request_bytes = __atomic_load_n(&limit_.request_bytes, __ATOMIC_RELAXED);
+  const std::uint64_t check = __atomic_load_n(&limit_.check, __ATOMIC_RELAXED);
+  const bool is_whole =
+      IsUnanswered(request, &limit_.answered) && check == TARN_SNAPSHOT_LIMIT_CHECK(request, request_bytes);
+  if (is_whole) {
+    process_heap.SetMemoryLimit(SoftLimitSetting(request_bytes));
+    __atomic_store_n(&limit_.answered_request_bytes, request_bytes, __ATOMIC_RELAXED);
+    __atomic_store_n(&limit_.answered_bytes, process_heap.limits.soft_bytes(), __ATOMIC_RELAXED);
+    // Release: whoever reads the number, and then the bytes, gets those of this answer or a later.
+    __atomic_store_n(&limit_.answered, request, __ATOMIC_RELEASE);
+  }
+  setting_limit_.store(false, std::memory_order_release);
+  if (is_whole) process_heap.limits.Check(may_call_back);
 }
 
 // --- Cycles --------------------------------------------------------------------------------------------------------
@@ -228,6 +263,8 @@ void Scavenger::ForgetThreadInForkedChild() {
   // What was asked was asked of the parent.
   __atomic_store_n(&release_.request, release_.answered, __ATOMIC_RELAXED);
   __atomic_store_n(&release_.begun, release_.answered, __ATOMIC_RELAXED);
+  __atomic_store_n(&limit_.request, limit_.answered, __ATOMIC_RELAXED);
+  setting_limit_.store(false, std::memory_order_relaxed);
 }
 
 }  // namespace tarn

@@ -29,6 +29,22 @@
 //                            held by threads that are not there;
 //   exec, the end            the words go with the process, and who asks notices.
 //
+// A request for another soft limit (tarn_snapshot_limit_request) comes and is served in the same way. Of what can go wrong,
+// this is different:
+//
+//   two ask at once          for the same limit, they have the same answer; for different ones, one of the two is set, and
+//                            the other sees that from the answer. Words of both mixed have a wrong check (a product of
+//                            the number is in it, so that parts of one do not fit to parts of another) and are left alone;
+//                            both see that theirs are not there any more, and write again. Where both end before that,
+//                            each slow path looks at the words in vain until somebody asks again, which costs it some
+//                            ten nanoseconds
+//   the words are torn       the check is wrong until the write has come to its end, and right at the next look
+//   a limit that is too low  is kept by giving memory back within a tenth of the time, as any (heap/limits.h)
+//
+// It is set in no slow path and without the cycle lock, as by the program itself: a flag keeps others out, and a nested call
+// of a signal handler that finds it goes on without. Who sets it looks at the limit afterwards, so that memory goes back at
+// once and not only when more is wanted; that look may call the program back.
+//
 // Fork: the thread is not in the child, which starts its own when it needs one. A fork waits for the end of a cycle, by
 // the cycle lock, so that nothing is lost that is on its way. See heap/fork.cc.
 #pragma once
@@ -59,14 +75,19 @@ class Scavenger {
   static constexpr std::uint32_t kNothingLeft = UINT32_MAX;
   std::uint32_t Tick();
 
-  // Whether there is a request that nobody has answered. Relaxed, for nothing comes with the request but its number.
-  bool release_requested() const { return IsUnanswered(__atomic_load_n(&release_.request, __ATOMIC_RELAXED)); }
-  // Answers it, unless the thread will or another one does just now. Called like Attend.
-  TARN_COLD void AnswerRequest();
+  // Whether there is a request that nobody has answered. Relaxed, for nothing comes with a request's number but words that
+  // have a check of their own.
+  bool requested() const {
+    return IsUnanswered(__atomic_load_n(&release_.request, __ATOMIC_RELAXED), &release_.answered) ||
+           IsUnanswered(__atomic_load_n(&limit_.request, __ATOMIC_RELAXED), &limit_.answered);
+  }
+  // Answers them, unless the thread will or another one does just now. Called like Attend.
+  TARN_COLD void AnswerRequests();
 
   tarn_snapshot_scavenger Stats() const;
   const tarn_snapshot_scavenger* published() const { return &published_; }
   const tarn_snapshot_release* release_words() const { return &release_; }
+  const tarn_snapshot_limit_request* limit_request_words() const { return &limit_; }
 
   // Whether a thread of ours may hold locks, though libc may believe that the process has a single thread.
   static bool ThreadIsAlive();
@@ -90,10 +111,12 @@ class Scavenger {
   void StartThread();
   static void RunThread();
   Cycle RunCycle() TARN_REQUIRES(cycle_lock_);
-  bool IsUnanswered(std::uint64_t request) const {
-    return static_cast<std::int64_t>(request - __atomic_load_n(&release_.answered, __ATOMIC_RELAXED)) > 0;
+  static bool IsUnanswered(std::uint64_t request, const std::uint64_t* answered) {
+    return static_cast<std::int64_t>(request - __atomic_load_n(answered, __ATOMIC_RELAXED)) > 0;
   }
-  void ServeRequest() TARN_REQUIRES(cycle_lock_);
+  void ServeReleaseRequest() TARN_REQUIRES(cycle_lock_);
+  // In no slow path. `may_call_back`: the thread is one of the program's.
+  void ServeLimitRequest(bool may_call_back);
   // Until a request comes, or somewhat longer.
   void SleepUnlessAsked(std::uint32_t milliseconds);
   void Trace(const Cycle& cycle);
@@ -116,8 +139,11 @@ class Scavenger {
 
   // Read from outside.
   tarn_snapshot_scavenger published_ = {};
-  // `request` is written from outside, the rest under the cycle lock, and by a fork's child.
+  // `request`, and what comes with it, is written from outside, the rest under the cycle lock, of the limit's by who has the
+  // flag, and by a fork's child.
   tarn_snapshot_release release_ = {};
+  tarn_snapshot_limit_request limit_ = {};
+  std::atomic<bool> setting_limit_ = false;
 };
 
 }  // namespace tarn

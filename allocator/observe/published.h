@@ -29,6 +29,7 @@ struct HeapParts {
   const tarn_snapshot_limits* limits = nullptr;
   const tarn_snapshot_scavenger* scavenger = nullptr;
   const tarn_snapshot_release* release = nullptr;
+  const tarn_snapshot_limit_request* limit_request = nullptr;
   const tarn_snapshot_option* options = nullptr;
   std::size_t option_count = 0;
 };

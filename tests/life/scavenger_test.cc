@@ -396,5 +396,178 @@ TEST(ReleaseRequest, MayComeAtAnyMomentOfForksAndThreads) {
   });
 }
 
+// --- Requests for another limit (tarn_snapshot_limit_request) ----------------------------------------------------------
+
+class LimitWords {
+ public:
+  LimitWords() {
+    const auto* block = static_cast<const tarn_snapshot_block*>(dlsym(RTLD_DEFAULT, "tarn_snapshot"));
+    TARN_LIFE_REQUIRE(block != nullptr && block->limit_request_address != 0);
+    words_ = reinterpret_cast<tarn_snapshot_limit_request*>(block->limit_request_address);
+  }
+  void Write(uint64_t number, uint64_t bytes, uint64_t check) {
+    __atomic_store_n(&words_->request_bytes, bytes, __ATOMIC_RELAXED);
+    __atomic_store_n(&words_->check, check, __ATOMIC_RELAXED);
+    __atomic_store_n(&words_->request, number, __ATOMIC_RELAXED);
+  }
+  uint64_t Ask(uint64_t bytes) {
+    const uint64_t number = answered() + 1;
+    Write(number, bytes, TARN_SNAPSHOT_LIMIT_CHECK(number, bytes));
+    return number;
+  }
+  // In pieces of four bytes, as a write from outside may arrive.
+  void AskInPieces(uint64_t bytes) {
+    const uint64_t number = answered() + 1;
+    const uint64_t words[] = {number, bytes, TARN_SNAPSHOT_LIMIT_CHECK(number, bytes)};
+    uint32_t pieces[6];
+    memcpy(pieces, words, sizeof pieces);
+    auto* const to = reinterpret_cast<volatile uint32_t*>(words_);
+    for (int i = 0; i < 6; ++i) {
+      to[i] = pieces[i];
+      // A processor may keep stores back until the last of them, otherwise.
+      std::atomic_thread_fence(std::memory_order_seq_cst);
+      for (volatile int delay = 0; delay < 50;) delay = delay + 1;
+    }
+  }
+  uint64_t request() const { return __atomic_load_n(&words_->request, __ATOMIC_RELAXED); }
+  uint64_t answered() const { return __atomic_load_n(&words_->answered, __ATOMIC_ACQUIRE); }
+  uint64_t answered_bytes() const { return __atomic_load_n(&words_->answered_bytes, __ATOMIC_RELAXED); }
+  uint64_t answered_request_bytes() const { return __atomic_load_n(&words_->answered_request_bytes, __ATOMIC_RELAXED); }
+
+ private:
+  tarn_snapshot_limit_request* words_;
+};
+
+TEST(LimitRequest, IsSetByASlowPathWhereThereIsNoThread) {
+  ExpectGoodEnd(kBodySeconds, [] {
+    LimitWords words;
+    SmallBurst();
+    for (const uint64_t bytes : {uint64_t{5} << 30, uint64_t{3} << 30, uint64_t{TARN_LIMIT_NONE}}) {
+      const uint64_t number = words.Ask(bytes);
+      TARN_LIFE_REQUIRE(words.answered() == number - 1);
+      SlowPath();
+      TARN_LIFE_REQUIRE(words.answered() == number && words.answered_request_bytes() == bytes);
+      TARN_LIFE_REQUIRE(words.answered_bytes() == bytes && tarn_memory_limit() == bytes);
+    }
+    words.Ask(TARN_LIMIT_AUTO);
+    SlowPath();
+    TARN_LIFE_REQUIRE(words.answered_request_bytes() == 0 && words.answered_bytes() == tarn_memory_limit());
+    TARN_LIFE_REQUIRE(words.answered_bytes() != 0);
+    // Once each.
+    tarn_set_memory_limit(size_t{7} << 30);
+    SlowPath();
+    TARN_LIFE_REQUIRE(tarn_memory_limit() == size_t{7} << 30);
+  });
+}
+
+TEST(LimitRequest, IsSetByTheThreadAndByATick) {
+  ExpectGoodEnd(kBodySeconds, [] {
+    LimitWords words;
+    const uint64_t first = words.Ask(uint64_t{5} << 30);
+    tarn_background_tick();
+    TARN_LIFE_REQUIRE(words.answered() == first && tarn_memory_limit() == size_t{5} << 30);
+    StartScavenger();
+    const uint64_t second = words.Ask(uint64_t{6} << 30);
+    TARN_LIFE_REQUIRE(Await([&] { return words.answered() == second; }));
+    TARN_LIFE_REQUIRE(tarn_memory_limit() == size_t{6} << 30);
+  });
+}
+
+// Memory goes back when the limit is set, not when more is wanted.
+TEST(LimitRequest, IsKeptAtOnce) {
+  ExpectGoodEnd(kBodySeconds, [] {
+    LimitWords words;
+    SmallBurst();
+    const size_t before = ResidentBytes();
+    words.Ask(before - kMiB);
+    SlowPath();
+    TARN_LIFE_REQUIRE(ResidentBytes() < before - kMiB / 2);
+    // By a tick, too.
+    tarn_set_memory_limit(TARN_LIMIT_NONE);
+    SmallBurst();
+    const size_t again = ResidentBytes();
+    words.Ask(again - kMiB);
+    tarn_background_tick();
+    TARN_LIFE_REQUIRE(ResidentBytes() < again - kMiB / 2);
+  });
+}
+
+TEST(LimitRequest, IsLeftAloneWhileItsWordsDoNotBelongTogether) {
+  ExpectGoodEnd(kBodySeconds, [] {
+    LimitWords words;
+    words.Ask(uint64_t{5} << 30);
+    SlowPath();
+    const uint64_t last = words.answered();
+    const uint64_t bytes = uint64_t{3} << 30;
+    const uint64_t check = TARN_SNAPSHOT_LIMIT_CHECK(last + 1, bytes);
+    // A number with an older value or check; a value of somebody else; one that is half written.
+    words.Write(last + 1, uint64_t{5} << 30, check);
+    SlowPath();
+    words.Write(last + 1, bytes, TARN_SNAPSHOT_LIMIT_CHECK(last, uint64_t{5} << 30));
+    SlowPath();
+    words.Write(last + 2, bytes, check);
+    SlowPath();
+    words.Write(last + 1, bytes + 1, check);
+    SlowPath();
+    // Old numbers.
+    words.Write(last, bytes, TARN_SNAPSHOT_LIMIT_CHECK(last, bytes));
+    SlowPath();
+    words.Write(last - 1, bytes, TARN_SNAPSHOT_LIMIT_CHECK(last - 1, bytes));
+    SlowPath();
+    TARN_LIFE_REQUIRE(words.answered() == last && tarn_memory_limit() == size_t{5} << 30);
+    words.Write(last + 1, bytes, check);
+    SlowPath();
+    TARN_LIFE_REQUIRE(words.answered() == last + 1 && tarn_memory_limit() == bytes);
+  });
+}
+
+// Two who ask at once, again and again, each without a look at the other.
+TEST(LimitRequest, IsNeverAMixtureOfTwo) {
+  ExpectGoodEnd(kBodySeconds, [] {
+    LimitWords words;
+    constexpr uint64_t kOne = 0x0000111111111111;
+    constexpr uint64_t kOther = 0x0000222222222222;
+    words.Ask(kOne);
+    SlowPath();
+    std::atomic<bool> over = false;
+    const auto ask = [&] {
+      for (bool is_one = true; !over; is_one = !is_one) words.AskInPieces(is_one ? kOne : kOther);
+    };
+    std::thread one(ask);
+    std::thread other(ask);
+    const uint64_t first = words.answered();
+    const double end = Seconds() + 0.5;
+    while (Seconds() < end) {
+      SlowPath();
+      TARN_LIFE_REQUIRE(tarn_memory_limit() == kOne || tarn_memory_limit() == kOther);
+    }
+    over = true;
+    one.join();
+    other.join();
+    TARN_LIFE_REQUIRE(words.answered() > first + 10);
+  });
+}
+
+TEST(LimitRequest, StaysWithTheParentOfAFork) {
+  ExpectGoodEnd(kBodySeconds, [] {
+    LimitWords words;
+    SmallBurst();
+    const uint64_t number = words.Ask(uint64_t{5} << 30);
+    const size_t before = tarn_memory_limit();
+    const pid_t child = fork();
+    if (child == 0) {
+      SlowPath();
+      TARN_LIFE_REQUIRE(words.answered() == number - 1 && tarn_memory_limit() == before);
+      words.Ask(uint64_t{6} << 30);
+      SlowPath();
+      TARN_LIFE_REQUIRE(words.answered() == number && tarn_memory_limit() == size_t{6} << 30);
+      _exit(0);
+    }
+    RequireGoodEnd(child, kPatienceSeconds);
+    SlowPath();
+    TARN_LIFE_REQUIRE(words.answered() == number && tarn_memory_limit() == size_t{5} << 30);
+  });
+}
+
 }  // namespace
 }  // namespace tarn_test

@@ -1,8 +1,11 @@
 // The parts of `tarn serve` that need no process: metrics, trends, alerts, settings, addresses.
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
+#include <map>
+#include <optional>
 #include <regex>
 #include <set>
 #include <sstream>
@@ -17,8 +20,11 @@
 #include "tools/tarn/monitor/metrics.h"
 #include "tools/tarn/monitor/page.h"
 #include "tools/tarn/monitor/pprof.h"
+#include "tools/tarn/monitor/request_frame.h"
 #include "tools/tarn/monitor/settings.h"
+#include "tools/tarn/monitor/target_spec.h"
 #include "tools/tarn/monitor/trend.h"
+#include "tools/tarn/snapshot/requests.h"
 
 namespace tarn::tool {
 namespace {
@@ -102,6 +108,38 @@ TEST(Metrics, OpenMetrics) {
   EXPECT_TRUE(Has(text, "tarn_allocations_total 7"));
   EXPECT_TRUE(Has(text, "tarn_limit_bytes 4096"));
   EXPECT_TRUE(text.ends_with("\n# EOF\n"));
+}
+
+TEST(Metrics, SeveralProcesses) {
+  Observation limited = At(1, 2);
+  limited.stats.next_gc_bytes = 4096;
+  limited.pools = {Pool("p", TARN_KIND_POOL, 1)};
+  const std::vector<TargetMetrics> targets = {
+      {"a", At(1, 2), {}}, {"b", limited, {{"heap_mb", 2, 1, 0}}}, {"c", std::nullopt, {}}};
+  for (const auto format : {MetricsFormat::kPrometheus, MetricsFormat::kOpenMetrics}) {
+    const std::string text = FormatMetrics(targets, format);
+    SeriesOf(text);
+    EXPECT_TRUE(Has(text, "tarn_target_up{target=\"b\"} 1"));
+    EXPECT_TRUE(Has(text, "tarn_target_up{target=\"c\"} 0"));
+    EXPECT_TRUE(Has(text, "tarn_allocated_bytes{target=\"a\"} 2097152"));
+    EXPECT_TRUE(Has(text, "tarn_limit_bytes{target=\"b\"} 4096"));
+    EXPECT_TRUE(Has(text, "tarn_pool_live_bytes{target=\"b\",pool=\"p\",kind=\"pool\"} 1"));
+    EXPECT_TRUE(Has(text, "tarn_stall_seconds_bucket{target=\"a\",le=\"+Inf\"} 0"));
+    EXPECT_TRUE(Has(text, "tarn_alert_firing{target=\"b\",alert=\"heap_mb\"} 1"));
+    EXPECT_TRUE(Has(text, "tarn_alert_firing{target=\"a\",alert=\"heap_mb\"} 0"));
+    // Each family once, with all its samples behind it, whoever has it.
+    std::set<std::string> families;
+    std::string family;
+    for (const std::string& line : Lines(text)) {
+      if (line.starts_with("# HELP ")) {
+        family = line.substr(7, line.find(' ', 7) - 7);
+        EXPECT_TRUE(families.insert(family).second) << line;
+      } else if (!line.starts_with('#')) {
+        EXPECT_TRUE(line.starts_with(family)) << line << " in " << family;
+      }
+    }
+    EXPECT_TRUE(families.contains("tarn_limit_bytes"));
+  }
 }
 
 TEST(Metrics, EveryFamilyHasHelpAndType) {
@@ -303,6 +341,77 @@ TEST(Settings, AreCheckedStrictly) {
     EXPECT_TRUE(Complaint(wrong).starts_with("file: ")) << wrong << ": " << Complaint(wrong);
 }
 
+TEST(Settings, Targets) {
+  MonitorSettings settings;
+  ApplySettings(R"({"allow_control": true,
+                    "targets": [{"name": "nginx", "label": "web"}, {"pid_file": "/run/a.pid"}, {"pid": 4711}]})",
+                "file", &settings);
+  EXPECT_TRUE(settings.allow_control);
+  ASSERT_EQ(settings.targets.size(), 3u);
+  EXPECT_EQ(settings.targets[0].label, "web");
+  EXPECT_EQ(settings.targets[0].by, Watched::By::kName);
+  EXPECT_EQ(settings.targets[1].what, "/run/a.pid");
+  EXPECT_EQ(settings.targets[2].what, "4711");
+  EXPECT_EQ(Complaint(R"({"targets": [{"nam": "x"}]})"), "file: unknown key nam; did you mean name?");
+  for (const char* wrong :
+       {R"({"targets": {}})", R"({"targets": []})", R"({"targets": ["nginx"]})", R"({"targets": [{}]})",
+        R"({"targets": [{"label": "x"}]})", R"({"targets": [{"name": "x", "pid": 1}]})",
+        R"({"targets": [{"name": "x", "name": "y"}]})", R"({"targets": [{"name": ""}]})",
+        R"({"targets": [{"name": 1}]})", R"({"targets": [{"pid": "1"}]})", R"({"targets": [{"pid": 0}]})",
+        R"({"targets": [{"pid": 1.5}]})", R"({"targets": [{"pid": 1e99}]})",
+        R"({"targets": [{"name": "x", "label": ""}]})", R"({"targets": [{"name": "x", "label": "a/b"}]})",
+        R"({"targets": [{"name": "x"}, {"name": "x"}]})",
+        R"({"targets": [{"name": "x", "label": "l"}, {"name": "y", "label": "l"}]})", R"({"allow_control": 1})"})
+    EXPECT_TRUE(Complaint(wrong).starts_with("file: ")) << wrong << ": " << Complaint(wrong);
+}
+
+std::vector<std::string> LabelsOf(std::vector<TargetSpec> specs) {
+  GiveLabels(&specs);
+  std::vector<std::string> labels;
+  for (const TargetSpec& spec : specs) labels.push_back(spec.label);
+  return labels;
+}
+
+TEST(TargetSpecs, Labels) {
+  using By = Watched::By;
+  const auto spec = [](By by, const char* text) { return ParseTargetSpec(by, text); };
+  EXPECT_EQ(spec(By::kName, "web=nginx").label, "web");
+  EXPECT_EQ(spec(By::kName, "web=nginx").what, "nginx");
+  EXPECT_EQ(spec(By::kName, "x=a=b").what, "a=b");
+  EXPECT_EQ(spec(By::kPidFile, "/run/a=b.pid").what, "/run/a=b.pid");
+  EXPECT_EQ(spec(By::kPid, "web=4711").what, "4711");
+  for (const char* wrong : {"", "x", "web=", "web=x", "0", "-1"})
+    EXPECT_THROW(spec(By::kPid, wrong), UsageError) << wrong;
+
+  const std::string own = std::to_string(getpid());
+  const std::string name = ProcessName(getpid());
+  EXPECT_EQ(LabelsOf({{By::kPid, own, ""}}), std::vector<std::string>{name});
+  EXPECT_EQ(LabelsOf({{By::kPid, own, ""}, {By::kName, name, ""}}), (std::vector<std::string>{name + "-" + own, name}));
+  EXPECT_EQ(LabelsOf({{By::kName, "a b", ""}, {By::kName, "a_b", ""}, {By::kPidFile, "/run/a_b.pid", ""}}),
+            (std::vector<std::string>{"a_b", "a_b-2", "a_b-3"}));
+  // Whoever was given a label has it.
+  EXPECT_EQ(LabelsOf({{By::kName, "x", ""}, {By::kName, "y", "x"}}), (std::vector<std::string>{"x-2", "x"}));
+  EXPECT_EQ(LabelsOf({{By::kName, "(sd-pam)", ""}, {By::kPidFile, "/run/.pid", ""}, {By::kName, "..", ""}}),
+            (std::vector<std::string>{"sd-pam_", "pid", "target"}));
+  EXPECT_THROW(LabelsOf({{By::kName, "x", "a"}, {By::kName, "y", "a"}}), UsageError);
+  EXPECT_THROW(LabelsOf({{By::kName, "x", "a"}, {By::kName, "x", "b"}}), UsageError);
+  EXPECT_EQ(LabelsOf({{By::kName, std::string(200, 'x'), ""}})[0].size(), 48u);
+  for (const char* wrong : {"", ".", "..", "-a", "_a", "a/b", "a b", "\xC3\xA4"})
+    EXPECT_FALSE(IsTargetLabel(wrong)) << wrong;
+}
+
+TEST(Requests, Limits) {
+  EXPECT_EQ(ParseLimit("256MiB"), std::uint64_t{256} << 20);
+  EXPECT_EQ(ParseLimit("1048576"), std::uint64_t{1} << 20);
+  EXPECT_EQ(ParseLimit("1048576B"), std::uint64_t{1} << 20);
+  EXPECT_EQ(ParseLimit("64TiB"), std::uint64_t{64} << 40);
+  EXPECT_EQ(ParseLimit("off"), kNoLimit);
+  EXPECT_EQ(ParseLimit("auto"), kAutoLimit);
+  for (const char* wrong : {"", "0", "1", "1023KiB", "65TiB", "16777216TiB", "18446744073709551616", "-1MiB", "1.5GiB",
+                            "1 GiB", "1GB", "1gib", "MiB", "none", "50%"})
+    EXPECT_EQ(ParseLimit(wrong), std::nullopt) << wrong;
+}
+
 TEST(Settings, ThresholdsOfTheCommandLine) {
   AlertSettings settings = DefaultAlertSettings();
   ApplyThreshold("heap_mb=2000.5", &settings);
@@ -363,6 +472,37 @@ TEST(Http, PreferredType) {
   EXPECT_EQ(preferred("text/plain;q=0, */*"), 1);
   EXPECT_EQ(preferred("text/plain;q=x"), -1);
   EXPECT_EQ(preferred(",;,q=,/"), -1);
+}
+
+TEST(Http, FormParameters) {
+  using Parameters = std::map<std::string, std::string>;
+  EXPECT_EQ(FormParameters(""), Parameters());
+  EXPECT_EQ(FormParameters("a=1&b=%32+x&a=3&c&=d"), (Parameters{{"a", "1"}, {"b", "2 x"}, {"c", ""}, {"", "d"}}));
+  EXPECT_EQ(FormParameters("a=%"), (Parameters{{"a", "%"}}));
+  EXPECT_EQ(FormParameters("a=%4"), (Parameters{{"a", "%4"}}));
+  EXPECT_EQ(FormParameters("a=%4g%41"), (Parameters{{"a", "%4gA"}}));
+}
+
+TEST(Http, Frames) {
+  const auto frame = [](const std::string& headers) {
+    return ReadFrame("POST /a?b HTTP/1.1\r\n" + headers + "\r\n", 100);
+  };
+  const std::string head = "POST /a?b HTTP/1.1\r\nHost: x\r\ncontent-LENGTH:\t 7 \r\n\r\n";
+  EXPECT_EQ(ReadFrame(head, 100).method, "POST");
+  EXPECT_EQ(ReadFrame(head, 100).path, "/a");
+  EXPECT_EQ(ReadFrame(head, 100).body_bytes, 7u);
+  EXPECT_EQ(ReadFrame(head, 100).refusal, 0);
+  EXPECT_EQ(frame("").body_bytes, 0u);
+  EXPECT_EQ(frame("Content-Length: 100\r\n").body_bytes, 100u);
+  EXPECT_EQ(frame("Content-Length: 101\r\n").refusal, 413);
+  EXPECT_EQ(frame("Content-Length: 99999999999999999999999999\r\n").refusal, 413);
+  EXPECT_EQ(frame("Transfer-Encoding: identity\r\nContent-Length: 1\r\n").refusal, 411);
+  for (const char* wrong : {"Content-Length: \r\n", "Content-Length: +1\r\n", "Content-Length: 1 1\r\n",
+                            "Content-Length: 1\r\nContent-Length: 2\r\n", "a: b\n\r\n", "a: b\rc\r\n", " a: b\r\n"})
+    EXPECT_EQ(frame(wrong).refusal, 400) << wrong;
+  // Anything may come.
+  for (const char* text : {"", "\r\n\r\n", "POST\r\n\r\n", "POST \r\n\r\n", " / \r\n\r\n", "POST /"})
+    EXPECT_EQ(ReadFrame(text, 100).body_bytes, 0u) << text;
 }
 
 TEST(History, KeepsAnHourOfTheUsualIntervalWhole) {

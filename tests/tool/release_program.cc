@@ -7,6 +7,8 @@
 //   await       waits for a request; forget and begin do so before
 //   forget      overwrites the number of a request with the last answered one, as another one who asks may
 //   begin       says that a request has been begun with, as a long service does
+//   overrule    waits for a request for another limit, and overwrites it with one of its own
+//   tear        does so, and leaves words that do not belong together
 //   exec        runs cat in its place
 //   old, other, unwritable
 //               makes the published block look like that of a version that knows no requests, of a version with another
@@ -57,6 +59,15 @@ void AwaitRequest() {
   while (__atomic_load_n(&Words()->request, __ATOMIC_RELAXED) == Words()->answered) usleep(1000);
 }
 
+void OverwriteLimitRequest(std::uint64_t wrong) {
+  auto* const words = reinterpret_cast<tarn_snapshot_limit_request*>(Block()->limit_request_address);
+  while (__atomic_load_n(&words->request, __ATOMIC_RELAXED) == words->answered) usleep(1000);
+  constexpr std::uint64_t kBytes = std::uint64_t{7} << 30;
+  __atomic_store_n(&words->request_bytes, kBytes, __ATOMIC_RELAXED);
+  __atomic_store_n(&words->check, TARN_SNAPSHOT_LIMIT_CHECK(words->request, kBytes) + wrong, __ATOMIC_RELAXED);
+  if (wrong == 0) std::free(std::malloc(kObjectBytes));
+}
+
 }  // namespace
 
 int main() {
@@ -72,12 +83,14 @@ int main() {
     if (word == "await" || word == "forget" || word == "begin") AwaitRequest();
     if (word == "forget") __atomic_store_n(&Words()->request, Words()->answered, __ATOMIC_RELAXED);
     if (word == "begin") __atomic_store_n(&Words()->begun, Words()->request, __ATOMIC_RELAXED);
+    if (word == "overrule") OverwriteLimitRequest(0);
+    if (word == "tear") OverwriteLimitRequest(1);
     if (word == "exec") execl("/bin/cat", "cat", nullptr);
-    if (word == "old") Block()->release_address = 0;
+    if (word == "old") Block()->release_address = Block()->limit_request_address = 0;
     if (word == "other") Block()->version = 99;
     if (word == "unwritable") {
       void* const page = mmap(nullptr, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-      Block()->release_address = reinterpret_cast<std::uintptr_t>(page);
+      Block()->release_address = Block()->limit_request_address = reinterpret_cast<std::uintptr_t>(page);
     }
   }
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""tarn release on processes that answer, that cannot, and that are none of tarn's.
+"""tarn release and tarn limit on processes that answer, that cannot, and that are none of tarn's.
 
 Usage: release_test.py TARN PROGRAM     (PROGRAM: release_program.cc)
 """
@@ -21,9 +21,13 @@ LIBRARY = os.environ["TARN_LIB"]
 MIB = 1 << 20
 
 
-def start(*arguments, **options):
-    return subprocess.Popen([TARN, "release", *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+def start(*arguments, verb="release", **options):
+    return subprocess.Popen([TARN, verb, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                             text=True, **options)
+
+
+def limit(*arguments, **options):
+    return release(*arguments, verb="limit", **options)
 
 
 def release(*arguments, code=0, **options):
@@ -221,6 +225,68 @@ class ReleaseTest(unittest.TestCase):
             for error in errno.EPERM, errno.ENOSYS:
                 said = release(program.pid, code=1, preexec_fn=lambda error=error: refuse_system_call(311, error))[1]
                 self.assertRegex(said, "can be read but not written to, for process_vm_writev is refused")
+
+
+class LimitTest(unittest.TestCase):
+    def test_shown_and_set(self):
+        with Program(background="off") as program:
+            self.assertRegex(limit(program.pid)[0], r"^process    %d \(release_program\)\nlimit      (none|\S+ \S+)\n"
+                                                    r"hard limit none\nresident   \S+ \S+\n$" % program.pid)
+            program.send("busy")
+            for size, limit_bytes in (("256MiB", 256 * MIB), ("1073741824", 1024 * MIB), ("off", None)):
+                answer = json.loads(limit(program.pid, size, "--json", "--wait", "30")[0])
+                self.assertEqual((answer["schema"], answer["limit_bytes"]), ("tarn-limit/1", limit_bytes))
+                self.assertEqual(json.loads(limit(program.pid, "--json")[0])["limit_bytes"], limit_bytes)
+                # It counts as one that the program has set.
+                options = subprocess.run([TARN, "options", str(program.pid)], capture_output=True, text=True, check=True)
+                self.assertRegex(options.stdout, r"(?m)^TARN_MEMORY_LIMIT +(%s|1GiB) +program" % size)
+            self.assertRegex(limit(program.pid, "1GiB", "-v", "--wait", "30")[0],
+                             r"limit      1\.00 GiB \(before: none\)\n(.*\n)*answered   after \d+\.\d{3} s\n")
+
+    def test_the_thread_sets_it(self):
+        with Program() as program:
+            program.do("burst")
+            program.await_scavenger()
+            self.assertIn("limit      2.00 GiB", limit(program.pid, "2GiB", "--wait", "30")[0])
+
+    def test_nobody_answers_and_the_request_stands(self):
+        with Program(background="off") as program:
+            self.assertRegex(limit(program.pid, "1GiB", "--wait", "0.3", code=1)[1], "the request stands")
+            program.do("one")
+            self.assertEqual(json.loads(limit(program.pid, "--json")[0])["limit_bytes"], 1024 * MIB)
+
+    def test_somebody_else_at_the_same_time(self):
+        with Program(background="off") as program:
+            program.send("overrule")
+            request = start(program.pid, "1GiB", "--wait", "60", verb="limit")
+            program.wait_ready()
+            # Who asked may have written again before it was taken.
+            program.send("busy")
+            error = request.communicate(timeout=60)[1]
+            shown = json.loads(limit(program.pid, "--json")[0])["limit_bytes"]
+            if request.returncode == 0:
+                self.assertEqual(shown, 1024 * MIB)
+            else:
+                self.assertEqual((request.returncode, shown), (1, 7 * 1024 * MIB))
+                self.assertRegex(error, r"somebody else set the limit of process .* to 7\.00 GiB at the same time")
+
+    def test_words_that_do_not_belong_together_are_written_again(self):
+        with Program(background="off") as program:
+            program.send("tear")
+            request = start(program.pid, "1GiB", "--json", "--wait", "60", verb="limit")
+            program.wait_ready()
+            program.send("busy")
+            self.assertEqual(json.loads(request.communicate(timeout=60)[0])["limit_bytes"], 1024 * MIB)
+
+    def test_who_cannot_be_asked(self):
+        for wrong in ("much", "1", "-1", "50%", "65TiB", "0"):
+            limit("1", wrong, code=2)
+        for word, said in (("old", r"uses tarn \S+, which cannot be asked for another limit"),
+                           ("unwritable", r"cannot be asked: 0x[0-9a-f]+, where the request belongs, cannot be written")):
+            with Program() as program:
+                program.do(word)
+                self.assertRegex(limit(program.pid, "1GiB", code=1)[1], said)
+                limit(program.pid)
 
 
 if __name__ == "__main__":

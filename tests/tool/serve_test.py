@@ -458,7 +458,7 @@ class Lives(unittest.TestCase):
         self.assertIn("does not use tarn", error)
 
     def test_usage(self):
-        for arguments in ([], ["1", "--name", "x"], ["--run"], ["x"], ["1", "--set", "a=b"], ["1", "--interval", "0"],
+        for arguments in ([], ["1", "--run", "--", "true"], ["--run"], ["x"], ["1", "--set", "a=b"], ["1", "--interval", "0"],
                           ["1", "--listen", "everywhere"], ["1", "--threshold", "heap=1"]):
             self.assertEqual(serve_fails(*arguments)[0], 2, arguments)
         with open(self.path("config"), "w", encoding="utf-8") as file:

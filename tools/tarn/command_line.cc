@@ -8,7 +8,7 @@
 #include <cmath>
 #include <type_traits>
 
-#include "tools/tarn/verbs.h"
+#include "tools/tarn/suggestion.h"
 
 namespace tarn::tool {
 
@@ -40,7 +40,11 @@ void Register(const Option& option, CLI::App* app) {
       added->type_name(std::string(option.value))->check([&option](const std::string& value) {
         return Complaint(option, value);
       });
-      if constexpr (std::is_same_v<Target, std::vector<std::string>*>) added->expected(1)->take_all();
+      if constexpr (std::is_same_v<Target, std::vector<std::string>*>) {
+        // An option takes one value each time, an argument all that come.
+        if (!option.is_argument()) added->expected(1);
+        added->take_all();
+      }
     }
   };
   std::visit(add, option.target);

@@ -9,6 +9,7 @@
 #include "tools/tarn/command_line.h"
 #include "tools/tarn/console.h"
 #include "tools/tarn/help.h"
+#include "tools/tarn/suggestion.h"
 #include "tools/tarn/verbs.h"
 
 namespace tarn::tool {

@@ -3,8 +3,8 @@
 // The library keeps one block, `tarn_snapshot` (a dynamic symbol of libtarn.so; in a static program a symbol, and in any
 // case 64-byte aligned in a writable segment and recognised by its magic). It tells where the live counters of the heap
 // lie and how they are laid out. A reader copies them out of the process, with process_vm_readv(2) from outside or with
-// memcpy from inside: nothing runs in the process that is looked into, and nothing waits. One word is there for others
-// to write: tarn_snapshot_release.request.
+// memcpy from inside: nothing runs in the process that is looked into, and nothing waits. A few words are there for others
+// to write: tarn_snapshot_release.request, and the first three of tarn_snapshot_limit_request.
 //
 // Consistency. Every counter is exact as of the moment at which it is read, and the moments differ by the time that the
 // reading takes. At rest everything fits together. While threads work, sums over counters that move may be off by what
@@ -173,6 +173,27 @@ typedef struct tarn_snapshot_release {
   uint64_t answered_bytes;  // given back for the last answer
 } tarn_snapshot_release;
 
+// Asking for another soft limit, as tarn_set_memory_limit does. It works like the above, with a value beside the number, so
+// that three words have to arrive together: a write from outside is not one store, and two may write at once. `check` says
+// whether they did. Whoever asks
+//   1. reads the structure, and takes answered + 1 as the number of its request;
+//   2. writes number, bytes and check, by one call;
+//   3. reads again and again. When `answered` has come to the number and answered_request_bytes is what was asked for, it
+//      is done, and answered_bytes is the limit in force. When `answered` has come to it with another value, then somebody
+//      else asked at the same time, and that was taken. When the words are not those that were written, they have been
+//      overwritten, by such a one or by a fork: 2. again.
+// The process takes a request when it comes to it, at the same places as the above, and only while the check is right: words
+// that do not belong together are left until one of the writers writes again. What was set stays until it is set anew.
+#define TARN_SNAPSHOT_LIMIT_CHECK(request, request_bytes) (~((request)*0x9E3779B97F4A7C15u + (request_bytes)))
+typedef struct tarn_snapshot_limit_request {
+  uint64_t request;
+  uint64_t request_bytes;  // the limit; UINT64_MAX: none; 0: nine tenths of the cgroup's
+  uint64_t check;
+  uint64_t answered;                // written last
+  uint64_t answered_request_bytes;  // of the request that was answered last
+  uint64_t answered_bytes;          // in force since then; UINT64_MAX: none
+} tarn_snapshot_limit_request;
+
 // How long slow paths stood still in system calls for memory and in waits for locks: from the first of them to the end of
 // the slow path. by_time[0] counts those shorter than a microsecond, by_time[i] those of 2^(i-1) to 2^i microseconds, the
 // last one all that were longer. All are since the process's start.
@@ -244,11 +265,12 @@ typedef struct tarn_snapshot_block {
   uint32_t registry_count;
   uint32_t registry_record_bytes;
 
-  uint64_t limits_address;     // tarn_snapshot_limits
-  uint64_t scavenger_address;  // tarn_snapshot_scavenger
-  uint64_t stalls_address;     // tarn_snapshot_stalls
-  uint64_t release_address;    // tarn_snapshot_release; 0: this version cannot be asked
-  uint64_t reserved[10];
+  uint64_t limits_address;         // tarn_snapshot_limits
+  uint64_t scavenger_address;      // tarn_snapshot_scavenger
+  uint64_t stalls_address;         // tarn_snapshot_stalls
+  uint64_t release_address;        // tarn_snapshot_release; 0: this version cannot be asked
+  uint64_t limit_request_address;  // tarn_snapshot_limit_request; 0: this version cannot be asked
+  uint64_t reserved[9];
 } tarn_snapshot_block;
 
 extern const tarn_snapshot_block tarn_snapshot;

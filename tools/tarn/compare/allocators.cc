@@ -13,8 +13,8 @@
 #include <sstream>
 
 #include "tools/tarn/program.h"
+#include "tools/tarn/suggestion.h"
 #include "tools/tarn/verb.h"
-#include "tools/tarn/verbs.h"
 
 namespace tarn::tool {
 

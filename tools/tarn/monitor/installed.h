@@ -1,4 +1,4 @@
-// Files that lie beside the tool, in the build as after an install.
+// Files that lie beside the tool, or beside libtarn_monitor.so where this code is in that; in the build as after an install.
 #pragma once
 
 #include <string>
@@ -10,7 +10,7 @@ namespace tarn::tool {
 // The readable ones of this name, in the order in which they are to be tried.
 std::vector<std::string> InstalledFiles(std::string_view name);
 
-// The tool's own path, for messages.
+// The path of the tool, or of the library, for messages.
 std::string PathOfTool();
 
 }  // namespace tarn::tool

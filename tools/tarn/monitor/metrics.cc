@@ -61,9 +61,13 @@ std::string Escaped(std::string_view text) {
   return result;
 }
 
+// Families are written once, whatever the number of processes: what a family of this name has already is added to.
 class Exposition {
  public:
   explicit Exposition(MetricsFormat format) : format_(format) {}
+
+  // Whose samples follow, where there are several processes.
+  void SetTarget(std::string_view label) { target_ = fmt::format("target=\"{}\"", Escaped(label)); }
 
   // `name` without "_total", which every sample of a counter gets.
   void Counter(std::string_view name, std::string_view help) { Begin(name, "counter", help, "_total"); }
@@ -84,29 +88,42 @@ class Exposition {
   }
   template <typename Number>
   void Line(std::string_view suffix, std::string_view labels, Number value) {
-    text_ += fmt::format("{}{}{}{}{} {}\n", name_, suffix, labels.empty() ? "" : "{", labels, labels.empty() ? "" : "}",
-                         value);
+    const std::string all = fmt::format("{}{}{}", target_, target_.empty() || labels.empty() ? "" : ",", labels);
+    families_[current_].text += fmt::format("{}{}{}{}{} {}\n", families_[current_].name, suffix, all.empty() ? "" : "{",
+                                            all, all.empty() ? "" : "}", value);
   }
 
-  std::string Take() {
-    if (is_open()) text_ += "# EOF\n";
-    return std::move(text_);
+  std::string Take() const {
+    std::string text;
+    for (const Family& family : families_) text += family.text;
+    if (is_open()) text += "# EOF\n";
+    return text;
   }
 
  private:
+  struct Family {
+    std::string name;
+    std::string text;
+  };
+
   bool is_open() const { return format_ == MetricsFormat::kOpenMetrics; }
   // OpenMetrics names the family, Prometheus what its samples are called. Our helps hold nothing to escape.
   void Begin(std::string_view name, std::string_view type, std::string_view help, std::string_view suffix) {
-    name_ = name;
     suffix_ = suffix;
+    const auto [found, is_new] = by_name_.try_emplace(std::string(name), families_.size());
+    current_ = found->second;
+    if (!is_new) return;
     const std::string_view shown_suffix = is_open() ? "" : suffix;
-    text_ += fmt::format("# HELP {0}{1} {2}\n# TYPE {0}{1} {3}\n", name, shown_suffix, help, type);
+    families_.push_back(
+        {std::string(name), fmt::format("# HELP {0}{1} {2}\n# TYPE {0}{1} {3}\n", name, shown_suffix, help, type)});
   }
 
   MetricsFormat format_;
-  std::string name_;
+  std::string target_;
+  std::vector<Family> families_;
+  std::map<std::string, std::size_t> by_name_;
+  std::size_t current_ = 0;
   std::string suffix_;
-  std::string text_;
 };
 
 void AddHeap(const tarn_memstats_t& stats, Exposition* out) {
@@ -251,6 +268,17 @@ void AddProcess(const Observation& now, Exposition* out) {
   out->Sample(process.threads);
 }
 
+void AddAll(const Observation& now, const std::vector<Alert>& alerts, Exposition* out) {
+  out->Info("tarn_build", "The version of the library in the process.");
+  out->Sample(1, fmt::format("version=\"{}\"", Escaped(now.library_version)));
+  AddHeap(now.stats, out);
+  AddStalls(now.stats, out);
+  AddSizeClassMetrics(now.stats, out);
+  AddPoolMetrics(now.pools, out);
+  AddProfileAndAlerts(now, alerts, out);
+  AddProcess(now, out);
+}
+
 // So many digits are what people read; the metrics for machines are in bytes.
 double Rounded(double value) { return std::round(value * 1000) / 1000; }
 
@@ -258,14 +286,18 @@ double Rounded(double value) { return std::round(value * 1000) / 1000; }
 
 std::string FormatMetrics(const Observation& now, const std::vector<Alert>& alerts, MetricsFormat format) {
   Exposition out(format);
-  out.Info("tarn_build", "The version of the library in the process.");
-  out.Sample(1, fmt::format("version=\"{}\"", Escaped(now.library_version)));
-  AddHeap(now.stats, &out);
-  AddStalls(now.stats, &out);
-  AddSizeClassMetrics(now.stats, &out);
-  AddPoolMetrics(now.pools, &out);
-  AddProfileAndAlerts(now, alerts, &out);
-  AddProcess(now, &out);
+  AddAll(now, alerts, &out);
+  return out.Take();
+}
+
+std::string FormatMetrics(const std::vector<TargetMetrics>& targets, MetricsFormat format) {
+  Exposition out(format);
+  for (const TargetMetrics& target : targets) {
+    out.SetTarget(target.label);
+    out.Gauge("tarn_target_up", "Whether the process of a label is there.");
+    out.Sample(target.now ? 1 : 0);
+    if (target.now) AddAll(*target.now, target.alerts, &out);
+  }
   return out.Take();
 }
 
@@ -309,6 +341,10 @@ nlohmann::json AlertsJson(const std::vector<Alert>& alerts) {
                       {"message", AlertText(alert)}});
   }
   return result;
+}
+
+std::string JsonText(const nlohmann::json& document) {
+  return document.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
 std::string Rfc3339(double time_s) {

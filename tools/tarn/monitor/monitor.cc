@@ -9,18 +9,33 @@
 
 namespace tarn::tool {
 
-namespace {
-
-std::string JsonText(const nlohmann::json& document) {
-  return document.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+std::string MonitorHealth::Headline() const {
+  if (is_gone) return "Unhealthy: target gone";
+  return alerts.empty() ? "Healthy" : fmt::format("Unhealthy: {} alerts", alerts.size());
 }
 
-}  // namespace
+MetricsWanted WantedMetrics(const HttpRequest& request) {
+  using enum MetricsWanted;
+  if (const std::string wanted = request.Parameter("format"); !wanted.empty())
+    return wanted == "prometheus"    ? kPrometheus
+           : wanted == "openmetrics" ? kOpenMetrics
+           : wanted == "json"        ? kJson
+                                     : kUnknown;
+  // Prometheus' own text first: it is what everything takes that accepts anything. Who accepts none of these gets it all
+  // the same, as from other exporters.
+  const int format = PreferredType(request.accept, {"text/plain", "application/openmetrics-text", "application/json"});
+  return format == 2 ? kJson : format == 1 ? kOpenMetrics : kPrometheus;
+}
+
+HttpResponse RefuseMetrics() {
+  return {400, std::string(kPlainText), "format is one of prometheus, openmetrics, json\n", {}};
+}
 
 Monitor::Monitor(Watched* watched, const MonitorSettings& settings, std::function<void(std::string_view)> log)
     : watched_(watched),
       settings_(settings),
       log_(std::move(log)),
+      control_(log_, settings.nudge),
       trend_(settings.alerts.leak_window_s),
       alerts_(settings.alerts) {}
 
@@ -61,51 +76,65 @@ HttpResponse Monitor::Answer(const HttpRequest& request) {
   if (request.path == "/" || request.path.starts_with(kPageApi)) return AnswerPage(request);
   if (request.path == "/debug/pprof")
     return {301, std::string(kPlainText), "", {{"Location", std::string(kPprofPath)}}};
-  if (!request.path.starts_with(kPprofPath))
+  const bool is_control = request.path == kReleasePath || request.path == kLimitPath;
+  if (is_control && !settings_.allow_control) return RefuseControl();
+  if (!is_control && !request.path.starts_with(kPprofPath))
     return {404, std::string(kPlainText), "not found; there are /metrics, /health and /debug/pprof/\n", {}};
   const std::shared_ptr<Life> life = watched_->current();
   if (life == nullptr || life->IsOver()) return Gone();
   try {
-    return pprof_.Answer(request, life.get());
+    return is_control ? control_.Answer(request, life->target) : pprof_.Answer(request, life.get());
   } catch (const TargetGone&) {
     watched_->Lose(life);
     return Gone();
   }
 }
 
+std::string Monitor::Methods(std::string_view path) const {
+  if (path == kReleasePath || path == kLimitPath) return settings_.allow_control ? "POST" : "";
+  return path == kSymbolPath ? "GET, HEAD, POST" : std::string(HttpPages::kReading);
+}
+
 HttpResponse Monitor::AnswerMetrics(const HttpRequest& request) {
-  // Prometheus' own text first: it is what everything takes that accepts anything.
-  int format = PreferredType(request.accept, {"text/plain", "application/openmetrics-text", "application/json"});
-  if (const std::string wanted = request.Parameter("format"); !wanted.empty())
-    format = wanted == "prometheus" ? 0 : wanted == "openmetrics" ? 1 : wanted == "json" ? 2 : -2;
-  if (format == -2) return {400, std::string(kPlainText), "format is one of prometheus, openmetrics, json\n", {}};
-  const std::optional<Observation> now = ObserveNow();
-  if (!now) return Gone();
-  const auto [trend, alerts] = Latest();
-  if (format == 2) return {200, "application/json", JsonText(MetricsDocument(*now, trend, alerts)), {}};
-  // Who accepts none of these gets the text all the same, as from other exporters.
-  if (format == 1)
-    return {200, std::string(kOpenMetricsType), FormatMetrics(*now, alerts, MetricsFormat::kOpenMetrics), {}};
-  return {200, std::string(kPrometheusType), FormatMetrics(*now, alerts, MetricsFormat::kPrometheus), {}};
+  const MetricsWanted wanted = WantedMetrics(request);
+  if (wanted == MetricsWanted::kUnknown) return RefuseMetrics();
+  const std::optional<MonitorLook> look = Look();
+  if (!look) return Gone();
+  if (wanted == MetricsWanted::kJson)
+    return {200, "application/json", JsonText(MetricsDocument(look->now, look->trend, look->alerts)), {}};
+  if (wanted == MetricsWanted::kOpenMetrics)
+    return {
+        200, std::string(kOpenMetricsType), FormatMetrics(look->now, look->alerts, MetricsFormat::kOpenMetrics), {}};
+  return {200, std::string(kPrometheusType), FormatMetrics(look->now, look->alerts, MetricsFormat::kPrometheus), {}};
 }
 
 HttpResponse Monitor::AnswerHealth(const HttpRequest& request) {
-  const std::shared_ptr<Life> life = watched_->current();
-  const bool is_gone = life == nullptr || life->IsOver();
-  const auto alerts = is_gone ? std::vector<Alert>() : Latest().second;
-  const std::string headline = is_gone          ? "Unhealthy: target gone"
-                               : alerts.empty() ? "Healthy"
-                                                : fmt::format("Unhealthy: {} alerts", alerts.size());
+  const MonitorHealth health = Health();
   HttpResponse response;
-  response.status = is_gone || !alerts.empty() ? 503 : 200;
+  response.status = health.is_healthy() ? 200 : 503;
   if (PreferredType(request.accept, {"text/plain", "application/json"}) == 1) {
     response.content_type = "application/json";
-    response.body = JsonText({{"status", headline}, {"alerts", AlertsJson(alerts)}});
+    response.body = JsonText({{"status", health.Headline()}, {"alerts", AlertsJson(health.alerts)}});
     return response;
   }
-  response.body = headline + "\n";
-  for (const Alert& alert : alerts) response.body += AlertText(alert) + "\n";
+  response.body = health.Headline() + "\n";
+  for (const Alert& alert : health.alerts) response.body += AlertText(alert) + "\n";
   return response;
+}
+
+std::optional<MonitorLook> Monitor::Look() {
+  std::optional<Observation> now = ObserveNow();
+  if (!now) return std::nullopt;
+  auto [trend, alerts] = Latest();
+  return MonitorLook{std::move(*now), trend, std::move(alerts)};
+}
+
+MonitorHealth Monitor::Health() const {
+  const std::shared_ptr<Life> life = watched_->current();
+  MonitorHealth health;
+  health.is_gone = life == nullptr || life->IsOver();
+  if (!health.is_gone) health.alerts = Latest().second;
+  return health;
 }
 
 HttpResponse Monitor::AnswerPage(const HttpRequest& request) {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "tools/tarn/monitor/alerts.h"
+#include "tools/tarn/monitor/control.h"
 #include "tools/tarn/monitor/http.h"
 #include "tools/tarn/monitor/page.h"
 #include "tools/tarn/monitor/pprof.h"
@@ -17,6 +18,26 @@
 #include "tools/tarn/monitor/watched.h"
 
 namespace tarn::tool {
+
+// As of now, with the rates and alerts of the latest regular look.
+struct MonitorLook {
+  Observation now;
+  TrendFigures trend;
+  std::vector<Alert> alerts;
+};
+
+struct MonitorHealth {
+  bool is_gone = false;
+  std::vector<Alert> alerts;
+  bool is_healthy() const { return !is_gone && alerts.empty(); }
+  // "Healthy", "Unhealthy: 2 alerts", "Unhealthy: target gone"
+  std::string Headline() const;
+};
+
+// What a request for /metrics wants.
+enum class MetricsWanted { kPrometheus, kOpenMetrics, kJson, kUnknown };
+MetricsWanted WantedMetrics(const HttpRequest& request);
+HttpResponse RefuseMetrics();  // to kUnknown
 
 class Monitor {
  public:
@@ -29,6 +50,12 @@ class Monitor {
 
   // A page, for any thread.
   HttpResponse Answer(const HttpRequest& request);
+  // As HttpPages has them.
+  std::string Methods(std::string_view path) const;
+
+  // What the pages say, for pages about several processes; for any thread. None when the process is gone.
+  std::optional<MonitorLook> Look();
+  MonitorHealth Health() const;
 
  private:
   HttpResponse AnswerMetrics(const HttpRequest& request);
@@ -44,6 +71,7 @@ class Monitor {
   const MonitorSettings settings_;
   const std::function<void(std::string_view)> log_;
   PprofPages pprof_;
+  ControlPages control_;
   PageHistory history_;
 
   mutable std::mutex mutex_;  // for all that follows

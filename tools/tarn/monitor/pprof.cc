@@ -97,11 +97,11 @@ HttpResponse CommandLine(pid_t pid) {
   return {200, std::string(kPlainText), text, {}};
 }
 
-// "?0x4711+0x4712": a line with the name for each address that has one.
+// "?0x4711+0x4712", or the same as the body of a POST: a line with the name for each address that has one.
 HttpResponse Symbols(const HttpRequest& request, Life* life) {
   Profile profile;
   AddMappings(ReadCode(life->target.pid(), MapsOfTarget(life->target.pid())), &profile);
-  std::string_view rest = request.query;
+  std::string_view rest = request.method == "POST" ? request.body : request.query;
   while (!rest.empty()) {
     const std::size_t length = std::min(rest.find('+'), rest.size());
     std::string_view word = rest.substr(0, length);

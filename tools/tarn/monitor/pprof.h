@@ -9,6 +9,7 @@
 namespace tarn::tool {
 
 inline constexpr std::string_view kPprofPath = "/debug/pprof/";
+inline constexpr std::string_view kSymbolPath = "/debug/pprof/symbol";  // the one that also takes POST
 
 class PprofPages {
  public:
@@ -20,8 +21,9 @@ class PprofPages {
  private:
   HttpResponse AnswerHeap(const std::string& name, const HttpRequest& request, Life* life);
 
-  // Profiles take time, and with ?seconds= a worker waits for them; the others are for the other pages.
-  std::counting_semaphore<> slots_{3};
+  // Profiles take time, and with ?seconds= a worker waits for them; the others are for the other pages. Of all processes
+  // together, for they share the workers.
+  static inline std::counting_semaphore<> slots_{3};
 };
 
 // A profile as text, as Go writes it with ?debug=1; `go tool pprof` reads it. Without the statistics at its end.

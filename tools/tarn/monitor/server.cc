@@ -9,6 +9,7 @@
 
 #include "tools/tarn/monitor/installed.h"
 #include "tools/tarn/monitor/server_module.h"
+#include "tools/tarn/monitor/signals_blocked.h"
 #include "tools/tarn/verb.h"
 
 namespace tarn::tool {
@@ -26,20 +27,19 @@ decltype(&MakeServerCore) LoadModule() {
     complaint = dlerror();
   }
   if (complaint.empty())
-    complaint = fmt::format("it is not there; it belongs into ../lib/tarn beside {}", PathOfTool());
+    complaint = fmt::format("it is not there; it belongs into lib/tarn, and {} was looked from", PathOfTool());
   throw ToolError(fmt::format("the server {} cannot be loaded: {}", kModule, complaint));
 }
 
 }  // namespace
 
-HttpServer::HttpServer(const ListenAddress& address, const HostRule& hosts, HttpHandler handler,
-                       const ServerLimits& limits)
+HttpServer::HttpServer(const ListenAddress& address, const HostRule& hosts, HttpPages pages, const ServerLimits& limits)
     : address_(address) {
   const auto make = LoadModule();
-  const int listener = OpenListener(address);
-  url_ = ListenerUrl(listener, address);
+  listener_ = OpenListener(address);
+  url_ = ListenerUrl(listener_, address);
   core_.reset(make(
-      listener, [hosts](std::string_view host) { return hosts.Allows(host); }, std::move(handler), limits));
+      listener_, [hosts](std::string_view host) { return hosts.Allows(host); }, std::move(pages), limits));
 }
 
 HttpServer::~HttpServer() {
@@ -47,7 +47,10 @@ HttpServer::~HttpServer() {
   if (!address_.unix_path.empty()) unlink(address_.unix_path.c_str());
 }
 
-void HttpServer::Start() { core_->Start(); }
+void HttpServer::Start() {
+  const SignalsBlocked blocked;
+  core_->Start();
+}
 
 void HttpServer::Stop() { core_->Stop(); }
 

@@ -23,6 +23,8 @@
 #include <utility>
 #include <vector>
 
+#include "tools/tarn/monitor/request_frame.h"
+
 namespace tarn::tool {
 
 namespace {
@@ -42,6 +44,10 @@ struct Connection {
   int fd = -1;
   State state = kReading;
   std::string received;  // and not answered yet
+  // Of the request that is answered.
+  std::size_t head_bytes = 0;
+  std::size_t body_bytes = 0;
+  bool takes_body = false;
   int requests = 0;
   Clock::time_point deadline;
   bool keeps = false;  // set by the worker: the connection goes on after the answer
@@ -105,9 +111,9 @@ bool HasBody(const httplib::Request& request) {
 // Answers one request at a time; each worker has one.
 class Responder : public httplib::Server {
  public:
-  Responder(const AllowsHost* allows_host, const HttpHandler* handler, const ServerLimits& limits,
+  Responder(const AllowsHost* allows_host, const HttpPages* pages, const ServerLimits& limits,
             const std::atomic<bool>* stops)
-      : allows_host_(allows_host), handler_(handler), answer_s_(limits.answer_s), stops_(stops) {
+      : allows_host_(allows_host), pages_(pages), answer_s_(limits.answer_s), stops_(stops) {
     // What it says of these in its answers.
     set_keep_alive_timeout(static_cast<time_t>(limits.keep_alive_s));
     set_keep_alive_max_count(static_cast<size_t>(limits.requests_per_connection));
@@ -126,9 +132,11 @@ class Responder : public httplib::Server {
     });
   }
 
-  // Returns whether the connection may go on.
-  bool Respond(ConnectionStream* stream, int fd, bool is_last) {
+  // The stream is the head, `body` what was read behind it, null where nothing was. Returns whether the connection may go
+  // on.
+  bool Respond(ConnectionStream* stream, const std::string* body, int fd, bool is_last) {
     fd_ = fd;
+    body_ = body;
     bool closes = false;
     bool is_understood = false;
     const bool written = process_request(*stream, is_last, closes, [&](httplib::Request& request) {
@@ -138,7 +146,7 @@ class Responder : public httplib::Server {
       request.headers.erase("Accept-Encoding");
       request.headers.erase("Expect");
       // What follows the headers was not read, so nothing can follow that.
-      if (HasBody(request) || (request.method != "GET" && request.method != "HEAD")) {
+      if (body_ == nullptr && (HasBody(request) || (request.method != "GET" && request.method != "HEAD"))) {
         request.headers.erase("Connection");
         request.headers.emplace("Connection", "close");
         closes = true;
@@ -149,8 +157,11 @@ class Responder : public httplib::Server {
 
  private:
   HttpResponse Answer(const httplib::Request& request) const {
-    if (request.method != "GET" && request.method != "HEAD")
-      return {405, std::string(kPlainText), "only GET and HEAD are answered\n", {{"Allow", "GET, HEAD"}}};
+    const std::string methods = pages_->methods(request.path);
+    const bool reads = request.method == "GET" || request.method == "HEAD";
+    const bool is_taken = body_ != nullptr || (reads && methods.starts_with(HttpPages::kReading));
+    if (!is_taken && !methods.empty())
+      return {405, std::string(kPlainText), fmt::format("only {} can be done here\n", methods), {{"Allow", methods}}};
     const std::size_t hosts = request.get_header_value_count("Host");
     if (hosts > 1 || (hosts == 0 && request.version != "HTTP/1.0"))
       return {400, std::string(kPlainText), "one header Host is needed\n", {}};
@@ -162,36 +173,42 @@ class Responder : public httplib::Server {
               {}};
     }
     HttpRequest plain;
+    plain.method = request.method;
     plain.path = request.path;
     const std::size_t question = request.target.find('?');
     if (question != std::string::npos) plain.query = request.target.substr(question + 1);
     for (const auto& [name, value] : request.params) plain.parameters.try_emplace(name, value);
     plain.accept = request.get_header_value("Accept");
+    plain.host = host;
+    plain.origin = request.get_header_value("Origin");
+    plain.control = request.get_header_value("X-Tarn-Control");
+    if (body_ != nullptr) plain.body = *body_;
     plain.is_abandoned = [this] {
       pollfd gone{fd_, POLLRDHUP, 0};
       return stops_->load() || (poll(&gone, 1, 0) > 0 && (gone.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0);
     };
     try {
-      return (*handler_)(plain);
+      return pages_->answer(plain);
     } catch (const std::exception& error) {
       return {500, std::string(kPlainText), fmt::format("{}\n", error.what()), {}};
     }
   }
 
   const AllowsHost* allows_host_;
-  const HttpHandler* handler_;
+  const HttpPages* pages_;
   double answer_s_;
   const std::atomic<bool>* stops_;
   int fd_ = -1;
+  const std::string* body_ = nullptr;
 };
 
 class Connections final : public ServerCore {
  public:
-  Connections(int listener, AllowsHost allows_host, HttpHandler handler, const ServerLimits& limits)
+  Connections(int listener, AllowsHost allows_host, HttpPages pages, const ServerLimits& limits)
       : listener_(listener),
         wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
         allows_host_(std::move(allows_host)),
-        handler_(std::move(handler)),
+        pages_(std::move(pages)),
         limits_(limits) {}
   ~Connections() override {
     Stop();
@@ -202,6 +219,7 @@ class Connections final : public ServerCore {
   void Start() override {
     threads_.emplace_back([this] { Wait(); });
     for (std::size_t i = 0; i < limits_.workers; ++i) threads_.emplace_back([this] { Work(); });
+    for (std::thread& thread : threads_) pthread_setname_np(thread.native_handle(), "tarn-http");
   }
 
   void Stop() override {
@@ -313,16 +331,38 @@ class Connections final : public ServerCore {
   // Hands a request over to the workers when it is whole.
   void Dispatch(Connection* connection) {
     const std::size_t end = connection->received.find(kRequestEnd);
-    if (end != std::string::npos && end <= limits_.request_bytes) {
-      connection->state = Connection::kAnswering;
-      {
-        const std::lock_guard lock(mutex_);
-        to_answer_.push_back(connection);
-      }
-      work_.notify_one();
-    } else if (end != std::string::npos || connection->received.size() > limits_.request_bytes) {
+    if (end == std::string::npos && connection->received.size() <= limits_.request_bytes) return;
+    if (end > limits_.request_bytes) {
       Refuse(connection, 431, "Request Header Fields Too Large");
+      return;
     }
+    const std::string_view head(connection->received.data(), end + kRequestEnd.size());
+    const RequestFrame frame = ReadFrame(head, limits_.body_bytes);
+    connection->head_bytes = head.size();
+    connection->body_bytes = 0;
+    connection->takes_body = TakesBody(frame);
+    if (connection->takes_body) {
+      if (frame.refusal != 0) {
+        Refuse(connection, frame.refusal,
+               frame.refusal == 413   ? "Content Too Large"
+               : frame.refusal == 411 ? "Length Required"
+                                      : "Bad Request");
+        return;
+      }
+      // What is missing comes under the same deadline.
+      if (connection->received.size() - head.size() < frame.body_bytes) return;
+      connection->body_bytes = frame.body_bytes;
+    }
+    connection->state = Connection::kAnswering;
+    {
+      const std::lock_guard lock(mutex_);
+      to_answer_.push_back(connection);
+    }
+    work_.notify_one();
+  }
+
+  bool TakesBody(const RequestFrame& frame) const {
+    return frame.method == "POST" && pages_.methods(frame.path).ends_with("POST");
   }
 
   // What the workers have done with.
@@ -359,7 +399,7 @@ class Connections final : public ServerCore {
 
   // A worker's thread.
   void Work() {
-    Responder responder(&allows_host_, &handler_, limits_, &stops_);
+    Responder responder(&allows_host_, &pages_, limits_, &stops_);
     while (true) {
       Connection* connection = nullptr;
       {
@@ -371,11 +411,11 @@ class Connections final : public ServerCore {
       }
       // Nobody else touches the connection now.
       std::string& received = connection->received;
-      const std::size_t bytes = received.find(kRequestEnd) + kRequestEnd.size();
-      ConnectionStream stream(received.substr(0, bytes), connection->fd);
-      received.erase(0, bytes);
+      ConnectionStream stream(received.substr(0, connection->head_bytes), connection->fd);
+      const std::string body = received.substr(connection->head_bytes, connection->body_bytes);
+      received.erase(0, connection->head_bytes + connection->body_bytes);
       const bool is_last = ++connection->requests >= limits_.requests_per_connection;
-      connection->keeps = responder.Respond(&stream, connection->fd, is_last);
+      connection->keeps = responder.Respond(&stream, connection->takes_body ? &body : nullptr, connection->fd, is_last);
       {
         const std::lock_guard lock(mutex_);
         answered_.push_back(connection);
@@ -387,7 +427,7 @@ class Connections final : public ServerCore {
   int listener_;
   int wake_;
   AllowsHost allows_host_;
-  HttpHandler handler_;
+  HttpPages pages_;
   ServerLimits limits_;
   // Of the thread of all connections alone.
   std::vector<std::unique_ptr<Connection>> connections_;
@@ -403,8 +443,8 @@ class Connections final : public ServerCore {
 
 }  // namespace
 
-ServerCore* MakeServerCore(int listener, AllowsHost allows_host, HttpHandler handler, const ServerLimits& limits) {
-  return new Connections(listener, std::move(allows_host), std::move(handler), limits);
+ServerCore* MakeServerCore(int listener, AllowsHost allows_host, HttpPages pages, const ServerLimits& limits) {
+  return new Connections(listener, std::move(allows_host), std::move(pages), limits);
 }
 
 }  // namespace tarn::tool

@@ -23,7 +23,7 @@ using AllowsHost = std::function<bool(std::string_view)>;
 
 // Takes the listener over.
 extern "C" __attribute__((visibility("default"))) ServerCore* MakeServerCore(int listener, AllowsHost allows_host,
-                                                                             HttpHandler handler,
+                                                                             HttpPages pages,
                                                                              const ServerLimits& limits);
 
 }  // namespace tarn::tool

@@ -7,12 +7,13 @@
 #include <cmath>
 #include <fstream>
 #include <iterator>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <utility>
 
+#include "tools/tarn/suggestion.h"
 #include "tools/tarn/verb.h"
-#include "tools/tarn/verbs.h"
 
 namespace tarn::tool {
 
@@ -20,6 +21,7 @@ namespace {
 
 constexpr double kMinIntervalSeconds = 0.1;
 constexpr double kMaxIntervalSeconds = 3600;
+constexpr double kMinWindowSeconds = 1;
 constexpr double kMaxWindowSeconds = 7 * 86400;
 
 std::vector<std::string_view> RuleNames() {
@@ -82,7 +84,7 @@ class SettingsReader {
     } else if (key == "interval") {
       settings_->interval_s = Duration(key, value, kMinIntervalSeconds, kMaxIntervalSeconds);
     } else if (key == "leak_window") {
-      alerts.leak_window_s = Duration(key, value, 1, kMaxWindowSeconds);
+      alerts.leak_window_s = Duration(key, value, kMinWindowSeconds, kMaxWindowSeconds);
     } else if (key == "clear_below") {
       alerts.clear_below = Number(key, value, 0, 1);
     } else if (key == "clear_after") {
@@ -91,10 +93,57 @@ class SettingsReader {
     } else if (key == "thresholds") {
       if (!value.is_object()) Fail("thresholds: an object is expected");
       for (const auto& [rule, threshold] : value.items()) ApplyRule(rule, threshold);
+    } else if (key == "allow_control") {
+      if (!value.is_boolean()) Fail("allow_control: true or false is expected");
+      settings_->allow_control = value.get<bool>();
+    } else if (key == "targets") {
+      ApplyTargets(value);
     } else {
-      FailUnknown(key,
-                  {"listen", "allow_hosts", "interval", "leak_window", "clear_below", "clear_after", "thresholds"});
+      FailUnknown(key, {"listen", "allow_hosts", "interval", "leak_window", "clear_below", "clear_after", "thresholds",
+                        "targets", "allow_control"});
     }
+  }
+
+  void ApplyTargets(const nlohmann::json& list) {
+    if (!list.is_array() || list.empty()) Fail("targets: a list of objects is expected");
+    std::vector<TargetSpec>& targets = settings_->targets;
+    for (const nlohmann::json& value : list) targets.push_back(ReadTarget(value));
+    try {
+      std::vector<TargetSpec> labelled = targets;
+      GiveLabels(&labelled);
+    } catch (const UsageError& error) {
+      Fail(fmt::format("targets: {}", error.what()));
+    }
+  }
+
+  TargetSpec ReadTarget(const nlohmann::json& value) const {
+    if (!value.is_object()) Fail("targets: each is an object, as {\"name\": \"nginx\"}");
+    TargetSpec target;
+    int ways = 0;
+    for (const auto& [key, what] : value.items()) {
+      if (key == "label") {
+        target.label = Text(key, what);
+        if (!IsTargetLabel(target.label))
+          Fail(fmt::format(
+              "label: \"{}\" cannot be one; it has letters, digits, dots, dashes and underscores, at most 64",
+              target.label));
+        continue;
+      }
+      ++ways;
+      if (key == "pid") {
+        if (!what.is_number_integer()) Fail("pid: a whole number is expected");
+        target.by = Watched::By::kPid;
+        target.what = std::to_string(static_cast<pid_t>(Number(key, what, 1, std::numeric_limits<pid_t>::max())));
+      } else if (key == "name" || key == "pid_file") {
+        target.by = key == "name" ? Watched::By::kName : Watched::By::kPidFile;
+        target.what = Text(key, what);
+        if (target.what.empty()) Fail(fmt::format("{}: it is empty", key));
+      } else {
+        FailUnknown(key, {"pid", "name", "pid_file", "label"});
+      }
+    }
+    if (ways != 1) Fail("targets: each has one of pid, name and pid_file");
+    return target;
   }
 
   void ApplyRule(const std::string& rule, const nlohmann::json& threshold) {
@@ -142,6 +191,16 @@ void ApplySettingsFile(const std::string& path, MonitorSettings* settings) {
   if (!file.is_open() || file.bad())
     throw ToolError(fmt::format("the settings file {} cannot be read", path), kExitConfiguration);
   ApplySettings(text, path, settings);
+}
+
+void CheckSettings(const MonitorSettings& settings) {
+  const auto check = [](std::string_view what, double seconds, double least, double most) {
+    if (!(seconds >= least && seconds <= most))
+      throw UsageError(
+          fmt::format("{}: a time from {:g}s to {:g}s is expected, not {:g}s", what, least, most, seconds));
+  };
+  check("interval", settings.interval_s, kMinIntervalSeconds, kMaxIntervalSeconds);
+  check("leak_window", settings.alerts.leak_window_s, kMinWindowSeconds, kMaxWindowSeconds);
 }
 
 void ApplyThreshold(const std::string& text, AlertSettings* settings) {

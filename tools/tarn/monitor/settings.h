@@ -1,20 +1,26 @@
 // The settings of the monitor: a file of JSON, and thresholds of the command line.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "tools/tarn/monitor/alerts.h"
+#include "tools/tarn/monitor/target_spec.h"
 
 namespace tarn::tool {
 
 struct MonitorSettings {
-  std::string listen;  // empty: nothing was said
+  std::string listen;               // empty: nothing was said
+  std::vector<TargetSpec> targets;  // as they were named, so with or without labels
   std::vector<std::string> allow_hosts;
   double interval_s = 5;  // of the observations that alerts rest on
   AlertSettings alerts = DefaultAlertSettings();
+  bool allow_control = false;  // the pages that change something
+  // Of the own process: has the allocator look for requests from outside.
+  std::function<void()> nudge = [] {};
 };
 
 // Sets what the text of a file sets. Checked as strictly as the environment is: throws ToolError with exit code 78 for an
@@ -23,6 +29,9 @@ void ApplySettings(std::string_view text, const std::string& name, MonitorSettin
 
 // Throws ToolError also when the file cannot be read.
 void ApplySettingsFile(const std::string& path, MonitorSettings* settings);
+
+// Of settings that come from elsewhere: throws UsageError where a time is out of its range.
+void CheckSettings(const MonitorSettings& settings);
 
 // "heap_mb=2000", "pause_ms=off". Throws UsageError.
 void ApplyThreshold(const std::string& text, AlertSettings* settings);

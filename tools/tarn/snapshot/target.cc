@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <cstddef>
 #include <cstring>
 #include <fstream>
 #include <map>
@@ -208,26 +209,23 @@ void Target::RequireSameProgram() const {
   tarn_snapshot_block block;
   if (!memory_.Read(place_.address, &block, sizeof(block)) ||
       std::memcmp(block.magic, known.magic, sizeof(block.magic)) != 0 || block.start_time_ns != known.start_time_ns ||
-      block.release_address != known.release_address)
+      block.release_address != known.release_address || block.limit_request_address != known.limit_request_address)
     Lost();
 }
 
-tarn_snapshot_release Target::ReleaseWords() const {
-  const std::uint64_t address = reader_.block().release_address;
+void Target::ReadWords(std::uint64_t address, void* to, std::size_t bytes, const char* what) const {
   if (address == 0 || address % sizeof(std::uint64_t) != 0)
-    throw ToolError(fmt::format("process {} uses tarn {}, which cannot be asked to release memory; restart it with {}",
-                                Describe(pid_), place_.library_version, TARN_VERSION));
-  tarn_snapshot_release words;
-  if (!memory_.Read(address, &words, sizeof(words))) Lost();
+    throw ToolError(fmt::format("process {} uses tarn {}, which cannot be asked {}; restart it with {}", Describe(pid_),
+                                place_.library_version, what, TARN_VERSION));
+  if (!memory_.Read(address, to, bytes)) Lost();
   // Behind the read: no process comes back to a program that it has left.
   RequireSameProgram();
-  return words;
 }
 
-void Target::RequestRelease(std::uint64_t number) const {
+void Target::WriteWords(std::uint64_t address, const void* from, std::size_t bytes) const {
   // An exec between these two cannot be excluded. It leaves other mappings behind, so that as a rule the write fails.
   RequireSameProgram();
-  if (WriteProcessMemory(pid_, reader_.block().release_address, &number, sizeof(number))) return;
+  if (WriteProcessMemory(pid_, address, from, bytes)) return;
   const int error = errno;
   if (error == ESRCH) Lost();
   if (error == ENOSYS || error == EPERM)
@@ -237,7 +235,29 @@ void Target::RequestRelease(std::uint64_t number) const {
                     Describe(pid_)));
   RequireSameProgram();
   throw ToolError(fmt::format("process {} cannot be asked: {:#x}, where the request belongs, cannot be written ({})",
-                              Describe(pid_), reader_.block().release_address, strerror(error)));
+                              Describe(pid_), address, strerror(error)));
+}
+
+tarn_snapshot_release Target::ReleaseWords() const {
+  tarn_snapshot_release words;
+  ReadWords(reader_.block().release_address, &words, sizeof(words), "to release memory");
+  return words;
+}
+
+void Target::RequestRelease(std::uint64_t number) const {
+  WriteWords(reader_.block().release_address, &number, sizeof(number));
+}
+
+tarn_snapshot_limit_request Target::LimitWords() const {
+  tarn_snapshot_limit_request words;
+  ReadWords(reader_.block().limit_request_address, &words, sizeof(words), "for another limit");
+  return words;
+}
+
+void Target::RequestLimit(std::uint64_t number, std::uint64_t bytes) const {
+  const std::uint64_t words[] = {number, bytes, TARN_SNAPSHOT_LIMIT_CHECK(number, bytes)};
+  static_assert(offsetof(tarn_snapshot_limit_request, check) == 2 * sizeof(words[0]));
+  WriteWords(reader_.block().limit_request_address, words, sizeof(words));
 }
 
 std::vector<tarn_snapshot_option> Target::Options() const {

@@ -1,7 +1,7 @@
 // A running process that uses tarn, and what the allocator in it publishes (tarn/snapshot.h).
 //
 // Nothing runs in the process that is looked into: its memory is copied by process_vm_readv(2), which needs the rights of
-// a debugger. Only tarn release writes, one word by process_vm_writev(2).
+// a debugger. Only requests write, a few words by process_vm_writev(2): see requests.h.
 #pragma once
 
 #include <sys/types.h>
@@ -70,6 +70,9 @@ class Target {
   // Writes the number of a request, if it is still the same program. Throws like ReleaseWords, and ToolError with what
   // to do when the process cannot be written to.
   void RequestRelease(std::uint64_t number) const;
+  // The same for a request for another soft limit.
+  tarn_snapshot_limit_request LimitWords() const;
+  void RequestLimit(std::uint64_t number, std::uint64_t bytes) const;
 
   std::vector<tarn_snapshot_option> Options() const;
 
@@ -82,6 +85,9 @@ class Target {
  private:
   // Throws TargetGone where another program, or another process of this number, is there by now.
   void RequireSameProgram() const;
+  // `what` completes "which cannot be asked ...".
+  void ReadWords(std::uint64_t address, void* to, std::size_t bytes, const char* what) const;
+  void WriteWords(std::uint64_t address, const void* from, std::size_t bytes) const;
 
   pid_t pid_;
   std::string name_;

@@ -7,6 +7,7 @@
 
 #include "tools/tarn/console.h"
 #include "tools/tarn/help.h"
+#include "tools/tarn/suggestion.h"
 #include "tools/tarn/verbs.h"
 
 namespace tarn::tool {
