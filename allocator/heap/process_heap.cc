@@ -93,8 +93,8 @@ void ProcessHeap::Start() {
 template <typename Change>
 void ProcessHeap::ChangeSettings(Change change) {
   SlowPathScope scope;
-  // A signal handler's call, which has interrupted a slow path: that may have the lock.
-  if (scope.nested()) return;
+  // A signal handler's call, which has interrupted the owner of the lock.
+  if (profile.lock().HeldByThisThread()) return;
   LockHolder holder(profile.lock());
   change();
 }
@@ -138,7 +138,7 @@ void ProcessHeap::SetPreset(Preset preset) {
     options.profile_rate_bytes = next.profile_rate_bytes;
     options.profile_limit_percent = next.profile_limit_percent;
     options.from_preset = next.from_preset;
-    __atomic_store_n(&options.preset, next.preset, __ATOMIC_RELAXED);
+    __atomic_store(&options.preset, &next.preset, __ATOMIC_RELAXED);
     __atomic_store_n(&options.check, next.check, __ATOMIC_RELAXED);
     __atomic_store_n(&options.stats, next.stats, __ATOMIC_RELAXED);
     __atomic_store_n(&options.pool_objects, next.pool_objects, __ATOMIC_RELAXED);

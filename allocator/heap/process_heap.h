@@ -62,7 +62,11 @@ struct alignas(4096) ProcessHeap {
   }
 
   // Settings that may change while other threads read them.
-  Preset preset() const { return __atomic_load_n(&options.preset, __ATOMIC_RELAXED); }
+  Preset preset() const {
+    Preset preset;
+    __atomic_load(&options.preset, &preset, __ATOMIC_RELAXED);
+    return preset;
+  }
   bool checks() const { return __atomic_load_n(&options.check, __ATOMIC_RELAXED); }
   bool prints_statistics() const { return __atomic_load_n(&options.stats, __ATOMIC_RELAXED); }
   std::uint32_t pool_objects() const { return __atomic_load_n(&options.pool_objects, __ATOMIC_RELAXED); }

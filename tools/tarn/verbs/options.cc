@@ -26,7 +26,7 @@ std::string_view SourceName(std::uint32_t source) {
     case TARN_SOURCE_ENVIRONMENT:
       return "environment";
     case TARN_SOURCE_API:
-      return "program";
+      return "run time";
     default:
       return "unknown";
   }
@@ -85,8 +85,8 @@ const Verb kOptionsVerb = {
     .summary = "show the settings in force in a process",
     .examples = {{"tarn options 4711", "each setting, its value, where it comes from, and its default"}},
     .details =
-        "Settings come from the environment at the start of the program (environment), from a set of them "
-        "(preset), or from the program itself (program). tarn run --set gives them to a command.",
+        "Settings come from a preset (TARN_PRESET), from the environment at the start of the program, or from what was "
+        "set since (run time), by the program or by tarn limit. tarn run --set gives them to a command.",
     .prepare = PrepareOptions,
 };
 
