@@ -239,7 +239,7 @@ class LimitTest(unittest.TestCase):
                 self.assertEqual(json.loads(limit(program.pid, "--json")[0])["limit_bytes"], limit_bytes)
                 # It counts as one that the program has set.
                 options = subprocess.run([TARN, "options", str(program.pid)], capture_output=True, text=True, check=True)
-                self.assertRegex(options.stdout, r"(?m)^TARN_MEMORY_LIMIT +(%s|1GiB) +program" % size)
+                self.assertRegex(options.stdout, r"(?m)^TARN_MEMORY_LIMIT +(%s|1GiB) +run time" % size)
             self.assertRegex(limit(program.pid, "1GiB", "-v", "--wait", "30")[0],
                              r"limit      1\.00 GiB \(before: none\)\n(.*\n)*answered   after \d+\.\d{3} s\n")
 
