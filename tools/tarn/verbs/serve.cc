@@ -303,7 +303,9 @@ int RunServe(const ServeOptions& options, const Invocation& invocation) {
     targets = std::make_unique<Targets>(specs, settings, log);
     for (const auto& served : targets->all()) {
       Watched& watched = served->watched;
-      if (!watched.has_next() && watched.Find() == nullptr) throw ToolError(watched.absence(), watched.absence_code());
+      // Looked for before the first page is asked for, which otherwise could not say why there is none.
+      const bool is_there = watched.Find() != nullptr;
+      if (!is_there && !watched.has_next()) throw ToolError(watched.absence(), watched.absence_code());
     }
   }
 
