@@ -257,6 +257,7 @@ bool PageHeap::ResizeWithinReservation(Span* span, PageCount pages, Run* added) 
   // The ends first, which may lie in huge pages that are in use; then the whole ones between, for which the lock may be
   // let go.
   const auto take_part = [&](HugePage* part, std::size_t index, std::size_t count) TARN_NO_THREAD_SAFETY_ANALYSIS {
+    if (count == 0) return false;
     Unlist(part);
     const bool zero = MarkUsed(part, index, count);
     Relist(part);
