@@ -66,7 +66,7 @@ std::string Work(unsigned seed) {{
 }}  // namespace part{n}
 """
 
-PARTS = 3
+PARTS = 2
 
 
 def make_source():
