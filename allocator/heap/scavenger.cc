@@ -19,7 +19,8 @@ namespace {
 
 // Twice as long, and a cache that nobody used is drained (CpuCache::kIdleLooks). Chosen.
 constexpr std::uint32_t kLookEveryMs = 500;
-constexpr std::uint32_t kLingerMs = 5000;
+// How long the thread stays beyond the second pass, before which it cannot know that there is nothing to do.
+constexpr std::uint32_t kLingerMs = 2000;
 // A cycle that did less was not worth a thread: an idle cache is drained and filled again at its next use for ever.
 constexpr std::size_t kWorthwhileBytes = std::size_t{256} << 10;
 constexpr std::uint32_t kTryAgainMs = 60'000;
@@ -93,7 +94,7 @@ void Scavenger::RunThread() {
     if (process_heap.limits.soft_bytes() != SIZE_MAX) process_heap.limits.Check(false);
     const std::uint32_t now_ms = CoarseMilliseconds();
     if (cycle.released_bytes + cycle.drained_bytes >= kWorthwhileBytes || cycle.warm_bytes != 0) busy_at_ms = now_ms;
-    if (MillisecondsBetween(busy_at_ms, now_ms) >= kLingerMs) break;
+    if (MillisecondsBetween(busy_at_ms, now_ms) >= 2 * process_heap.release_delay_ms() + kLingerMs) break;
     const auto least_ms = static_cast<std::uint32_t>(cycle.cpu_ns * kSleepPerCpu / 1'000'000);
     self.SleepUnlessAsked(std::max(std::min(cycle.next_ms, kLookEveryMs), least_ms));
   }
