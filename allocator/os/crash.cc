@@ -58,6 +58,7 @@ void WriteToStderr(std::string_view text) {
 }
 
 void KeepStderr() {
+  if (kept_stderr >= 0) return;
   // High, so that a program that counts on the lowest free descriptors is not disturbed.
   constexpr int kLowestDescriptor = 100;
   kept_stderr = ::fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, kLowestDescriptor);

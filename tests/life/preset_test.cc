@@ -3,6 +3,7 @@
 #include "allocator/include/tarn/preset.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <time.h>
 
@@ -77,6 +78,22 @@ TEST(Preset, ChangesWhatCanChange) {
     TARN_LIFE_REQUIRE(tarn::SetPreset("off"));
     TARN_LIFE_REQUIRE(Is("TARN_POOL_OBJECTS", "1024", TARN_SOURCE_DEFAULT));
     // A development's statistics at the end are not wanted any more: the child's stderr stays empty.
+  });
+}
+
+TEST(Preset, ChosenAgainAndAgainTakesNoMoreDescriptors) {
+  ExpectGoodEnd(kBodySeconds, [] {
+    const auto open_descriptors = [] {
+      int count = 0;
+      for (int fd = 0; fd < 1024; ++fd) count += fcntl(fd, F_GETFD) >= 0;
+      return count;
+    };
+    // Statistics at the end keep a copy of stderr.
+    TARN_LIFE_REQUIRE(tarn::SetPreset("development"));
+    const int before = open_descriptors();
+    for (int i = 0; i < 200; ++i) TARN_LIFE_REQUIRE(tarn::SetPreset(i % 2 == 0 ? "staging" : "development"));
+    TARN_LIFE_REQUIRE(open_descriptors() == before);
+    TARN_LIFE_REQUIRE(tarn::SetPreset("off"));
   });
 }
 
