@@ -1,15 +1,6 @@
 // Sets of settings for the stages of a program's life, as TARN_PRESET names them.
 //
-//                           built in   production   staging   development
-//   TARN_MEMORY_LIMIT       auto       auto         80%       50%            of the container, or of the machine
-//   TARN_RELEASE_DELAY      1500ms     5s           1500ms    500ms
-//   TARN_PROFILE_RATE       512KiB     512KiB       256KiB    64KiB
-//   TARN_PROFILE_AT_LIMIT   off        off          90%       90%
-//   TARN_CHECK              off        off          on        on
-//   TARN_POOL_OBJECTS       1024       4096         1024      128
-//   TARN_VERBOSE            off        on           on        on
-//   TARN_STATS              off        off          off       on
-//   TARN_STRICT             off        off          on        on
+// tarn/preset.h has the table of them.
 //
 // Production spends memory on steadiness: it keeps what a slower rhythm will want again, recycles more, and never stops a
 // program for a setting that is wrong. Staging finds out what production would not survive: too little memory, misuse of

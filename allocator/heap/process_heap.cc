@@ -93,8 +93,8 @@ void ProcessHeap::Start() {
 template <typename Change>
 void ProcessHeap::ChangeSettings(Change change) {
   SlowPathScope scope;
-  // A signal handler's call, which has interrupted the owner of the lock.
-  if (profile.lock().HeldByThisThread()) return;
+  // A signal handler's call, which has interrupted a slow path: that may have a lock.
+  if (scope.nested()) return;
   LockHolder holder(profile.lock());
   change();
 }
