@@ -7,6 +7,7 @@
 #include <string>
 
 #include "tools/tarn/figures.h"
+#include "tools/tarn/json_text.h"
 #include "tools/tarn/monitor/metrics.h"
 #include "tools/tarn/snapshot/requests.h"
 

@@ -18,6 +18,7 @@
 #include <thread>
 #include <utility>
 
+#include "tools/tarn/json_text.h"
 #include "tools/tarn/monitor/include/tarn/monitor.h"
 #include "tools/tarn/monitor/listen.h"
 #include "tools/tarn/monitor/metrics.h"

@@ -343,10 +343,6 @@ nlohmann::json AlertsJson(const std::vector<Alert>& alerts) {
   return result;
 }
 
-std::string JsonText(const nlohmann::json& document) {
-  return document.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
-}
-
 std::string Rfc3339(double time_s) {
   const auto seconds = static_cast<std::time_t>(std::floor(time_s));
   std::tm parts{};

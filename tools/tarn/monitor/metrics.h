@@ -39,9 +39,6 @@ nlohmann::json MetricsDocument(const Observation& now, const TrendFigures& trend
 
 nlohmann::json AlertsJson(const std::vector<Alert>& alerts);
 
-// As a page; what is no UTF-8 in it becomes U+FFFD.
-std::string JsonText(const nlohmann::json& document);
-
 // "2026-11-26T19:58:20.123Z"
 std::string Rfc3339(double time_s);
 

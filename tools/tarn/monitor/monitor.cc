@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "tools/tarn/json_text.h"
 #include "tools/tarn/monitor/metrics.h"
 
 namespace tarn::tool {

@@ -11,6 +11,7 @@
 #include <optional>
 #include <utility>
 
+#include "tools/tarn/json_text.h"
 #include "tools/tarn/monitor/heap_document.h"
 #include "tools/tarn/monitor/installed.h"
 
@@ -206,7 +207,7 @@ nlohmann::json PageHeap(const Profile& profile, pid_t pid) {
 }
 
 HttpResponse PageJson(const nlohmann::json& document, int status) {
-  return {status, "application/json", document.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace), {}};
+  return {status, "application/json", JsonText(document, JsonLayout::kOneLine), {}};
 }
 
 void PageHistory::Begin() {

@@ -8,6 +8,7 @@
 #include <optional>
 #include <utility>
 
+#include "tools/tarn/json_text.h"
 #include "tools/tarn/monitor/metrics.h"
 
 namespace tarn::tool {

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "tools/tarn/console.h"
+#include "tools/tarn/json_text.h"
 #include "tools/tarn/profile/names.h"
 #include "tools/tarn/program.h"
 #include "tools/tarn/snapshot/target.h"
@@ -242,7 +243,7 @@ int RunCheck(const std::string& what, const Invocation& invocation) {
     for (const Finding& finding : findings) list.push_back({{"ok", finding.is_ok}, {"text", finding.text}});
     const nlohmann::json document = {
         {"schema", "tarn-check/1"}, {"target", what}, {"uses_tarn", is_active}, {"findings", list}};
-    WriteResult(invocation, document.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+    WriteResult(invocation, JsonText(document));
   } else {
     const bool has_colour = invocation.output == "-" && StdoutHasColour();
     std::string text;

@@ -14,6 +14,7 @@
 
 #include "tools/tarn/compare/comparison.h"
 #include "tools/tarn/console.h"
+#include "tools/tarn/json_text.h"
 #include "tools/tarn/program.h"
 #include "tools/tarn/report/report.h"
 #include "tools/tarn/verb.h"
@@ -158,7 +159,7 @@ int RunCompare(const CompareOptions& options, const Invocation& invocation) {
   const nlohmann::json document = Compare(plan, &findings, &notes);
   if (plan.progress) fmt::print(stderr, "\r\033[K");
 
-  const auto as_json = [&] { return document.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n"; };
+  const auto as_json = [&] { return JsonText(document, JsonLayout::kOneLine); };
   const bool to_file = invocation.output != "-";
   // What was measured is always seen, whatever becomes of the file.
   if (invocation.json && !to_file) {

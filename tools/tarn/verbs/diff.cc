@@ -12,6 +12,7 @@
 
 #include "tools/tarn/console.h"
 #include "tools/tarn/figures.h"
+#include "tools/tarn/json_text.h"
 #include "tools/tarn/profile/file.h"
 #include "tools/tarn/profile/function_totals.h"
 #include "tools/tarn/profile/merge.h"
@@ -111,7 +112,7 @@ int RunDiff(const DiffOptions& options, const Invocation& invocation) {
         {"before", total_before},          {"after", total_after}, {"functions", functions},
         {"functions_changed", rows.size()}};
     // A profile may hold names in any encoding.
-    WriteStdout(document.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+    WriteStdout(JsonText(document));
     return kExitOk;
   }
 

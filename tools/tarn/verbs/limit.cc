@@ -6,6 +6,7 @@
 
 #include "tools/tarn/console.h"
 #include "tools/tarn/figures.h"
+#include "tools/tarn/json_text.h"
 #include "tools/tarn/snapshot/requests.h"
 #include "tools/tarn/verb.h"
 
@@ -31,8 +32,7 @@ int RunLimit(const LimitOptions& options, const Invocation& invocation) {
     answer.limit_bytes = answer.before_bytes = target.Stats().next_gc_bytes;
   }
   if (invocation.json) {
-    WriteResult(invocation,
-                ToJson(target, answer).dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+    WriteResult(invocation, JsonText(ToJson(target, answer)));
     return kExitOk;
   }
   const std::uint64_t hard_bytes = target.Stats().hard_limit_bytes;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "tools/tarn/console.h"
+#include "tools/tarn/json_text.h"
 #include "tools/tarn/snapshot/target.h"
 #include "tools/tarn/verb.h"
 
@@ -50,7 +51,7 @@ int ShowOptions(const std::string& pid, const Invocation& invocation) {
                       {"default", FieldText(option.default_value)}});
     const nlohmann::json document = {
         {"schema", "tarn-options/1"}, {"pid", target.pid()}, {"program", target.name()}, {"options", list}};
-    WriteResult(invocation, document.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+    WriteResult(invocation, JsonText(document));
     return kExitOk;
   }
   if (options.empty()) Note(invocation, "options: the library in that process does not tell its settings");

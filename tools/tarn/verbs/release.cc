@@ -6,6 +6,7 @@
 
 #include "tools/tarn/console.h"
 #include "tools/tarn/figures.h"
+#include "tools/tarn/json_text.h"
 #include "tools/tarn/snapshot/requests.h"
 #include "tools/tarn/verb.h"
 
@@ -22,8 +23,7 @@ int RunRelease(const ReleaseOptions& options, const Invocation& invocation) {
   const Target target(ParsePid(options.pid));
   const ReleaseAnswer answer = AskToRelease(target, {.seconds = options.wait_s});
   if (invocation.json) {
-    WriteResult(invocation,
-                ToJson(target, answer).dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+    WriteResult(invocation, JsonText(ToJson(target, answer)));
     return kExitOk;
   }
   const auto bytes = [](std::uint64_t count) { return FormatBytes(static_cast<double>(count)); };

@@ -11,6 +11,7 @@
 
 #include "tools/tarn/console.h"
 #include "tools/tarn/figures.h"
+#include "tools/tarn/json_text.h"
 #include "tools/tarn/snapshot/stats_json.h"
 #include "tools/tarn/snapshot/target.h"
 #include "tools/tarn/snapshot/watch.h"
@@ -230,9 +231,8 @@ int RunStat(const StatOptions& options, const Invocation& invocation) {
     const Moment moment = Read(target);
     // Of --watch one line per moment, so that they can be read one by one.
     if (invocation.json)
-      return StatDocument(target, moment)
-                 .dump(options.watch.interval_s > 0 ? -1 : 1, ' ', false, nlohmann::json::error_handler_t::replace) +
-             "\n";
+      return JsonText(StatDocument(target, moment),
+                      options.watch.interval_s > 0 ? JsonLayout::kOneLine : JsonLayout::kIndented);
     Text text;
     AddSummary(target, moment, &text);
     AddPools(moment.pools, &text);

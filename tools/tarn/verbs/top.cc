@@ -15,6 +15,7 @@
 
 #include "tools/tarn/console.h"
 #include "tools/tarn/figures.h"
+#include "tools/tarn/json_text.h"
 #include "tools/tarn/profile/function_totals.h"
 #include "tools/tarn/profile/symbolizer.h"
 #include "tools/tarn/snapshot/heap_profile.h"
@@ -227,9 +228,8 @@ int RunTop(const TopOptions& options, const Invocation& invocation) {
       site_rows = room - class_rows;
     }
     if (invocation.json)
-      return TopDocument(target, observer, class_rows, site_rows)
-                 .dump(watch.count == 1 ? 1 : -1, ' ', false, nlohmann::json::error_handler_t::replace) +
-             "\n";
+      return JsonText(TopDocument(target, observer, class_rows, site_rows),
+                      watch.count == 1 ? JsonLayout::kIndented : JsonLayout::kOneLine);
     return Table(target, observer, class_rows, site_rows, view);
   });
   return kExitOk;
