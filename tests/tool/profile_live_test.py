@@ -274,6 +274,9 @@ class Live(unittest.TestCase):
             #include <tarn/registry.h>
             #include <cstdio>
             int main() {
+              // Buffers of stdio could be sampled between the two profiles.
+              std::setvbuf(stdin, nullptr, _IONBF, 0);
+              std::setvbuf(stdout, nullptr, _IONBF, 0);
               tarn_arena_options options = {};
               options.name = "requests";
               tarn_arena arena;
