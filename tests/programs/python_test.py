@@ -31,11 +31,10 @@ GROUPS = {
         test_tokenize test_unicode test_unicodedata test_xml_etree test_xml_etree_c
         test_zlib""",
     "threads": """
-        test_atexit test_faulthandler test_interpreters test_queue test_thread test_threadedtempfile
-        test_threading test_threading_local test_threadsignals test_tracemalloc""",
+        test_atexit test_interpreters test_threadedtempfile test_queue test_thread test_threadsignals
+        test_threading test_threading_local test_tracemalloc""",
     "system": """
-        test_fork1 test_glob test_mmap test_os test_posix test_shutil test_subprocess test_tempfile
-        test_wait3 test_wait4""",
+        test_fork1 test_subprocess test_glob test_os test_mmap test_shutil test_posix test_tempfile""",
 }
 
 # Names that some interpreter of the machine may have.
