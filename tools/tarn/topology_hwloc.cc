@@ -23,7 +23,7 @@ std::string Size(hwloc_uint64_t bytes) {
   return fmt::format("{} KiB", bytes >> 10);
 }
 
-std::string Describe(hwloc_obj_t object) {
+std::string DescribeObject(hwloc_obj_t object) {
   char type[64];
   hwloc_obj_type_snprintf(type, sizeof type, object, 0);
   std::string text = type;
@@ -42,7 +42,7 @@ std::string Describe(hwloc_obj_t object) {
 
 void AppendTree(hwloc_obj_t object, const std::string& indent, std::vector<std::string>* lines) {
   // A core's line names its CPUs; caches within a core say nothing about who shares what.
-  lines->push_back(indent + Describe(object));
+  lines->push_back(indent + DescribeObject(object));
   if (object->type == HWLOC_OBJ_CORE) return;
   for (hwloc_obj_t child = object->memory_first_child; child != nullptr; child = child->next_sibling) {
     AppendTree(child, indent + "  ", lines);
