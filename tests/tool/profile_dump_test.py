@@ -92,7 +92,8 @@ class Dumps(unittest.TestCase):
             self.check(name, 32)
         named = self.path("named.pb.gz")
         subprocess.run([TARN, "heap", self.path(program.names("exit", 1)[0]), "-o", named], check=True, timeout=60)
-        self.assertRegex(pprof_total(named)[1], r"9\d\.\d+% +\(anonymous namespace\)::Keep\n")
+        # All of it, where the libraries' own few objects were not drawn.
+        self.assertRegex(pprof_total(named)[1], r"(9\d\.\d+|100)% +\(anonymous namespace\)::Keep\n")
 
     def test_not_at_other_ends(self):
         for letter, code in ("x", 0), ("a", -signal.SIGABRT):
