@@ -89,11 +89,13 @@ struct ThreadObject {
 thread_local ThreadObject t_object;
 
 pthread_key_t g_key;
+std::atomic<bool> g_key_is_destroyed = false;
 
 void PrepareEnds() {
   TARN_LIFE_REQUIRE(pthread_key_create(&g_key, [](void* value) {
                       free(value);
                       Phase("key_destructor");
+                      g_key_is_destroyed = true;
                     }) == 0);
   TARN_LIFE_REQUIRE(pthread_setspecific(g_key, malloc(300)) == 0);
   TARN_LIFE_REQUIRE(atexit([] { Phase("atexit"); }) == 0);
@@ -181,7 +183,8 @@ int main(int argc, char** argv) {
   }
   if (is("pthread_exit")) {
     std::thread([] {
-      // Until the main thread's own destructors have run.
+      // Until the main thread's own destructors have run, and it has ended, as a rule.
+      while (!g_key_is_destroyed) tarn_test::Sleep(1000);
       tarn_test::Sleep(50000);
       t_object.numbers[0] = 1;
       Churn(1).Steps(3000);
