@@ -12,7 +12,6 @@ import platform
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -52,6 +51,15 @@ class Program:
         self.process = subprocess.Popen(command, env=variables, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         stderr=subprocess.DEVNULL)
         self.pid = self.process.pid
+
+    def wait_for_cat(self):
+        """The command is cat: until the loader is done with it. Right after exec, neither its name nor its environment can
+        be told from outside, and what it has mapped is not all there."""
+        self.process.stdin.write(b"x\n")
+        self.process.stdin.flush()
+        if self.process.stdout.readline() != b"x\n":
+            raise AssertionError("cat has ended")
+        return self
 
     def wait_ready(self):
         while b"ready" not in (line := self.process.stdout.readline()):
@@ -142,14 +150,12 @@ class Live(unittest.TestCase):
 
     def test_redis_under_load(self):
         server = shutil.which("redis-server") or self.skipTest("no redis-server here")
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = str(probe.getsockname()[1])
-        with Program(server, "--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", self.directory) as program:
-            load = ["redis-benchmark", "-p", port, "-r", "100000", "-d", "500", "-P", "16", "-q", "-t", "set"]
-            for _ in range(100):
-                if subprocess.run(["redis-cli", "-p", port, "ping"], capture_output=True, check=False).returncode == 0:
-                    break
+        path = self.path("redis.socket")
+        with Program(server, "--port", "0", "--unixsocket", path, "--save", "", "--dir", self.directory) as program:
+            load = ["redis-benchmark", "-s", path, "-r", "100000", "-d", "500", "-P", "16", "-q", "-t", "set"]
+            end = time.monotonic() + 30
+            while subprocess.run(["redis-cli", "-s", path, "ping"], capture_output=True, check=False).returncode != 0:
+                self.assertLess(time.monotonic(), end, "redis-server does not answer")
                 time.sleep(0.1)
             before = self.path("before.pb.gz")
             tarn("heap", program.pid, "-o", before)
@@ -169,7 +175,7 @@ class Live(unittest.TestCase):
             self.assertIn("zmalloc", tarn("diff", before, after)[0])
             self.assertIn("zmalloc", pprof_top(self.path("diff.pb.gz")))
             # Redis is unharmed.
-            ping = subprocess.run(["redis-cli", "-p", port, "ping"], capture_output=True, text=True, timeout=60,
+            ping = subprocess.run(["redis-cli", "-s", path, "ping"], capture_output=True, text=True, timeout=60,
                                   check=True)
             self.assertEqual(ping.stdout, "PONG\n")
 
@@ -345,22 +351,21 @@ class Live(unittest.TestCase):
         raise AssertionError("not on tarn: " + tarn("check", program.pid, code=4)[0])
 
     def test_what_is_not_on_tarn(self):
-        with Program("/bin/cat", preload=None) as program:
+        with Program("/bin/cat", preload=None).wait_for_cat() as program:
             self.assertRegex(tarn("check", program.pid, code=4)[0], "no   it was started without LD_PRELOAD")
             for verb in "stat", "top", "options":
                 self.assertRegex(tarn(verb, program.pid, code=4)[1], r"process \d+ \(cat\) does not use tarn")
             tarn("heap", program.pid, "-o", self.path("none"), code=4)
             self.assertFalse(os.path.exists(self.path("none")))
-        with Program("/bin/cat", preload="/nonexistent/libtarn.so") as program:
-            time.sleep(0.2)
+        with Program("/bin/cat", preload="/nonexistent/libtarn.so").wait_for_cat() as program:
             self.assertRegex(tarn("check", program.pid, code=4)[0], "names /nonexistent/libtarn.so, which is not there")
         jemalloc = "/usr/lib/x86_64-linux-gnu/libjemalloc.so.2"
         if os.path.exists(jemalloc):
-            with Program("/bin/cat", preload=jemalloc + ":" + LIBRARY) as program:
-                time.sleep(0.2)
+            with Program("/bin/cat", preload=jemalloc + ":" + LIBRARY).wait_for_cat() as program:
                 self.assertRegex(tarn("check", program.pid, code=4)[0], r"libjemalloc\.so\.2 comes first")
-        static = self.compile("static", "#include <cstdio>\nint main() { return std::getchar() == 0; }", "-static")
-        with Program(static) as program:
+        static = self.compile("static", '#include <cstdio>\nint main() { std::puts("ready"); std::fflush(stdout); '
+                                        "return std::getchar() == 0; }", "-static")
+        with Program(static).wait_ready() as program:
             self.assertRegex(tarn("check", program.pid, code=4)[0], "statically linked")
         self.assertRegex(tarn("check", static, code=4)[0], "statically linked")
         self.assertRegex(tarn("check", "/bin/cat")[0], "ok   .*can be preloaded: tarn run -- /bin/cat")

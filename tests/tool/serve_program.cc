@@ -1,5 +1,6 @@
 // A program for serve_test.py, which tells it on its standard input what to do: "hold MIB", "leak SECONDS",
-// "free", "exec", "exec other", "end". It answers each line with "done".
+// "free", "busy", "exec", "exec other", "end". It answers each line with "done".
+#include <poll.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -40,6 +41,11 @@ int main() {
         HoldBlocks(8);
         std::this_thread::sleep_for(std::chrono::milliseconds(50));
       }
+    }
+    // By tarn's slow paths each millisecond, until the next line comes.
+    if (line == "busy") {
+      pollfd input = {STDIN_FILENO, POLLIN, 0};
+      while (poll(&input, 1, 1) == 0) std::free(std::malloc(300'000));
     }
     // Then it is "ready" once more, or another program.
     if (line == "exec") execl("/proc/self/exe", "serve_program", nullptr);

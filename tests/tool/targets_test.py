@@ -19,7 +19,7 @@ import time
 import unittest
 
 import serve_test
-from serve_test import ENVIRONMENT, LIBRARY, Program, Serve, serve_fails, wait_for
+from serve_test import ENVIRONMENT, LIBRARY, ONLY_HEAP, Program, Serve, reserve_port, serve_fails, wait_for
 
 CONTROL = {"X_Tarn_Control": "1"}
 
@@ -142,8 +142,7 @@ class SeveralTargets(unittest.TestCase):
 
     def test_alerts_have_the_label(self):
         with Program() as program, Serve("web=%d" % program.pid, self.first.pid, "--interval", "0.1", "--threshold",
-                                         "heap_mb=64", "--threshold", "alloc_rate_mb_sec=off", "--threshold",
-                                         "stall_ms_sec=off", "--threshold", "pause_ms=off") as serve:
+                                         "heap_mb=64", *ONLY_HEAP) as serve:
             program.do("hold 100")
             text = wait_for(lambda: serve.get("/health")[0] == 503 and serve.get("/health")[2])
             self.assertRegex(text, r"\AUnhealthy: 1 of 2 targets\nweb: heap_mb = \d+\.\d\d exceeds threshold 64\.00\n\Z")
@@ -210,16 +209,12 @@ class SeveralTargets(unittest.TestCase):
         if not shutil.which("prometheus") or not shutil.which("redis-server"):
             self.skipTest("no prometheus or no redis-server here")
 
-        def free_port():
-            with socket.create_server(("127.0.0.1", 0)) as free:
-                return free.getsockname()[1]
-
         directory = tempfile.mkdtemp(dir=self.directory)
         environment = dict(ENVIRONMENT, LD_PRELOAD=LIBRARY)
         servers = []
         for number in range(2):
-            servers.append(subprocess.Popen(["redis-server", "--port", str(free_port()), "--save", "", "--dir", directory],
-                                            env=environment, stdout=subprocess.DEVNULL))
+            servers.append(subprocess.Popen(["redis-server", "--port", "0", "--unixsocket", "%s/%d" % (directory, number),
+                                             "--save", "", "--dir", directory], env=environment, stdout=subprocess.DEVNULL))
             self.addCleanup(lambda process=servers[-1]: (process.kill(), process.wait()))
 
         def runs(process):
@@ -228,7 +223,7 @@ class SeveralTargets(unittest.TestCase):
 
         wait_for(lambda: all(runs(process) for process in servers))
         with Serve("left=%d" % servers[0].pid, "right=%d" % servers[1].pid) as serve:
-            address = "127.0.0.1:%d" % free_port()
+            address = "127.0.0.1:%d" % reserve_port(self)
             config = os.path.join(directory, "prometheus.yml")
             with open(config, "w", encoding="utf-8") as file:
                 json.dump({"global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
@@ -255,13 +250,14 @@ class SeveralTargets(unittest.TestCase):
                 try:
                     found = wait_for(lambda: (values := query("tarn_allocated_bytes")) and len(values) == 4 and values)
                     self.assertEqual(set(found), {(job, label) for job in ("all", "each") for label in ("left", "right")})
-                    self.assertEqual(query("tarn_target_up"), {("all", "left"): 1, ("all", "right"): 1})
-                    self.assertEqual(set(query("up").values()), {1})
+                    # A scrape that takes longer than its second leaves a gap.
+                    wait_for(lambda: query("tarn_target_up") == {("all", "left"): 1, ("all", "right"): 1})
+                    wait_for(lambda: set(query("up").values()) == {1})
                     # One ends: the other is scraped on.
                     servers[0].kill()
                     servers[0].wait()
                     wait_for(lambda: query("tarn_target_up") == {("all", "left"): 0, ("all", "right"): 1})
-                    self.assertEqual(query("up").get(("all", "")), 1)
+                    wait_for(lambda: query("up").get(("all", "")) == 1)
                 finally:
                     prometheus.terminate()
 
@@ -283,7 +279,7 @@ class Control(unittest.TestCase):
     def post_while_busy(self, path, body, program=None, serve=None):
         """The answer of a program that comes by tarn's slow paths meanwhile."""
         program = program or self.program
-        program.do("leak 1", answer=None)
+        program.do("busy", answer=None)
         try:
             return self.post(path, body, serve)
         finally:
@@ -291,18 +287,22 @@ class Control(unittest.TestCase):
             assert program.process.stdout.readline() == "done\n"
 
     def test_release(self):
-        self.program.do("hold 60")
-        self.program.do("free")
-        status, headers, text = self.post_while_busy("/control/release?wait=30", None)
-        self.assertEqual((status, headers["Content-Type"]), (200, "application/json"), text)
-        answer = json.loads(text)
+        # The background thread may have been faster by itself, on a machine with much to do.
+        for _ in range(10):
+            self.program.do("hold 60")
+            self.program.do("free")
+            status, headers, text = self.post_while_busy("/control/release?wait=10", None)
+            self.assertEqual((status, headers["Content-Type"]), (200, "application/json"), text)
+            answer = json.loads(text)
+            if answer["released_bytes"] > 0:
+                break
         self.assertEqual((answer["schema"], answer["pid"]), ("tarn-release/1", self.program.pid))
         self.assertGreater(answer["released_bytes"], 0)
         self.assertIn("serve: by request: ", self.serve.messages())
 
     def test_limit(self):
         for text, limit in (("256MiB", 256 << 20), ("1073741824", 1 << 30), ("off", None)):
-            status, _, answer = self.post_while_busy("/control/limit", "limit=%s&wait=30" % text)
+            status, _, answer = self.post_while_busy("/control/limit", "limit=%s&wait=10" % text)
             self.assertEqual(status, 200, answer)
             self.assertEqual(json.loads(answer)["limit_bytes"], limit)
             values = series(self.serve.get("/metrics")[2])
@@ -324,9 +324,9 @@ class Control(unittest.TestCase):
                 # One change at a time.
                 with socket.create_connection(tuple(serve.host.split(":")), timeout=20) as client:
                     client.sendall(b"POST /control/release?wait=20 HTTP/1.1\r\nHost: localhost\r\nX-Tarn-Control: 1\r\n\r\n")
-                    # Or it was faster than that one, which then was refused.
+                    # Or it was faster than that one, which then was refused; and before that one has come, there is no other.
                     time.sleep(0.5)
-                    self.assertEqual(self.post("/control/release?wait=0", serve=serve)[0], 409)
+                    wait_for(lambda: self.post("/control/release?wait=0", serve=serve)[0] == 409)
                 # Whoever goes away frees his place.
                 wait_for(lambda: self.post("/control/release?wait=0", serve=serve)[0] == 504)
                 program.kill()
@@ -368,7 +368,7 @@ class Control(unittest.TestCase):
         with Program() as other, Serve(self.program.pid, "b=%d" % other.pid, "--allow-control") as serve:
             self.assertEqual(self.post("/control/limit", "limit=1GiB", serve=serve)[0], 404)
 
-            answer = self.post_while_busy("/targets/b/control/limit", "limit=1GiB&wait=30", other, serve)
+            answer = self.post_while_busy("/targets/b/control/limit", "limit=1GiB&wait=10", other, serve)
             self.assertEqual(answer[0], 200, answer)
             self.assertEqual(series(serve.get("/metrics")[2])['tarn_limit_bytes{target="b"}'], str(1 << 30))
             self.assertEqual(serve.get("/targets/b/control/release")[1]["Allow"], "POST")
