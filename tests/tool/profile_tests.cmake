@@ -5,12 +5,12 @@ tarn_add_test(NAME profile_test SOURCES profile_test.cc LINK none GTEST LIBS tar
 tarn_test_wanted(wanted shared tool)
 if(wanted)
   tarn_add_test(NAME written_profile_test SOURCES written_profile_test.cc LINK shared GTEST LIBS tarn_profile
-                LABELS tool TIMEOUT 60)
+                LABELS tool TIMEOUT 150 ENV TARN_HUGE_PAGES=off)
   add_executable(profile_make profile_make.cc)
   target_link_libraries(profile_make PRIVATE tarn_profile)
   tarn_add_script_test(NAME profile_pprof_test LABELS tool TIMEOUT 120
                        COMMAND profile_pprof_test.py $<TARGET_FILE:profile_make> ${CMAKE_CXX_COMPILER})
-  tarn_add_script_test(NAME profile_live_test LABELS tool TIMEOUT 120
+  tarn_add_script_test(NAME profile_live_test LABELS tool TIMEOUT 240
                        COMMAND profile_live_test.py $<TARGET_FILE:tarn_command> ${CMAKE_CXX_COMPILER}
                                $<TARGET_FILE:profile_stacks_program>)
   add_executable(profile_stacks_program profile_stacks_program.cc)

@@ -97,7 +97,8 @@ struct Load {
   std::size_t churned_objects;
 };
 
-// In use is some 6.5 GiB of address space, which nobody touches and so costs no memory; allocated is that and 8.5 GiB.
+// In use is some 6.5 GiB of address space, which nobody touches and so costs no memory (the build switches huge pages
+// off, which would be there with the first byte); allocated is that and 8.5 GiB.
 constexpr Load kLoads[] = {
     {16, 4 << 20, 32 << 20},    {64, 1 << 20, 16 << 20},      {256, 256 << 10, 4 << 20},   {1024, 64 << 10, 1 << 20},
     {4096, 16 << 10, 64 << 10}, {16384, 128 << 10, 64 << 10}, {65536, 32 << 10, 16 << 10}, {262144, 8 << 10, 4 << 10},
