@@ -136,7 +136,8 @@ class RunCommandTest(InDirectory):
             "if os.fork() == 0: time.sleep(600)\n"
             "time.sleep(600)"
         )
-        command = measure.Command((sys.executable, "-S", "-E", "-c", code), timeout_s=1)
+        # Enough for the fork, also on a busy machine.
+        command = measure.Command((sys.executable, "-S", "-E", "-c", code), timeout_s=4)
         children = []
         real_end = measure.Child.end
 
@@ -146,7 +147,7 @@ class RunCommandTest(InDirectory):
 
         with mock.patch.object(measure.Child, "end", end):
             run = measure.run_command("code", command, GLIBC, self.directory)
-        self.assertEqual(run.failure, "still running after 1 s")
+        self.assertEqual(run.failure, "still running after 4 s")
         child, members = children[0]
         self.assertEqual(len(members), 2)
         # The orphan is reaped by somebody else, which may take a moment.

@@ -136,8 +136,9 @@ class QuickModeTest(unittest.TestCase):
             fake = [workloads.Workload(name, "w", "", "speed", ("wall_s", "wall time"), amount, amount)
                     for name in ("fast", "slow_1", "slow_2", "late_1", "late_2")]
             # The real mode is the same with 280 and 270 s. The first slow one is cut short after three shares of
-            # the fourth that is left to each, the second at the end, and the others find no time to begin.
-            with unittest.mock.patch.multiple(runner, QUICK_END_S=3.0, QUICK_LAST_START_S=2.9), \
+            # the fourth that is left to each, the second at the end, and the others find no time to begin. Each has
+            # to have started when it is cut short, which takes a second on a busy machine.
+            with unittest.mock.patch.multiple(runner, QUICK_END_S=12.0, QUICK_LAST_START_S=11.6), \
                     unittest.mock.patch.object(workloads, "all_workloads", lambda root: fake):
                 code = runner.main(["--quick", "--build", directory, "-o", directory])
             with open(os.path.join(directory, "results.json"), encoding="utf-8") as file:
