@@ -77,6 +77,14 @@ def failed_modules(output):
     return failed.group(1).split() if failed else []
 
 
+def passes_thrice(stage, interpreter, module):
+    """Whether a failure was one of the moment: some of Python's tests wait for a second or two, which a busy machine can
+    take for anything. What the allocator breaks is broken again, or it is a crash, after which there is no list."""
+    passed = all(run_suite(stage, interpreter, [module], tarn=True).returncode == 0 for _ in range(3))
+    print(f"{module} failed once, and {'passes three times' if passed else 'fails again'}")
+    return passed
+
+
 def run_group(stage, group):
     interpreter, modules = find_modules(stage, GROUPS[group].split())
     if os.environ.get("TARN_TEST_ALL") != "on":
@@ -98,6 +106,7 @@ def run_group(stage, group):
         excused = failed_modules(again.stdout)
         ours = [module for module in failed if module not in excused]
         print(f"fail on glibc, too, and do not count: {' '.join(excused) or 'none'}")
+        ours = [module for module in ours if not passes_thrice(stage, interpreter, module)]
         if ours:
             raise programs.Failure(
                 f"these modules fail on tarn only: {' '.join(ours)}\n"
