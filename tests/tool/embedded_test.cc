@@ -39,8 +39,8 @@ tarn::MonitorOptions Options() {
   options.interval = 100ms;
   // In so short an interval, reading debug information for a profile is much, and so is what is given back after it; and
   // pauses are what a busy machine makes them.
-  for (const char* off : {"alloc_rate_mb_sec", "pause_ms", "returned_mb_sec", "stall_ms_sec", "limit_percent",
-                          "fragmentation_percent"})
+  for (const char* off :
+       {"alloc_rate_mb_sec", "pause_ms", "returned_mb_sec", "stall_ms_sec", "limit_percent", "fragmentation_percent"})
     options.thresholds[off] = std::numeric_limits<double>::infinity();
   return options;
 }
@@ -238,20 +238,24 @@ TEST(Embedded, ForkInTheMiddleOfEverything) {
   scraper.join();
   // The port is free while a child lives.
   int ends[2];
+  int from_child[2];
   ASSERT_EQ(pipe(ends), 0);
+  ASSERT_EQ(pipe(from_child), 0);
+  char byte = 0;
   const pid_t child = fork();
   if (child == 0) {
-    char byte;
     close(ends[1]);
+    static_cast<void>(!write(from_child[1], &byte, 1));
     static_cast<void>(!read(ends[0], &byte, 1));
     _exit(0);
   }
+  // Until then it may not have run yet, and so not have closed what it has inherited.
+  ASSERT_EQ(read(from_child[0], &byte, 1), 1);
   monitor.reset();
   tarn::MonitorOptions options = Options();
   options.listen = url.substr(7);
   EXPECT_EQ(Complaint(options), "");
-  close(ends[1]);
-  close(ends[0]);
+  for (const int end : {ends[0], ends[1], from_child[0], from_child[1]}) close(end);
   waitpid(child, nullptr, 0);
 }
 
