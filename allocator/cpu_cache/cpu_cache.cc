@@ -14,8 +14,12 @@ constinit SlabTable slab_table = {};
 
 namespace {
 
-// A slab of a thread holds this part of what a CPU's does: there are many more threads than CPUs.
-constexpr std::size_t kThreadSlabDivisor = 8;
+// Thread mode: there are many more threads than CPUs. Most slots belong to the smallest objects, and few of these are
+// ever used; with all of them a slab takes 240 KiB of addresses, with these 90.
+constexpr std::size_t kMaxSlotsOfThread = 512;
+// Slabs beyond the first ones have a part of the budget, for hundreds of threads may each have filled theirs.
+constexpr std::size_t kSlabsOfFullBudget = 16;
+constexpr std::size_t kLaterSlabDivisor = 4;
 // How many classes a miss looks at for capacity to steal. Chosen: bounds the time of a slow path.
 constexpr int kStealTries = 8;
 
@@ -76,7 +80,7 @@ void CpuCache::ComputeLayout() {
   std::size_t next_slot = kFirstSlot;
   for (int c = 1; c < kSizeClassCount; ++c) {
     std::size_t slots = kSizeClasses[c].max_cached_objects;
-    if (mode_ == CacheMode::kThread) slots = std::max<std::size_t>(slots / kThreadSlabDivisor, 2);
+    if (mode_ == CacheMode::kThread) slots = std::min(slots, kMaxSlotsOfThread);
     layout_[c].begin = static_cast<std::uint16_t>(next_slot);
     next_slot += slots;
     TARN_CHECK(next_slot <= kSlabTopMask);
@@ -87,7 +91,7 @@ void CpuCache::ComputeLayout() {
 
 // --- Slabs and their owners ----------------------------------------------------------------------------------------
 
-Slab* CpuCache::NewSlab() {
+Slab* CpuCache::NewSlab(std::size_t budget_bytes) {
   void* memory =
       page_heap_->AllocateMetadata(slab_bytes_, alignof(Slab) < 64 ? 64 : alignof(Slab), MetadataKind::kCaches);
   if (memory == nullptr) return nullptr;
@@ -101,7 +105,7 @@ Slab* CpuCache::NewSlab() {
     header.end = layout_[c].begin;
     header.limit = layout_[c].limit;
   }
-  slab->policy.spare_bytes.store(static_cast<std::int64_t>(budget_bytes_), std::memory_order_relaxed);
+  slab->policy.spare_bytes.store(static_cast<std::int64_t>(budget_bytes), std::memory_order_relaxed);
   slab->policy.steal_hand.store(1, std::memory_order_relaxed);
   Count(populated_slabs_, 1);
   return slab;
@@ -109,7 +113,7 @@ Slab* CpuCache::NewSlab() {
 
 Slab* CpuCache::Populate(std::size_t index) {
   if (entries_[index].claimed.exchange(true, std::memory_order_relaxed)) return nullptr;
-  Slab* slab = NewSlab();
+  Slab* slab = NewSlab(budget_bytes_);
   if (slab == nullptr) {
     entries_[index].claimed.store(false, std::memory_order_relaxed);
     return nullptr;
@@ -162,7 +166,7 @@ void CpuCache::AttachThread() {
   }
   const std::size_t index = index_plus_one - 1;
   if (entries_[index].slab.load(std::memory_order_relaxed) == nullptr) {
-    Slab* slab = NewSlab();
+    Slab* slab = NewSlab(index < kSlabsOfFullBudget ? budget_bytes_ : budget_bytes_ / kLaterSlabDivisor);
     // Without memory the thread keeps the index and the empty slab.
     entries_[index].slab.store(slab, std::memory_order_relaxed);
     slab_table.slabs[index].store(slab == nullptr ? EmptySlab() : slab, std::memory_order_relaxed);

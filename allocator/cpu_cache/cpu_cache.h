@@ -130,7 +130,7 @@ class CpuCache {
   // The slab of the running thread, or null: not populated and not to be had, taken out by a drain, no id.
   Slab* CurrentSlab();
   Slab* Populate(std::size_t index);
-  Slab* NewSlab();
+  Slab* NewSlab(std::size_t budget_bytes);
   void ComputeLayout();
 
   static void Bump(std::atomic<std::uint64_t>& counter) { counter.fetch_add(1, std::memory_order_relaxed); }

@@ -4,6 +4,7 @@
 #include <sched.h>
 
 #include <atomic>
+#include <barrier>
 #include <cstddef>
 #include <cstdint>
 #include <thread>
@@ -151,6 +152,27 @@ TEST(ThreadCache, SlabsOfThreadsThatAreGoneServeNewOnes) {
   ExpectAtRest(floors, tally);
   floors.cpu_cache.DrainAll("malloc_trim");
   ExpectNothingLost(floors, tally);
+}
+
+// Hundreds of threads must not hold a full budget each; a few may.
+TEST(ThreadCache, ThreadsBeyondTheFirstOnesHaveAPartOfTheBudget) {
+  Floors& floors = StartFloors(CacheMode::kThread);
+  constexpr std::size_t kThreads = 20;
+  std::vector<std::int64_t> spare_bytes(kThreads);
+  std::barrier all_have_looked(kThreads);
+  std::vector<std::thread> threads;
+  for (std::size_t t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&] {
+      const AttachedThread attached(floors);
+      const auto index = static_cast<std::size_t>(thread_state.slab_index);
+      const Slab* slab = slab_table.slabs[index].load();
+      spare_bytes.at(index) = slab->policy.spare_bytes.load();
+      all_have_looked.arrive_and_wait();
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  const auto budget_bytes = static_cast<std::int64_t>(floors.cpu_cache.budget_bytes());
+  for (std::size_t i = 0; i < kThreads; ++i) EXPECT_EQ(spare_bytes[i], i < 16 ? budget_bytes : budget_bytes / 4) << i;
 }
 
 // Objects cross from thread to thread under load, and ThreadSanitizer looks whether they do so in order.

@@ -135,7 +135,7 @@ typedef struct tarn_memstats_cpu {
   uint64_t cached_objects;
   uint64_t cached_bytes;
   uint64_t capacity_bytes;  // of the classes, out of the budget
-  uint64_t budget_bytes;
+  uint64_t budget_bytes;    // the most; caches of threads beyond the sixteenth have a quarter of it
 } tarn_memstats_cpu;
 
 // Fills `*stats`, of which the caller says how many bytes it knows: sizeof(tarn_memstats_t). Programs that were compiled
