@@ -8,8 +8,8 @@
 // Huge pages of the kernel's:
 //   where the system's setting is `madvise`, and TARN_HUGE_PAGES does not say no. With `always` the kernel brings them
 //   by itself, at every touch, and with `never` there are none;
-//   for huge pages that become dense: behind the growth of small objects, and for large objects that malloc is asked for
-//   (calloc's may be tables that stay empty);
+//   for huge pages that become dense: behind the growth of objects of up to 8 KiB, and for large objects that malloc is
+//   asked for (calloc's may be tables that stay empty);
 //   not for ever: what became sparse is broken up by the scavenger (page_heap_release.cc).
 // The kernel knows the wish by mapping, and a process has only some ten thousands of these. So what is not in use yet of
 // all reservations refuses huge pages from the moment that the first is wanted on; one for small objects is asked for only
@@ -34,7 +34,8 @@ namespace {
 constexpr std::size_t kPopulateShareDivisor = 32;
 constexpr std::size_t kPopulateMinBytes = std::size_t{16} << 10;
 constexpr std::size_t kPopulateMaxBytes = std::size_t{256} << 10;
-// Larger objects may have parts that are never touched.
+// Larger objects have many pages of the kernel's, of which most may never be touched: a program that holds 20 000 buffers
+// of 64 KiB for what is seldom more than a few KiB would have them all resident. With two it is twice as much at worst.
 constexpr std::size_t kPopulateMaxObjectBytes = 8192;
 // What the kernel's huge pages are made for: ours are as large where its pages are.
 constexpr std::size_t kOsPageBytes = 4096;
@@ -46,7 +47,7 @@ constexpr std::size_t kMaxAskedHugePages = 8192;
 }  // namespace
 
 void PageHeap::PopulateAhead(const Run& run, PageCount pages, std::size_t object_bytes) {
-  if (PopulateHugePage(run, pages) || object_bytes > kPopulateMaxObjectBytes) return;
+  if (object_bytes > kPopulateMaxObjectBytes || PopulateHugePage(run, pages)) return;
   const std::size_t goal_bytes = std::min(in_use_.bytes() / kPopulateShareDivisor, kPopulateMaxBytes);
   // Where the kernel's pages are larger than ours, a fault brings more by itself.
   if (goal_bytes < kPopulateMinBytes || OsPageBytes() > kPageBytes) return;

@@ -102,6 +102,22 @@ TEST_F(HugePages, DoNotStandBehindSmallHeapsNorWhereTheyAreSwitchedOff) {
   EXPECT_EQ(refused.published()->backed_huge_pages + refused.published()->asked_huge_pages, 0u);
 }
 
+TEST_F(HugePages, DoNotStandBehindObjectsOfWhichPagesMayStayUntouched) {
+  PageHeap& heap = FreshPageHeap();
+  MakeLarge(heap);
+  for (const std::size_t bytes : {std::size_t{9000}, std::size_t{64} << 10, std::size_t{256} << 10}) {
+    const SizeClass size_class = MallocSizeClass(bytes);
+    std::size_t pages = 0;
+    while (pages < 3 * kPagesPerHugePage) {
+      const Span* const span = heap.AllocateSmall(size_class);
+      EXPECT_EQ(ResidentBytes(span->start(), span->bytes()), 0u) << bytes;
+      pages += span->bytes() / kPageBytes;
+    }
+    EXPECT_EQ(heap.published()->backed_huge_pages, 0u) << bytes;
+  }
+  ExpectConsistent(heap);
+}
+
 TEST_F(HugePages, StayWhereTheyAreDenseAndGoWhereTheyBecameSparse) {
   PageHeap& heap = FreshPageHeap();
   MakeLarge(heap);

@@ -642,8 +642,10 @@ TEST(PageHeapPopulate, AGrowingHeapIsPopulatedAheadAndASmallOneIsNot) {
   EXPECT_EQ(heap.Stats().free_warm_bytes, 0u);
   EXPECT_EQ(heap.fresh_bytes() - fresh_before, warm_bytes + kPageBytes) << "each page is fresh once";
   // Objects that may have parts which nobody touches.
-  Span* big = heap.AllocateSmall(MallocSizeClass(64 << 10));
-  EXPECT_EQ(ResidentBytes(big->start(), big->bytes()), 0u);
+  for (const std::size_t bytes : {9000, 16 << 10, 64 << 10}) {
+    Span* big = heap.AllocateSmall(MallocSizeClass(bytes));
+    EXPECT_EQ(ResidentBytes(big->start(), big->bytes()), 0u) << bytes;
+  }
   for (Span* span : spans) heap.Deallocate(span);
   ExpectConsistent(heap);
 }
