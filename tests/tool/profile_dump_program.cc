@@ -17,15 +17,16 @@
 #include <thread>
 #include <vector>
 
+#include "tests/tool/sampling_pace.h"
+
 namespace {
 
 std::vector<void*> held;
 
-// Not faster than the sampler keeps its rate, on which the test counts: 128 samples of 32 KiB in 24 ms are two thirds of
-// the most.
+// Not faster than the sampler keeps its rate of 32 KiB, on which the test counts.
 __attribute__((noinline)) void Keep() {
   for (int i = 0; i < 8192; ++i) {
-    if (i % 1024 == 1023) usleep(24'000);
+    if (i % 1024 == 1023) tarn_test::SleepBetween128Samples();
     held.push_back(std::memset(std::malloc(4096), 1, 4096));
   }
 }

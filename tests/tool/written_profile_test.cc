@@ -7,7 +7,6 @@
 
 #include <atomic>
 #include <cerrno>
-#include <chrono>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -19,6 +18,7 @@
 
 #include "allocator/include/tarn/profile.h"
 #include "allocator/include/tarn/snapshot.h"
+#include "tests/tool/sampling_pace.h"
 #include "tools/tarn/profile/file.h"
 
 namespace {
@@ -127,14 +127,15 @@ TEST_F(WrittenProfile, IsWithinFivePerCentOfTheTruth) {
 
   const auto* table = reinterpret_cast<const tarn_snapshot_profile*>(tarn_snapshot.profile_address);
   double due = 0;
-  bool widened = false;
+  // The test before took samples, too.
+  for (int i = 0; i < 4; ++i) tarn_test::SleepBetween128Samples();
+  bool widened = table->rate_shift != 0;
   const auto allocate = [&](std::size_t bytes) {
-    // 128 samples in 24 ms: two thirds of what the sampler takes without widening its rate.
     due += -std::expm1(-static_cast<double>(bytes) / rate);
     if (due >= 128) {
       due = 0;
       widened |= table->rate_shift != 0;
-      std::this_thread::sleep_for(std::chrono::milliseconds(24));
+      tarn_test::SleepBetween128Samples();
     }
     return std::malloc(bytes);
   };
