@@ -68,8 +68,11 @@ TEST(Pool, UsesObjectsAgainAndResetsThem) {
     Buffer* first = pool.Get();
     first->text = "used";
     pool.Put(first);
-    // Put back at once.
-    Buffer* const again = pool.Acquire().get();
+    Buffer* again;
+    {
+      const auto handle = pool.Acquire();
+      again = handle.get();
+    }
     const int live = Buffer::live;
     const tarn_pool_stats stats = pool.Stats();
     has_stayed = tarn::CurrentStackId() == stack;

@@ -642,7 +642,7 @@ TEST(PageHeapPopulate, AGrowingHeapIsPopulatedAheadAndASmallOneIsNot) {
   EXPECT_EQ(heap.Stats().free_warm_bytes, 0u);
   EXPECT_EQ(heap.fresh_bytes() - fresh_before, warm_bytes + kPageBytes) << "each page is fresh once";
   // Objects that may have parts which nobody touches.
-  for (const std::size_t bytes : {9000, 16 << 10, 64 << 10}) {
+  for (const std::size_t bytes : {std::size_t{9000}, std::size_t{16} << 10, std::size_t{64} << 10}) {
     Span* big = heap.AllocateSmall(MallocSizeClass(bytes));
     EXPECT_EQ(ResidentBytes(big->start(), big->bytes()), 0u) << bytes;
   }

@@ -126,10 +126,10 @@ class Page(unittest.TestCase):
         cls.addClassCleanup(cls.browser.close)
         cls.browser.size(1280, 900)
 
-    def open(self, serve):
+    def open(self, serve, path="/"):
         self.browser.log("browser")
         self.browser.log("performance")
-        self.browser.open(serve.url + "/")
+        self.browser.open(serve.url + path)
         wait_for(lambda: self.browser.run("return document.querySelectorAll('#sites-table tbody tr').length > 0"))
 
     def figure(self, name):
@@ -170,6 +170,7 @@ class Page(unittest.TestCase):
         with Program() as program, Serve(program.pid, "--interval", "0.5", *ONLY_HEAP) as serve:
             program.do("hold 20")
             self.open(serve)
+            self.assertTrue(browser.run("return document.querySelector('#all-targets').hidden"))
 
             with self.subTest("the figures are those of tarn stat"):
                 # The process is quiet, but its background thread may still give memory back.
@@ -313,6 +314,20 @@ class Page(unittest.TestCase):
                     wait_for(lambda: "PID %d " % program.pid in self.browser.text("#process"))
                     self.assertTrue(self.browser.run("return document.querySelector('#banner').hidden"))
                     self.assertEqual(self.browser.text("#health"), "✓ Healthy")
+
+    def test_one_of_several(self):
+        with Program() as one, Program() as other, \
+             Serve("one=%d" % one.pid, "other=%d" % other.pid, *ONLY_HEAP) as serve:
+            one.do("hold 20")
+            self.open(serve, "/targets/one/")
+            self.assertAlmostEqual(self.figure("live_bytes"), figures(one.pid)["stats"]["alloc_bytes"], delta=1 << 20)
+            self.assertFalse(self.browser.run("return document.querySelector('#all-targets').hidden"))
+            self.check_accessibility(views=((390, False), (1280, True)))
+            self.browser.run("document.querySelector('#all-targets a').click()")
+            wait_for(lambda: self.browser.run("return location.pathname") == "/targets")
+            links = self.browser.run("return [...document.querySelectorAll('td:first-child a')].map((a) => a.textContent)")
+            self.assertEqual(links, ["one", "other"])
+            self.check_silence(serve)
 
     def test_headers(self):
         with Program() as program, Serve(program.pid) as serve:

@@ -107,7 +107,7 @@ class SeveralTargets(unittest.TestCase):
         for path in ("/targets", "/"):
             _, headers, text = self.serve.get(path, Accept="text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8")
             self.assertEqual(headers["Content-Type"], "text/html; charset=utf-8")
-            for link in re.findall(r'href="([^"]*)"', text):
+            for link in re.findall(r'<a href="([^"]*)"', text):
                 # Relative to the root, below which both are.
                 self.assertIn(self.serve.get("/" + link)[0], (200, 503), link)
             self.assertIn('href="targets/big/"', text)

@@ -83,8 +83,10 @@ nlohmann::json RowJson(const Row& row) {
 // Links are relative, so that the page also works behind a proxy that puts a prefix before its paths.
 std::string RowsHtml(const std::vector<Row>& rows) {
   std::string html =
-      "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>tarn serve</title></head><body>\n"
-      "<h1>tarn serve</h1>\n<table>\n<tr><th>Target</th><th>PID</th><th>State</th><th>Health</th><th></th></tr>\n";
+      "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
+      "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><meta name=\"color-scheme\" "
+      "content=\"light dark\"><title>tarn serve</title><link rel=\"icon\" href=\"data:,\"></head><body>\n"
+      "<h1>tarn serve</h1>\n<table>\n<tr><th>Target</th><th>PID</th><th>State</th><th>Health</th><th>Pages</th></tr>\n";
   for (const Row& row : rows) {
     const std::string pid = row.life != nullptr ? std::to_string(row.life->target.pid()) : "";
     const std::string state = row.life != nullptr   ? fmt::format("running: {}", HtmlText(row.life->target.name()))

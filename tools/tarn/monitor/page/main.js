@@ -69,6 +69,8 @@ function comeBack() {
   refresh();
 }
 
+// One of several lies below /targets/LABEL/.
+$("all-targets").hidden = !/\/targets\/[^/]+\/$/.test(location.pathname);
 makeNow();
 makeHistory();
 makeRules();
