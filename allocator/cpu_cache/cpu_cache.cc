@@ -105,7 +105,8 @@ Slab* CpuCache::NewSlab(std::size_t budget_bytes) {
     header.end = layout_[c].begin;
     header.limit = layout_[c].limit;
   }
-  slab->policy.spare_bytes.store(static_cast<std::int64_t>(budget_bytes), std::memory_order_relaxed);
+  slab->policy.budget_bytes = static_cast<std::int64_t>(budget_bytes);
+  slab->policy.spare_bytes.store(slab->policy.budget_bytes, std::memory_order_relaxed);
   slab->policy.steal_hand.store(1, std::memory_order_relaxed);
   Count(populated_slabs_, 1);
   return slab;
@@ -303,6 +304,9 @@ void CpuCache::RestartSampling() {
 // --- Capacities ----------------------------------------------------------------------------------------------------
 
 void CpuCache::Grow(Slab* slab, SizeClass size_class, Miss miss) {
+  const auto object_bytes = static_cast<std::int64_t>(kSizeClasses[size_class].size_bytes);
+  // Nothing that the other classes could give up would be enough.
+  if (object_bytes > slab->policy.budget_bytes) return;
   SlabCounters& counters = slab->counters[size_class];
   counters.recently_missed.store(true, std::memory_order_relaxed);
   const std::uint16_t end = LoadEnd(slab, size_class);
@@ -321,7 +325,6 @@ void CpuCache::Grow(Slab* slab, SizeClass size_class, Miss miss) {
   }
   const std::size_t by = std::min(step, room);
   if (by == 0) return;
-  const auto object_bytes = static_cast<std::int64_t>(kSizeClasses[size_class].size_bytes);
   const std::int64_t wanted_bytes = static_cast<std::int64_t>(by) * object_bytes;
   // Taken first and given back if it was not to be had, so that threads in here at once never overdraw it.
   std::int64_t missing_bytes =

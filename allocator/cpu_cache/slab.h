@@ -74,6 +74,8 @@ struct SlabCounters {
 };
 
 struct SlabPolicy {
+  // What all classes together may have. Does not change.
+  std::int64_t budget_bytes;
   // Bytes of the budget that no class has as capacity.
   std::atomic<std::int64_t> spare_bytes;
   // The page heap's growth when the slab was last swept.

@@ -153,6 +153,39 @@ TEST_P(CpuCacheTest, CapacitiesStayWithinTheBudget) {
   }
 }
 
+// A class of which not one object is within the budget takes nothing from the others, which would lose all for nothing.
+TEST_P(CpuCacheTest, WhatIsLargerThanTheBudgetTakesNothing) {
+  constexpr SizeClass kSmall = 8;
+  constexpr SizeClass kLarge = kSizeClassCount - 1;
+  Floors& floors = StartFloors(GetParam(), std::size_t{200} << 10);
+  ASSERT_GT(kSizeClasses[kLarge].size_bytes, floors.cpu_cache.budget_bytes());
+  Tally tally;
+  std::thread([&] {
+    const AttachedThread attached(floors);
+    const auto churn = [&](SizeClass size_class, std::size_t count, int times) {
+      std::vector<void*> objects(count);
+      for (int i = 0; i < times; ++i) {
+        for (void*& object : objects) ASSERT_NE(object = floors.Allocate(size_class), nullptr);
+        for (void* object : objects) floors.Free(size_class, object);
+      }
+      tally.allocations[size_class] += count * static_cast<std::size_t>(times);
+      tally.frees[size_class] += count * static_cast<std::size_t>(times);
+    };
+    const auto capacity = [&] {
+      std::size_t objects = 0;
+      for (const Slab* slab : floors.Slabs()) objects += slab->headers[kSmall].end - slab->headers[kSmall].begin;
+      return objects;
+    };
+    ASSERT_NO_FATAL_FAILURE(churn(kSmall, 200, 20));
+    const std::size_t before = capacity();
+    ASSERT_GE(before, kSizeClasses[kSmall].batch_objects);
+    ASSERT_NO_FATAL_FAILURE(churn(kLarge, 2, 1000));
+    EXPECT_EQ(capacity(), before);
+    floors.cpu_cache.DrainAll("malloc_trim");
+  }).join();
+  ExpectNothingLost(floors, tally);
+}
+
 TEST_P(CpuCacheTest, CapacityGoesWhereTheMissesAre) {
   // Room for some 200 objects of the one class or of the other.
   constexpr SizeClass kFirst = 25;

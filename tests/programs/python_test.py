@@ -31,10 +31,11 @@ GROUPS = {
         test_tokenize test_unicode test_unicodedata test_xml_etree test_xml_etree_c
         test_zlib""",
     "threads": """
-        test_atexit test_interpreters test_threadedtempfile test_queue test_thread test_threadsignals
-        test_threading test_threading_local test_tracemalloc""",
+        test_atexit test_faulthandler test_interpreters test_queue test_thread test_threadedtempfile
+        test_threading test_threading_local test_threadsignals test_tracemalloc""",
     "system": """
-        test_fork1 test_subprocess test_glob test_os test_mmap test_shutil test_posix test_tempfile""",
+        test_fork1 test_glob test_mmap test_os test_posix test_shutil test_subprocess test_tempfile
+        test_wait3 test_wait4""",
 }
 
 # Names that some interpreter of the machine may have.
@@ -77,14 +78,6 @@ def failed_modules(output):
     return failed.group(1).split() if failed else []
 
 
-def passes_thrice(stage, interpreter, module):
-    """Whether a failure was one of the moment: some of Python's tests wait for a second or two, which a busy machine can
-    take for anything. What the allocator breaks is broken again, or it is a crash, after which there is no list."""
-    passed = all(run_suite(stage, interpreter, [module], tarn=True).returncode == 0 for _ in range(3))
-    print(f"{module} failed once, and {'passes three times' if passed else 'fails again'}")
-    return passed
-
-
 def run_group(stage, group):
     interpreter, modules = find_modules(stage, GROUPS[group].split())
     if os.environ.get("TARN_TEST_ALL") != "on":
@@ -106,7 +99,6 @@ def run_group(stage, group):
         excused = failed_modules(again.stdout)
         ours = [module for module in failed if module not in excused]
         print(f"fail on glibc, too, and do not count: {' '.join(excused) or 'none'}")
-        ours = [module for module in ours if not passes_thrice(stage, interpreter, module)]
         if ours:
             raise programs.Failure(
                 f"these modules fail on tarn only: {' '.join(ours)}\n"
