@@ -96,6 +96,57 @@ Span* SlowSpan(const void* object, const char* call) {
   return span;
 }
 
+// --- One owner per object ------------------------------------------------------------------------------------------
+
+// A free or realloc of an object that is not small first claims the object, by one atomic step. A program may call two of
+// them for one object at once, which is misuse. The claim decides: one call goes on, each other one ends the process with
+// a line, and no structure behind the claim is changed twice.
+//
+//   Large object:    PageMap::Claim replaces the page map's entry by null. The winner owns the span record and the pages,
+//                    and calls PageHeap::Deallocate, or resizes. While realloc has the claim, the map has no entry for
+//                    the object. Disclaim puts the entry back, for the old or the new pages.
+//   Sampled object:  ClaimSample replaces the number of the object's sample by 0. A live object always has a number:
+//                    kNoSample where the profile had no memory. realloc claims at its free of the old object.
+//
+// A call may lose time between its look at the map and its claim, and another call may free the object then. If the pages
+// or the record were handed out again, the claim fails (another record stands in the map), or the object there is a new
+// one at the same address. The latter is a free of the new object: no allocator without tags in pointers can tell.
+// A span record that was reused as another kind is seen by the second look of ClaimLarge. Records stay mapped for ever,
+// so every look is safe.
+//
+// A fork while another thread has the claim: the child cannot free that object. Its owner is the thread that is gone.
+
+// For an object of which the page map says class 0. Aborts when another call was first.
+void ClaimLarge(Span* span, const void* object, const char* call) {
+  const auto address = reinterpret_cast<std::uintptr_t>(object);
+  if (!page_map.Claim(PageId::Containing(address), span)) ReportMisuse(call, object, Misuse::kAlreadyFree);
+  const bool is_large = span->kind == SpanKind::kLarge || span->kind == SpanKind::kMapped;
+  if (!is_large || span->is_region() || span->start_address() != address) [[unlikely]]
+    ReportBadPointer(call, object);
+}
+
+// Ends a claim without a free: the object is as it was, or as the page heap made it meanwhile.
+void* Disclaim(Span* span) {
+  page_map.Register(span);
+  return span->start();
+}
+
+// What a live sampled object has as its number where the profile keeps no sample of it.
+constexpr std::uint32_t kNoSample = UINT32_MAX;
+
+// Aborts when another call was first.
+void ClaimSample(Span* span, const void* object, const char* call) {
+  const auto address = reinterpret_cast<std::uintptr_t>(object);
+  std::uint32_t* const place = &span->samples()[FindObject(span, address)];
+  std::uint32_t number = __atomic_load_n(place, __ATOMIC_RELAXED);
+  if (number == 0 || !__atomic_compare_exchange_n(place, &number, 0, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+    ReportMisuse(call, object, Misuse::kAlreadyFree);
+  }
+  // The record may have been handed out again before the exchange.
+  if (page_map.SpanOf(PageId::Containing(address)) != span) ReportMisuse(call, object, Misuse::kAlreadyFree);
+  if (number != kNoSample) process_heap.profile.Remove(number);
+}
+
 // The class of an object, whether it is sampled or not; 0 for a large one. Aborts like SlowSpan.
 SizeClass ClassOfObject(const void* object, const char* call) {
   const SizeClass size_class = page_map.ClassOf(reinterpret_cast<std::uintptr_t>(object));
@@ -119,17 +170,14 @@ void* AllocateSampled(SizeClass size_class, std::size_t bytes, unsigned shift) {
   void* object;
   if (process_heap.sampled_lists[size_class].RemoveRange(&object, 1) == 0) return nullptr;
   process_heap.cpu_cache.CountSampledAllocation(size_class);
+  const std::uint32_t sample = process_heap.profile.Add(kSizeClasses[size_class].size_bytes, bytes, shift);
   Span* span = page_map.SpanOf(PageId::Containing(object));
-  span->samples()[FindObject(span, reinterpret_cast<std::uintptr_t>(object))] =
-      process_heap.profile.Add(kSizeClasses[size_class].size_bytes, bytes, shift);
+  span->samples()[FindObject(span, reinterpret_cast<std::uintptr_t>(object))] = sample != 0 ? sample : kNoSample;
   return object;
 }
 
 void FreeSampled(Span* span, void* object, const char* call) {
-  std::uint32_t& sample = span->samples()[FindObject(span, reinterpret_cast<std::uintptr_t>(object))];
-  process_heap.profile.Remove(sample);
-  // A second free of the object is seen by its span.
-  sample = 0;
+  ClaimSample(span, object, call);
   process_heap.cpu_cache.CountSampledFree(span->size_class);
   process_heap.sampled_lists[span->size_class].InsertRange(&object, 1, call);
 }
@@ -208,6 +256,12 @@ void* AllocateLarge(std::size_t bytes, std::size_t alignment, bool* zero, bool p
 // it got. Most programs that ask for so many zeroes do not touch them all at once. Chosen.
 constexpr std::size_t kLeaveUntouchedBytes = std::size_t{4} << 20;
 
+// A large object that this call has claimed.
+void FreeClaimed(Span* span) {
+  process_heap.profile.Remove(span->large_sample());
+  process_heap.page_heap.Deallocate(span);
+}
+
 bool ReleaseLarge(void* object) {
   SlowPathScope scope;
   return Release(object, SlowSpan(object, "calloc")->bytes());
@@ -222,8 +276,8 @@ void FreeUnnested(void* object, SizeClass size_class, const char* call) {
   if (span->kind == SpanKind::kSampled) {
     FreeSampled(span, object, call);
   } else {
-    process_heap.profile.Remove(span->large_sample());
-    process_heap.page_heap.Deallocate(span);
+    ClaimLarge(span, object, call);
+    FreeClaimed(span);
   }
 }
 
@@ -339,6 +393,41 @@ void* ReallocateSmall(void* object, SizeClass size_class, std::size_t bytes) {
   return moved;
 }
 
+void* ReallocateLarge(Span* span, void* object, std::size_t bytes) {
+  ClaimLarge(span, object, "realloc");
+  const std::size_t old_bytes = span->bytes();
+  if (bytes > kMaxSmallBytes) {
+    const PageCount pages = PageCount::FromBytesCeil(bytes);
+    if (pages == span->pages) return Disclaim(span);
+    PrepareThread();
+    const AttendAtEnd attend;
+    SlowPathScope scope;
+    if (!scope.nested() &&
+        (process_heap.page_heap.ResizeLarge(span, pages) || process_heap.page_heap.MoveLarge(span, pages))) {
+      SampleLarge(span, bytes);
+      return Disclaim(span);
+    }
+  }
+  if (StaysInPlace(bytes, 0, old_bytes)) return Disclaim(span);
+  // A small result of half the bytes or less, or a large one that could not be resized where it is.
+  void* moved = AllocateSlow(bytes, Request::kMalloc);
+  if (moved == nullptr) {
+    Disclaim(span);
+    return bytes <= old_bytes ? object : nullptr;
+  }
+  std::memcpy(moved, object, std::min(bytes, old_bytes));
+  PrepareThread();
+  const AttendAtEnd attend;
+  SlowPathScope scope;
+  if (scope.nested()) {
+    DeferFree(Disclaim(span));
+  } else {
+    FreeDeferred();
+    FreeClaimed(span);
+  }
+  return moved;
+}
+
 }  // namespace
 
 void* Reallocate(void* object, std::size_t bytes) {
@@ -348,23 +437,10 @@ void* Reallocate(void* object, std::size_t bytes) {
   }
   const SizeClass small_class = page_map.ClassOf(reinterpret_cast<std::uintptr_t>(object));
   if (small_class != 0) return ReallocateSmall(object, small_class, bytes);
-  const std::size_t old_bytes = UsableBytes(object, "realloc");
-  const SizeClass size_class = ClassOfObject(object, "realloc");
-  if (size_class == 0 && bytes > kMaxSmallBytes) {
-    Span* span = SlowSpan(object, "realloc");
-    const PageCount pages = PageCount::FromBytesCeil(bytes);
-    if (pages == span->pages) return object;
-    PrepareThread();
-    const AttendAtEnd attend;
-    SlowPathScope scope;
-    if (!scope.nested() &&
-        (process_heap.page_heap.ResizeLarge(span, pages) || process_heap.page_heap.MoveLarge(span, pages))) {
-      SampleLarge(span, bytes);
-      return span->start();
-    }
-  }
-  if (StaysInPlace(bytes, size_class, old_bytes)) return object;
-  // A small result of half the bytes or less, or a large one that could not be resized where it is.
+  Span* span = SlowSpan(object, "realloc");
+  if (span->kind != SpanKind::kSampled) return ReallocateLarge(span, object, bytes);
+  const std::size_t old_bytes = kSizeClasses[span->size_class].size_bytes;
+  if (StaysInPlace(bytes, span->size_class, old_bytes)) return object;
   void* moved = AllocateSlow(bytes, Request::kMalloc);
   if (moved == nullptr) return bytes <= old_bytes ? object : nullptr;
   std::memcpy(moved, object, std::min(bytes, old_bytes));

@@ -37,6 +37,13 @@ void PageMap::Unregister(Span* span) {
   }
 }
 
+bool PageMap::Claim(PageId page, Span* span) {
+  PageMapLeaf* leaf = LeafOf(page);
+  // Relaxed: what the owner of an object knows of its span came with the object. Only the one winner matters.
+  return leaf != nullptr &&
+         leaf->spans[page.raw() % kPagesPerLeaf].compare_exchange_strong(span, nullptr, std::memory_order_relaxed);
+}
+
 void PageMap::StoreRest(const Span* span, Span* value) {
   for (std::size_t i = 1; i < span->pages.raw(); ++i) {
     const PageId page = span->first_page + PageCount(i);
