@@ -23,10 +23,10 @@
 // kind, and cost nothing here. _Fork runs no handlers; POSIX allows its child only async-signal-safe calls if the
 // process had threads.
 #include <pthread.h>
-#include <signal.h>
 
 #include "allocator/heap/fork_locks.h"
 #include "allocator/heap/process_heap.h"
+#include "allocator/os/signals.h"
 #include "allocator/os/thread_state.h"
 
 // glibc 2.2.5 and later; weak, for other libcs have other ways.
@@ -63,7 +63,7 @@ struct {
   bool locked = false;
   // The forking thread's signal mask. All signals are blocked from the prepare handler to the end: a handler that
   // allocates would wait for locks that its own thread holds.
-  sigset_t signals = {};
+  SignalMask signals = 0;
   bool locked_cycle = false;
   bool held_before[kLockCount] = {};
 } fork_state;
@@ -72,10 +72,8 @@ bool SingleThreaded() { return &__libc_single_threaded != nullptr && __libc_sing
 
 void BeforeFork() TARN_NO_THREAD_SAFETY_ANALYSIS {
   if (!process_heap.started() || (SingleThreaded() && !Scavenger::ThreadIsAlive())) return;
-  sigset_t all;
-  sigset_t signals;
-  ::sigfillset(&all);
-  if (::pthread_sigmask(SIG_SETMASK, &all, &signals) != 0) return;
+  SignalMask signals = 0;
+  if (!BlockSignals(&signals)) return;
   const bool lock_stdio = _IO_list_lock != nullptr && _IO_list_unlock != nullptr && _IO_list_resetlock != nullptr;
   if (lock_stdio) _IO_list_lock();
   // First, for its holder may be waiting for any of the others.
@@ -95,7 +93,7 @@ void BeforeFork() TARN_NO_THREAD_SAFETY_ANALYSIS {
 void AfterForkInParent() TARN_NO_THREAD_SAFETY_ANALYSIS {
   if (!fork_state.locked) return;
   fork_state.locked = false;
-  const sigset_t signals = fork_state.signals;
+  const SignalMask signals = fork_state.signals;
   const bool locked_stdio = fork_state.locked_stdio;
   const bool locked_cycle = fork_state.locked_cycle;
   ReleaseForkLocks();
@@ -104,7 +102,7 @@ void AfterForkInParent() TARN_NO_THREAD_SAFETY_ANALYSIS {
   }
   if (locked_cycle) process_heap.scavenger.cycle_lock().Release();
   if (locked_stdio) _IO_list_unlock();
-  static_cast<void>(::pthread_sigmask(SIG_SETMASK, &signals, nullptr));
+  RestoreSignals(signals);
 }
 
 void AfterForkInChild() {
@@ -136,7 +134,7 @@ void AfterForkInChild() {
   }
   if (was_locked && thread_state.slow_path_depth == 0) process_heap.page_heap.RepairInForkedChild();
   process_heap.cpu_cache.RepairInForkedChild(was_locked && !interrupted_slow_path, interrupted_drain);
-  if (was_locked) static_cast<void>(::pthread_sigmask(SIG_SETMASK, &fork_state.signals, nullptr));
+  if (was_locked) RestoreSignals(fork_state.signals);
 }
 
 }  // namespace

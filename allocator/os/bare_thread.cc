@@ -5,9 +5,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <time.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -16,7 +14,9 @@
 #include <string_view>
 
 #include "allocator/base/units.h"
+#include "allocator/os/clone_x86_64.h"
 #include "allocator/os/small_file.h"
+#include "allocator/os/system_call.h"
 #include "allocator/os/thread_state.h"
 #include "allocator/os/virtual_memory.h"
 
@@ -47,16 +47,16 @@ struct BareThread {
 
 constinit BareThread bare_thread;
 
-int Main(void*) {
+[[noreturn]] void Main() {
   // Our block of thread-local memory begins as zeroes, and is not all zero in a fresh thread.
   ::new (&thread_state) ThreadState;
   char* const thread_pointer = static_cast<char*>(__builtin_thread_pointer());
   *reinterpret_cast<volatile std::int32_t*>(thread_pointer + bare_thread.rseq_id_offset) = -1;
-  static_cast<void>(::prctl(PR_SET_NAME, bare_thread.name, 0, 0, 0));
+  static_cast<void>(SystemCall(SYS_prctl, PR_SET_NAME, bare_thread.name, 0, 0, 0));
   // Its own view of the file system, at the root: no directory is kept busy, and none of the process's is changed.
-  if (::syscall(SYS_unshare, CLONE_FS) == 0) static_cast<void>(::syscall(SYS_chdir, "/"));
+  if (SystemCall(SYS_unshare, CLONE_FS) == 0) static_cast<void>(SystemCall(SYS_chdir, "/"));
   bare_thread.body();
-  return 0;
+  while (true) static_cast<void>(SystemCall(SYS_exit, 0));
 }
 
 bool MakeMemory(std::ptrdiff_t rseq_id_offset, std::ptrdiff_t rseq_cs_offset) {
@@ -126,13 +126,13 @@ BareThreadStart StartBareThread(void (*body)(), const char* name, std::ptrdiff_t
   // A new thread inherits the mask; the set is the kernel's, because libc's calls leave its own signals out.
   const std::uint64_t all = ~std::uint64_t{0};
   std::uint64_t before = 0;
-  static_cast<void>(::syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, kKernelSignalBytes));
+  static_cast<void>(SystemCall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, kKernelSignalBytes));
   // The flags of a POSIX thread, all of them: valgrind and qemu-user know no other kind.
   constexpr int kFlags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM |
                          CLONE_SETTLS | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID;
   auto* const id = reinterpret_cast<int*>(&bare_thread.id);
-  const int result = ::clone(&Main, bare_thread.stack_end, kFlags, nullptr, id, bare_thread.thread_pointer, id);
-  static_cast<void>(::syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before, nullptr, kKernelSignalBytes));
+  const long result = CloneThread(kFlags, bare_thread.stack_end, id, id, bare_thread.thread_pointer, &Main);
+  static_cast<void>(SystemCall(SYS_rt_sigprocmask, SIG_SETMASK, &before, nullptr, kKernelSignalBytes));
   if (result >= 0) return BareThreadStart::kStarted;
   bare_thread.id.store(0, std::memory_order_release);
   return BareThreadStart::kFailed;
@@ -145,7 +145,7 @@ void ForgetBareThreadInForkedChild() { bare_thread.id.store(0, std::memory_order
 bool SharesCredentials() {
   // Only who has rights can give them up. (An unprivileged process may still swap its real and saved ids; a scavenger
   // has no use for either.)
-  if (::syscall(SYS_geteuid) != 0) return true;
+  if (SystemCall(SYS_geteuid) != 0) return true;
   // Long enough for all lines that are looked for.
   const SmallFile<2048> process("/proc/self/status");
   const SmallFile<2048> own("/proc/thread-self/status");
@@ -162,7 +162,7 @@ void SleepMilliseconds(std::uint32_t milliseconds) {
   struct timespec time = {};
   time.tv_sec = milliseconds / 1000;
   time.tv_nsec = static_cast<long>(milliseconds % 1000) * 1'000'000;
-  static_cast<void>(::syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, 0, &time, nullptr, 0));
+  static_cast<void>(SystemCall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, 0, &time, nullptr, 0));
 }
 
 }  // namespace tarn

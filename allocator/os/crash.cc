@@ -1,17 +1,19 @@
 #include "allocator/os/crash.h"
 
 #include <fcntl.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <cstdint>
 #include <cstdlib>
 
 #include "allocator/base/text.h"
+#include "allocator/os/system_call.h"
 
 namespace tarn {
 
 namespace {
+
+constexpr int kStderr = 2;
 
 int kept_stderr = -1;
 
@@ -44,14 +46,14 @@ const char* Description(Misuse misuse) {
 }  // namespace
 
 void WriteToStderr(std::string_view text) {
-  int descriptor = STDERR_FILENO;
+  int descriptor = kStderr;
   while (!text.empty()) {
-    const ssize_t written = ::write(descriptor, text.data(), text.size());
+    const long written = SystemCall(SYS_write, descriptor, text.data(), text.size());
     if (written > 0) {
       text.remove_prefix(static_cast<std::size_t>(written));
-    } else if (errno == EBADF && descriptor == STDERR_FILENO && kept_stderr >= 0) {
+    } else if (written == -EBADF && descriptor == kStderr && kept_stderr >= 0) {
       descriptor = kept_stderr;
-    } else if (errno != EINTR) {
+    } else if (written != -EINTR) {
       return;
     }
   }
@@ -61,7 +63,7 @@ void KeepStderr() {
   if (kept_stderr >= 0) return;
   // High, so that a program that counts on the lowest free descriptors is not disturbed.
   constexpr int kLowestDescriptor = 100;
-  kept_stderr = ::fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, kLowestDescriptor);
+  kept_stderr = static_cast<int>(SystemCall(SYS_fcntl, kStderr, F_DUPFD_CLOEXEC, kLowestDescriptor));
 }
 
 void ReportMisuse(const char* call, const void* address, Misuse misuse) {

@@ -1,22 +1,29 @@
 #include "allocator/os/file.h"
 
 #include <fcntl.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include <cerrno>
+
+#include "allocator/os/system_call.h"
 
 namespace tarn {
 
 namespace {
 
+// -1 and errno for a call that failed.
+long Result(long result) {
+  if (result >= 0) return result;
+  errno = static_cast<int>(-result);
+  return -1;
+}
+
 int Open(const char* path, int flags) {
   constexpr int kOwnerOnly = 0600;
   long descriptor;
   do {
-    descriptor = ::syscall(SYS_openat, AT_FDCWD, path, flags | O_CLOEXEC, kOwnerOnly);
-  } while (descriptor < 0 && errno == EINTR);
-  return static_cast<int>(descriptor);
+    descriptor = SystemCall(SYS_openat, AT_FDCWD, path, flags | O_CLOEXEC, kOwnerOnly);
+  } while (descriptor == -EINTR);
+  return static_cast<int>(Result(descriptor));
 }
 
 }  // namespace
@@ -28,11 +35,9 @@ int OpenToRead(const char* path) { return Open(path, O_RDONLY); }
 bool WriteAll(int descriptor, const void* data, std::size_t bytes) {
   const char* at = static_cast<const char*>(data);
   while (bytes != 0) {
-    const long written = ::syscall(SYS_write, descriptor, at, bytes);
-    if (written < 0) {
-      if (errno == EINTR) continue;
-      return false;
-    }
+    const long written = SystemCall(SYS_write, descriptor, at, bytes);
+    if (written == -EINTR) continue;
+    if (Result(written) < 0) return false;
     at += written;
     bytes -= static_cast<std::size_t>(written);
   }
@@ -42,19 +47,18 @@ bool WriteAll(int descriptor, const void* data, std::size_t bytes) {
 std::ptrdiff_t ReadSome(int descriptor, void* data, std::size_t bytes) {
   long got;
   do {
-    got = ::syscall(SYS_read, descriptor, data, bytes);
-  } while (got < 0 && errno == EINTR);
-  return got;
+    got = SystemCall(SYS_read, descriptor, data, bytes);
+  } while (got == -EINTR);
+  return Result(got);
 }
 
 // Linux has closed the descriptor even where it says EINTR.
-bool CloseFile(int descriptor) { return ::syscall(SYS_close, descriptor) == 0 || errno == EINTR; }
-
-void RemoveFile(const char* path) {
-  const int saved_errno = errno;
-  static_cast<void>(::syscall(SYS_unlinkat, AT_FDCWD, path, 0));
-  errno = saved_errno;
+bool CloseFile(int descriptor) {
+  const long result = SystemCall(SYS_close, descriptor);
+  return result == -EINTR || Result(result) == 0;
 }
+
+void RemoveFile(const char* path) { static_cast<void>(SystemCall(SYS_unlinkat, AT_FDCWD, path, 0)); }
 
 std::string_view FileErrorText(int error) {
   switch (error) {

@@ -1,27 +1,20 @@
 // A reference to _dl_find_object, even a weak one, would make the loader of an older glibc refuse the whole library for
 // the symbol's version. dlsym takes the loader's lock. So the function is looked up here, in the dynamic symbols of libc,
-// which stands in the list that the loader keeps for debuggers; the program's DT_DEBUG entry leads there. The list is walked without the lock: what stands before
-// libc was loaded at the start, and stays. Sources: the ELF specification; "ELF: symbol lookup via DT_GNU_HASH" by
-// flapenguin for the hash table's layout.
+// which stands in the list that the loader keeps for debuggers; the program's DT_DEBUG entry leads there. The list is
+// walked without the lock: what stands before libc was loaded at the start, and stays. Source: the ELF specification.
 #include <elf.h>
 #include <link.h>
 #include <sys/auxv.h>
 
 #include <atomic>
-#include <cstring>
 #include <string_view>
 
+#include "allocator/os/elf_symbols.h"
 #include "allocator/os/loaded_object.h"
 
 namespace tarn {
 
 namespace {
-
-struct DynamicTables {
-  const ElfW(Sym) * symbols = nullptr;
-  const char* strings = nullptr;
-  const std::uint32_t* hash = nullptr;
-};
 
 const r_debug* FindDebuggersList() {
   const auto* segments = reinterpret_cast<const ElfW(Phdr)*>(::getauxval(AT_PHDR));
@@ -50,44 +43,6 @@ const link_map* FindLibc() {
   return nullptr;
 }
 
-DynamicTables TablesOf(const link_map& object) {
-  DynamicTables tables;
-  for (const ElfW(Dyn)* entry = object.l_ld; entry->d_tag != DT_NULL; ++entry) {
-    // The loader turns offsets into addresses in place, where the section can be written.
-    const std::uintptr_t value =
-        entry->d_un.d_ptr >= object.l_addr ? entry->d_un.d_ptr : object.l_addr + entry->d_un.d_ptr;
-    if (entry->d_tag == DT_SYMTAB) tables.symbols = reinterpret_cast<const ElfW(Sym)*>(value);
-    if (entry->d_tag == DT_STRTAB) tables.strings = reinterpret_cast<const char*>(value);
-    if (entry->d_tag == DT_GNU_HASH) tables.hash = reinterpret_cast<const std::uint32_t*>(value);
-  }
-  return tables;
-}
-
-// 0: there is none.
-std::uintptr_t FindSymbol(const link_map& object, const char* name) {
-  const DynamicTables tables = TablesOf(object);
-  if (tables.symbols == nullptr || tables.strings == nullptr || tables.hash == nullptr) return 0;
-  std::uint32_t hash = 5381;
-  for (const char* c = name; *c != '\0'; ++c) hash = hash * 33 + static_cast<unsigned char>(*c);
-  // Four words, then the Bloom filter (not needed here), the buckets, and a hash per symbol from the first hashed one.
-  const std::uint32_t bucket_count = tables.hash[0];
-  const std::uint32_t first_symbol = tables.hash[1];
-  const std::uint32_t bloom_words = tables.hash[2];
-  const std::uint32_t* const buckets = tables.hash + 4 + bloom_words * (sizeof(ElfW(Addr)) / sizeof(std::uint32_t));
-  const std::uint32_t* const chain = buckets + bucket_count;
-  std::uint32_t index = bucket_count == 0 ? 0 : buckets[hash % bucket_count];
-  if (index < first_symbol) return 0;
-  for (;; ++index) {
-    const std::uint32_t entry = chain[index - first_symbol];
-    const ElfW(Sym)& symbol = tables.symbols[index];
-    if ((entry | 1) == (hash | 1) && symbol.st_shndx != SHN_UNDEF &&
-        std::strcmp(tables.strings + symbol.st_name, name) == 0) {
-      return object.l_addr + symbol.st_value;
-    }
-    if ((entry & 1) != 0) return 0;
-  }
-}
-
 }  // namespace
 
 LoadedObject FindLoadedObject(std::uintptr_t address) {
@@ -96,7 +51,7 @@ LoadedObject FindLoadedObject(std::uintptr_t address) {
   std::uintptr_t function = known.load(std::memory_order_relaxed);
   if (function == kUnknown) {
     const link_map* const libc = FindLibc();
-    function = libc == nullptr ? 0 : FindSymbol(*libc, "_dl_find_object");
+    function = libc == nullptr ? 0 : FindElfFunction(libc->l_addr, libc->l_ld, "_dl_find_object");
     known.store(function, std::memory_order_relaxed);
   }
   return FindLoadedObjectBy(reinterpret_cast<DlFindObject>(function), address);

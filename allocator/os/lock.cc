@@ -1,10 +1,9 @@
 #include "allocator/os/lock.h"
 
 #include <linux/futex.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "allocator/os/stall.h"
+#include "allocator/os/system_call.h"
 
 namespace tarn {
 
@@ -46,10 +45,10 @@ void Lock::AcquireSlow() {
     }
     NoteStall();
     // The kernel compares the word again, so a release between the load and the sleep is not missed.
-    ::syscall(SYS_futex, &word_, FUTEX_WAIT_PRIVATE, word | kHasWaiters, nullptr, nullptr, 0);
+    SystemCall(SYS_futex, &word_, FUTEX_WAIT_PRIVATE, word | kHasWaiters, nullptr, nullptr, 0);
   }
 }
 
-void Lock::WakeOne() { ::syscall(SYS_futex, &word_, FUTEX_WAKE_PRIVATE, 1, nullptr, nullptr, 0); }
+void Lock::WakeOne() { SystemCall(SYS_futex, &word_, FUTEX_WAKE_PRIVATE, 1, nullptr, nullptr, 0); }
 
 }  // namespace tarn

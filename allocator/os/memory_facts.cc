@@ -9,6 +9,7 @@
 
 #include "allocator/base/text.h"
 #include "allocator/os/small_file.h"
+#include "allocator/os/system_call.h"
 
 namespace tarn {
 
@@ -60,7 +61,7 @@ std::size_t ResidentBytes() {
 
 std::size_t PhysicalMemoryBytes() {
   struct sysinfo info = {};
-  if (::sysinfo(&info) != 0) return SIZE_MAX;
+  if (SystemCall(SYS_sysinfo, &info) != 0) return SIZE_MAX;
   return static_cast<std::size_t>(info.totalram) * info.mem_unit;
 }
 

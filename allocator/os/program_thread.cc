@@ -1,9 +1,11 @@
 #include "allocator/os/program_thread.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
+
+#include "allocator/os/signals.h"
+#include "allocator/os/system_call.h"
 
 namespace tarn {
 
@@ -21,20 +23,18 @@ bool StartProgramThread(void (*body)()) {
   if (::pthread_attr_init(&attributes) != 0) return false;
   static_cast<void>(::pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED));
   // The new thread inherits the mask.
-  sigset_t all;
-  sigset_t signals;
-  ::sigfillset(&all);
+  SignalMask before = 0;
   pthread_t thread;
   bool started = false;
-  if (::pthread_sigmask(SIG_SETMASK, &all, &signals) == 0) {
+  if (BlockSignals(&before)) {
     started = ::pthread_create(&thread, &attributes, &RunBody, reinterpret_cast<void*>(body)) == 0;
-    static_cast<void>(::pthread_sigmask(SIG_SETMASK, &signals, nullptr));
+    RestoreSignals(before);
   }
   static_cast<void>(::pthread_attr_destroy(&attributes));
   return started;
 }
 
-void NameThisThread(const char* name) { ::prctl(PR_SET_NAME, name, 0, 0, 0); }
+void NameThisThread(const char* name) { SystemCall(SYS_prctl, PR_SET_NAME, name, 0, 0, 0); }
 
 std::uintptr_t ThisThread() { return reinterpret_cast<std::uintptr_t>(__builtin_thread_pointer()); }
 

@@ -2,15 +2,13 @@
 
 #include <linux/membarrier.h>
 #include <sys/auxv.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-#include <cerrno>
 
-#include <atomic>
+#include <cerrno>
 #include <cstdint>
 
 #include "allocator/os/cpus.h"
 #include "allocator/os/stall.h"
+#include "allocator/os/system_call.h"
 #include "allocator/os/thread_state.h"
 
 // glibc 2.35 and later register an area for every thread and say where (<sys/rseq.h>). Weak, so that the library loads
@@ -40,22 +38,25 @@ std::int32_t ReadId(std::ptrdiff_t offset) {
 bool CpuIdIsTrue(std::ptrdiff_t cpu_id_offset) {
   for (int trial = 0; trial < 8; ++trial) {
     unsigned int cpu = 0;
-    if (::syscall(SYS_getcpu, &cpu, nullptr, nullptr) != 0) return false;
+    if (SystemCall(SYS_getcpu, &cpu, nullptr, nullptr) != 0) return false;
     if (ReadId(cpu_id_offset) == static_cast<std::int32_t>(cpu)) return true;
   }
   return false;
 }
 
+// 0, or the kernel's refusal.
+long RegisterArea() {
+  thread_state.area.cpu_id_start = 0;
+  return SystemCall(SYS_rseq, &thread_state.area, sizeof(RseqArea), 0, kRseqSignature);
+}
+
 bool RegisterMembarrier() {
-  return ::syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ, 0, 0) == 0;
+  return SystemCall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ, 0, 0) == 0;
 }
 
 }  // namespace
 
-bool RegisterThreadArea() {
-  thread_state.area.cpu_id_start = 0;
-  return ::syscall(SYS_rseq, &thread_state.area, sizeof(RseqArea), 0, kRseqSignature) == 0;
-}
+bool RegisterThreadArea() { return RegisterArea() == 0; }
 
 RseqSupport DetectRseq(bool by_thread) {
   RseqSupport support;
@@ -70,8 +71,8 @@ RseqSupport DetectRseq(bool by_thread) {
     return support;
   }
   if (!registered_by_libc) {
-    if (!RegisterThreadArea()) {
-      support.reason = errno == ENOSYS ? "the kernel has no rseq" : "the kernel refused to register rseq";
+    if (const long result = RegisterArea(); result != 0) {
+      support.reason = result == -ENOSYS ? "the kernel has no rseq" : "the kernel refused to register rseq";
       return support;
     }
     support.register_threads = true;
@@ -96,10 +97,11 @@ RseqSupport DetectRseq(bool by_thread) {
 
 bool AbortAllSequences() {
   NoteStall();
-  if (::syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ, 0, 0) == 0) return true;
+  const long result = SystemCall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ, 0, 0);
+  if (result == 0) return true;
   // A registration belongs to the address space; a child that was forked before has to make its own.
-  return errno == EPERM && RegisterMembarrier() &&
-         ::syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ, 0, 0) == 0;
+  return result == -EPERM && RegisterMembarrier() &&
+         SystemCall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ, 0, 0) == 0;
 }
 
 }  // namespace tarn

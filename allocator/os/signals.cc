@@ -2,6 +2,8 @@
 
 #include <signal.h>
 
+#include "allocator/os/system_call.h"
+
 namespace tarn {
 
 namespace {
@@ -16,7 +18,17 @@ constexpr NamedSignal kNamedSignals[] = {{"USR1", SIGUSR1}, {"USR2", SIGUSR2}, {
 constexpr int kFirstRealTime = 34;
 constexpr int kLastRealTime = 64;
 
+constexpr SignalMask kLibcSignals = SignalMask{3} << (kFirstRealTime - 2 - 1);
+
+bool SetMask(SignalMask mask, SignalMask* before) {
+  return SystemCall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, before, sizeof mask) == 0;
+}
+
 }  // namespace
+
+bool BlockSignals(SignalMask* before) { return SetMask(~kLibcSignals, before); }
+
+void RestoreSignals(SignalMask before) { static_cast<void>(SetMask(before, nullptr)); }
 
 int SignalNumber(std::string_view name) {
   if (name.starts_with("SIG")) name.remove_prefix(3);

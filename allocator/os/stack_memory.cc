@@ -1,9 +1,8 @@
 #include "allocator/os/stack_memory.h"
 
-#include <sys/syscall.h>
-#include <unistd.h>
+#include <errno.h>
 
-#include <cerrno>
+#include "allocator/os/system_call.h"
 
 namespace tarn {
 
@@ -11,13 +10,9 @@ namespace tarn {
 // operation, so it answers EFAULT where it cannot read and EINVAL where it can, and changes nothing. No sandbox forbids
 // the call. (The idea is that of abseil's AddressIsReadable.)
 bool IsReadable(std::uintptr_t address) {
-  const int saved_errno = errno;
   constexpr int kNoSuchOperation = -1;
   constexpr unsigned long kKernelMaskBytes = 8;
-  ::syscall(SYS_rt_sigprocmask, kNoSuchOperation, address, nullptr, kKernelMaskBytes);
-  const bool readable = errno != EFAULT;
-  errno = saved_errno;
-  return readable;
+  return SystemCall(SYS_rt_sigprocmask, kNoSuchOperation, address, nullptr, kKernelMaskBytes) != -EFAULT;
 }
 
 }  // namespace tarn

@@ -1,17 +1,16 @@
 #include "allocator/os/thread_state.h"
 
-#include <sys/syscall.h>
-#include <unistd.h>
+#include <atomic>
 #include <cerrno>
 
-#include <atomic>
+#include "allocator/os/system_call.h"
 
 namespace tarn {
 
 constinit thread_local ThreadState thread_state;
 
 std::uint32_t ThreadId() {
-  if (thread_state.tid == 0) thread_state.tid = static_cast<std::uint32_t>(::syscall(SYS_gettid));
+  if (thread_state.tid == 0) thread_state.tid = static_cast<std::uint32_t>(SystemCall(SYS_gettid));
   return thread_state.tid;
 }
 

@@ -2,19 +2,17 @@
 
 #include <sys/auxv.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
 #include <sys/uio.h>
-#include <unistd.h>
-#include <cerrno>
 
 #include <atomic>
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 
 #include "allocator/os/stall.h"
+#include "allocator/os/system_call.h"
 
 namespace tarn {
 
@@ -34,10 +32,17 @@ static_assert(sizeof(MemoryRange) == sizeof(iovec));
 static_assert(offsetof(MemoryRange, start) == offsetof(iovec, iov_base));
 static_assert(offsetof(MemoryRange, bytes) == offsetof(iovec, iov_len));
 
+constexpr int kReserve = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+
 void* MapReserved(std::size_t bytes) {
   NoteStall();
-  void* start = ::mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  return start == MAP_FAILED ? nullptr : start;
+  const long start = SystemCall(SYS_mmap, nullptr, bytes, PROT_NONE, kReserve, -1, 0);
+  return start < 0 ? nullptr : reinterpret_cast<void*>(start);
+}
+
+bool Advise(void* start, std::size_t bytes, int advice) {
+  NoteStall();
+  return SystemCall(SYS_madvise, start, bytes, advice) == 0;
 }
 
 }  // namespace
@@ -45,9 +50,16 @@ void* MapReserved(std::size_t bytes) {
 std::size_t OsPageBytes() { return ::getauxval(AT_PAGESZ); }
 
 std::size_t AddressSpaceLimitBytes() {
-  struct rlimit limit;
-  if (::getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return SIZE_MAX;
-  return limit.rlim_cur;
+  struct {
+    std::uint64_t current;
+    std::uint64_t most;
+  } limit;
+  constexpr int kThisProcess = 0;
+  constexpr std::uint64_t kNoLimit = ~std::uint64_t{0};
+  if (SystemCall(SYS_prlimit64, kThisProcess, RLIMIT_AS, nullptr, &limit) != 0 || limit.current == kNoLimit) {
+    return SIZE_MAX;
+  }
+  return limit.current;
 }
 
 void* Reserve(std::size_t bytes, std::size_t alignment) {
@@ -71,33 +83,32 @@ void* Reserve(std::size_t bytes, std::size_t alignment) {
 void Unreserve(void* start, std::size_t bytes) {
   NoteStall();
   // Cutting a mapping in two is refused when the process has no mappings left; then at least the memory goes.
-  if (::munmap(start, bytes) != 0) static_cast<void>(Release(start, bytes));
+  if (SystemCall(SYS_munmap, start, bytes) != 0) static_cast<void>(Release(start, bytes));
 }
 
 bool Commit(void* start, std::size_t bytes) {
   NoteStall();
-  return ::mprotect(start, bytes, PROT_READ | PROT_WRITE) == 0;
+  return SystemCall(SYS_mprotect, start, bytes, PROT_READ | PROT_WRITE) == 0;
 }
 
 bool Decommit(void* start, std::size_t bytes) {
   NoteStall();
   // A new mapping in the old one's place; mprotect alone leaves the charge as it is.
-  return ::mmap(start, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) != MAP_FAILED;
+  return SystemCall(SYS_mmap, start, bytes, PROT_NONE, kReserve | MAP_FIXED, -1, 0) >= 0;
 }
 
-bool Release(void* start, std::size_t bytes) {
-  NoteStall();
-  return ::madvise(start, bytes, MADV_DONTNEED) == 0;
-}
+bool Release(void* start, std::size_t bytes) { return Advise(start, bytes, MADV_DONTNEED); }
 
 std::size_t ReleaseRanges(const MemoryRange* ranges, std::size_t count) {
   std::size_t done = 0;
   if (count > 1 && !no_ranges.load(std::memory_order_relaxed)) {
     NoteStall();
-    const long released = ::syscall(kProcessMadvise, kPidfdSelf, ranges, count, MADV_DONTNEED, 0);
+    const long released = SystemCall(kProcessMadvise, kPidfdSelf, ranges, count, MADV_DONTNEED, 0);
     if (released < 0) {
       // Unknown (ENOSYS, EBADF), or not for this (EINVAL, EPERM: before 6.13 only advice that takes nothing away).
-      if (errno != ENOMEM && errno != EAGAIN && errno != EINTR) no_ranges.store(true, std::memory_order_relaxed);
+      if (released != -ENOMEM && released != -EAGAIN && released != -EINTR) {
+        no_ranges.store(true, std::memory_order_relaxed);
+      }
     } else {
       // What is left, after a range that the kernel refused, is tried one by one.
       auto left_bytes = static_cast<std::size_t>(released);
@@ -111,9 +122,9 @@ std::size_t ReleaseRanges(const MemoryRange* ranges, std::size_t count) {
 bool Populate(void* start, std::size_t bytes) {
   if (no_populate.load(std::memory_order_relaxed)) return false;
   NoteStall();
-  if (::madvise(start, bytes, kPopulateWrite) == 0) return true;
-  if (errno == EINVAL) no_populate.store(true, std::memory_order_relaxed);
-  return false;
+  const long result = SystemCall(SYS_madvise, start, bytes, kPopulateWrite);
+  if (result == -EINVAL) no_populate.store(true, std::memory_order_relaxed);
+  return result == 0;
 }
 
 std::size_t MovePages(void* from, void* to, std::size_t bytes) {
@@ -123,9 +134,10 @@ std::size_t MovePages(void* from, void* to, std::size_t bytes) {
   constexpr std::size_t kCopyBytes = std::size_t{64} << 10;
   if (bytes > kCopyBytes) {
     NoteStall();
-    if (::mremap(from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED | kDontUnmap, to) != MAP_FAILED) return 0;
+    const long result = SystemCall(SYS_mremap, from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED | kDontUnmap, to);
+    if (result >= 0) return 0;
     // EFAULT: the range lies in more than one mapping of the kernel's, whose borders only it knows. Halving finds them.
-    if (errno == EFAULT) {
+    if (result == -EFAULT) {
       const std::size_t half = bytes / 2 / kCopyBytes * kCopyBytes;
       return MovePages(from, to, half) +
              MovePages(static_cast<char*>(from) + half, static_cast<char*>(to) + half, bytes - half);
@@ -136,30 +148,22 @@ std::size_t MovePages(void* from, void* to, std::size_t bytes) {
 }
 
 bool HasSpareMappings() {
-  NoteStall();
   constexpr std::size_t kPages = 64;
   const std::size_t page_bytes = OsPageBytes();
-  void* const start =
-      ::mmap(nullptr, kPages * page_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (start == MAP_FAILED) return false;
+  auto* const start = static_cast<char*>(MapReserved(kPages * page_bytes));
+  if (start == nullptr) return false;
   bool spare = true;
   // Neighbours of different protection are mappings of their own.
   for (std::size_t page = 1; spare && page < kPages; page += 2) {
-    spare = ::mprotect(static_cast<char*>(start) + page * page_bytes, page_bytes, PROT_READ) == 0;
+    spare = SystemCall(SYS_mprotect, start + page * page_bytes, page_bytes, PROT_READ) == 0;
   }
-  ::munmap(start, kPages * page_bytes);
+  SystemCall(SYS_munmap, start, kPages * page_bytes);
   return spare;
 }
 
-bool WantHugePages(void* start, std::size_t bytes) {
-  NoteStall();
-  return ::madvise(start, bytes, MADV_HUGEPAGE) == 0;
-}
+bool WantHugePages(void* start, std::size_t bytes) { return Advise(start, bytes, MADV_HUGEPAGE); }
 
-bool RefuseHugePages(void* start, std::size_t bytes) {
-  NoteStall();
-  return ::madvise(start, bytes, MADV_NOHUGEPAGE) == 0;
-}
+bool RefuseHugePages(void* start, std::size_t bytes) { return Advise(start, bytes, MADV_NOHUGEPAGE); }
 
 bool BackByHugePage(void* start, std::size_t bytes) {
   if (!WantHugePages(start, bytes)) return false;
@@ -168,15 +172,15 @@ bool BackByHugePage(void* start, std::size_t bytes) {
   static_cast<void>(RefuseHugePages(start, bytes));
   const std::size_t os_page_bytes = OsPageBytes();
   unsigned char resident = 0;
-  return ::mincore(static_cast<char*>(start) + bytes - os_page_bytes, os_page_bytes, &resident) == 0 &&
-         (resident & 1) != 0;
+  void* const last_page = static_cast<char*>(start) + bytes - os_page_bytes;
+  return SystemCall(SYS_mincore, last_page, os_page_bytes, &resident) == 0 && (resident & 1) != 0;
 }
 
 void NameMemory(void* start, std::size_t bytes, const char* name) {
   // linux/prctl.h: PR_SET_VMA and PR_SET_VMA_ANON_NAME, which older headers lack.
   constexpr int kSetVma = 0x53564d41;
   constexpr unsigned long kAnonymousName = 0;
-  static_cast<void>(::prctl(kSetVma, kAnonymousName, start, bytes, name));
+  static_cast<void>(SystemCall(SYS_prctl, kSetVma, kAnonymousName, start, bytes, name));
 }
 
 }  // namespace tarn

@@ -1,0 +1,79 @@
+#include "allocator/os/elf_symbols.h"
+
+#include <elf.h>
+
+#include <cstring>
+
+namespace tarn {
+
+namespace {
+
+struct DynamicTables {
+  const ElfW(Sym) * symbols = nullptr;
+  const char* strings = nullptr;
+  const std::uint32_t* gnu_hash = nullptr;
+  const std::uint32_t* hash = nullptr;
+};
+
+DynamicTables TablesOf(std::uintptr_t base, const ElfW(Dyn) * entry) {
+  DynamicTables tables;
+  for (; entry->d_tag != DT_NULL; ++entry) {
+    // The loader turns offsets into addresses in place, where the section can be written.
+    const std::uintptr_t value = entry->d_un.d_ptr >= base ? entry->d_un.d_ptr : base + entry->d_un.d_ptr;
+    if (entry->d_tag == DT_SYMTAB) tables.symbols = reinterpret_cast<const ElfW(Sym)*>(value);
+    if (entry->d_tag == DT_STRTAB) tables.strings = reinterpret_cast<const char*>(value);
+    if (entry->d_tag == DT_GNU_HASH) tables.gnu_hash = reinterpret_cast<const std::uint32_t*>(value);
+    if (entry->d_tag == DT_HASH) tables.hash = reinterpret_cast<const std::uint32_t*>(value);
+  }
+  return tables;
+}
+
+bool Defines(const DynamicTables& tables, std::uint32_t index, const char* name) {
+  const ElfW(Sym)& symbol = tables.symbols[index];
+  return symbol.st_shndx != SHN_UNDEF && std::strcmp(tables.strings + symbol.st_name, name) == 0;
+}
+
+// The index of the symbol in the table; 0, which is no symbol, where it is not there.
+std::uint32_t FindByGnuHash(const DynamicTables& tables, const char* name) {
+  std::uint32_t hash = 5381;
+  for (const char* c = name; *c != '\0'; ++c) hash = hash * 33 + static_cast<unsigned char>(*c);
+  // Four words, then the Bloom filter (not needed here), the buckets, and a hash per symbol from the first hashed one.
+  const std::uint32_t bucket_count = tables.gnu_hash[0];
+  const std::uint32_t first_symbol = tables.gnu_hash[1];
+  const std::uint32_t bloom_words = tables.gnu_hash[2];
+  const std::uint32_t* const buckets = tables.gnu_hash + 4 + bloom_words * (sizeof(ElfW(Addr)) / sizeof(std::uint32_t));
+  const std::uint32_t* const chain = buckets + bucket_count;
+  std::uint32_t index = bucket_count == 0 ? 0 : buckets[hash % bucket_count];
+  if (index < first_symbol) return 0;
+  for (;; ++index) {
+    const std::uint32_t entry = chain[index - first_symbol];
+    if ((entry | 1) == (hash | 1) && Defines(tables, index, name)) return index;
+    if ((entry & 1) != 0) return 0;
+  }
+}
+
+// The older table: two words, the second of which is the number of symbols. Only the vDSO of some kernels needs it, which
+// has a dozen symbols.
+std::uint32_t FindInRow(const DynamicTables& tables, const char* name) {
+  const std::uint32_t symbol_count = tables.hash[1];
+  for (std::uint32_t index = 1; index < symbol_count; ++index) {
+    if (Defines(tables, index, name)) return index;
+  }
+  return 0;
+}
+
+}  // namespace
+
+std::uintptr_t FindElfFunction(std::uintptr_t base, const ElfW(Dyn) * dynamic_section, const char* name) {
+  const DynamicTables tables = TablesOf(base, dynamic_section);
+  if (tables.symbols == nullptr || tables.strings == nullptr) return 0;
+  std::uint32_t index = 0;
+  if (tables.gnu_hash != nullptr) {
+    index = FindByGnuHash(tables, name);
+  } else if (tables.hash != nullptr) {
+    index = FindInRow(tables, name);
+  }
+  return index == 0 ? 0 : base + tables.symbols[index].st_value;
+}
+
+}  // namespace tarn

@@ -1,0 +1,13 @@
+// The functions that the kernel maps into each process, which answer some calls without entering it (vdso(7)).
+//
+// libc's own pointers to them are not for others, and its wrappers may be interposed (system_call.h).
+#pragma once
+
+#include <cstdint>
+
+namespace tarn {
+
+// The address of the function `name` of the vDSO; 0: there is none, or there is no vDSO.
+std::uintptr_t FindVdsoFunction(const char* name);
+
+}  // namespace tarn
