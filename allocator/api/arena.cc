@@ -11,7 +11,10 @@
 #define TARN_C_INTERFACE_ONLY
 #include "allocator/include/tarn/arena.h"
 
+#include <errno.h>
+
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <new>
 
@@ -132,7 +135,10 @@ void RunCleanups(tarn_arena* arena, const tarn_arena_cleanup* until) {
     // Off the list first: a destructor may use the arena.
     const tarn_arena_cleanup cleanup = *arena->cleanups;
     arena->cleanups = cleanup.next;
+    const std::uint16_t outer = arena->in_cleanup;
+    arena->in_cleanup = 1;
     cleanup.run(cleanup.object);
+    arena->in_cleanup = outer;
   }
 }
 
@@ -165,6 +171,10 @@ TARN_EXPORT void tarn_arena_init_with(tarn_arena* arena, const tarn_arena_option
 }
 
 TARN_EXPORT TARN_COLD void* tarn_arena_grow(tarn_arena* arena, std::size_t bytes, std::size_t alignment) {
+  if (!std::has_single_bit(alignment)) {
+    errno = EINVAL;
+    return nullptr;
+  }
   // A chunk starts at a page, so more than the slack for alignment is never needed; what is beyond the address space is
   // refused before any sum can overflow.
   constexpr std::size_t kAddressableBytes = std::size_t{1} << kAddressBits;
@@ -230,6 +240,7 @@ TARN_EXPORT void tarn_arena_release(tarn_arena* arena) {
 }
 
 TARN_EXPORT void tarn_arena_destroy(tarn_arena* arena) {
+  if (arena->in_cleanup != 0) ReportMisuse("tarn_arena_destroy", arena, Misuse::kPoolAtWork);
   tarn_arena_release(arena);
   Unpoison(arena->poison != 0, reinterpret_cast<void*>(arena->buffer), arena->buffer_bytes);
   LeaveRegistry(arena->record);

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <new>
 
+#include "allocator/api/handle.h"
 #include "allocator/api/registry.h"
 #include "allocator/api/stack_count.h"
 #include "allocator/heap/process_heap.h"
@@ -30,6 +31,8 @@ constexpr std::size_t kAllStacksBytes = std::size_t{1} << 20;
 constexpr std::size_t kMaxBatch = 128;
 // What a span record has bits for, less the word of the owner.
 constexpr std::size_t kMaxBlocksPerRegion = 1024;
+// The mark of a region whose blocks are ended one by one.
+constexpr std::uint8_t kRegionEnds = 1;
 
 std::size_t RegionBytes(std::size_t stride_bytes, std::size_t alignment) {
   std::size_t bytes = std::bit_floor(stride_bytes * kMaxBlocksPerRegion);
@@ -85,13 +88,19 @@ BlockPool* BlockPool::Create(std::size_t block_bytes, std::size_t alignment, Blo
   pool->owner_ = owner;
   pool->own_region_ = own_region;
   AddForkLock(&pool->lock_);
+  OpenHandle(own_region, HandleKind::kBlockPool);
   return pool;
 }
 
-void BlockPool::Destroy() {
-  FreeAll();
+void BlockPool::Destroy(const char* call) {
+  BeginEnd(this, HandleKind::kBlockPool, call);
+  if (is_ending_) ReportMisuse(call, this, Misuse::kPoolAtWork);
+  FreeAll(call);
   RemoveForkLock(&lock_);
-  FreeRegion(own_region_);
+  // What still uses the pool misses, and is named on its slow path.
+  stacks_.bound = 0;
+  stacks_.ids = 0;
+  FreeHandle(own_region_);
 }
 
 // --- Allocation ----------------------------------------------------------------------------------------------------
@@ -164,6 +173,7 @@ void* BlockPool::Refill(IntrusiveList<Span>* empty) {
 
 void* BlockPool::AllocateSlow() {
   PrepareThread();
+  RequireHandle(this, HandleKind::kBlockPool, "tarn_object_pool_allocate");
   while (true) {
     IntrusiveList<Span> empty;
     void* block;
@@ -239,6 +249,7 @@ void BlockPool::Release(Span* region) {
 
 void BlockPool::FreeSlow(void* block, const char* call) {
   PrepareThread();
+  RequireHandle(this, HandleKind::kBlockPool, call);
   IntrusiveList<Span> empty;
   {
     SlowPathScope scope;
@@ -278,7 +289,9 @@ void BlockPool::FlushAllStacks() {
   while (Span* region = empty.PopFront()) Release(region);
 }
 
-void BlockPool::FreeAll() {
+void BlockPool::FreeAll(const char* call) {
+  RequireHandle(this, HandleKind::kBlockPool, call);
+  if (is_ending_) ReportMisuse(call, this, Misuse::kPoolAtWork);
   direct_frees_ += Stats().live_objects;
   for (std::size_t i = 0; i < stacks_.ids; ++i) {
     CpuStack* stack = stacks_.At(i);
@@ -297,6 +310,96 @@ void BlockPool::FreeAll() {
     IntrusiveList<Span>::Remove(region);
     Release(region);
   });
+}
+
+// --- Blocks with destructors ---------------------------------------------------------------------------------------
+
+bool BlockPool::CollectToEnd() {
+  for (IntrusiveList<Span>* list : {&available_, &full_}) {
+    for (Span* region = list->front(); region != nullptr;) {
+      Span* next = list->Next(region);
+      if (region->live_objects != 0) {
+        IntrusiveList<Span>::Remove(region);
+        region->region_mark() = kRegionEnds;
+        ending_.PushFront(region);
+      }
+      region = next;
+    }
+  }
+  return !ending_.empty();
+}
+
+void BlockPool::CountEnded(Span* region) {
+  --out_;
+  ++direct_frees_;
+  if (--region->live_objects != 0) return;
+  IntrusiveList<Span>::Remove(region);
+  ended_.PushFront(region);
+}
+
+void BlockPool::BeginEndOfObjects(const char* call) {
+  RequireHandle(this, HandleKind::kBlockPool, call);
+  SlowPathScope scope;
+  LockHolder holder(lock_.lock);
+  if (is_ending_) ReportMisuse(call, this, Misuse::kPoolAtWork);
+  is_ending_ = true;
+}
+
+void* BlockPool::NextToEnd() {
+  // A block in a stack counts as live in its region, so the stacks are flushed before regions are collected.
+  bool flush;
+  {
+    SlowPathScope scope;
+    LockHolder holder(lock_.lock);
+    flush = ending_.empty();
+  }
+  if (flush) FlushAllStacks();
+  SlowPathScope scope;
+  LockHolder holder(lock_.lock);
+  if (ending_.empty() && !CollectToEnd()) return nullptr;
+  Span* region = ending_.front();
+  std::uint64_t* words = RegionBits(region);
+  std::size_t word = 0;
+  // A region of this list has a live block. The zero bits behind the last block come after it.
+  while (words[word] == ~std::uint64_t{0}) ++word;
+  const auto bit = static_cast<std::size_t>(std::countr_one(words[word]));
+  words[word] |= std::uint64_t{1} << bit;
+  CountEnded(region);
+  return reinterpret_cast<void*>(region->start_address() + (word * 64 + bit) * stride_bytes_);
+}
+
+BlockPool::ToEnd BlockPool::ClaimToEnd(void* block, const char* call) {
+  SlowPathScope scope;
+  LockHolder holder(lock_.lock);
+  std::size_t index;
+  Span* region = RegionOf(block, &index, call);
+  if (region->region_mark() != kRegionEnds) return ToEnd::kOrdinary;
+  std::uint64_t& word = RegionBits(region)[index / 64];
+  const std::uint64_t mask = std::uint64_t{1} << (index % 64);
+  if ((word & mask) != 0) return ToEnd::kEnded;
+  word |= mask;
+  CountEnded(region);
+  return ToEnd::kClaimed;
+}
+
+void BlockPool::FinishEndOfObjects() {
+  IntrusiveList<Span> empty;
+  {
+    SlowPathScope scope;
+    LockHolder holder(lock_.lock);
+    while (Span* region = ending_.PopFront()) {
+      region->region_mark() = 0;
+      (region->live_objects == region->object_count ? full_ : available_).PushFront(region);
+    }
+    while (Span* region = ended_.PopFront()) {
+      region->region_mark() = 0;
+      empty.PushFront(region);
+      --regions_;
+    }
+    is_ending_ = false;
+    ReportLive();
+  }
+  while (Span* region = empty.PopFront()) Release(region);
 }
 
 BlockPoolStats BlockPool::Stats() {

@@ -13,6 +13,13 @@
 //
 // Misuse is seen when a block reaches its region: a second free, a pointer that is no block of this pool. With `checked`
 // there are no stacks, so that is at the call.
+//
+// Ending objects one by one (BeginEndOfObjects), where each has a destructor that may free or allocate blocks of this pool:
+// the stacks are flushed and all regions with live blocks go to `ending`, marked as such. There a set bit means "ended", no
+// matter whether the pool took the block (NextToEnd) or a destructor did (ClaimToEnd). Both set the bit under the lock, so
+// each block is handed to one of them. Blocks of these regions are not handed out again until all is over, so a pointer that
+// an ended object owns still names what it named. New blocks come from new regions. Once `ending` has none left, the regions
+// that have live blocks by then follow, and so on until there are none.
 #pragma once
 
 #include <cstddef>
@@ -52,8 +59,8 @@ class BlockPool {
   // the caller wants to find again from a block. Without a budget the pool has one of its own.
   [[nodiscard]] static BlockPool* Create(std::size_t block_bytes, std::size_t alignment, BlockBudget* budget,
                                          bool checked, void* owner);
-  // Nobody uses the pool or its blocks any more.
-  void Destroy();
+  // Nobody uses the pool or its blocks any more. `call` is named in messages about misuse, here and below.
+  void Destroy(const char* call);
 
   static constexpr std::size_t kMaxBlockBytes = std::size_t{1} << 30;
   // Regions up to this size, which are those of blocks up to an eighth of it, are found from each of their pages.
@@ -67,15 +74,28 @@ class BlockPool {
   }
   // False: the CPU has none at hand.
   [[nodiscard]] TARN_ALWAYS_INLINE bool TryAllocate(void** block) { return StackPop(&stacks_, block); }
-  // `call` is named in messages about misuse.
   TARN_ALWAYS_INLINE void Free(void* block, const char* call) {
     if (StackPush(&stacks_, block)) [[likely]]
       return;
     FreeSlow(block, call);
   }
 
+  // Ends live blocks one by one. Nobody but the destructors of what is ended uses the pool meanwhile; they may use all but
+  // BeginEndOfObjects, FreeAll and Destroy, and hand blocks of before the begin to ClaimToEnd in place of Free.
+  enum class ToEnd {
+    kEnded,     // by NextToEnd or an earlier claim: its destructor has run, or runs
+    kClaimed,   // the caller runs the destructor, and that is all
+    kOrdinary,  // the block was made since the begin: the caller runs the destructor and frees it
+  };
+  void BeginEndOfObjects(const char* call);
+  // Null: there is none left.
+  [[nodiscard]] void* NextToEnd();
+  [[nodiscard]] ToEnd ClaimToEnd(void* block, const char* call);
+  // Also where some are left, because a destructor threw: they are live as before.
+  void FinishEndOfObjects();
+
   // These three want nobody else to use the pool meanwhile.
-  void FreeAll();
+  void FreeAll(const char* call);
   template <typename Visit>
   void ForEach(Visit visit) {
     FlushAllStacks();
@@ -109,6 +129,9 @@ class BlockPool {
       TARN_REQUIRES(lock_.lock);
   Span* RegionOf(void* block, std::size_t* index, const char* call);
   void FlushAllStacks();
+  // Moves the regions with live blocks to `ending_`. False: there is none.
+  bool CollectToEnd() TARN_REQUIRES(lock_.lock);
+  void CountEnded(Span* region) TARN_REQUIRES(lock_.lock);
   template <typename Visit>
   void ForEachRegion(Visit visit) {
     for (IntrusiveList<Span>* list : {&available_, &full_}) {
@@ -134,6 +157,10 @@ class BlockPool {
   ForkLock lock_;
   IntrusiveList<Span> available_;
   IntrusiveList<Span> full_;
+  // While objects are ended one by one: regions with blocks to end, and those without any left.
+  IntrusiveList<Span> ending_;
+  IntrusiveList<Span> ended_;
+  bool is_ending_;
   Span* spare_;  // on `available_`, without any block out; or null
   std::size_t regions_;
   // Moved between stacks and regions.

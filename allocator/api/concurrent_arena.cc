@@ -19,10 +19,12 @@
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <new>
 
 #include "allocator/api/checked_mode.h"
 #include "allocator/api/cpu_stacks.h"
+#include "allocator/api/handle.h"
 #include "allocator/api/quarantine.h"
 #include "allocator/api/registry.h"
 #include "allocator/api/stack_count.h"
@@ -32,6 +34,7 @@
 #include "allocator/heap/poison.h"
 #include "allocator/heap/regions.h"
 #include "allocator/heap/thread_exit.h"
+#include "allocator/os/crash.h"
 #include "allocator/os/thread_state.h"
 
 namespace tarn {
@@ -75,7 +78,8 @@ struct tarn_concurrent_arena {
   std::size_t capacity_bytes;
   std::size_t limit_bytes;
   bool checked;
-  bool poison;  // the user is compiled with AddressSanitizer
+  bool in_cleanup;  // a registered function runs, in the thread that resets
+  bool poison;      // the user is compiled with AddressSanitizer
   tarn::Quarantine quarantine;
   tarn::Span* own_region;
   tarn_registry_record* record;
@@ -186,6 +190,7 @@ void* TryAgain(tarn_concurrent_arena* arena, std::size_t bytes) TARN_REQUIRES(ar
 
 // `bytes` is a multiple of 16.
 TARN_NOINLINE void* Refill(tarn_concurrent_arena* arena, std::size_t bytes) {
+  RequireHandle(arena, HandleKind::kConcurrentArena, "tarn_concurrent_arena_allocate");
   if (bytes >= std::size_t{1} << kAddressBits) return nullptr;
   PrepareThread();
   // A request of half a chunk and more gets a chunk of its own, so that the CPU's region is not given up for it.
@@ -220,6 +225,10 @@ TARN_NOINLINE void* Refill(tarn_concurrent_arena* arena, std::size_t bytes) {
 
 // For an alignment above 16: what is placed at a multiple of 16 needs so much more.
 TARN_NOINLINE void* AllocateAligned(tarn_concurrent_arena* arena, std::size_t bytes, std::size_t alignment) {
+  if (!std::has_single_bit(alignment)) {
+    errno = EINVAL;
+    return nullptr;
+  }
   if (alignment > PTRDIFF_MAX) return nullptr;
   const std::size_t rounded = RoundUp(std::max(bytes, std::size_t{1}), 16) + alignment - 16;
   void* object;
@@ -257,6 +266,7 @@ TARN_EXPORT tarn_concurrent_arena* tarn_concurrent_arena_create_with(const tarn_
   }
   arena->own_region = own_region;
   AddForkLock(&arena->lock);
+  OpenHandle(own_region, HandleKind::kConcurrentArena);
   return arena;
 }
 
@@ -286,10 +296,14 @@ TARN_EXPORT int tarn_concurrent_arena_add_cleanup(tarn_concurrent_arena* arena, 
 }
 
 TARN_EXPORT void tarn_concurrent_arena_reset(tarn_concurrent_arena* arena) {
+  RequireHandle(arena, HandleKind::kConcurrentArena, "tarn_concurrent_arena_reset");
   while (Cleanup* cleanup = arena->cleanups.load(std::memory_order_acquire)) {
     // Off the list first: a destructor may use the arena.
     arena->cleanups.store(cleanup->next, std::memory_order_relaxed);
+    const bool outer = arena->in_cleanup;
+    arena->in_cleanup = true;
     cleanup->run(cleanup->object);
+    arena->in_cleanup = outer;
   }
   if (arena->checked) QuarantineChunks(arena);
   SlowPathScope scope;
@@ -322,13 +336,18 @@ TARN_EXPORT void tarn_concurrent_arena_release(tarn_concurrent_arena* arena) {
 
 TARN_EXPORT void tarn_concurrent_arena_destroy(tarn_concurrent_arena* arena) {
   if (arena == nullptr) return;
+  BeginEnd(arena, HandleKind::kConcurrentArena, "tarn_concurrent_arena_destroy");
+  if (arena->in_cleanup) ReportMisuse("tarn_concurrent_arena_destroy", arena, Misuse::kPoolAtWork);
   tarn_concurrent_arena_release(arena);
   LeaveRegistry(arena->record);
   RemoveForkLock(&arena->lock);
-  FreeRegion(arena->own_region);
+  // What still uses the arena misses, and is named on its slow path.
+  arena->stacks.bound = 0;
+  FreeHandle(arena->own_region);
 }
 
 TARN_EXPORT tarn_concurrent_arena_stats tarn_concurrent_arena_get_stats(tarn_concurrent_arena* arena) {
+  RequireHandle(arena, HandleKind::kConcurrentArena, "tarn_concurrent_arena_get_stats");
   SlowPathScope scope;
   LockHolder holder(arena->lock.lock);
   return {arena->used_bytes, arena->capacity_bytes, arena->limit_bytes};

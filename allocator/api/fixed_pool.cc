@@ -29,6 +29,7 @@
 #include <new>
 
 #include "allocator/api/checked_mode.h"
+#include "allocator/api/handle.h"
 #include "allocator/api/registry.h"
 #include "allocator/base/attributes.h"
 #include "allocator/base/text.h"
@@ -73,6 +74,8 @@ constexpr std::size_t kMaxBlocks = std::size_t{1} << 32;
 constexpr std::size_t kMaxPoolBytes = std::size_t{1} << 46;
 // Chosen: enough for a thread to get most of its blocks from its own words.
 constexpr std::uint32_t kFreesUnheeded = 1000;
+// The bits of a pool that has ended.
+constinit std::atomic<std::uint64_t> no_bits = 0;
 
 std::uint64_t Mask(std::size_t bit) { return std::uint64_t{1} << bit; }
 
@@ -117,6 +120,7 @@ void ForgetWord(tarn_fixed_pool* pool, std::size_t word) {
 }
 
 TARN_NOINLINE void* Search(tarn_fixed_pool* pool, FixedPoolShard& shard) {
+  RequireHandle(pool, HandleKind::kFixedPool, "tarn_fixed_pool_allocate");
   const std::size_t summary_words = (pool->words + 63) / 64;
   const std::size_t home = Home(pool, shard);
   // The first word of the summary twice: from home on, and at the end what lies before home.
@@ -196,7 +200,7 @@ extern "C" {
 
 TARN_EXPORT tarn_fixed_pool* tarn_fixed_pool_create(const tarn_fixed_pool_options* options) {
   Sizes sizes;
-  if (!ComputeSizes(*options, &sizes)) {
+  if (options == nullptr || !ComputeSizes(*options, &sizes)) {
     errno = EINVAL;
     return nullptr;
   }
@@ -235,11 +239,13 @@ TARN_EXPORT tarn_fixed_pool* tarn_fixed_pool_create(const tarn_fixed_pool_option
   }
   pool->record = JoinRegistry(options->name, TARN_KIND_FIXED_POOL);
   if (pool->record != nullptr) CountSigned(&pool->record->capacity_bytes, static_cast<std::int64_t>(bytes));
+  OpenHandle(record_region, HandleKind::kFixedPool);
   return pool;
 }
 
 TARN_EXPORT void tarn_fixed_pool_destroy(tarn_fixed_pool* pool) {
   if (pool == nullptr) return;
+  BeginEnd(pool, HandleKind::kFixedPool, "tarn_fixed_pool_destroy");
   const std::size_t allocated = CountAllocated(pool);
   if (pool->checked && allocated != 0) {
     Text<256> line;
@@ -252,7 +258,11 @@ TARN_EXPORT void tarn_fixed_pool_destroy(tarn_fixed_pool* pool) {
   if (pool->record != nullptr) CountSigned(&pool->record->capacity_bytes, -static_cast<std::int64_t>(pool->bytes));
   LeaveRegistry(pool->record);
   FreeRegion(pool->blocks);
-  FreeRegion(pool->record_region);
+  // What still uses the pool finds no block, and is named.
+  pool->bytes = 0;
+  pool->free_bits = &no_bits;
+  for (FixedPoolShard& shard : pool->shards) shard.word.store(0, std::memory_order_relaxed);
+  FreeHandle(pool->record_region);
 }
 
 TARN_EXPORT void* tarn_fixed_pool_allocate(tarn_fixed_pool* pool) {
@@ -265,8 +275,10 @@ TARN_EXPORT void* tarn_fixed_pool_allocate(tarn_fixed_pool* pool) {
 TARN_EXPORT void tarn_fixed_pool_free(tarn_fixed_pool* pool, void* block) {
   if (block == nullptr) return;
   const std::uint64_t offset = reinterpret_cast<std::uintptr_t>(block) - pool->start;
-  if (offset >= pool->bytes) [[unlikely]]
+  if (offset >= pool->bytes) [[unlikely]] {
+    RequireHandle(pool, HandleKind::kFixedPool, "tarn_fixed_pool_free");
     ReportMisuse("tarn_fixed_pool_free", block, Misuse::kWrongPool);
+  }
   const std::size_t index = IndexOf(pool, offset);
   if (index * pool->stride_bytes != offset) [[unlikely]]
     ReportMisuse("tarn_fixed_pool_free", block, Misuse::kInteriorPointer);
@@ -291,6 +303,7 @@ TARN_EXPORT int tarn_fixed_pool_owns(const tarn_fixed_pool* pool, const void* ad
 TARN_EXPORT std::size_t tarn_fixed_pool_block_bytes(const tarn_fixed_pool* pool) { return pool->block_bytes; }
 
 TARN_EXPORT tarn_fixed_pool_stats tarn_fixed_pool_get_stats(tarn_fixed_pool* pool) {
+  RequireHandle(pool, HandleKind::kFixedPool, "tarn_fixed_pool_get_stats");
   const std::size_t allocated = CountAllocated(pool);
   Report(pool, allocated);
   return {allocated, pool->block_count - allocated, pool->block_count};

@@ -20,6 +20,7 @@
 
 #include "allocator/api/block_pool.h"
 #include "allocator/api/checked_mode.h"
+#include "allocator/api/handle.h"
 #include "allocator/api/registry.h"
 #include "allocator/base/attributes.h"
 #include "allocator/base/text.h"
@@ -86,7 +87,7 @@ TARN_NOINLINE BlockPool* MakePool(tarn_heap* heap, SizeClass size_class) {
                                                       std::memory_order_acquire)) {
     return pool;
   }
-  pool->Destroy();
+  pool->Destroy("tarn_heap_allocate");
   return expected;
 }
 
@@ -126,7 +127,6 @@ TARN_NOINLINE void* AllocateLarge(tarn_heap* heap, std::size_t bytes, std::size_
 // The charge was for the pages that were asked for; a mapping is at most rounded up to the kernel's, so the span's own
 // pages are what is given back where the two are the same, which they are on x86-64.
 void ReleaseLarge(tarn_heap* heap, Span* region) {
-  *RegionBits(region) = 0;
   CountLarge(heap, -1, -static_cast<std::int64_t>(region->bytes()));
   heap->budget.Discharge(region->bytes());
   FreeRegion(region);
@@ -134,11 +134,15 @@ void ReleaseLarge(tarn_heap* heap, Span* region) {
 
 TARN_NOINLINE void FreeLarge(tarn_heap* heap, void* object) {
   if (object == nullptr) return;
-  Span* region = LargeAt(heap, object, "tarn_heap_free");
+  RequireHandle(heap, HandleKind::kHeap, "tarn_heap_free");
+  Span* region;
   {
     SlowPathScope scope;
     if (scope.nested()) return;
     LockHolder holder(heap->lock.lock);
+    // Under the lock: of two frees of one object at the same time, the second one finds none there.
+    region = LargeAt(heap, object, "tarn_heap_free");
+    *RegionBits(region) = 0;
     IntrusiveList<Span>::Remove(region);
     --heap->large_objects;
     heap->large_bytes -= region->bytes();
@@ -155,6 +159,11 @@ std::size_t UsableBytes(const tarn_heap* heap, const void* object, const char* c
 // Whatever is no hit. Regions are aligned to pages at least, so that the objects of a class whose size is a multiple of
 // the alignment are aligned, too.
 TARN_NOINLINE void* AllocateSlow(tarn_heap* heap, std::size_t bytes, std::size_t alignment) {
+  RequireHandle(heap, HandleKind::kHeap, "tarn_heap_allocate");
+  if (alignment != 0 && !std::has_single_bit(alignment)) {
+    errno = EINVAL;
+    return nullptr;
+  }
   if (bytes > PTRDIFF_MAX) return nullptr;
   const SizeClass size_class = alignment <= 16 ? MallocSizeClass(bytes) : AlignedSizeClass(bytes, alignment);
   if (size_class == 0 || kSizeClasses[size_class].size_bytes > kMaxPooledBytes) {
@@ -183,11 +192,13 @@ TARN_EXPORT tarn_heap* tarn_heap_create(const tarn_heap_options* options) {
   }
   heap->checked = IsChecked(options != nullptr ? options->checked : 0);
   AddForkLock(&heap->lock);
+  OpenHandle(own_region, HandleKind::kHeap);
   return heap;
 }
 
 TARN_EXPORT void tarn_heap_destroy(tarn_heap* heap) {
   if (heap == nullptr) return;
+  BeginEnd(heap, HandleKind::kHeap, "tarn_heap_destroy");
   tarn_registry_record* record = heap->budget.record;
   if (heap->checked) {
     const tarn_heap_stats stats = tarn_heap_get_stats(heap);
@@ -199,12 +210,14 @@ TARN_EXPORT void tarn_heap_destroy(tarn_heap* heap) {
     }
   }
   tarn_heap_free_all(heap);
-  for (std::atomic<BlockPool*>& pool : heap->pools) {
-    if (pool.load(std::memory_order_acquire) != nullptr) pool.load(std::memory_order_relaxed)->Destroy();
+  for (std::atomic<BlockPool*>& entry : heap->pools) {
+    // Null, so that what still uses the heap takes the slow path, where it is named.
+    BlockPool* pool = entry.exchange(nullptr, std::memory_order_acquire);
+    if (pool != nullptr) pool->Destroy("tarn_heap_destroy");
   }
   LeaveRegistry(record);
   RemoveForkLock(&heap->lock);
-  FreeRegion(heap->own_region);
+  FreeHandle(heap->own_region);
 }
 
 TARN_EXPORT void* tarn_heap_allocate(tarn_heap* heap, std::size_t bytes, std::size_t alignment) {
@@ -240,14 +253,18 @@ TARN_EXPORT void* tarn_heap_reallocate(tarn_heap* heap, void* object, std::size_
 }
 
 TARN_EXPORT void tarn_heap_free_all(tarn_heap* heap) {
+  RequireHandle(heap, HandleKind::kHeap, "tarn_heap_free_all");
   for (std::atomic<BlockPool*>& entry : heap->pools) {
     BlockPool* pool = entry.load(std::memory_order_acquire);
-    if (pool != nullptr) pool->FreeAll();
+    if (pool != nullptr) pool->FreeAll("tarn_heap_free_all");
   }
   heap->large_frees += heap->large_objects;
   heap->large_objects = 0;
   heap->large_bytes = 0;
-  while (Span* region = heap->large.PopFront()) ReleaseLarge(heap, region);
+  while (Span* region = heap->large.PopFront()) {
+    *RegionBits(region) = 0;
+    ReleaseLarge(heap, region);
+  }
 }
 
 TARN_EXPORT std::size_t tarn_heap_usable_bytes(tarn_heap* heap, const void* object) {
@@ -255,6 +272,7 @@ TARN_EXPORT std::size_t tarn_heap_usable_bytes(tarn_heap* heap, const void* obje
 }
 
 TARN_EXPORT tarn_heap_stats tarn_heap_get_stats(tarn_heap* heap) {
+  RequireHandle(heap, HandleKind::kHeap, "tarn_heap_get_stats");
   tarn_heap_stats stats = {};
   for (std::atomic<BlockPool*>& entry : heap->pools) {
     BlockPool* pool = entry.load(std::memory_order_acquire);

@@ -29,6 +29,7 @@
 
 #include "allocator/api/checked_mode.h"
 #include "allocator/api/cpu_stacks.h"
+#include "allocator/api/handle.h"
 #include "allocator/api/registry.h"
 #include "allocator/api/stack_count.h"
 #include "allocator/base/attributes.h"
@@ -194,6 +195,7 @@ bool EmptyStacks(tarn_pool* pool, bool alone) TARN_REQUIRES(pool->lock.lock) {
 
 // Ends an epoch.
 void Tick(tarn_pool* pool, bool alone = false) {
+  RequireHandle(pool, HandleKind::kPool, "tarn_pool_tick");
   PrepareThread();
   const std::uint64_t process = ProcessId();
   std::size_t dying;
@@ -264,6 +266,7 @@ void Attend(tarn_pool* pool, bool unwatched) {
 }
 
 TARN_NOINLINE void* GetSlow(tarn_pool* pool) {
+  RequireHandle(pool, HandleKind::kPool, "tarn_pool_get");
   PrepareThread();
   void* object;
   bool watched;
@@ -279,6 +282,7 @@ TARN_NOINLINE void* GetSlow(tarn_pool* pool) {
 }
 
 TARN_NOINLINE void PutSlow(tarn_pool* pool, void* object) {
+  RequireHandle(pool, HandleKind::kPool, "tarn_pool_put");
   PrepareThread();
   bool taken = false;
   bool unwatched = false;
@@ -305,7 +309,7 @@ TARN_NOINLINE void PutSlow(tarn_pool* pool, void* object) {
 extern "C" {
 
 TARN_EXPORT tarn_pool* tarn_pool_create(const tarn_pool_options* options) {
-  if (options->drop == nullptr || options->max_objects > kMaxObjects) {
+  if (options == nullptr || options->drop == nullptr || options->max_objects > kMaxObjects) {
     errno = EINVAL;
     return nullptr;
   }
@@ -349,11 +353,13 @@ TARN_EXPORT tarn_pool* tarn_pool_create(const tarn_pool_options* options) {
   pool->record = JoinRegistry(options->name, TARN_KIND_POOL);
   process_heap.caretaker.Prepare();
   AddForkLock(&pool->lock);
+  OpenHandle(own_region, HandleKind::kPool);
   return pool;
 }
 
 TARN_EXPORT void tarn_pool_destroy(tarn_pool* pool) {
   if (pool == nullptr) return;
+  BeginEnd(pool, HandleKind::kPool, "tarn_pool_destroy");
   if (!process_heap.caretaker.Dismiss(&pool->duty) || IsTicking(pool)) {
     ReportMisuse("tarn_pool_destroy", pool, Misuse::kPoolAtWork);
   }
@@ -365,7 +371,9 @@ TARN_EXPORT void tarn_pool_destroy(tarn_pool* pool) {
   Tick(pool, true);
   LeaveRegistry(pool->record);
   RemoveForkLock(&pool->lock);
-  FreeRegion(pool->own_region);
+  // What still uses the pool misses, and is named on its slow path.
+  pool->stacks.bound = 0;
+  FreeHandle(pool->own_region);
 }
 
 TARN_EXPORT void* tarn_pool_get(tarn_pool* pool) {
@@ -383,11 +391,15 @@ TARN_EXPORT void tarn_pool_put(tarn_pool* pool, void* object) {
   PutSlow(pool, object);
 }
 
-TARN_EXPORT void tarn_pool_refuse(tarn_pool* pool, void* object) { Drop(pool, object); }
+TARN_EXPORT void tarn_pool_refuse(tarn_pool* pool, void* object) {
+  RequireHandle(pool, HandleKind::kPool, "tarn_pool_refuse");
+  Drop(pool, object);
+}
 
 TARN_EXPORT void tarn_pool_tick(tarn_pool* pool) { Tick(pool); }
 
 TARN_EXPORT tarn_pool_stats tarn_pool_get_stats(tarn_pool* pool) {
+  RequireHandle(pool, HandleKind::kPool, "tarn_pool_get_stats");
   SlowPathScope scope;
   LockHolder holder(pool->lock.lock);
   Report(pool);

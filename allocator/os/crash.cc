@@ -38,7 +38,9 @@ const char* Description(Misuse misuse) {
     case Misuse::kStaleMark:
       return "mark is stale: the arena was reset, or rewound further, since";
     case Misuse::kPoolAtWork:
-      return "pool is ended while it destroys an object";
+      return "pool is ended while it destroys an object or ends";
+    case Misuse::kNoHandle:
+      return "no pool, arena or heap of this kind lives here; it may have ended already";
   }
   return "unknown misuse";
 }

@@ -18,7 +18,8 @@ enum class Misuse {
   kWrongPool,        // the object is not this pool's
   kNoObjectThere,    // the pool has no object that starts there
   kStaleMark,        // the arena was reset, or rewound further, since the mark was made
-  kPoolAtWork,       // the end of a pool comes from the destructor of its own object, or beside its Tick
+  kPoolAtWork,       // the end of a pool or an arena comes from the destructor of its own object, or beside its Tick
+  kNoHandle,         // the pool, arena or heap has ended, or the pointer is none of that kind
 };
 
 // Prints "tarn: fatal: <call>(0x<address>): <what is wrong>" and aborts. Takes no lock, allocates nothing.

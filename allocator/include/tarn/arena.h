@@ -68,7 +68,8 @@ typedef struct tarn_arena {
   uint64_t marks;       // the number of the last mark that is valid
   struct tarn_registry_record* record;
   uint32_t poison;
-  uint32_t checked;
+  uint16_t checked;
+  uint16_t in_cleanup;  // a registered function runs
 } tarn_arena;
 
 // A place in an arena to which it can go back.
@@ -92,7 +93,8 @@ typedef struct tarn_arena_stats {
 void tarn_arena_init_with(tarn_arena* arena, const tarn_arena_options* options, int poison);
 // Resets, and gives all memory back. The arena is as after tarn_arena_init, with the same options.
 void tarn_arena_release(tarn_arena* arena);
-// Releases and takes the arena out of the statistics.
+// Releases and takes the arena out of the statistics. Ends the process with a line on stderr when a function that the arena
+// runs at its reset calls it.
 void tarn_arena_destroy(tarn_arena* arena);
 // Runs the destructors, the last registered first, and makes all memory free again; keeps the chunks.
 void tarn_arena_reset(tarn_arena* arena);
@@ -101,7 +103,7 @@ tarn_arena_mark tarn_arena_get_mark(tarn_arena* arena);
 // reset, or rewound to an earlier mark, since then.
 void tarn_arena_rewind(tarn_arena* arena, const tarn_arena_mark* mark);
 tarn_arena_stats tarn_arena_get_stats(tarn_arena* arena);
-// Has run(object) called at the reset. 0: refused, nothing is registered.
+// Has run(object) called at the reset; it must not throw. 0: refused, nothing is registered.
 int tarn_arena_add_cleanup(tarn_arena* arena, void (*run)(void* object), void* object);
 // The slow path of tarn_arena_allocate.
 void* tarn_arena_grow(tarn_arena* arena, size_t bytes, size_t alignment);
@@ -111,10 +113,13 @@ static inline void tarn_arena_init(tarn_arena* arena, const tarn_arena_options* 
   tarn_arena_init_with(arena, options, TARN_POISON_MEMORY);
 }
 
-// `alignment` is a power of two.
+// `alignment` is a power of two; for any other, 0 too, the answer is null with errno EINVAL.
 static inline void* tarn_arena_allocate(tarn_arena* arena, size_t bytes, size_t alignment) {
   const uintptr_t object = (arena->next + (alignment - 1)) & ~(uintptr_t)(alignment - 1);
-  if (__builtin_expect(bytes > (size_t)PTRDIFF_MAX || object + bytes > arena->end, 0)) {
+  // The last test costs nothing where the compiler knows the alignment.
+  if (__builtin_expect(bytes > (size_t)PTRDIFF_MAX || object + bytes > arena->end || alignment == 0 ||
+                           (alignment & (alignment - 1)) != 0,
+                       0)) {
     return tarn_arena_grow(arena, bytes, alignment);
   }
   arena->next = object + bytes;
@@ -155,11 +160,11 @@ class Arena final : public std::pmr::memory_resource {
   Arena& operator=(const Arena&) = delete;
   ~Arena() override { tarn_arena_destroy(&arena_); }
 
-  // `alignment` is a power of two.
+  // `alignment` is a power of two; std::invalid_argument for any other.
   [[nodiscard]] void* Allocate(std::size_t bytes, std::size_t alignment = alignof(std::max_align_t)) {
     void* object = tarn_arena_allocate(&arena_, bytes, alignment);
     if (object == nullptr) [[unlikely]]
-      ThrowBadAlloc();
+      ThrowRefused(alignment);
     return object;
   }
   [[nodiscard]] void* TryAllocate(std::size_t bytes, std::size_t alignment = alignof(std::max_align_t)) noexcept {
@@ -217,8 +222,9 @@ class Arena final : public std::pmr::memory_resource {
   tarn_arena* c_arena() { return &arena_; }
 
  private:
+  // A destructor that throws calls std::terminate: the functions that run it are C.
   template <typename T>
-  static void DestroyOne(void* object) {
+  static void DestroyOne(void* object) noexcept {
     static_cast<T*>(object)->~T();
   }
 

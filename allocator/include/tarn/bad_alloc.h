@@ -2,6 +2,7 @@
 #ifndef TARN_BAD_ALLOC_H
 #define TARN_BAD_ALLOC_H
 
+#include <cstddef>
 #include <cstdlib>
 #include <new>
 #include <stdexcept>
@@ -24,6 +25,14 @@ namespace tarn {
 #else
   std::abort();
 #endif
+}
+
+inline bool IsAlignment(std::size_t alignment) { return alignment != 0 && (alignment & (alignment - 1)) == 0; }
+
+// An allocation was refused: because of its alignment, or for want of memory.
+[[noreturn]] inline void ThrowRefused(std::size_t alignment) {
+  if (!IsAlignment(alignment)) ThrowInvalidArgument("tarn: an alignment is a power of two");
+  ThrowBadAlloc();
 }
 
 }  // namespace tarn

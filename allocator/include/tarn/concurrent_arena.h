@@ -42,11 +42,12 @@ tarn_concurrent_arena* tarn_concurrent_arena_create_with(const tarn_concurrent_a
 static inline tarn_concurrent_arena* tarn_concurrent_arena_create(const tarn_concurrent_arena_options* options) {
   return tarn_concurrent_arena_create_with(options, 0);
 }
-// Null is ignored.
+// Null is ignored. Ends the process with a line on stderr when a function that the arena runs at its reset calls it.
 void tarn_concurrent_arena_destroy(tarn_concurrent_arena* arena);
-// `alignment` is a power of two. Null when refused; errno is not changed.
+// `alignment` is a power of two; 0 stands for 16. Null when refused; errno is not changed, but for EINVAL when the alignment is
+// above 16 and no power of two.
 void* tarn_concurrent_arena_allocate(tarn_concurrent_arena* arena, size_t bytes, size_t alignment);
-// Has run(object) called at the reset, the last registered first. 0: refused, nothing is registered.
+// Has run(object) called at the reset, the last registered first; it must not throw. 0: refused, nothing is registered.
 int tarn_concurrent_arena_add_cleanup(tarn_concurrent_arena* arena, void (*run)(void* object), void* object);
 // Runs the registered functions and makes all memory free again; keeps the chunks.
 void tarn_concurrent_arena_reset(tarn_concurrent_arena* arena);
@@ -95,7 +96,7 @@ class ConcurrentArena final : public std::pmr::memory_resource {
   [[nodiscard]] void* Allocate(std::size_t bytes, std::size_t alignment = alignof(std::max_align_t)) {
     void* object = TryAllocate(bytes, alignment);
     if (object == nullptr) [[unlikely]]
-      ThrowBadAlloc();
+      ThrowRefused(alignment);
     return object;
   }
   template <typename T, typename... Arguments>
@@ -121,8 +122,9 @@ class ConcurrentArena final : public std::pmr::memory_resource {
   tarn_concurrent_arena* c_arena() { return arena_; }
 
  private:
+  // A destructor that throws calls std::terminate: the functions that run it are C.
   template <typename T>
-  static void DestroyOne(void* object) {
+  static void DestroyOne(void* object) noexcept {
     static_cast<T*>(object)->~T();
   }
   void* do_allocate(std::size_t bytes, std::size_t alignment) override { return Allocate(bytes, alignment); }

@@ -49,7 +49,7 @@ typedef struct tarn_heap_stats {
 tarn_heap* tarn_heap_create(const tarn_heap_options* options);
 // Null is ignored.
 void tarn_heap_destroy(tarn_heap* heap);
-// `alignment` is a power of two.
+// `alignment` is a power of two, or 0 for 16. Null with errno EINVAL when it is above 16 and no power of two.
 void* tarn_heap_allocate(tarn_heap* heap, size_t bytes, size_t alignment);
 // As realloc, for objects with an alignment of up to 16. On null the old object is as it was.
 void* tarn_heap_reallocate(tarn_heap* heap, void* object, size_t bytes);
@@ -107,7 +107,7 @@ class Heap final : public std::pmr::memory_resource {
   [[nodiscard]] void* Allocate(std::size_t bytes, std::size_t alignment = alignof(std::max_align_t)) {
     void* object = TryAllocate(bytes, alignment);
     if (object == nullptr) [[unlikely]]
-      ThrowBadAlloc();
+      ThrowRefused(alignment);
     return object;
   }
   [[nodiscard]] void* TryReallocate(void* object, std::size_t bytes) noexcept {
@@ -125,8 +125,9 @@ class Heap final : public std::pmr::memory_resource {
   template <typename T>
   void Destroy(T* object) {
     if (object == nullptr) return;
+    // The memory goes back after a destructor that throws, too, as with delete.
+    const Undo free_at_end{this, object};
     object->~T();
-    Free(object);
   }
   template <typename T, typename... Arguments>
   [[nodiscard]] Pointer<T> CreateUnique(Arguments&&... arguments) {

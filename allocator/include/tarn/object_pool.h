@@ -13,6 +13,12 @@
 // Misuse: a second Destroy, a pointer that is no object of the pool or is another pool's, end the process with a line on
 // stderr when the object reaches its region, which is later than the call; with `checked`, at the call. A pool with
 // `checked` that dies with live objects says so on stderr.
+// Destructors may create and destroy other objects of the same pool, also while DestroyAll or the pool's end runs them. Each
+// object is ended once, whether the pool comes to it first or an object that owns it. DestroyAll ends objects in no
+// particular order; a destructor that always creates another object keeps it going for ever. A destructor that throws:
+// Destroy frees the memory and lets the exception pass. DestroyAll lets it pass too, and the objects that it has not come
+// to live on. At the pool's end std::terminate is called. A destructor that ends its own pool ends the process with a line
+// on stderr.
 // Objects: up to 1 GiB each, aligned up to 2 MiB. With limit_bytes set, regions never take more than that.
 //
 // For C and C++. With TARN_C_INTERFACE_ONLY defined, a C++ program gets what a C program gets.
@@ -58,6 +64,19 @@ void tarn_object_pool_free_all(tarn_object_pool* pool);
 // Calls visit for every object that is not free. Nobody else uses the pool meanwhile, and visit does not.
 void tarn_object_pool_for_each(tarn_object_pool* pool, void (*visit)(void* object, void* context), void* context);
 tarn_object_pool_stats tarn_object_pool_get_stats(tarn_object_pool* pool);
+
+// The end of all objects one by one, where each has a destructor that may use the pool, as the C++ class below does it:
+// begin; then next until it returns null, and for each object its destructor, and no free; then finish. In between, what
+// has a destructor to run and an object to free asks claim first. Nobody but those destructors uses the pool meanwhile.
+typedef enum tarn_object_pool_claim {
+  TARN_OBJECT_ENDED,     // has been ended, or is just being ended: nothing to do
+  TARN_OBJECT_CLAIMED,   // run the destructor, do not free
+  TARN_OBJECT_ORDINARY,  // made since the begin: run the destructor and free
+} tarn_object_pool_claim;
+void tarn_object_pool_begin_end(tarn_object_pool* pool);
+void* tarn_object_pool_next_to_end(tarn_object_pool* pool);
+tarn_object_pool_claim tarn_object_pool_claim_to_end(tarn_object_pool* pool, void* object);
+void tarn_object_pool_finish_end(tarn_object_pool* pool);
 
 #ifdef __cplusplus
 }  // extern "C"
@@ -134,8 +153,13 @@ class ObjectPool {
   // Null is ignored.
   void Destroy(T* object) {
     if (object == nullptr) return;
-    object->~T();
-    Free(object);
+    if constexpr (std::is_trivially_destructible_v<T>) {
+      Free(object);
+    } else if (is_ending_) [[unlikely]] {
+      DestroyWhileEnding(object);
+    } else {
+      DestroyAndFree(object);
+    }
   }
 
   // These two want nobody else to use the pool meanwhile. DestroyAll takes time proportional to the number of regions,
@@ -167,11 +191,49 @@ class ObjectPool {
     PoisonMemory(memory, sizeof(T));
     tarn_object_pool_free(pool_, memory);
   }
+  void DestroyAndFree(T* object) {
+    // The memory goes back after a destructor that throws, too, as with delete.
+    const Undo free_at_end{this, object};
+    object->~T();
+  }
+  void DestroyWhileEnding(T* object) {
+    switch (tarn_object_pool_claim_to_end(pool_, object)) {
+      case TARN_OBJECT_ENDED:
+        return;
+      case TARN_OBJECT_CLAIMED:
+        object->~T();
+        PoisonMemory(object, sizeof(T));
+        return;
+      case TARN_OBJECT_ORDINARY:
+        DestroyAndFree(object);
+    }
+  }
+  // By destructor, because those of objects may throw.
+  struct Ending {
+    ObjectPool* pool;
+    explicit Ending(ObjectPool* pool_to_end) : pool(pool_to_end) {
+      tarn_object_pool_begin_end(pool->pool_);
+      pool->is_ending_ = true;
+    }
+    ~Ending() {
+      pool->is_ending_ = false;
+      tarn_object_pool_finish_end(pool->pool_);
+    }
+    Ending(const Ending&) = delete;
+    Ending& operator=(const Ending&) = delete;
+  };
   void RunDestructors() {
-    if constexpr (!std::is_trivially_destructible_v<T>) ForEach([](T& object) { object.~T(); });
+    if constexpr (!std::is_trivially_destructible_v<T>) {
+      const Ending ending(this);
+      while (void* object = tarn_object_pool_next_to_end(pool_)) {
+        static_cast<T*>(object)->~T();
+        PoisonMemory(object, sizeof(T));
+      }
+    }
   }
 
   tarn_object_pool* pool_;
+  bool is_ending_ = false;  // RunDestructors is at work, on this thread
 };
 
 struct BlockResourceOptions {

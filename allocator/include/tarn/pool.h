@@ -24,7 +24,8 @@
 // destroys nothing more. Where there is no such thread (TARN_BACKGROUND=off, or the system refuses one), Get and Put look
 // whether an epoch is over, on their slow paths, and tarn_background_tick() does. In the child of a fork the thread is
 // started again by the first slow path of a Get or Put; an object that another thread was just destroying is lost there.
-// What a destructor puts back at the pool's end is destroyed at once.
+// What a destructor puts back at the pool's end is destroyed at once. One that throws calls std::terminate; `drop` in C must
+// not throw.
 //
 // Threads: any, at the same time; an object is moved without a lock or an atomic instruction in the common case. (Under a
 // lock where other CPUs' objects could not be had back: in the thread mode, and on kernels before 5.10.) The pool's end
@@ -174,7 +175,8 @@ class Pool {
  private:
   static constexpr std::size_t kMostObjects = std::size_t{1} << 20;
 
-  static void Drop(void* object, void*) { delete static_cast<T*>(object); }
+  // An exception has no place to go, since mostly it is no call of the program that destroys: std::terminate.
+  static void Drop(void* object, void*) noexcept { delete static_cast<T*>(object); }
 
   const PoolOptions<T> options_;
   tarn_pool* pool_;
