@@ -213,7 +213,7 @@ void* AllocateClass(SizeClass size_class, std::size_t bytes) {
   }
   PrepareThread();
   const AttendAtEnd attend;
-  SlowPathScope scope;
+  SlowPathScope scope(SlowPathScope::Opener::kProgram);
   if (scope.nested()) return nullptr;
   unsigned shift;
   if (process_heap.cpu_cache.TakeSample(size_class, &shift)) [[unlikely]] {
@@ -235,7 +235,7 @@ void* AllocateLarge(std::size_t bytes, std::size_t alignment, bool* zero, bool p
   if (bytes >= kAddressableBytes || alignment >= kAddressableBytes) return nullptr;
   PrepareThread();
   const AttendAtEnd attend;
-  SlowPathScope scope;
+  SlowPathScope scope(SlowPathScope::Opener::kProgram);
   if (scope.nested()) return nullptr;
   const PageCount pages = LargePages(bytes);
   const PageCount alignment_pages = std::max(PageCount::FromBytesCeil(alignment), PageCount(1));
@@ -330,7 +330,7 @@ void FreeSlow(void* object, const char* call) {
   }
   PrepareThread();
   const AttendAtEnd attend;
-  SlowPathScope scope;
+  SlowPathScope scope(SlowPathScope::Opener::kProgram);
   if (scope.nested()) {
     DeferFree(object);
     return;
@@ -451,7 +451,7 @@ void* Reallocate(void* object, std::size_t bytes) {
 std::size_t ReleaseBytes(std::size_t bytes) {
   if (bytes == SIZE_MAX) return Trim(0);
   PrepareThread();
-  SlowPathScope scope;
+  SlowPathScope scope(SlowPathScope::Opener::kProgram);
   if (scope.nested()) return 0;
   FreeDeferred();
   PageHeap& page_heap = process_heap.page_heap;

@@ -24,6 +24,24 @@ void RemoveForkLock(ForkLock* lock) {
   IntrusiveList<ForkLock>::Remove(lock);
 }
 
+HeldLocks FindHeldForkLocks() {
+  if (list_lock.HeldByThisThread()) return HeldLocks::kHeld;
+  if (!list_lock.TryAcquire()) return HeldLocks::kUnknown;
+  HeldLocks held = HeldLocks::kNone;
+  for (ForkLock* lock = fork_locks.front(); lock != nullptr; lock = fork_locks.Next(lock)) {
+    if (lock->lock.HeldByThisThread()) held = HeldLocks::kHeld;
+  }
+  list_lock.Release();
+  return held;
+}
+
+void WakeForkLocksAfterJump() {
+  list_lock.WakeAfterJump();
+  if (!list_lock.TryAcquire()) return;
+  for (ForkLock* lock = fork_locks.front(); lock != nullptr; lock = fork_locks.Next(lock)) lock->lock.WakeAfterJump();
+  list_lock.Release();
+}
+
 void AcquireForkLocks() TARN_NO_THREAD_SAFETY_ANALYSIS {
   list_held_before = list_lock.HeldByThisThread();
   if (!list_held_before) list_lock.Acquire();

@@ -18,6 +18,12 @@ struct ForkLock : ListLink<ForkLock> {
 void AddForkLock(ForkLock* lock);
 void RemoveForkLock(ForkLock* lock);
 
+// Which of these locks, or the list's own, the calling thread holds. kUnknown where another thread holds the list's: it
+// may be a fork that waits for a lock of this very thread.
+HeldLocks FindHeldForkLocks();
+// Wakes one sleeper of each (heap/held_locks.cc).
+void WakeForkLocksAfterJump();
+
 // The handlers of a fork. Between the first and one of the others no lock of a pool can change hands.
 void AcquireForkLocks();
 void ReleaseForkLocks();

@@ -5,6 +5,7 @@
 #include "allocator/heap/process_heap.h"
 #include "allocator/os/clock.h"
 #include "allocator/os/memory_facts.h"
+#include "allocator/os/stack_memory.h"
 #include "allocator/os/stall.h"
 #include "allocator/os/thread_state.h"
 
@@ -12,6 +13,8 @@ namespace tarn {
 
 namespace {
 
+// What a pass over huge pages needs of the stack. Touched before the cycle lock is taken, see SlowPathScope.
+constexpr std::size_t kPassStackBytes = 8192;
 // A limit that the system sets may change; reading it takes some 50 us. Chosen.
 constexpr std::uint32_t kReadEveryMs = 1000;
 // Of a container's limit, `auto` leaves a tenth for what tarn does not see: stacks, files, other processes. Chosen.
@@ -112,7 +115,11 @@ void Limits::Check(bool may_call_back) {
   std::size_t used_bytes = 0;
   {
     SlowPathScope scope;
-    if (scope.nested() || checking_.exchange(true, std::memory_order_acquire)) return;
+    std::uint32_t nobody = 0;
+    if (scope.nested() ||
+        !checking_.compare_exchange_strong(nobody, ThreadId(), std::memory_order_acquire, std::memory_order_relaxed)) {
+      return;
+    }
     PageHeap& page_heap = process_heap.page_heap;
     const std::uint32_t now_ms = CoarseMilliseconds();
     const bool needs_reading = NeedsReading(soft_kind_.load(std::memory_order_relaxed)) ||
@@ -166,7 +173,7 @@ void Limits::Check(bool may_call_back) {
       next_bytes = std::min(next_bytes, std::max(distance_bytes, least_bytes));
     }
     page_heap.SetNextCheck(next_bytes);
-    checking_.store(false, std::memory_order_release);
+    checking_.store(0, std::memory_order_release);
     if (!may_call_back) ForgetStall();
   }
   if (may_call_back && callbacks_.load(std::memory_order_relaxed) != 0) CallBack(used_bytes);
@@ -190,6 +197,7 @@ std::size_t Limits::Release(std::size_t bytes, std::uint32_t now_ms) {
     released_bytes += page_heap.ReleaseOldest(bytes - released_bytes);
   }
   // The pass over huge pages in use is shared with the scavenger. If it is at work just now, it does this itself.
+  ProbeStack(kPassStackBytes);
   Lock& cycle_lock = process_heap.scavenger.cycle_lock();
   if (released_bytes < bytes && cycle_lock.TryAcquire()) {
     bool end = false;

@@ -22,6 +22,7 @@
 #include <cstdint>
 
 #include "allocator/include/tarn/snapshot.h"
+#include "allocator/os/thread_state.h"
 
 namespace tarn {
 
@@ -66,7 +67,12 @@ class Limits {
   tarn_snapshot_limits Stats() const;
   const tarn_snapshot_limits* published() const { return &published_; }
   // The child of a fork: whoever was in Check is no more.
-  void RepairInForkedChild() { checking_.store(false, std::memory_order_relaxed); }
+  void RepairInForkedChild() { checking_.store(0, std::memory_order_relaxed); }
+  // After a jump out of a slow path of the calling thread, which may have been a check.
+  void RepairAfterJump() {
+    std::uint32_t checker = ThreadId();
+    checking_.compare_exchange_strong(checker, 0, std::memory_order_release, std::memory_order_relaxed);
+  }
 
  private:
   struct CallbackPlace {
@@ -98,7 +104,7 @@ class Limits {
   std::atomic<bool> read_again_ = false;
 
   // One thread at a time looks; the fields below are its own.
-  std::atomic<bool> checking_ = false;
+  std::atomic<std::uint32_t> checking_ = 0;
   bool has_read_ = false;
   std::uint32_t read_at_ms_ = 0;
   std::uint32_t drained_at_ms_ = 0;

@@ -76,6 +76,12 @@ void ReportMisuse(const char* call, const void* address, Misuse misuse) {
   std::abort();
 }
 
+void ReportAbandonedLock() {
+  WriteToStderr(
+      "tarn: fatal: a signal handler jumped out of malloc or free (longjmp) while this thread held a lock of tarn\n");
+  std::abort();
+}
+
 void CheckFailed(const char* condition, const char* file, int line_number) {
   Text<512> line;
   line << "tarn: fatal: check failed: " << condition << " (" << file << ":" << line_number << ")\n";

@@ -25,6 +25,10 @@ enum class Misuse {
 // Prints "tarn: fatal: <call>(0x<address>): <what is wrong>" and aborts. Takes no lock, allocates nothing.
 [[noreturn]] TARN_COLD void ReportMisuse(const char* call, const void* address, Misuse misuse);
 
+// The same for a lock of tarn whose owner, this thread, will never release it: a signal handler interrupted tarn and
+// jumped out by siglongjmp.
+[[noreturn]] TARN_COLD void ReportAbandonedLock();
+
 // Writes the text to stderr as it is. A closed stderr is not an error.
 void WriteToStderr(std::string_view text);
 

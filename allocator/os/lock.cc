@@ -2,6 +2,7 @@
 
 #include <linux/futex.h>
 
+#include "allocator/os/crash.h"
 #include "allocator/os/stall.h"
 #include "allocator/os/system_call.h"
 
@@ -23,6 +24,9 @@ inline void Pause() {
 
 void Lock::AcquireSlow() {
   const std::uint32_t self = ThreadId();
+  // Nobody else would release it: a slow path that held it was left by a jump out of a signal handler.
+  if (HeldByThisThread()) [[unlikely]]
+    ReportAbandonedLock();
   for (int i = 0; i < kSpins; ++i) {
     std::uint32_t word = word_.load(std::memory_order_relaxed);
     if (word == 0 && word_.compare_exchange_weak(word, self, std::memory_order_acquire, std::memory_order_relaxed)) {

@@ -52,6 +52,9 @@ class TARN_CAPABILITY("lock") Lock {
   // Relaxed, because only the calling thread can have stored its own id.
   bool HeldByThisThread() const { return (word_.load(std::memory_order_relaxed) & ~kHasWaiters) == ThreadId(); }
 
+  // For a thread that jumped out of its own Release: wakes one sleeper, if there is one.
+  void WakeAfterJump() { WakeOne(); }
+
   // For the child of a fork, where no other thread is left: makes the lock free whatever it was.
   void ResetInForkedChild() { word_.store(0, std::memory_order_relaxed); }
   // For the child of a fork whose only thread holds the lock, under the id that it had in the parent.

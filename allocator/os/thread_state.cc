@@ -5,6 +5,9 @@
 
 #include "allocator/os/system_call.h"
 
+#include "allocator/os/crash.h"
+#include "allocator/os/stack_memory.h"
+
 namespace tarn {
 
 constinit thread_local ThreadState thread_state;
@@ -16,17 +19,49 @@ std::uint32_t ThreadId() {
 
 // The fences keep the compiler from moving a lock past the mark: the only other observer is a signal handler on the
 // same thread.
-SlowPathScope::SlowPathScope() : saved_errno_(errno), nested_(thread_state.slow_path_depth != 0) {
-  ++thread_state.slow_path_depth;
+SlowPathScope::SlowPathScope(Opener opener)
+    : saved_errno_(errno),
+      outer_depth_(thread_state.slow_path_depth),
+      opener_(opener),
+      frame_(reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0))) {
+  if (outer_depth_ == 0) {
+    ProbeStack(kSlowPathStackBytes);
+    thread_state.slow_path_frame = frame_;
+    thread_state.unlocked_in_a_row = 0;
+  }
+  thread_state.slow_path_depth = outer_depth_ + 1;
   std::atomic_signal_fence(std::memory_order_seq_cst);
 }
 
+// The depth is set and not counted down: the end of a slow path ends all that were jumped out of within it.
 SlowPathScope::~SlowPathScope() {
   std::atomic_signal_fence(std::memory_order_seq_cst);
-  if (thread_state.stall_start_ns != 0 && !nested_) [[unlikely]]
+  if (thread_state.stall_start_ns != 0 && outer_depth_ == 0) [[unlikely]]
     EndStall();
-  --thread_state.slow_path_depth;
+  thread_state.slow_path_depth = outer_depth_;
   errno = saved_errno_;
+}
+
+bool SlowPathScope::MustNotLock() {
+  const bool stands_above = frame_ > thread_state.slow_path_frame;
+  switch (FindHeldLocks()) {
+    case HeldLocks::kHeld:
+      if (stands_above && OnTheStackOf(thread_state.slow_path_frame)) ReportAbandonedLock();
+      return true;
+    case HeldLocks::kUnknown:
+      return true;
+    case HeldLocks::kNone:
+      break;
+  }
+  if (opener_ == Opener::kProgram && (stands_above || ++thread_state.unlocked_in_a_row >= kForgetAfter)) {
+    outer_depth_ = 0;
+    thread_state.slow_path_depth = 1;
+    thread_state.slow_path_frame = frame_;
+    thread_state.unlocked_in_a_row = 0;
+    thread_state.stall_start_ns = 0;
+    RepairAfterJump();
+  }
+  return false;
 }
 
 }  // namespace tarn

@@ -6,6 +6,7 @@
 #include <iterator>
 
 #include "allocator/os/clock.h"
+#include "allocator/os/stack_memory.h"
 #include "allocator/os/virtual_memory.h"
 
 namespace tarn {
@@ -16,6 +17,9 @@ namespace {
 constexpr std::size_t kTrackersPerHold = 64;
 // A huge page of the kernel's is broken when so many of its pages are idle. docs/memory-return.md has the figures.
 constexpr std::size_t kSparseIdlePages = kPagesPerHugePage / 16;
+// What the functions with a batch, of nearly 5 KiB, need of the stack beyond it. They touch it before they take the lock,
+// so that a stack overflow leaves the lock free.
+constexpr std::size_t kReleaseStackBytes = 2048;
 
 }  // namespace
 
@@ -122,6 +126,7 @@ std::size_t PageHeap::ReleaseBatched(ReleaseBatch* batch) {
 }
 
 std::size_t PageHeap::ReleaseFree(std::size_t keep_warm_bytes, bool break_huge_pages) {
+  ProbeStack(kReleaseStackBytes);
   LockHolder holder(lock_);
   const PublishAtEnd publish{this};
   std::size_t released_bytes = 0;
@@ -190,6 +195,7 @@ std::size_t PageHeap::ReleaseOldest(std::size_t bytes) {
 }
 
 bool PageHeap::ReleaseIdlePages(std::size_t most_bytes, std::size_t* released_bytes, Idle which) {
+  ProbeStack(kReleaseStackBytes);
   LockHolder holder(lock_);
   const PublishAtEnd publish{this};
   *released_bytes = 0;

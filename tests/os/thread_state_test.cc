@@ -39,25 +39,25 @@ TEST(ThreadId, IsTheKernelsAndItsOwnInEveryThread) {
 
 TEST(SlowPathScope, TellsWhetherItIsNested) {
   for (int round = 0; round < 2; ++round) {
-    const SlowPathScope outer;
+    SlowPathScope outer;
     EXPECT_FALSE(outer.nested());
     {
-      const SlowPathScope inner;
+      SlowPathScope inner;
       EXPECT_TRUE(inner.nested());
-      const SlowPathScope innermost;
+      SlowPathScope innermost;
       EXPECT_TRUE(innermost.nested());
       EXPECT_EQ(thread_state.slow_path_depth, 3u);
     }
-    const SlowPathScope again;
+    SlowPathScope again;
     EXPECT_TRUE(again.nested());
   }
   EXPECT_EQ(thread_state.slow_path_depth, 0u);
 }
 
 TEST(SlowPathScope, BelongsToItsThread) {
-  const SlowPathScope here;
+  SlowPathScope here;
   std::thread([] {
-    const SlowPathScope there;
+    SlowPathScope there;
     EXPECT_FALSE(there.nested());
   }).join();
 }
@@ -65,10 +65,10 @@ TEST(SlowPathScope, BelongsToItsThread) {
 TEST(SlowPathScope, KeepsErrno) {
   errno = ERANGE;
   {
-    const SlowPathScope outer;
+    SlowPathScope outer;
     errno = ENOMEM;
     {
-      const SlowPathScope inner;
+      SlowPathScope inner;
       errno = EINVAL;
     }
     EXPECT_EQ(errno, ENOMEM);

@@ -1,0 +1,276 @@
+// Slow paths that a signal handler interrupts, or jumps out of by siglongjmp: what the thread may do afterwards.
+//
+// A test opens the scope itself, and holds the lock itself, so that the signal strikes exactly there. Each in a forked
+// child.
+
+#include <gtest/gtest.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <atomic>
+#include <cstdint>
+#include <string>
+#include <thread>
+
+#include "allocator/entry/slow_path.h"
+#include "allocator/heap/process_heap.h"
+#include "allocator/os/thread_state.h"
+#include "tests/os/in_child.h"
+
+namespace tarn {
+namespace {
+
+using tarn_test::ChildEnd;
+using tarn_test::ComplaintOfChild;
+using tarn_test::RunInChild;
+
+// A large object: every allocation and free of one is a slow path.
+constexpr std::size_t kLarge = 600000;
+constexpr char kAbandoned[] =
+    "tarn: fatal: a signal handler jumped out of malloc or free (longjmp) while this thread held a lock of tarn\n";
+
+sigjmp_buf g_back;
+void* volatile g_of_handler;
+std::uint32_t g_depth_in_handler;
+
+void Jump(int) { siglongjmp(g_back, 1); }
+
+void Allocate(int) {
+  g_of_handler = AllocateSlow(kLarge, Request::kMalloc);
+  g_depth_in_handler = thread_state.slow_path_depth;
+}
+
+void Handle(void (*handler)(int), int flags = 0) {
+  struct sigaction action = {};
+  action.sa_handler = handler;
+  action.sa_flags = flags;
+  TARN_REQUIRE(sigaction(SIGUSR1, &action, nullptr) == 0);
+}
+
+void Start() {
+  process_heap.EnsureStarted();
+  FreeSlow(AllocateSlow(kLarge, Request::kMalloc), "free");
+  TARN_REQUIRE(thread_state.slow_path_depth == 0);
+}
+
+// Calls the body that much deeper on the stack.
+template <typename Body>
+[[gnu::noinline]] void Deeper(const Body& body) {
+  volatile char room[64 << 10];
+  room[0] = 1;
+  body();
+  room[1] = room[0];
+}
+
+void JumpOutOfSlowPath(Lock* lock) TARN_NO_THREAD_SAFETY_ANALYSIS {
+  if (sigsetjmp(g_back, 1) != 0) return;
+  Deeper([lock]() TARN_NO_THREAD_SAFETY_ANALYSIS {
+    SlowPathScope scope(SlowPathScope::Opener::kProgram);
+    TARN_REQUIRE(!scope.nested());
+    if (lock != nullptr) lock->Acquire();
+    raise(SIGUSR1);
+    TARN_REQUIRE(false);
+  });
+}
+
+// Whether the thread waits in the kernel (proc(5), stat: the state is the third field).
+bool Sleeps(std::uint32_t thread) {
+  char text[256] = {};
+  snprintf(text, sizeof(text), "/proc/self/task/%u/stat", thread);
+  FILE* file = fopen(text, "r");
+  TARN_REQUIRE(file != nullptr && fgets(text, sizeof(text), file) != nullptr);
+  fclose(file);
+  const char* end_of_name = strrchr(text, ')');
+  return end_of_name != nullptr && end_of_name[2] == 'S';
+}
+
+void AllocateAndFree() {
+  void* object = AllocateSlow(kLarge, Request::kMalloc);
+  TARN_REQUIRE(object != nullptr);
+  FreeSlow(object, "free");
+}
+
+TEST(Jump, TheNextSlowPathAboveDropsTheMark) {
+  EXPECT_EQ(ComplaintOfChild([] {
+              Start();
+              Handle(Jump);
+              for (int i = 0; i < 3; ++i) {
+                JumpOutOfSlowPath(nullptr);
+                TARN_REQUIRE(thread_state.slow_path_depth == 1);
+                AllocateAndFree();
+                TARN_REQUIRE(thread_state.slow_path_depth == 0);
+              }
+            }),
+            "");
+}
+
+// The addresses do not prove the jump there: allocations succeed all the same, and the mark is dropped after a while.
+TEST(Jump, SlowPathsBelowGoOnAndDropTheMarkInTime) {
+  EXPECT_EQ(ComplaintOfChild([] {
+              Start();
+              Handle(Jump);
+              JumpOutOfSlowPath(nullptr);
+              Deeper([] {
+                Deeper([] {
+                  AllocateAndFree();
+                  TARN_REQUIRE(thread_state.slow_path_depth == 1);
+                  for (std::uint32_t i = 0; i < SlowPathScope::kForgetAfter; ++i) AllocateAndFree();
+                  TARN_REQUIRE(thread_state.slow_path_depth == 0);
+                });
+              });
+            }),
+            "");
+}
+
+TEST(Jump, ALimitsCheckThatWasLeftIsNotTakenForOneUnderWay) {
+  EXPECT_EQ(ComplaintOfChild([] {
+              Start();
+              Handle(Jump);
+              process_heap.SetMemoryLimit({LimitSetting::Kind::kBytes, std::size_t{1} << 40});
+              JumpOutOfSlowPath(nullptr);
+              AllocateAndFree();
+              const std::uint64_t before = process_heap.limits.published()->checks;
+              process_heap.limits.Check(true);
+              TARN_REQUIRE(process_heap.limits.published()->checks == before + 1);
+            }),
+            "");
+}
+
+TEST(Jump, WithALockHeldEndsWithALine) {
+  const ChildEnd end = RunInChild([] {
+    Start();
+    Handle(Jump);
+    JumpOutOfSlowPath(&process_heap.page_heap.lock());
+    AllocateAndFree();
+  });
+  EXPECT_EQ(end.signal, SIGABRT);
+  EXPECT_EQ(end.output, kAbandoned);
+}
+
+TEST(Jump, ALockOfThisThreadIsNotWaitedFor) {
+  const ChildEnd end = RunInChild([]() TARN_NO_THREAD_SAFETY_ANALYSIS {
+    Start();
+    process_heap.profile.lock().Acquire();
+    process_heap.profile.lock().Acquire();
+  });
+  EXPECT_EQ(end.signal, SIGABRT);
+  EXPECT_EQ(end.output, kAbandoned);
+}
+
+TEST(Interrupt, AHandlerGoesOnWhereNoLockIsHeld) {
+  EXPECT_EQ(ComplaintOfChild([] {
+              Start();
+              Handle(Allocate);
+              {
+                SlowPathScope scope(SlowPathScope::Opener::kProgram);
+                raise(SIGUSR1);
+                TARN_REQUIRE(g_of_handler != nullptr);
+                TARN_REQUIRE(g_depth_in_handler == 1);
+              }
+              TARN_REQUIRE(thread_state.slow_path_depth == 0);
+              AllocateAndFree();
+            }),
+            "");
+}
+
+// Each lock in turn: a handler must not take one that its own thread may hold.
+TEST(Interrupt, AHandlerGetsNullWhereALockIsHeld) {
+  EXPECT_EQ(ComplaintOfChild([]() TARN_NO_THREAD_SAFETY_ANALYSIS {
+              Start();
+              Handle(Allocate);
+              process_heap.EnsureSampledLists();
+              Lock* const locks[] = {
+                  &process_heap.page_heap.lock(),          &process_heap.profile.lock(),
+                  &process_heap.cpu_cache.drain_lock(),    &process_heap.scavenger.cycle_lock(),
+                  &process_heap.transfer_caches[5].lock(), &process_heap.transfer_caches[40].central().lock(),
+                  &process_heap.sampled_lists[7].lock()};
+              for (Lock* lock : locks) {
+                g_of_handler = lock;
+                SlowPathScope scope(SlowPathScope::Opener::kProgram);
+                TARN_REQUIRE(!scope.nested());
+                lock->Acquire();
+                raise(SIGUSR1);
+                lock->Release();
+                TARN_REQUIRE(g_of_handler == nullptr);
+              }
+            }),
+            "");
+}
+
+// The alternate stack lies in a frame above: its addresses look as if the slow path had been left.
+TEST(Interrupt, AHandlerOnAnAlternateStackAboveGetsNullWhereALockIsHeld) {
+  EXPECT_EQ(ComplaintOfChild([]() TARN_NO_THREAD_SAFETY_ANALYSIS {
+              Start();
+              constexpr std::size_t kStackBytes = 256 << 10;
+              char alternate[kStackBytes];
+              stack_t stack = {};
+              stack.ss_sp = alternate;
+              stack.ss_size = kStackBytes;
+              TARN_REQUIRE(sigaltstack(&stack, nullptr) == 0);
+              Handle(Allocate, SA_ONSTACK);
+              g_of_handler = alternate;
+              Deeper([]() TARN_NO_THREAD_SAFETY_ANALYSIS {
+                SlowPathScope scope(SlowPathScope::Opener::kProgram);
+                process_heap.page_heap.lock().Acquire();
+                raise(SIGUSR1);
+                process_heap.page_heap.lock().Release();
+              });
+              TARN_REQUIRE(g_of_handler == nullptr);
+              TARN_REQUIRE(thread_state.slow_path_depth == 0);
+              AllocateAndFree();
+            }),
+            "");
+}
+
+// The other way round: the slow path that is left ran on the alternate stack, in a handler.
+TEST(Jump, OutOfAHandlerOnTheAlternateStack) {
+  EXPECT_EQ(ComplaintOfChild([] {
+              Start();
+              constexpr std::size_t kStackBytes = 256 << 10;
+              char alternate[kStackBytes];
+              stack_t stack = {};
+              stack.ss_sp = alternate;
+              stack.ss_size = kStackBytes;
+              TARN_REQUIRE(sigaltstack(&stack, nullptr) == 0);
+              for (int i = 0; i < 3; ++i) {
+                Handle(
+                    [](int) {
+                      SlowPathScope scope(SlowPathScope::Opener::kProgram);
+                      siglongjmp(g_back, 1);
+                    },
+                    SA_ONSTACK);
+                if (sigsetjmp(g_back, 1) == 0) raise(SIGUSR1);
+                for (std::uint32_t k = 0; k <= SlowPathScope::kForgetAfter; ++k) AllocateAndFree();
+                TARN_REQUIRE(thread_state.slow_path_depth == 0);
+              }
+            }),
+            "");
+}
+
+// What the thread jumped out of was the wake of a waiter: the next slow path makes up for it.
+TEST(Jump, LeavesNobodyAsleep) {
+  EXPECT_EQ(ComplaintOfChild([]() TARN_NO_THREAD_SAFETY_ANALYSIS {
+              Start();
+              Handle(Jump);
+              Lock& lock = process_heap.profile.lock();
+              lock.Acquire();
+              std::atomic<std::uint32_t> waiter_id = 0;
+              std::thread waiter([&]() TARN_NO_THREAD_SAFETY_ANALYSIS {
+                waiter_id = ThreadId();
+                lock.Acquire();
+                lock.Release();
+              });
+              // The lock's word is freed as Release does it, without the wake.
+              while (waiter_id == 0 || !Sleeps(waiter_id)) std::this_thread::yield();
+              lock.ResetInForkedChild();
+              JumpOutOfSlowPath(nullptr);
+              AllocateAndFree();
+              waiter.join();
+            }),
+            "");
+}
+
+}  // namespace
+}  // namespace tarn
