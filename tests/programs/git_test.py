@@ -80,7 +80,7 @@ def test(stage):
     actual = make_history(stage, git, "on-tarn", tarn=True)
     for (arguments, wanted), (_, seen) in zip(expected, actual):
         if wanted != seen:
-            raise programs.Failure(
+            raise programs.Difference(
                 f"git {' '.join(arguments)} says\n{programs.short(seen)}\ninstead of\n"
                 f"{programs.short(wanted)}"
             )

@@ -48,9 +48,9 @@ def test(stage):
         answers.append(done.stdout)
         dumps.append(stage.run([sqlite, database, ".dump"], tarn=tarn).stdout)
     if answers[0] != answers[1]:
-        raise programs.Failure("the answers differ")
+        raise programs.Difference("the answers differ")
     if dumps[0] != dumps[1]:
-        raise programs.Failure("the dumps differ")
+        raise programs.Difference("the dumps differ")
     stage.require_witnessed("sqlite3")
 
 
