@@ -25,6 +25,16 @@ constexpr int kMostTakenNames = 1000;
 constexpr std::uint64_t kMostLimitDumps = 10;
 constexpr int kMostYieldsAtExit = 100'000;
 
+// A function of its own, so that a profile is written without the room for the line on the stack.
+[[gnu::noinline]] void ReportFailure(const char* path, int error) {
+  Text<ProfileDumps::kMaxPrefixBytes + 192> line;
+  line << "tarn: the heap profile " << path << " cannot be written: ";
+  const std::string_view text = FileErrorText(error);
+  text.empty() ? line << "error " << error : line << text;
+  line << "\n";
+  WriteToStderr(line.view());
+}
+
 std::uint32_t Bit(ProfileDumps::Reason reason) { return std::uint32_t{1} << static_cast<unsigned>(reason); }
 
 }  // namespace
@@ -115,13 +125,7 @@ void ProfileDumps::WriteFile(Reason reason) {
     if (written) error = errno;
     RemoveFile(path.view().data());
   }
-  if (complained_.exchange(true)) return;
-  Text<kMaxPrefixBytes + 192> line;
-  line << "tarn: the heap profile " << path.view().data() << " cannot be written: ";
-  const std::string_view text = FileErrorText(error);
-  text.empty() ? line << "error " << error : line << text;
-  line << "\n";
-  WriteToStderr(line.view());
+  if (!complained_.exchange(true)) ReportFailure(path.view().data(), error);
 }
 
 }  // namespace tarn

@@ -6,7 +6,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <new>
 #include <string_view>
+#include <type_traits>
 
 #include "allocator/base/text.h"
 #include "allocator/observe/snapshot_reader.h"
@@ -260,7 +262,9 @@ Message<24> ValueType(std::uint64_t type, std::uint64_t unit) {
   return message;
 }
 
-void PutSample(const tarn_snapshot_bucket& bucket, const std::uint64_t* frames, Output* output) {
+// These three have room for all frames of a stack, or for names, each. They stay functions of their own, so that the stack
+// holds what one of them needs and not the sum.
+[[gnu::noinline]] void PutSample(const tarn_snapshot_bucket& bucket, const std::uint64_t* frames, Output* output) {
   // Ids of locations are their addresses.
   Message<SnapshotReader<OwnMemory>::kMaxFrames * 10> locations;
   for (std::uint32_t i = 0; i < bucket.frames; ++i) locations.Varint(frames[i]);
@@ -283,9 +287,15 @@ void PutSample(const tarn_snapshot_bucket& bucket, const std::uint64_t* frames, 
   output->Put(kSample, sample);
 }
 
+template <typename F>
+[[gnu::noinline]] void ReadBuckets(const SnapshotReader<OwnMemory>& reader, F f) {
+  static_cast<void>(reader.ForEachBucket(f));
+}
+
 // What arenas, pools and heaps with a name hold. No stack allocated that, so each has a function of its own, and labels.
 // Strings and ids are counted up from `first_string`; ids of locations are addresses otherwise, which are larger.
-std::size_t PutNamedPools(const SnapshotReader<OwnMemory>& reader, std::size_t first_string, Output* output) {
+[[gnu::noinline]] std::size_t PutNamedPools(const SnapshotReader<OwnMemory>& reader, std::size_t first_string,
+                                            Output* output) {
   std::size_t next_string = first_string;
   static_cast<void>(reader.ForEachNamedPool([&](const tarn_registry_record& record) {
     if (record.capacity_bytes <= 0) return;
@@ -337,8 +347,16 @@ std::size_t PutNamedPools(const SnapshotReader<OwnMemory>& reader, std::size_t f
 }  // namespace
 
 bool WriteHeapProfile(const tarn_snapshot_block& block, int descriptor) {
+  // Apart, for the reader holds a table, and the stack that this runs on may be a signal handler's.
+  using Reader = SnapshotReader<OwnMemory>;
+  static_assert(std::is_trivially_destructible_v<Reader>);
+  const Scratch reader_memory(sizeof(Reader));
+  if (reader_memory.memory() == nullptr) {
+    errno = ENOMEM;
+    return false;
+  }
   const OwnMemory memory;
-  SnapshotReader<OwnMemory> reader(memory);
+  Reader& reader = *new (reader_memory.memory()) Reader(memory);
   tarn_snapshot_profile table = {};
   if (reader.Open(reinterpret_cast<std::uintptr_t>(&block)) == SnapshotError::kNone) {
     static_cast<void>(reader.ReadProfile(&table));
@@ -350,7 +368,7 @@ bool WriteHeapProfile(const tarn_snapshot_block& block, int descriptor) {
     frames += bucket.frames;
     return true;
   };
-  static_cast<void>(reader.ForEachBucket(count_frames));
+  ReadBuckets(reader, count_frames);
   // Buckets may be added meanwhile; half as many again find room.
   const std::size_t capacity = std::bit_ceil(frames * 2 + 4096);
   constexpr std::size_t kMaxMappings = 65536;
@@ -373,11 +391,11 @@ bool WriteHeapProfile(const tarn_snapshot_block& block, int descriptor) {
   output.Put(kSampleType, ValueType(kInuseSpace, kBytes));
   for (const std::string_view string : kStrings) output.Put(kStringTable, string);
 
-  static_cast<void>(reader.ForEachBucket([&](const tarn_snapshot_bucket& bucket, const std::uint64_t* sites) {
+  ReadBuckets(reader, [&](const tarn_snapshot_bucket& bucket, const std::uint64_t* sites) {
     PutSample(bucket, sites, &output);
     for (std::uint32_t i = 0; i < bucket.frames; ++i) static_cast<void>(addresses.Insert(sites[i]));
     return true;
-  }));
+  });
 
   const std::size_t first_mapping_string = PutNamedPools(reader, kFixedStrings, &output);
 
