@@ -254,6 +254,18 @@ class CompareTest(unittest.TestCase):
             self.assertTrue(measured["idle_ended"])
             self.assertGreater(measured["idle_rss_bytes"], 0)
 
+    def test_a_process_that_waits_for_a_cpu_is_not_silent(self):
+        cpu = min(os.sched_getaffinity(0))
+        with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as other:
+            try:
+                os.sched_setaffinity(other.pid, {cpu})
+                # Beside the other it gets the CPU for a few milliseconds in a second.
+                _, workload = self.compare("nice", "-n", "19", sys.executable, "-S", "-c", "pass",
+                                           options=("--runs", "1", "--idle-tail", "0.2", "--no-control", "--pin", str(cpu)))
+            finally:
+                other.kill()
+        self.assertEqual([measured["idle_ended"] for measured in workload["runs"]], [False] * len(workload["runs"]))
+
     def test_processes_left_behind_are_ended(self):
         # Of this run alone: another one may be at work beside it, or have been ended before its own was.
         marker = "4713.%07d" % os.getpid()

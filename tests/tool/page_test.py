@@ -127,6 +127,8 @@ class Page(unittest.TestCase):
         cls.browser.size(1280, 900)
 
     def open(self, serve, path="/"):
+        # The page of the test before asks on, and its server has ended.
+        self.browser.open("about:blank")
         self.browser.log("browser")
         self.browser.log("performance")
         self.browser.open(serve.url + path)

@@ -93,6 +93,21 @@ double CpuSeconds(pid_t pid) {
   return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) * 1e-9;
 }
 
+// Whether one of its threads runs, waits for a CPU, or waits for a disk. On a busy machine a process can use hardly any CPU
+// and be far from silent.
+bool IsAtWork(pid_t pid) {
+  std::error_code error;
+  for (const auto& thread : std::filesystem::directory_iterator(fmt::format("/proc/{}/task", pid), error)) {
+    std::ifstream file(thread.path() / "stat");
+    std::string line;
+    // The name in brackets may hold anything; behind it comes the state.
+    if (!std::getline(file, line)) continue;
+    const std::size_t state = line.rfind(')') + 2;
+    if (state < line.size() && (line[state] == 'R' || line[state] == 'D')) return true;
+  }
+  return false;
+}
+
 std::string TailOf(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   std::stringstream content;
@@ -215,7 +230,8 @@ class Watch {
         next_sample = now - started_ + launch_.rss_interval_s;
         if (launch_.idle_tail_s > 0 && end_deadline == 0) {
           const double cpu = CpuSeconds(process_);
-          if (cpu - silent_cpu > kSilentCpuShare * std::max(now - silent_since, launch_.rss_interval_s)) {
+          if (cpu - silent_cpu > kSilentCpuShare * std::max(now - silent_since, launch_.rss_interval_s) ||
+              IsAtWork(process_)) {
             silent_since = now;
             silent_cpu = cpu;
           } else if (now - silent_since >= launch_.idle_tail_s) {
