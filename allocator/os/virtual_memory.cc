@@ -9,7 +9,6 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 
 #include "allocator/os/stall.h"
 #include "allocator/os/system_call.h"
@@ -43,6 +42,16 @@ void* MapReserved(std::size_t bytes) {
 bool Advise(void* start, std::size_t bytes, int advice) {
   NoteStall();
   return SystemCall(SYS_madvise, start, bytes, advice) == 0;
+}
+
+// Maps memory at this address, if nothing is mapped there.
+bool MapAt(void* start, std::size_t bytes, int protection) {
+  // asm-generic/mman-common.h: MAP_FIXED_NOREPLACE (Linux 4.17). Older kernels take the address for a hint.
+  constexpr int kFixedNoReplace = 0x100000;
+  const long mapped = SystemCall(SYS_mmap, start, bytes, protection, kReserve | kFixedNoReplace, -1, 0);
+  if (mapped == reinterpret_cast<long>(start)) return true;
+  if (mapped >= 0) Unreserve(reinterpret_cast<void*>(mapped), bytes);
+  return false;
 }
 
 }  // namespace
@@ -94,7 +103,16 @@ bool Commit(void* start, std::size_t bytes) {
 bool Decommit(void* start, std::size_t bytes) {
   NoteStall();
   // A new mapping in the old one's place; mprotect alone leaves the charge as it is.
-  return SystemCall(SYS_mmap, start, bytes, PROT_NONE, kReserve | MAP_FIXED, -1, 0) >= 0;
+  if (SystemCall(SYS_mmap, start, bytes, PROT_NONE, kReserve | MAP_FIXED, -1, 0) >= 0) return true;
+  // The kernel unmaps the old mapping before it makes the new one, and may fail in between. Then the place is empty, and
+  // is taken before a mapping of another thread can land there. Where something is mapped, the refusal came first: only
+  // memory for one record of the kernel's can be what was missing later, and all of the place went at once.
+  return MapAt(start, bytes, PROT_NONE);
+}
+
+bool CommitAt(void* start, std::size_t bytes) {
+  NoteStall();
+  return MapAt(start, bytes, PROT_READ | PROT_WRITE);
 }
 
 bool Release(void* start, std::size_t bytes) { return Advise(start, bytes, MADV_DONTNEED); }
@@ -125,26 +143,6 @@ bool Populate(void* start, std::size_t bytes) {
   const long result = SystemCall(SYS_madvise, start, bytes, kPopulateWrite);
   if (result == -EINVAL) no_populate.store(true, std::memory_order_relaxed);
   return result == 0;
-}
-
-std::size_t MovePages(void* from, void* to, std::size_t bytes) {
-  // linux/mman.h; older headers lack it.
-  constexpr int kDontUnmap = 4;
-  // What is not worth a system call. Chosen.
-  constexpr std::size_t kCopyBytes = std::size_t{64} << 10;
-  if (bytes > kCopyBytes) {
-    NoteStall();
-    const long result = SystemCall(SYS_mremap, from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED | kDontUnmap, to);
-    if (result >= 0) return 0;
-    // EFAULT: the range lies in more than one mapping of the kernel's, whose borders only it knows. Halving finds them.
-    if (result == -EFAULT) {
-      const std::size_t half = bytes / 2 / kCopyBytes * kCopyBytes;
-      return MovePages(from, to, half) +
-             MovePages(static_cast<char*>(from) + half, static_cast<char*>(to) + half, bytes - half);
-    }
-  }
-  std::memcpy(to, from, bytes);
-  return bytes;
 }
 
 bool HasSpareMappings() {

@@ -30,6 +30,8 @@ void Unreserve(void* start, std::size_t bytes);
 // From Committed or Released back to Reserved: what was charged to the process is not any more.
 [[nodiscard]] bool Decommit(void* start, std::size_t bytes);
 [[nodiscard]] bool Release(void* start, std::size_t bytes);
+// Makes committed memory at an address where nothing is mapped. False: something is, or the kernel refuses.
+[[nodiscard]] bool CommitAt(void* start, std::size_t bytes);
 
 // Releases many ranges by one system call where the kernel can (process_madvise on oneself, Linux 6.14), which
 // costs a small part of one call each. In order; returns how many of them, from the first on, are released.
@@ -43,11 +45,6 @@ struct MemoryRange {
 // 5.14): one call in place of a page fault for each. Contents do not change. False: it cannot, or not all of it; the
 // first touch brings the rest as ever.
 bool Populate(void* start, std::size_t bytes);
-
-// Moves the contents of committed memory to committed memory elsewhere, by moving its pages where the kernel can (mremap
-// with MREMAP_DONTUNMAP, Linux 5.7) and by copying where it cannot. Returns the bytes that were copied: with 0 the old
-// memory is as if released, otherwise some of it is as it was. Both ranges stay committed; they do not overlap.
-std::size_t MovePages(void* from, void* to, std::size_t bytes);
 
 // Whether the process may have some tens of mappings more. It tries.
 bool HasSpareMappings();

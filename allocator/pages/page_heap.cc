@@ -5,6 +5,7 @@
 #include <new>
 
 #include "allocator/os/clock.h"
+#include "allocator/os/move_pages.h"
 #include "allocator/os/virtual_memory.h"
 #include "allocator/pages/page_map.h"
 
@@ -151,6 +152,11 @@ Span* PageHeap::AllocateMapped(PageCount pages, PageCount alignment, bool prefer
     if (start == nullptr && UnreserveFree()) start = MapCommitted(bytes, alignment_bytes);
     if (start == nullptr) return nullptr;
     if (EnsureLeaves(PageId::Containing(start), PageCount(1))) span = NewSpan(record_objects, false);
+    // Once more: others may have taken memory since, and the record has.
+    if (span != nullptr && !Permits(bytes)) {
+      metadata_.DeleteSpan(span);
+      span = nullptr;
+    }
     if (span != nullptr) {
       mapped_bytes_ += bytes;
       NoteFresh(bytes);
@@ -306,13 +312,18 @@ bool PageHeap::ResizeWithinMapping(Span* span, PageCount pages) {
   void* const border = (span->first_page + std::min(pages, span->pages)).start();
   const std::size_t bytes = (grows ? pages - span->pages : span->pages - pages).bytes();
   if (grows) {
+    // Counted before it is there, so that no other thread gets it too.
     LockHolder holder(lock_);
+    const PublishAtEnd publish{this};
     if (!Permits(bytes)) return false;
+    mapped_bytes_ += bytes;
   }
-  if (bytes != 0 && !(grows ? Commit(border, bytes) : Decommit(border, bytes))) return false;
+  const bool done = bytes == 0 || (grows ? Commit(border, bytes) : Decommit(border, bytes));
   LockHolder holder(lock_);
   const PublishAtEnd publish{this};
-  mapped_bytes_ += pages.bytes() - span->pages.bytes();
+  // A growth that failed, or a tail that went.
+  if (grows != done) mapped_bytes_ -= bytes;
+  if (!done) return false;
   if (grows) NoteFresh(bytes);
   (grows ? large_allocated_bytes_total_ : large_freed_bytes_total_) += bytes;
   span->pages = pages;
@@ -332,7 +343,9 @@ bool PageHeap::MoveLarge(Span* span, PageCount pages) {
   void* start = Reserve(mapping_bytes, kHugePageBytes);
   if (start == nullptr && mapping_bytes != bytes) start = Reserve(mapping_bytes = bytes, kHugePageBytes);
   if (start == nullptr) return false;
-  bool possible = IsServable(start, mapping_bytes) && Commit(start, bytes);
+  // The contents come to its start, which stays reserved until then.
+  char* const added = static_cast<char*>(start) + old_pages.bytes();
+  bool possible = IsServable(start, mapping_bytes) && Commit(added, bytes - old_pages.bytes());
   bool ask = false;
   bool leaves_nothing = true;
   if (possible) {
@@ -340,7 +353,9 @@ bool PageHeap::MoveLarge(Span* span, PageCount pages) {
     const PublishAtEnd publish{this};
     ask = BacksHugePages();
     possible = (span->kind == SpanKind::kMapped || mapped_objects_ < kMaxMovedObjects) &&
-               Permits((pages - old_pages).bytes()) && EnsureLeaves(PageId::Containing(start), PageCount(1));
+               EnsureLeaves(PageId::Containing(start), PageCount(1)) && Permits(bytes - old_pages.bytes());
+    // Counted before it is there, so that no other thread gets it too.
+    if (possible) mapped_bytes_ += bytes - old_pages.bytes();
     if (possible && span->kind == SpanKind::kLarge) {
       const PageId last_page = span->first_page + old_pages - PageCount(1);
       const std::size_t huge_pages =
@@ -353,24 +368,33 @@ bool PageHeap::MoveLarge(Span* span, PageCount pages) {
     return false;
   }
   NameMemory(start, mapping_bytes, "tarn large");
+  page_map.Unregister(span);
+  const MoveResult result = MovePages(span->start(), start, old_pages.bytes(), ask);
+  if (result == MoveResult::kFailed) {
+    page_map.Register(span);
+    Unreserve(added, mapping_bytes - old_pages.bytes());
+    LockHolder holder(lock_);
+    const PublishAtEnd publish{this};
+    mapped_bytes_ -= bytes - old_pages.bytes();
+    return false;
+  }
   // What was used so far, and grows, is dense.
   if (ask) static_cast<void>(WantHugePages(start, mapping_bytes / kHugePageBytes * kHugePageBytes));
-  page_map.Unregister(span);
-  const std::size_t copied_bytes = MovePages(span->start(), start, old_pages.bytes());
-  if (span->kind == SpanKind::kMapped) Unreserve(span->start(), PageCount(span->mapping_pages).bytes());
+  if (span->kind == SpanKind::kMapped) {
+    Unreserve(span->start(), PageCount(span->mapping_pages).bytes());
+  } else {
+    ForgetAdvice(span->start(), old_pages.bytes());
+  }
   {
     LockHolder holder(lock_);
     const PublishAtEnd publish{this};
-    if (span->kind == SpanKind::kMapped) {
-      mapped_bytes_ -= old_pages.bytes();
-      --mapped_objects_;
-    } else {
+    if (span->kind == SpanKind::kLarge) {
       large_in_use_ -= old_pages;
-      FreeRun(span->huge_page, span->first_page, old_pages, leaves_nothing && copied_bytes == 0);
+      FreeRun(span->huge_page, span->first_page, old_pages, leaves_nothing && result == MoveResult::kMoved);
+      mapped_bytes_ += old_pages.bytes();
+      ++mapped_objects_;
     }
-    mapped_bytes_ += bytes;
     NoteFresh((pages - old_pages).bytes());
-    ++mapped_objects_;
     large_allocated_bytes_total_ += (pages - old_pages).bytes();
   }
   span->first_page = PageId::Containing(start);

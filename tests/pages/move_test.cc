@@ -125,23 +125,58 @@ TEST(Move, WhatTheKernelRefusesIsCopied) {
   }
 }
 
-// A range that lies in several mappings of the kernel's, which it moves one by one.
-TEST(Move, FindsTheBordersOfMappings) {
-  const std::size_t bytes = 16 * kMiB;
-  auto* from = static_cast<char*>(Reserve(bytes, kHugePageBytes));
-  auto* to = static_cast<char*>(Reserve(bytes, kHugePageBytes));
-  ASSERT_NE(from, nullptr);
-  ASSERT_NE(to, nullptr);
-  ASSERT_TRUE(Commit(from, bytes) && Commit(to, bytes));
-  NameMemory(from + 3 * kMiB, 5 * kMiB + 8 * kPageBytes, "tarn test");
-  for (std::size_t i = 0; i < bytes; i += 512) from[i] = static_cast<char>(i / 512 * 31 + 1);
-  const std::size_t copied_bytes = MovePages(from, to, bytes);
-  std::size_t wrong = 0;
-  for (std::size_t i = 0; i < bytes; i += 512) wrong += to[i] != static_cast<char>(i / 512 * 31 + 1) ? 1 : 0;
-  EXPECT_EQ(wrong, 0u);
-  EXPECT_LT(copied_bytes, kMiB) << "a few pieces around the borders";
-  Unreserve(from, bytes);
-  Unreserve(to, bytes);
+// Pages that were copied from hold old data: they are warm, and whoever gets them next hears that they are not zero.
+TEST(Move, PagesThatWereCopiedFromAreNotCalledZero) {
+  if (tarn_test::kSanitized) GTEST_SKIP() << "a sanitizer needs system calls of its own";
+  EXPECT_EQ(tarn_test::ComplaintOfChild([] {
+              PageHeap& heap = FreshPageHeap();
+              Span* span = Large(heap, 8 * kPagesPerMiB);
+              Span* behind = Large(heap, 1);
+              StampPages(span);
+              const PageId old_first = span->first_page;
+              const std::size_t old_pages = span->pages.raw();
+              const std::size_t warm_before = heap.Stats().free_warm_bytes;
+              if (!tarn_test::RefuseSystemCall(SYS_mremap, ENOMEM)) return;
+              TARN_REQUIRE(heap.MoveLarge(span, PageCount(12 * kPagesPerMiB)));
+              TARN_REQUIRE(heap.Stats().free_warm_bytes == warm_before + PageCount(old_pages).bytes());
+              heap.CheckInvariants();
+              bool zero = true;
+              Span* again = Large(heap, old_pages, 1, &zero);
+              TARN_REQUIRE(again->first_page == old_first);
+              TARN_REQUIRE(!zero && !tarn_test::IsZero(again->start(), again->bytes()));
+              heap.Deallocate(again);
+              heap.Deallocate(span);
+              heap.Deallocate(behind);
+            }),
+            "");
+}
+
+// An object with a mapping of its own counts against the hard limit like any other, in each way of growing.
+TEST(Move, MappedObjectsCountAgainstTheHardLimit) {
+  constexpr std::size_t kLimitMiB = 64;
+  PageHeap& heap = FreshPageHeap();
+  Span* span = Large(heap, 4 * kPagesPerMiB);
+  ASSERT_TRUE(heap.MoveLarge(span, PageCount(6 * kPagesPerMiB)));
+  heap.SetHardLimit(kLimitMiB * kMiB);
+  bool grown = true;
+  std::size_t mib = 6;
+  while (grown && mib < 2 * kLimitMiB) {
+    mib += 2;
+    const PageCount pages(mib * kPagesPerMiB);
+    grown = heap.ResizeLarge(span, pages) || heap.MoveLarge(span, pages);
+    const PageHeapStats stats = heap.Stats();
+    ASSERT_LE(stats.in_use_bytes + stats.mapped_bytes + stats.metadata_used_bytes, kLimitMiB * kMiB);
+  }
+  EXPECT_LE(mib, kLimitMiB);
+  EXPECT_GE(mib, kLimitMiB - 4) << "only what is handed out counts";
+  // Beside it, there is no room for another one, in a reservation or not.
+  bool zero;
+  EXPECT_EQ(heap.AllocateLarge(PageCount(4 * kPagesPerMiB), PageCount(1), &zero), nullptr);
+  EXPECT_EQ(heap.AllocateLarge(PageCount(4 * kPagesPerMiB), PageCount::FromHugePages(256), &zero), nullptr);
+  heap.Deallocate(span);
+  Span* another = Large(heap, 4 * kPagesPerMiB);
+  heap.Deallocate(another);
+  ExpectConsistent(heap);
 }
 
 }  // namespace

@@ -1,0 +1,131 @@
+// What another thread, a child of fork, or a reader from outside sees while an operation of the page heap is under way.
+// Each test stops the operation at that moment.
+
+#include <errno.h>
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <new>
+
+#include "allocator/pages/page_heap.h"
+#include "tests/os/in_child.h"
+#include "tests/os/watched_thread.h"
+#include "tests/pages/fresh_page_heap.h"
+
+namespace tarn {
+namespace {
+
+class Interleaving : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (tarn_test::kSanitized) GTEST_SKIP() << "a sanitizer makes system calls of its own";
+  }
+};
+
+// A fork while another thread commits huge pages. In the child they are free again, and none is lost.
+TEST_F(Interleaving, HugePagesUnderCommitAreFreeInTheChildOfFork) {
+  EXPECT_EQ(tarn_test::ComplaintOfChild([] {
+              PageHeap& heap = tarn_test::FreshPageHeap();
+              bool zero;
+              // Makes the reservation, and a free huge page that is committed.
+              Span* first = heap.AllocateLarge(PageCount::FromHugePages(1), PageCount(1), &zero);
+              TARN_REQUIRE(first != nullptr);
+              heap.Deallocate(first);
+              const PageHeapStats before = heap.Stats();
+              int status = -1;
+              bool forked = false;
+              Span* span = nullptr;
+              const bool watched = tarn_test::RunWatched(
+                  SYS_mprotect,
+                  [&] {
+                    bool told;
+                    span = heap.AllocateLarge(PageCount::FromHugePages(5), PageCount(1), &told);
+                  },
+                  [&](const tarn_test::WatchedCall& call) {
+                    // Smaller ones find out whether there are mappings to spare, under the lock.
+                    if (forked || call.arguments[1] < kHugePageBytes) return 0;
+                    forked = true;
+                    // The thread stands in its commit, without the lock.
+                    heap.lock().Acquire();
+                    const pid_t child = fork();
+                    if (child == 0) {
+                      heap.lock().ResetInForkedChild();
+                      heap.RepairInForkedChild();
+                      heap.CheckInvariants();
+                      const PageHeapStats stats = heap.Stats();
+                      TARN_REQUIRE(stats.in_use_bytes == before.in_use_bytes);
+                      TARN_REQUIRE(stats.whole_free_huge_pages == before.whole_free_huge_pages);
+                      TARN_REQUIRE(stats.uncommitted_bytes == before.uncommitted_bytes);
+                      bool told;
+                      Span* again = heap.AllocateLarge(PageCount::FromHugePages(5), PageCount(1), &told);
+                      TARN_REQUIRE(again != nullptr);
+                      static_cast<char*>(again->start())[0] = 1;
+                      heap.Deallocate(again);
+                      heap.CheckInvariants();
+                      _exit(0);
+                    }
+                    heap.lock().Release();
+                    TARN_REQUIRE(child > 0 && waitpid(child, &status, 0) == child);
+                    return 0;
+                  });
+              if (!watched) return;
+              TARN_REQUIRE(forked && status == 0);
+              TARN_REQUIRE(span != nullptr);
+              heap.CheckInvariants();
+            }),
+            "");
+}
+
+// The published figures at every instruction of a process that allocates and frees: whenever the sequence number is
+// even, they add up.
+TEST_F(Interleaving, FiguresAddUpWheneverTheirSequenceIsEven) {
+  void* const memory =
+      mmap(nullptr, sizeof(PageHeap), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  ASSERT_NE(memory, MAP_FAILED);
+  auto* const heap = ::new (memory) PageHeap;
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    bool zero;
+    Span* span = heap->AllocateLarge(PageCount(100), PageCount(1), &zero);
+    if (span == nullptr || ptrace(PTRACE_TRACEME, 0, nullptr, nullptr) != 0) _exit(77);
+    raise(SIGSTOP);
+    Span* another = heap->AllocateLarge(PageCount(30), PageCount(1), &zero);
+    heap->Deallocate(span);
+    _exit(another == nullptr ? 1 : 0);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  if (WIFEXITED(status) && WEXITSTATUS(status) == 77) GTEST_SKIP() << "ptrace is not allowed here";
+  const volatile tarn_snapshot_pages* const figures = heap->published();
+  std::size_t steps = 0;
+  std::size_t odd = 0;
+  std::size_t wrong = 0;
+  std::size_t changes = 0;
+  std::uint64_t sequence = figures->sequence;
+  while (WIFSTOPPED(status)) {
+    ++steps;
+    if (figures->sequence != sequence) ++changes;
+    sequence = figures->sequence;
+    if (sequence % 2 != 0) {
+      ++odd;
+    } else if (figures->in_use_bytes + figures->free_bytes + figures->metadata_block_bytes !=
+               figures->committed_bytes) {
+      ++wrong;
+    }
+    if (ptrace(PTRACE_SINGLESTEP, child, nullptr, nullptr) != 0) break;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+  }
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+  EXPECT_EQ(wrong, 0u) << "of " << steps << " steps";
+  EXPECT_GE(changes, 4u) << "two operations publish";
+  EXPECT_GT(odd, 20u);
+  munmap(memory, sizeof(PageHeap));
+}
+
+}  // namespace
+}  // namespace tarn
