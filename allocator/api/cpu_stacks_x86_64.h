@@ -1,6 +1,6 @@
 // The operations of CpuStacks as restartable sequences; cpu_cache/slab_ops_x86_64.h explains what all sequences share.
 //
-// Inside [start, commit): read the id, compare it with the bound, find the stack, read its word; decide; commit with one
+// Inside [start, commit): miss unless the thread is registered; read the id, compare it with the bound, find the stack, read its word; decide; commit with one
 // store to the word. An abort leaves nothing but a value in a slot above the top, which nobody reads.
 #pragma once
 
@@ -13,11 +13,7 @@
 namespace tarn {
 
 // The id that the sequences would use now; any number, far too large where the thread has none.
-inline std::uint32_t CurrentStackId() {
-  std::uint32_t id;
-  asm volatile("movl %%fs:(%[offset]), %[id]" : [id] "=r"(id) : [offset] "r"(slab_table.id_offset));
-  return id;
-}
+inline std::uint32_t CurrentStackId() { return static_cast<std::uint32_t>(CurrentIndex()); }
 
 // The descriptor, the abort handler, and the entry, which leaves the address of the current stack in %[stack].
 // clang-format off
@@ -35,6 +31,8 @@ inline std::uint32_t CurrentStackId() {
   "leaq 10b(%%rip), %[stack]\n"                                \
   "movq %[stack], %%fs:(%[rseq_cs])\n"                         \
   "12:\n"                                                      \
+  "cmpl $0, %%fs:-4(%[rseq_cs])\n"                             \
+  "js %l[miss]\n"                                              \
   "movl %%fs:(%[id]), %k[stack]\n"                             \
   "cmpq %c[bound](%[stacks]), %[stack]\n"                      \
   "jae %l[miss]\n"                                             \

@@ -9,7 +9,7 @@
 
 namespace tarn {
 
-constinit const SlabHeader empty_headers[kSizeClassCount] = {};
+constinit const SlabHeader empty_headers[kSizeClassCount + kMaxVforkChildren] = {};
 constinit SlabTable slab_table = {};
 
 namespace {
@@ -41,11 +41,6 @@ std::uint64_t LoadDue(const Slab* slab, SizeClass size_class) {
 template <typename T>
 void Count(std::atomic<T>& counter, std::size_t by) {
   counter.fetch_add(static_cast<T>(by), std::memory_order_relaxed);
-}
-
-std::int32_t CurrentId() {
-  const char* thread_pointer = static_cast<const char*>(__builtin_thread_pointer());
-  return *reinterpret_cast<const volatile std::int32_t*>(thread_pointer + slab_table.id_offset);
 }
 
 }  // namespace
@@ -122,24 +117,38 @@ Slab* CpuCache::Populate(std::size_t index) {
   // Under the lock, because a drain that is under way must not find a slab in the table that it did not take out.
   LockHolder holder(drain_lock_);
   entries_[index].slab.store(slab, std::memory_order_release);
-  // Release: whoever finds the slab in the table sees its headers.
-  slab_table.slabs[index].store(slab, std::memory_order_release);
-  return slab;
+  return PutIntoTable(index, slab) ? slab : nullptr;
+}
+
+bool CpuCache::PutIntoTable(std::size_t index, Slab* slab) {
+  Slab* expected = EmptySlab();
+  // Release: a thread that finds the slab in the table sees its headers.
+  return slab_table.slabs[index].compare_exchange_strong(expected, slab, std::memory_order_release,
+                                                         std::memory_order_relaxed);
+}
+
+void CpuCache::TakeOutOfTable(std::size_t index, Slab* slab) {
+  // Where the entry is an empty slab already, a vfork child has put it there, and it stays.
+  static_cast<void>(slab_table.slabs[index].compare_exchange_strong(slab, EmptySlab(), std::memory_order_relaxed));
 }
 
 Slab* CpuCache::CurrentSlab() {
-  const std::int32_t id = CurrentId();
+  const std::int32_t id = CurrentIndex();
   if (id < 0 || static_cast<std::size_t>(id) >= index_bound_) return nullptr;
   const auto index = static_cast<std::size_t>(id);
   Slab* slab = slab_table.slabs[index].load(std::memory_order_acquire);
-  if (slab != EmptySlab()) return slab;
+  if (!IsEmptySlab(slab)) return slab;
   if (budget_bytes_ == 0) return nullptr;
-  // Populated but not in the table: a drain is at work.
-  if (entries_[index].slab.load(std::memory_order_relaxed) != nullptr) return nullptr;
+  // Populated but not in the table: a drain is at work, a vfork child keeps the index empty, or one did.
+  if (entries_[index].slab.load(std::memory_order_relaxed) != nullptr) return PutBackLeftOut(index);
   return Populate(index);
 }
 
-bool CpuCache::NeedsAttachSlow() const { return CurrentId() < 0 && !thread_state.exiting; }
+bool CpuCache::NeedsAttachSlow() const {
+  // In the thread mode a thread that was unregistered keeps its slab, though its sequences miss.
+  const std::int32_t id = mode_ == CacheMode::kThread ? thread_state.slab_index : CurrentIndex();
+  return id < 0 && !thread_state.exiting;
+}
 
 void CpuCache::AttachThread() {
   if (rseq_.register_threads && mode_ == CacheMode::kCpu) {
@@ -176,6 +185,8 @@ void CpuCache::AttachThread() {
       return;
     }
   }
+  // No kernel writes this word of a thread in the thread mode. The sequences look at it only where libc registers none.
+  if (thread_state.area.cpu_id < 0) thread_state.area.cpu_id = 0;
   thread_state.slab_index = static_cast<std::int32_t>(index);
 }
 
@@ -435,9 +446,7 @@ std::size_t CpuCache::DrainAll(const char* call) {
   } else {
     LockHolder holder(drain_lock_);
     for (std::size_t i = 0; i < index_bound_; ++i) {
-      if (entries_[i].slab.load(std::memory_order_relaxed) != nullptr) {
-        slab_table.slabs[i].store(EmptySlab(), std::memory_order_relaxed);
-      }
+      if (Slab* slab = entries_[i].slab.load(std::memory_order_relaxed)) TakeOutOfTable(i, slab);
     }
     // The barrier orders the stores above before whatever any thread does next, and restarts what it was doing.
     const bool owned = AbortAllSequences();
@@ -445,7 +454,7 @@ std::size_t CpuCache::DrainAll(const char* call) {
       Slab* slab = entries_[i].slab.load(std::memory_order_relaxed);
       if (slab == nullptr) continue;
       if (owned) drained_bytes += DrainOwned(slab, call);
-      slab_table.slabs[i].store(slab, std::memory_order_release);
+      PutIntoTable(i, slab);
     }
   }
   for (int c = 1; c < kSizeClassCount; ++c) {
@@ -488,20 +497,22 @@ void CpuCache::DrainIdleSlabs(const char* call, IdleDrain* result) {
       idle |= LookWhetherIdle(slab, static_cast<SizeClass>(c), &result->pending_bytes);
     }
     // Out of the table for as long as its idle classes are emptied, as in DrainAll.
-    if (idle) slab_table.slabs[i].store(EmptySlab(), std::memory_order_relaxed);
+    if (idle) TakeOutOfTable(i, slab);
     any |= idle;
   }
   if (any) {
     const bool owned = AbortAllSequences();
     for (std::size_t i = 0; i < index_bound_; ++i) {
       Slab* slab = entries_[i].slab.load(std::memory_order_relaxed);
-      if (slab == nullptr || slab_table.slabs[i].load(std::memory_order_relaxed) == slab) continue;
+      if (slab == nullptr) continue;
+      // A slab with an idle class was not in the table at the barrier, and nothing puts one there but under the drain
+      // lock. What is in the table has none, or a vfork child took it out after the barrier, when none was idle.
       for (int c = 1; owned && c < kSizeClassCount; ++c) {
         const auto size_class = static_cast<SizeClass>(c);
         if (slab->counters[c].idle_looks == kIdleLooks)
           result->drained_bytes += DrainOwnedClass(slab, size_class, call);
       }
-      slab_table.slabs[i].store(slab, std::memory_order_release);
+      if (slab_table.slabs[i].load(std::memory_order_relaxed) != slab) PutIntoTable(i, slab);
     }
   }
 }
@@ -536,13 +547,14 @@ void CpuCache::RepairInForkedChild(bool may_lock, bool interrupted_drain) {
   }
   drain_lock_.ResetInForkedChild();
   if (mode_ == CacheMode::kCpu) {
-    // A drain of a thread that is no more may have left slabs out of the table.
+    // A drain of a thread that is no more may have left slabs out of the table, or a vfork child of such a thread.
     for (std::size_t i = 0; i < index_bound_; ++i) {
       Slab* slab = entries_[i].slab.load(std::memory_order_relaxed);
       if (slab != nullptr) {
         slab_table.slabs[i].store(slab, std::memory_order_relaxed);
       } else {
         entries_[i].claimed.store(false, std::memory_order_relaxed);
+        slab_table.slabs[i].store(EmptySlab(), std::memory_order_relaxed);
       }
     }
     return;

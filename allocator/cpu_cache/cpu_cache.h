@@ -35,6 +35,7 @@
 #include "allocator/include/tarn/snapshot.h"
 #include "allocator/os/lock.h"
 #include "allocator/os/rseq.h"
+#include "allocator/os/thread_state.h"
 #include "allocator/pages/page_heap.h"
 
 namespace tarn {
@@ -101,6 +102,11 @@ class CpuCache {
   // slow path; what the slabs of the other threads hold is lost then (thread mode). With `interrupted_drain` it was
   // interrupted in a drain, which goes on when the signal handler returns: everything stays as it is.
   void RepairInForkedChild(bool may_lock, bool interrupted_drain);
+  // vfork, and clone with CLONE_VM and CLONE_VFORK: called by the parent before, by the child first of all, and by the
+  // parent when it goes on. See vfork_child.cc.
+  static void BeginVfork() { ++thread_state.vfork_calls; }
+  void BeginVforkChild();
+  void EndVfork();
   Lock& drain_lock() TARN_THREAD_ANNOTATION(lock_returned(drain_lock_)) { return drain_lock_; }
 
   CacheMode mode() const { return mode_; }
@@ -130,6 +136,12 @@ class CpuCache {
   // The slab of the running thread, or null: not populated and not to be had, taken out by a drain, no id.
   Slab* CurrentSlab();
   Slab* Populate(std::size_t index);
+  // Into the table, unless a vfork child keeps the index empty.
+  static bool PutIntoTable(std::size_t index, Slab* slab);
+  // Out of it. Returns at once; who is in a sequence on the slab stays there.
+  static void TakeOutOfTable(std::size_t index, Slab* slab);
+  // Puts a slab back that the end of a vfork child has left out of the table.
+  Slab* PutBackLeftOut(std::size_t index);
   Slab* NewSlab(std::size_t budget_bytes);
   void ComputeLayout();
 

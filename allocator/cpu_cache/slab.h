@@ -24,6 +24,7 @@
 #include <cstdint>
 
 #include "allocator/base/units.h"
+#include "allocator/os/thread_state.h"
 
 namespace tarn {
 
@@ -109,8 +110,8 @@ struct SlabTable {
   // Offsets from the thread pointer of the field that holds the index of the thread's slab, and of rseq_cs.
   std::ptrdiff_t id_offset;
   std::ptrdiff_t rseq_cs_offset;
-  // A thread that is not registered has the id -1, or -2 if its registration failed: the two entries below index 0 hold
-  // the empty slab, so that the hit path needs no test of the range.
+  // A thread without a slab of its own has the index -1 (thread mode), or one that is not registered the cpu_id -1 or -2:
+  // the two entries below index 0 hold the empty slab, so that no operation needs a test of the range.
   Slab* unregistered[2];
   std::atomic<Slab*> slabs[kMaxSlabs];
 };
@@ -119,7 +120,33 @@ extern constinit SlabTable slab_table;
 
 // Capacity zero and a sample due in every class: both operations fall into their slow paths by themselves. Only its
 // headers exist, all zeroes, in read-only memory.
-extern const SlabHeader empty_headers[kSizeClassCount];
-inline Slab* EmptySlab() { return reinterpret_cast<Slab*>(const_cast<SlabHeader*>(empty_headers)); }
+//
+// There is one for each number of vfork children that keep an index empty (cpu_cache/vfork_child.cc): they overlap, each
+// begins one header behind the other. So one compare-and-exchange of the table entry changes the number, too.
+inline constexpr std::size_t kMaxVforkChildren = 31;
+extern const SlabHeader empty_headers[kSizeClassCount + kMaxVforkChildren];
+inline Slab* EmptySlab(std::size_t vfork_children = 0) {
+  return reinterpret_cast<Slab*>(const_cast<SlabHeader*>(empty_headers + vfork_children));
+}
+inline bool IsEmptySlab(const Slab* slab) {
+  const std::uintptr_t offset =
+      reinterpret_cast<std::uintptr_t>(slab) - reinterpret_cast<std::uintptr_t>(empty_headers);
+  return offset <= kMaxVforkChildren * sizeof(SlabHeader);
+}
+// Of an empty slab.
+inline std::size_t VforkChildrenOf(const Slab* slab) {
+  return static_cast<std::size_t>(reinterpret_cast<const SlabHeader*>(slab) - empty_headers);
+}
+
+// The index that a sequence of the running thread would use now. Negative: its sequences miss. For slow paths.
+inline std::int32_t CurrentIndex() {
+  const char* thread_pointer = static_cast<const char*>(__builtin_thread_pointer());
+  const auto read = [&](std::ptrdiff_t offset) {
+    return *reinterpret_cast<const volatile std::int32_t*>(thread_pointer + offset);
+  };
+  constexpr std::ptrdiff_t kFromRseqCsToCpuId = offsetof(RseqArea, rseq_cs) - offsetof(RseqArea, cpu_id);
+  const std::int32_t cpu_id = read(slab_table.rseq_cs_offset - kFromRseqCsToCpuId);
+  return cpu_id < 0 ? cpu_id : read(slab_table.id_offset);
+}
 
 }  // namespace tarn

@@ -81,6 +81,8 @@ RseqSupport DetectRseq(bool by_thread) {
   if (!CpuIdIsTrue(cpu_id_offset)) {
     support.reason = "rseq is registered but its CPU number is wrong";
     support.register_threads = false;
+    // Nobody keeps the area up to date, so nothing in it may decide. In the area of our own the thread mode does.
+    support.rseq_cs_offset = ThreadPointerOffset(&thread_state.area.rseq_cs);
     return support;
   }
   support.id_offset = cpu_id_offset;

@@ -25,7 +25,8 @@ static_assert(sizeof(RseqArea) == 32);
 
 struct ThreadState {
   // Registered with the kernel only where libc registered none. The ids of a thread that has nothing yet are -1, which
-  // finds the empty slab.
+  // finds the empty slab. Without any registration the thread mode stores 0 to cpu_id when the thread gets its slab,
+  // because sequences miss where cpu_id is negative.
   RseqArea area = {0, -1, 0, 0, 0, -1, 0};
   // Thread mode: the index of the thread's own slab, or -1.
   std::int32_t slab_index = -1;
@@ -44,6 +45,11 @@ struct ThreadState {
   std::uint64_t stall_start_ns = 0;
   // The thread mode's slab was given back at the thread's exit; what still comes goes past the caches.
   bool exiting = false;
+  // The child of vfork runs on its parent's block: how many vforks deep the running code is called, how many of these
+  // children have withdrawn the slab, and its index (cpu_cache/vfork_child.cc).
+  std::uint16_t vfork_calls = 0;
+  std::uint16_t vfork_withdrawals = 0;
+  std::uint32_t vfork_index = 0;
 };
 static_assert(sizeof(ThreadState) <= 256, "static TLS is scarce: dlopen fails when a library wants much of it");
 

@@ -58,7 +58,7 @@ struct Floors {
     std::vector<tarn::Slab*> slabs;
     for (const auto& entry : tarn::slab_table.slabs) {
       tarn::Slab* slab = entry.load(std::memory_order_acquire);
-      if (slab != nullptr && slab != tarn::EmptySlab()) slabs.push_back(slab);
+      if (slab != nullptr && !tarn::IsEmptySlab(slab)) slabs.push_back(slab);
     }
     return slabs;
   }

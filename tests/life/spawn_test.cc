@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <sys/wait.h>
 
+#include <atomic>
 #include <memory>
 #include <thread>
 #include <vector>
@@ -99,6 +100,131 @@ TEST(Vfork, ChildThatFailsToExec) {
       }
       RequireGoodEnd(child, kChildSeconds);
     }
+  });
+}
+
+// Objects that are held for a moment, each with its holder's stamp.
+class Holder {
+ public:
+  explicit Holder(long number) : number_(number) {}
+  void Round() {
+    long* objects[8];
+    for (long*& object : objects) {
+      object = static_cast<long*>(malloc(64));
+      TARN_LIFE_REQUIRE(object != nullptr);
+      __atomic_store_n(object, number_, __ATOMIC_RELAXED);
+    }
+    for (long* object : objects) TARN_LIFE_REQUIRE(__atomic_load_n(object, __ATOMIC_RELAXED) == number_);
+    for (long* object : objects) free(object);
+  }
+
+ private:
+  const long number_;
+};
+
+// Threads that use the same class of objects as the children do, until the object goes.
+class Holders {
+ public:
+  explicit Holders(int count) {
+    for (int i = 0; i < count; ++i) {
+      threads_.emplace_back([this, i] {
+        Holder holder(i + 1);
+        while (!stop_.load(std::memory_order_relaxed)) holder.Round();
+      });
+    }
+  }
+  ~Holders() {
+    stop_ = true;
+    for (std::thread& thread : threads_) thread.join();
+  }
+
+ private:
+  std::atomic<bool> stop_ = false;
+  std::vector<std::thread> threads_;
+};
+
+void AllocateInVforkChild() {
+  Holder holder(99);
+  for (int i = 0; i < 2000; ++i) holder.Round();
+  // And what comes by slow paths.
+  Churn(5, 300 * kKiB).Steps(50);
+}
+
+// The child runs under ids that the kernel does not keep true, beside threads that have the same ones.
+TEST(Vfork, ChildThatAllocatesLeavesItsParentsHeapAlone) {
+  ExpectGoodEnd(kBodySeconds, [] {
+    const Holders holders(2);
+    Churn own(9);
+    const double end = Seconds() + kStormSeconds;
+    for (int i = 0; i < 100 && (i < 10 || Seconds() < end); ++i) {
+      own.Steps(20);
+      errno = 4711;
+      const pid_t child = vfork();
+      if (child == 0) {
+        AllocateInVforkChild();
+        // A child of its own, as of a shell's helper.
+        const pid_t grandchild = i % 4 == 0 ? vfork() : -1;
+        if (grandchild == 0) {
+          AllocateInVforkChild();
+          _exit(0);
+        }
+        if (grandchild > 0) waitpid(grandchild, nullptr, 0);
+        AllocateInVforkChild();
+        if (i % 2 == 0) execve("/bin/true", kTrueArguments, environ);
+        _exit(0);
+      }
+      TARN_LIFE_REQUIRE(child > 0);
+      RequireGoodEnd(child, kChildSeconds);
+    }
+    own.Verify();
+  });
+}
+
+TEST(Vfork, ThatFailsSaysWhy) {
+  ExpectGoodEnd(kBodySeconds, [] {
+    const struct rlimit none = {0, 0};
+    // The limit does not hold for who may exceed it.
+    if (setrlimit(RLIMIT_NPROC, &none) != 0 || setgid(65534) != 0 || setuid(65534) != 0) _exit(0);
+    errno = 0;
+    const pid_t child = vfork();
+    if (child == 0) _exit(0);
+    TARN_LIFE_REQUIRE(child == -1 && errno == EAGAIN);
+  });
+}
+
+TEST(Clone, ChildThatSharesMemoryAndAllocatesLeavesItsParentsHeapAlone) {
+  ExpectGoodEnd(kBodySeconds, [] {
+    const Holders holders(2);
+    const std::unique_ptr<char[]> stack = std::make_unique<char[]>(256 * kKiB);
+    const double end = Seconds() + kStormSeconds;
+    for (int i = 0; i < 60 && (i < 6 || Seconds() < end); ++i) {
+      int answer = 0;
+      const pid_t child = clone(
+          [](void* argument) {
+            AllocateInVforkChild();
+            *static_cast<int*>(argument) = 42;
+            return 7;
+          },
+          stack.get() + 256 * kKiB, CLONE_VM | CLONE_VFORK | SIGCHLD, &answer);
+      TARN_LIFE_REQUIRE(child > 0 && answer == 42);
+      int status = 0;
+      TARN_LIFE_REQUIRE(WaitFor(child, kChildSeconds, &status) && WIFEXITED(status) && WEXITSTATUS(status) == 7);
+    }
+  });
+}
+
+// What has nothing to do with vfork goes to libc as it is.
+TEST(Clone, PassesOtherCallsOn) {
+  ExpectGoodEnd(kBodySeconds, [] {
+    errno = 0;
+    TARN_LIFE_REQUIRE(clone(nullptr, nullptr, CLONE_VM | CLONE_VFORK | SIGCHLD, nullptr) == -1 && errno == EINVAL);
+    const std::unique_ptr<char[]> stack = std::make_unique<char[]>(64 * kKiB);
+    pid_t parent_tid = 0;
+    const pid_t child = clone([](void*) { return 5; }, stack.get() + 64 * kKiB, CLONE_PARENT_SETTID | SIGCHLD, nullptr,
+                              &parent_tid, nullptr, nullptr);
+    TARN_LIFE_REQUIRE(child > 0 && parent_tid == child);
+    int status = 0;
+    TARN_LIFE_REQUIRE(WaitFor(child, kChildSeconds, &status) && WIFEXITED(status) && WEXITSTATUS(status) == 5);
   });
 }
 
