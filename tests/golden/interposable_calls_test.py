@@ -36,7 +36,7 @@ ALLOWED = {
     "__udivti3", "__umodti3", "__popcountdi2", "__dso_handle", "_GLOBAL_OFFSET_TABLE_",
     # Weak: the C++ library where the program has one, start files, AddressSanitizer where the program has it.
     "_ZSt15get_new_handlerv", "_ZSt17__throw_bad_allocv", "__cxa_begin_catch", "__cxa_end_catch",
-    "__gxx_personality_v0", "_ITM_deregisterTMCloneTable", "_ITM_registerTMCloneTable", "__gmon_start__",
+    "_Unwind_Resume", "_ZSt9terminatev", "__gxx_personality_v0", "_ITM_deregisterTMCloneTable", "_ITM_registerTMCloneTable", "__gmon_start__",
     "__asan_poison_memory_region", "__asan_unpoison_memory_region",
 }  # fmt: skip
 
