@@ -300,9 +300,12 @@ bool CpuCache::TakeSample(SizeClass size_class, unsigned* shift) {
 }
 
 void CpuCache::RestartSampling() {
-  for (std::size_t i = 0; i < index_bound_; ++i) {
+  // Every process comes here once, with one slab or two: the rest of a large table is not looked at.
+  std::size_t left = populated_slabs_.load(std::memory_order_relaxed);
+  for (std::size_t i = 0; i < index_bound_ && left != 0; ++i) {
     Slab* slab = entries_[i].slab.load(std::memory_order_acquire);
     if (slab == nullptr) continue;
+    --left;
     for (int c = 1; c < kSizeClassCount; ++c) {
       const auto size_class = static_cast<SizeClass>(c);
       // Beside the slab's owner, who may be storing one of his own: either will do.

@@ -15,6 +15,7 @@ void Load() {
   if (process_heap.loaded.exchange(true, std::memory_order_relaxed)) return;
   PrepareThread();
   RegisterForkHandlers();
+  process_heap.BeginSampling();
   process_heap.profile_dumps.HandleSignal();
 }
 

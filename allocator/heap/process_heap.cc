@@ -69,7 +69,6 @@ void ProcessHeap::Start() {
   for (int c = 1; c < kSizeClassCount; ++c) {
     transfer_caches[c].Init(static_cast<SizeClass>(c), &page_heap);
   }
-  cpu_cache.sampler().SetRate(options.profile_rate_bytes);
   profile.Init(&page_heap, &cpu_cache.sampler());
   const std::size_t budget_bytes =
       mode == CacheMode::kCpu ? options.cpu_cache_bytes : options.cpu_cache_bytes / kThreadBudgetDivisor;

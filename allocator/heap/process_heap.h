@@ -10,7 +10,11 @@
 //   3. the floors learn of each other; the table of slabs gets the empty slab everywhere
 //   4. hit_limit_bytes opens the hit path
 //
-// What needs libc's own start-up to be over (fork handlers) is registered by a constructor, which nothing waits for.
+// What needs libc's own start-up to be over waits for the library's constructor (entry/lifetime.cc), and allocations do
+// not: fork handlers are registered there, and there the sampling begins. A sample asks _dl_find_object, and in a static
+// program libc allocates within that function's own initialisation, which is not over then. Before the constructor the
+// rate is 0, whatever the setting says. libc calls constructors, those of .preinit_array included, after the last of its
+// own initialisations, so none of the program's code runs before.
 #pragma once
 
 #include <atomic>
@@ -57,6 +61,8 @@ struct alignas(4096) ProcessHeap {
     if (!started()) Start();
   }
   bool has_sampled_lists() const { return sampled_lists_ready.load(std::memory_order_acquire); }
+  // Called once, when libc is ready.
+  void BeginSampling() { ApplyProfileRate(options.profile_rate_bytes); }
   void EnsureSampledLists() {
     if (!has_sampled_lists()) SetUpSampledLists();
   }
