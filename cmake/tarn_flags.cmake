@@ -47,6 +47,9 @@ function(tarn_core_flags target)
     $<$<COMPILE_LANGUAGE:CXX>:-fno-rtti>
     $<$<COMPILE_LANGUAGE:CXX>:-fno-threadsafe-statics>
     -fasynchronous-unwind-tables
+    # Messages name files from the root on, and so does the debug information of the release build: nothing in the library
+    # says where it was built. (In gdb: set substitute-path, or start it in the root.) Debug builds keep whole paths there.
+    $<IF:$<CONFIG:Debug>,-fmacro-prefix-map,-ffile-prefix-map>=${PROJECT_SOURCE_DIR}/=
     -fPIC
     # Everything is hidden but what the sources mark as exported; exports.map is the second fence.
     -fvisibility=hidden
