@@ -1,6 +1,7 @@
 #include "allocator/heap/process_heap.h"
 
 #include "allocator/base/text.h"
+#include "allocator/heap/start_line.h"
 #include "allocator/observe/published.h"
 #include "allocator/os/crash.h"
 #include "allocator/os/environment.h"
@@ -26,24 +27,15 @@ void WriteLine(const char* line, std::size_t length) {
   WriteToStderr("\n");
 }
 
-void WriteStartLine(const ProcessHeap& heap) {
-  const RseqSupport& rseq = heap.cpu_cache.rseq();
-  Text<256> line;
-  line << "tarn: " << TARN_VERSION << " in " << ProgramName() << " (" << ProcessId() << "): ";
-  if (heap.cpu_cache.mode() == CacheMode::kCpu) {
-    line << "per-CPU caches (rseq, " << (rseq.index == RseqIndex::kMmCid ? "mm_cid" : "cpu_id")
-         << (rseq.register_threads ? ", registered by tarn" : "") << (rseq.remote_abort ? "" : ", no remote drain")
-         << ")";
-  } else {
-    line << "per-thread caches (" << rseq.reason << ")";
-  }
-  line << ", " << static_cast<std::uint64_t>(heap.cpu_cache.budget_bytes() >> 10) << " KiB each\n";
-  WriteToStderr(line.view());
-}
-
 }  // namespace
 
 void ProcessHeap::Start() {
+  SetUp();
+  // One thread gets there, and not in the start: what the line says may need an allocation.
+  if (line_due.exchange(false, std::memory_order_relaxed)) WriteStartLine(*this);
+}
+
+void ProcessHeap::SetUp() {
   SlowPathScope scope;
   State expected = State::kNotStarted;
   if (!state.compare_exchange_strong(expected, State::kStarting, std::memory_order_acquire)) {
@@ -78,7 +70,7 @@ void ProcessHeap::Start() {
   limits.Init(options.memory_limit, options.hard_limit);
   scavenger.Init(options.background, options.trace_scavenge);
   profile_dumps.Init(&options);
-  if (options.verbose) WriteStartLine(*this);
+  if (options.verbose) line_due.store(true, std::memory_order_relaxed);
   if (options.stats || options.profile_at_exit) KeepStderr();
   DescribeOptions(options, described_options);
   PublishHeap(

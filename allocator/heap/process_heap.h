@@ -38,6 +38,7 @@ struct alignas(4096) ProcessHeap {
   std::atomic<State> state = State::kNotStarted;
   // The library's own constructor has run (entry/lifetime.cc).
   std::atomic<bool> loaded = false;
+  std::atomic<bool> line_due = false;  // TARN_VERBOSE asks for the line, and nobody has written it
   // Those that change after the start are written under the profile's lock, as their description is.
   Options options = {};
   Limits limits;
@@ -88,6 +89,7 @@ struct alignas(4096) ProcessHeap {
 
  private:
   void Start();
+  void SetUp();
   // Runs it under the lock of the settings.
   template <typename Change>
   void ChangeSettings(Change change);

@@ -14,6 +14,7 @@ struct LoadedObject {
   std::uintptr_t start = 0;
   std::uintptr_t end = 0;
   std::uintptr_t table = 0;
+  const char* name = nullptr;  // its file; empty for the program itself
 
   bool Covers(std::uintptr_t address) const { return address >= start && address < end; }
 };
@@ -29,13 +30,18 @@ struct DlFindObjectResult {
   void* eh_frame;
   unsigned long long reserved[7];
 };
+// The first fields of its link_map (link.h, which declares the function above with a type of its own).
+struct LinkMapHead {
+  std::uintptr_t address;
+  const char* name;
+};
 using DlFindObject = int (*)(void* address, DlFindObjectResult* result);
 
 inline LoadedObject FindLoadedObjectBy(DlFindObject find, std::uintptr_t address) {
   DlFindObjectResult result = {};
   if (find == nullptr || find(reinterpret_cast<void*>(address), &result) != 0) return {};
   return {reinterpret_cast<std::uintptr_t>(result.map_start), reinterpret_cast<std::uintptr_t>(result.map_end),
-          reinterpret_cast<std::uintptr_t>(result.eh_frame)};
+          reinterpret_cast<std::uintptr_t>(result.eh_frame), static_cast<const LinkMapHead*>(result.link_map)->name};
 }
 
 }  // namespace tarn

@@ -34,14 +34,17 @@ std::int32_t ReadId(std::ptrdiff_t offset) {
 }
 
 // The area's cpu_id must be the CPU that the kernel names. A migration between the two looks may spoil a trial, so
-// there are several; an area that nobody updates fails them all on every CPU but one.
-bool CpuIdIsTrue(std::ptrdiff_t cpu_id_offset) {
+// there are several; an area that nobody updates fails them all on every CPU but one. Returns why the area cannot be used,
+// or null.
+const char* DoubtOfCpuId(std::ptrdiff_t cpu_id_offset) {
   for (int trial = 0; trial < 8; ++trial) {
     unsigned int cpu = 0;
-    if (SystemCall(SYS_getcpu, &cpu, nullptr, nullptr) != 0) return false;
-    if (ReadId(cpu_id_offset) == static_cast<std::int32_t>(cpu)) return true;
+    const long result = SystemCall(SYS_getcpu, &cpu, nullptr, nullptr);
+    if (result == -ENOSYS) return "rseq cannot be verified: the kernel has no getcpu, or a seccomp filter hides it";
+    if (result != 0) return "rseq cannot be verified: a seccomp filter denies getcpu";
+    if (ReadId(cpu_id_offset) == static_cast<std::int32_t>(cpu)) return nullptr;
   }
-  return false;
+  return "rseq is registered but its CPU number is wrong";
 }
 
 // 0, or the kernel's refusal.
@@ -78,8 +81,8 @@ RseqSupport DetectRseq(bool by_thread) {
     support.register_threads = true;
   }
   const auto cpu_id_offset = area_offset + static_cast<std::ptrdiff_t>(offsetof(RseqArea, cpu_id));
-  if (!CpuIdIsTrue(cpu_id_offset)) {
-    support.reason = "rseq is registered but its CPU number is wrong";
+  if (const char* doubt = DoubtOfCpuId(cpu_id_offset)) {
+    support.reason = doubt;
     support.register_threads = false;
     // Nobody keeps the area up to date, so nothing in it may decide. In the area of our own the thread mode does.
     support.rseq_cs_offset = ThreadPointerOffset(&thread_state.area.rseq_cs);

@@ -185,6 +185,25 @@ TEST(Rseq, ARefusedRegistrationMeansNone) {
   }
 }
 
+TEST(Rseq, ADeniedGetcpuIsNamed) {
+  if (!kBuiltWithRseq) GTEST_SKIP() << "built without rseq";
+  if (tarn_test::kSanitized) GTEST_SKIP() << "a sanitizer needs its system calls";
+  for (const int error : {ENOSYS, EPERM}) {
+    EXPECT_EQ(InChildWithRseq([error](const RseqSupport&) {
+                // An own registration has been made, and lasts.
+                if (!LibcRegisters() || !tarn_test::RefuseSystemCall(SYS_getcpu, error)) return;
+                const RseqSupport support = DetectRseq(false);
+                TARN_REQUIRE(support.index == RseqIndex::kNone);
+                const char* reason =
+                    error == ENOSYS ? "rseq cannot be verified: the kernel has no getcpu, or a seccomp filter hides it"
+                                    : "rseq cannot be verified: a seccomp filter denies getcpu";
+                TARN_REQUIRE(strcmp(support.reason, reason) == 0);
+                TARN_REQUIRE(ReadId(support) == -1);
+              }),
+              "");
+  }
+}
+
 // As under an emulator that knows libc's area but does not keep it up to date, or after an unregistration.
 TEST(Rseq, AStaleAreaMeansNone) {
   if (!kBuiltWithRseq) GTEST_SKIP() << "built without rseq";
