@@ -368,16 +368,16 @@ bool PageHeap::MoveLarge(Span* span, PageCount pages) {
     return false;
   }
   NameMemory(start, mapping_bytes, "tarn large");
-  page_map.Unregister(span);
   const MoveResult result = MovePages(span->start(), start, old_pages.bytes(), ask);
   if (result == MoveResult::kFailed) {
-    page_map.Register(span);
     Unreserve(added, mapping_bytes - old_pages.bytes());
     LockHolder holder(lock_);
     const PublishAtEnd publish{this};
     mapped_bytes_ -= bytes - old_pages.bytes();
     return false;
   }
+  // Before the old pages may have another owner.
+  page_map.Unregister(span);
   // What was used so far, and grows, is dense.
   if (ask) static_cast<void>(WantHugePages(start, mapping_bytes / kHugePageBytes * kHugePageBytes));
   if (span->kind == SpanKind::kMapped) {

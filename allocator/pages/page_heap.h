@@ -80,7 +80,8 @@ class PageHeap {
   // otherwise), shrinking gives the tail back and always works within a reservation.
   [[nodiscard]] bool ResizeLarge(Span* span, PageCount pages) TARN_EXCLUDES(lock_);
   // Moves a large span of a few MiB or more to a mapping of its own, where it has `pages` and room to grow: the kernel
-  // moves the memory, nothing is copied. False: it is too small for that, or cannot be; nothing has changed then.
+  // moves the memory, nothing is copied. False: it is too small for that, or cannot be; nothing has changed then. Nobody may
+  // free the span meanwhile (PageMap::Claim).
   [[nodiscard]] bool MoveLarge(Span* span, PageCount pages) TARN_EXCLUDES(lock_);
 
   // Zero-filled memory for the allocator itself, never given back. `alignment` is at most 4096.

@@ -416,7 +416,7 @@ class LimitWords {
     return number;
   }
   // In pieces of four bytes, as a write from outside may arrive.
-  void AskInPieces(uint64_t bytes) {
+  uint64_t AskInPieces(uint64_t bytes) {
     const uint64_t number = answered() + 1;
     const uint64_t words[] = {number, bytes, TARN_SNAPSHOT_LIMIT_CHECK(number, bytes)};
     uint32_t pieces[6];
@@ -428,6 +428,11 @@ class LimitWords {
       std::atomic_thread_fence(std::memory_order_seq_cst);
       for (volatile int delay = 0; delay < 50;) delay = delay + 1;
     }
+    return number;
+  }
+  bool Has(uint64_t number, uint64_t bytes) const {
+    return request() == number && __atomic_load_n(&words_->request_bytes, __ATOMIC_RELAXED) == bytes &&
+           __atomic_load_n(&words_->check, __ATOMIC_RELAXED) == TARN_SNAPSHOT_LIMIT_CHECK(number, bytes);
   }
   uint64_t request() const { return __atomic_load_n(&words_->request, __ATOMIC_RELAXED); }
   uint64_t answered() const { return __atomic_load_n(&words_->answered, __ATOMIC_ACQUIRE); }
@@ -473,22 +478,33 @@ TEST(LimitRequest, IsSetByTheThreadAndByATick) {
   });
 }
 
+uint64_t SkippedChecks() {
+  tarn_limit_stats stats;
+  tarn_get_limit_stats(&stats);
+  return stats.skipped;
+}
+
 // Memory goes back when the limit is set, not when more is wanted.
 TEST(LimitRequest, IsKeptAtOnce) {
   ExpectGoodEnd(kBodySeconds, [] {
     LimitWords words;
     SmallBurst();
-    const size_t before = ResidentBytes();
-    words.Ask(before - kMiB);
-    SlowPath();
-    TARN_LIFE_REQUIRE(ResidentBytes() < before - kMiB / 2);
-    // By a tick, too.
-    tarn_set_memory_limit(TARN_LIMIT_NONE);
-    SmallBurst();
-    const size_t again = ResidentBytes();
-    words.Ask(again - kMiB);
-    tarn_background_tick();
-    TARN_LIFE_REQUIRE(ResidentBytes() < again - kMiB / 2);
+    // By a slow path, and by a tick.
+    for (const bool tick : {false, true}) {
+      bool kept = false;
+      // Keeping the limit takes a tenth of the time at most, and a busy machine may use that up: such a try does not count.
+      for (bool skipped = true; !kept && skipped;) {
+        tarn_set_memory_limit(TARN_LIMIT_NONE);
+        SmallBurst();
+        const uint64_t skipped_before = SkippedChecks();
+        const size_t before = ResidentBytes();
+        words.Ask(before - kMiB);
+        tick ? static_cast<void>(tarn_background_tick()) : SlowPath();
+        kept = ResidentBytes() < before - kMiB / 2;
+        skipped = SkippedChecks() != skipped_before;
+      }
+      TARN_LIFE_REQUIRE(kept);
+    }
   });
 }
 
@@ -530,22 +546,26 @@ TEST(LimitRequest, IsNeverAMixtureOfTwo) {
     words.Ask(kOne);
     SlowPath();
     std::atomic<bool> over = false;
+    // Now and then it stays until it is answered, or somebody has written over it: else a busy machine would hardly ever
+    // show whole words to this thread.
     const auto ask = [&] {
-      for (bool is_one = true; !over; is_one = !is_one) words.AskInPieces(is_one ? kOne : kOther);
+      for (int i = 0; !over; ++i) {
+        const uint64_t bytes = i % 2 == 0 ? kOne : kOther;
+        const uint64_t number = words.AskInPieces(bytes);
+        while (i % 64 == 0 && !over && words.answered() < number && words.Has(number, bytes)) std::this_thread::yield();
+      }
     };
     std::thread one(ask);
     std::thread other(ask);
     const uint64_t first = words.answered();
-    // Whole words are there only between two requests, which a busy machine seldom shows to this thread.
     const double start = Seconds();
-    while (Seconds() < start + 0.5 || (words.answered() <= first + 10 && Seconds() < start + kPatienceSeconds)) {
+    while (Seconds() < start + 0.5 || words.answered() <= first + 10) {
       SlowPath();
       TARN_LIFE_REQUIRE(tarn_memory_limit() == kOne || tarn_memory_limit() == kOther);
     }
     over = true;
     one.join();
     other.join();
-    TARN_LIFE_REQUIRE(words.answered() > first + 10);
   });
 }
 
