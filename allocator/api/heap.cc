@@ -75,7 +75,7 @@ Span* LargeAt(const tarn_heap* heap, const void* object, const char* call) {
   const auto address = reinterpret_cast<std::uintptr_t>(object);
   Span* region = page_map.SpanAround(address);
   if (!IsLargeOf(heap, region)) ReportMisuse(call, object, Misuse::kWrongPool);
-  if (region->start_address() != address) ReportMisuse(call, object, Misuse::kInteriorPointer);
+  if (region->start_address() != address) ReportInteriorPointer(call, object, region->start(), region->bytes());
   return region;
 }
 

@@ -54,6 +54,16 @@ std::size_t CentralFreeList::RemoveRange(void** objects, std::size_t count) {
   return taken;
 }
 
+namespace {
+
+[[noreturn]] TARN_COLD void ReportInteriorObject(const char* call, const void* address, const Span* span) {
+  const std::uintptr_t start = ObjectAround(span, reinterpret_cast<std::uintptr_t>(address));
+  if (start == 0) ReportMisuse(call, address, Misuse::kInteriorPointer);
+  ReportInteriorPointer(call, address, reinterpret_cast<const void*>(start), kSizeClasses[span->size_class].size_bytes);
+}
+
+}  // namespace
+
 void CentralFreeList::InsertRange(void* const* objects, std::size_t count, const char* call) {
   TARN_CHECK(count <= kMaxBatchObjects);
   // Looked up before the lock is taken: an object that is out keeps its span from going away. (With a wrong pointer the
@@ -63,13 +73,14 @@ void CentralFreeList::InsertRange(void* const* objects, std::size_t count, const
   for (std::size_t i = 0; i < count; ++i) {
     const auto address = reinterpret_cast<std::uintptr_t>(objects[i]);
     Span* span = page_map.SpanOf(PageId::Containing(address));
-    if (span == nullptr || span->kind != kind_) {
-      ReportMisuse(call, objects[i], span == nullptr ? Misuse::kSpanAlreadyFree : Misuse::kWrongSize);
+    // The object came with the class that its page had then. If the page has another one, a second free gave it away.
+    if (span == nullptr || span->kind != kind_) ReportMisuse(call, objects[i], Misuse::kSpanAlreadyFree);
+    if (span->size_class != size_class_) {
+      ReportWrongSize(call, objects[i], kSizeClasses[size_class_].size_bytes,
+                      kSizeClasses[span->size_class].size_bytes);
     }
-    // The caches file an object under the class of the size that the program gave, which may be wrong.
-    if (span->size_class != size_class_) ReportMisuse(call, objects[i], Misuse::kWrongSize);
     const int index = FindObject(span, address);
-    if (index < 0) ReportMisuse(call, objects[i], Misuse::kInteriorPointer);
+    if (index < 0) ReportInteriorObject(call, objects[i], span);
     spans[i] = span;
     indices[i] = static_cast<std::uint16_t>(index);
   }

@@ -39,6 +39,13 @@ inline int FindObject(const Span* span, std::uintptr_t address) {
   return static_cast<int>(index);
 }
 
+// The address of the object that `address`, which lies in the span, is part of; or 0 when it lies behind the last one.
+inline std::uintptr_t ObjectAround(const Span* span, std::uintptr_t address) {
+  const std::size_t size_bytes = kSizeClasses[span->size_class].size_bytes;
+  const std::size_t index = (address - span->start_address()) / size_bytes;
+  return index >= span->object_count ? 0 : span->start_address() + index * size_bytes;
+}
+
 inline bool IsFree(Span* span, std::size_t index) { return (span->free_bits()[index / 64] >> (index % 64) & 1) != 0; }
 
 // Puts the object back. False when it is free already: then nothing has changed.

@@ -102,14 +102,25 @@ inline constexpr std::size_t kFirstSlot = (sizeof(Slab) + sizeof(void*) - 1) / s
 // CONFIG_NR_CPUS goes no higher than 8192.
 inline constexpr std::size_t kMaxSlabs = 8192;
 
+// operator delete(void*); its forms without a size; those with one, unless checks are to see the size.
+inline constexpr std::uint32_t kDirectDelete = 1;
+inline constexpr std::uint32_t kDirectDerivedDelete = 2;
+inline constexpr std::uint32_t kDirectSizedDelete = 4;
+
 // What the hit paths of malloc and free read before they know anything.
 struct SlabTable {
   // Requests below this are served by the hit path. 0 until the allocator has started, so that the very first malloc,
   // which the loader may make before any constructor ran, takes the slow path without a test of its own.
   std::size_t hit_limit_bytes;
+  // The same for operator new, and for its other forms; both stay 0 where the program has replaced what they are defined
+  // by (entry/replaced.h).
+  std::size_t new_limit_bytes;
+  std::size_t derived_new_limit_bytes;
   // Offsets from the thread pointer of the field that holds the index of the thread's slab, and of rseq_cs.
   std::ptrdiff_t id_offset;
   std::ptrdiff_t rseq_cs_offset;
+  // Which forms of operator delete may go by the hit path of free: kDirectDelete and so on.
+  std::uint32_t direct_operators;
   // A thread without a slab of its own has the index -1 (thread mode), or one that is not registered the cpu_id -1 or -2:
   // the two entries below index 0 hold the empty slab, so that no operation needs a test of the range.
   Slab* unregistered[2];

@@ -31,8 +31,9 @@ TARN_ALWAYS_INLINE bool MallocHit(std::size_t bytes, void** object) {
   return SlabTryPop(kSmallSizeClasses[SmallLookupIndex(bytes)], object);
 }
 
-TARN_ALWAYS_INLINE bool NewHit(std::size_t bytes, void** object) {
-  if (bytes >= slab_table.hit_limit_bytes) [[unlikely]]
+// `limit_bytes` is that of the form of operator new, see SlabTable.
+TARN_ALWAYS_INLINE bool NewHit(std::size_t bytes, std::size_t limit_bytes, void** object) {
+  if (bytes >= limit_bytes) [[unlikely]]
     return false;
   return SlabTryPop(kNewSizeClasses[(bytes + 7) >> 3], object);
 }
@@ -47,16 +48,12 @@ TARN_ALWAYS_INLINE bool FreeHit(void* object) {
   return SlabPush(size_class, object);
 }
 
-// As FreeHit, and false too if the object is not of the class that operator new picks for `bytes`. The check costs
-// seven instructions and makes a wrong size, such as a delete through a base class without a virtual destructor, known
-// at the call; a free by the given size alone would file the object under the wrong class and corrupt.
-TARN_ALWAYS_INLINE bool SizedDeleteHit(void* object, std::size_t bytes) {
-  SizeClass size_class;
-  if (!page_map.FindClass(reinterpret_cast<std::uintptr_t>(object), &size_class)) [[unlikely]]
+// As FreeHit, for the forms of operator delete that `direct` names: false where the program has replaced what the form is
+// defined by, or checks want to see its size.
+TARN_ALWAYS_INLINE bool DeleteHit(void* object, std::uint32_t direct) {
+  if ((slab_table.direct_operators & direct) == 0) [[unlikely]]
     return false;
-  if (bytes > kSmallLookupMaxBytes || size_class != kNewSizeClasses[(bytes + 7) >> 3]) [[unlikely]]
-    return false;
-  return SlabPush(size_class, object);
+  return FreeHit(object);
 }
 
 }  // namespace tarn

@@ -15,6 +15,7 @@
 
 #include "allocator/base/attributes.h"
 #include "allocator/entry/fast_path.h"
+#include "allocator/entry/replaced.h"
 #include "allocator/entry/slow_path.h"
 #include "allocator/include/tarn/malloc.h"
 #include "allocator/os/virtual_memory.h"
@@ -36,6 +37,11 @@ TARN_NOINLINE void FreeMiss(void* object) { FreeSlow(object, "free"); }
 constexpr bool IsPowerOfTwo(std::size_t value) { return value != 0 && (value & (value - 1)) == 0; }
 
 void* Memalign(std::size_t alignment, std::size_t bytes) { return OrNoMemory(AllocateAligned(bytes, alignment)); }
+
+void* PageAligned(std::size_t bytes) {
+  const std::size_t alignment = OsPageBytes();
+  return ReplacedAligned() ? bound::AllocateAligned(alignment, bytes) : Memalign(alignment, bytes);
+}
 
 }  // namespace
 
@@ -81,17 +87,19 @@ TARN_EXPORT void* reallocarray(void* object, std::size_t count, std::size_t byte
     errno = ENOMEM;
     return nullptr;
   }
-  return realloc(object, total_bytes);
+  return Replaced(Function::kRealloc) ? bound::Reallocate(object, total_bytes) : realloc(object, total_bytes);
 }
 
-// C23 7.24.3.4 and .5.
-TARN_EXPORT void free_sized(void* object, std::size_t bytes) { FreeSized(object, bytes, "free_sized"); }
+// C23 7.24.3.4 and .5. A wrong size is undefined there; these free by the object's own, and note it where checks are on.
+TARN_EXPORT void free_sized(void* object, std::size_t bytes) {
+  Replaced(Function::kFree) ? bound::Free(object) : FreeSized(object, bytes, "free_sized");
+}
 TARN_EXPORT void free_aligned_sized(void* object, std::size_t, std::size_t bytes) {
-  FreeSized(object, bytes, "free_aligned_sized");
+  Replaced(Function::kFree) ? bound::Free(object) : FreeSized(object, bytes, "free_aligned_sized");
 }
 
 // Removed from glibc's headers, but old binaries call it.
-TARN_EXPORT void cfree(void* object) { free(object); }
+TARN_EXPORT void cfree(void* object) { Replaced(Function::kFree) ? bound::Free(object) : free(object); }
 
 TARN_EXPORT void* aligned_alloc(std::size_t alignment, std::size_t bytes) noexcept {
   if (!IsPowerOfTwo(alignment)) {
@@ -118,7 +126,7 @@ TARN_EXPORT void* memalign(std::size_t alignment, std::size_t bytes) noexcept {
   return Memalign(std::bit_ceil(alignment), bytes);
 }
 
-TARN_EXPORT void* valloc(std::size_t bytes) noexcept { return Memalign(OsPageBytes(), bytes); }
+TARN_EXPORT void* valloc(std::size_t bytes) noexcept { return PageAligned(bytes); }
 
 TARN_EXPORT void* pvalloc(std::size_t bytes) noexcept {
   const std::size_t page_bytes = OsPageBytes();
@@ -126,7 +134,7 @@ TARN_EXPORT void* pvalloc(std::size_t bytes) noexcept {
     errno = ENOMEM;
     return nullptr;
   }
-  return Memalign(page_bytes, (bytes + page_bytes - 1) / page_bytes * page_bytes);
+  return PageAligned((bytes + page_bytes - 1) / page_bytes * page_bytes);
 }
 
 TARN_EXPORT std::size_t malloc_usable_size(void* object) noexcept { return UsableBytes(object, "malloc_usable_size"); }
@@ -134,3 +142,10 @@ TARN_EXPORT std::size_t malloc_usable_size(void* object) noexcept { return Usabl
 }  // extern "C"
 
 }  // namespace tarn
+
+TARN_OWN_NAME(malloc, "malloc");
+TARN_OWN_NAME(free, "free");
+TARN_OWN_NAME(realloc, "realloc");
+TARN_OWN_NAME(memalign, "memalign");
+TARN_OWN_NAME(aligned_alloc, "aligned_alloc");
+TARN_OWN_NAME(posix_memalign, "posix_memalign");

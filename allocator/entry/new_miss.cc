@@ -4,8 +4,12 @@
 // a C program has none of it, and then nothing can throw either.
 #include "allocator/entry/new_miss.h"
 
+#include <algorithm>
+#include <cstddef>
 #include <new>
 
+#include "allocator/cpu_cache/slab.h"
+#include "allocator/entry/replaced.h"
 #include "allocator/entry/slow_path.h"
 #include "allocator/os/crash.h"
 
@@ -32,7 +36,16 @@ namespace {
 }
 
 void* TryNew(std::size_t bytes, std::size_t alignment) {
-  return alignment == 0 ? AllocateSlow(bytes, Request::kNew) : AllocateAligned(bytes, alignment);
+  if (alignment != 0) {
+    if (!ReplacedAligned()) return AllocateAligned(bytes, alignment);
+    return bound::AllocateAligned(std::max(alignment, sizeof(void*)), std::max<std::size_t>(bytes, 1));
+  }
+  // Malloc may answer null to 0 bytes.
+  if (Replaced(Function::kMalloc)) return bound::Malloc(std::max<std::size_t>(bytes, 1));
+  void* object = AllocateSlow(bytes, Request::kNew);
+  // The first one has started the heap.
+  if (slab_table.new_limit_bytes == 0) OpenOperators();
+  return object;
 }
 
 std::new_handler NewHandler() { return _ZSt15get_new_handlerv != nullptr ? _ZSt15get_new_handlerv() : nullptr; }
@@ -49,6 +62,8 @@ void* NewMiss(std::size_t bytes, std::size_t alignment) {
   }
 }
 
+namespace {
+
 void* NewMissNothrow(std::size_t bytes, std::size_t alignment) noexcept {
   while (true) {
     if (void* object = TryNew(bytes, alignment)) return object;
@@ -60,6 +75,38 @@ void* NewMissNothrow(std::size_t bytes, std::size_t alignment) noexcept {
       return nullptr;
     }
   }
+}
+
+// What the program's operator gives; null where it throws.
+template <typename New>
+void* OrNull(New program_new) noexcept {
+  try {
+    return program_new();
+  } catch (...) {
+    return nullptr;
+  }
+}
+
+}  // namespace
+
+void* NewNothrowMiss(std::size_t bytes) noexcept {
+  if (!Replaced(Function::kNew)) return NewMissNothrow(bytes, 0);
+  return OrNull([=] { return ::operator new(bytes); });
+}
+
+void* NewArrayNothrowMiss(std::size_t bytes) noexcept {
+  if (!Replaced(Function::kNewArray)) return NewNothrowMiss(bytes);
+  return OrNull([=] { return ::operator new[](bytes); });
+}
+
+void* NewNothrowAligned(std::size_t bytes, std::align_val_t alignment) noexcept {
+  if (!Replaced(Function::kNewAligned)) return NewMissNothrow(bytes, static_cast<std::size_t>(alignment));
+  return OrNull([=] { return ::operator new(bytes, alignment); });
+}
+
+void* NewArrayNothrowAligned(std::size_t bytes, std::align_val_t alignment) noexcept {
+  if (!Replaced(Function::kNewArrayAligned)) return NewNothrowAligned(bytes, alignment);
+  return OrNull([=] { return ::operator new[](bytes, alignment); });
 }
 
 }  // namespace tarn

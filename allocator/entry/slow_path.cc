@@ -6,6 +6,7 @@
 
 #include "allocator/central/span_objects.h"
 #include "allocator/cpu_cache/slab_ops.h"
+#include "allocator/entry/next_owner.h"
 #include "allocator/heap/process_heap.h"
 #include "allocator/heap/regions.h"
 #include "allocator/heap/thread_exit.h"
@@ -73,16 +74,37 @@ struct AttendAtEnd {
 
 // --- Pointers that may be anything ---------------------------------------------------------------------------------
 
+[[noreturn]] TARN_COLD void ReportInterior(const char* call, const void* object, const Span* span) {
+  const auto address = reinterpret_cast<std::uintptr_t>(object);
+  const bool small = span->kind == SpanKind::kSmall || span->kind == SpanKind::kSampled;
+  const std::uintptr_t start = small ? ObjectAround(span, address) : span->start_address();
+  if (start == 0) ReportMisuse(call, object, Misuse::kInteriorPointer);
+  const std::size_t bytes = small ? kSizeClasses[span->size_class].size_bytes : span->bytes();
+  ReportInteriorPointer(call, object, reinterpret_cast<const void*>(start), bytes);
+}
+
 [[noreturn]] TARN_COLD void ReportBadPointer(const char* call, const void* object) {
   const auto address = reinterpret_cast<std::uintptr_t>(object);
-  Misuse misuse = Misuse::kNotAllocated;
   if (const Span* span = page_map.SpanAround(address)) {
-    misuse = span->is_region() ? Misuse::kRegionPointer : Misuse::kInteriorPointer;
-  } else if (process_heap.page_heap.ServesAddress(address)) {
-    misuse = Misuse::kSpanAlreadyFree;
+    if (span->is_region()) ReportMisuse(call, object, Misuse::kRegionPointer);
+    ReportInterior(call, object, span);
   }
-  ReportMisuse(call, object, misuse);
+  const bool was_ours = process_heap.page_heap.ServesAddress(address);
+  ReportMisuse(call, object, was_ours ? Misuse::kSpanAlreadyFree : Misuse::kNotAllocated);
 }
+
+// Whether no span of tarn's has the address, nor had it before it was freed. Slow; for pointers that are misuse, or
+// somebody else's.
+TARN_COLD bool IsForeign(const void* object) {
+  const auto address = reinterpret_cast<std::uintptr_t>(object);
+  if (page_map.SpanAround(address) != nullptr) return false;
+  SlowPathScope scope;
+  // ServesAddress locks. Where that may not be, misuse is reported as well as it can be.
+  return !scope.nested() && !process_heap.page_heap.ServesAddress(address);
+}
+
+// False for all addresses of living objects, at the cost of one look.
+bool MayBeForeign(const void* object) { return page_map.SpanOf(PageId::Containing(object)) == nullptr; }
 
 // The span of an object of which the page map says class 0: a large object, or a sampled one. Aborts when none starts at
 // the address.
@@ -159,7 +181,7 @@ SizeClass ClassOfObject(const void* object, const char* call) {
 void RequireStart(const void* object, const char* call) {
   const Span* span = page_map.SpanOf(PageId::Containing(object));
   if (FindObject(span, reinterpret_cast<std::uintptr_t>(object)) < 0) [[unlikely]]
-    ReportMisuse(call, object, Misuse::kInteriorPointer);
+    ReportInterior(call, object, span);
 }
 
 // --- Samples of the heap profile -----------------------------------------------------------------------------------
@@ -324,6 +346,7 @@ void FreeSlow(void* object, const char* call) {
   if (object == nullptr) return;
   const SizeClass size_class = page_map.ClassOf(reinterpret_cast<std::uintptr_t>(object));
   if (size_class == 0) {
+    if (MayBeForeign(object) && IsForeign(object) && FreeByNextOwner(object)) return;
     static_cast<void>(SlowSpan(object, call));
   } else if (SlabPush(size_class, object)) {
     return;
@@ -339,15 +362,33 @@ void FreeSlow(void* object, const char* call) {
   FreeUnnested(object, size_class, call);
 }
 
-void FreeSized(void* object, std::size_t bytes, const char* call) {
-  if (object == nullptr) return;
-  if (bytes > UsableBytes(object, call)) ReportMisuse(call, object, Misuse::kWrongSize);
-  FreeSlow(object, call);
+namespace {
+
+std::size_t BytesOf(const Span* span) {
+  return span->kind == SpanKind::kSampled ? kSizeClasses[span->size_class].size_bytes : span->bytes();
 }
 
-void DeleteSized(void* object, std::size_t bytes, std::size_t alignment) {
-  if (object == nullptr) return;
-  const char* const call = "operator delete";
+// The first lines are enough to find the fault; a program that frees by a wrong size mostly does so all the time.
+constexpr std::uint32_t kMostNotes = 20;
+std::atomic<std::uint32_t> notes = 0;
+
+TARN_COLD void NoteSize(const char* call, const void* object, std::size_t given_bytes, std::size_t object_bytes) {
+  if (notes.load(std::memory_order_relaxed) >= kMostNotes) return;
+  if (notes.fetch_add(1, std::memory_order_relaxed) < kMostNotes) {
+    NoteWrongSize(call, object, given_bytes, object_bytes);
+  }
+}
+
+// realloc leaves an object that shrinks where it is, so only what the object cannot hold is wrong.
+TARN_COLD void CheckFreedSize(const void* object, std::size_t bytes, const char* call) {
+  if (MayBeForeign(object)) return;
+  const std::size_t object_bytes = UsableBytes(object, call);
+  if (bytes > object_bytes) NoteSize(call, object, bytes, object_bytes);
+}
+
+// operator new gives each size one class, or so many pages.
+TARN_COLD void CheckDeletedSize(const void* object, std::size_t bytes, std::size_t alignment, const char* call) {
+  if (MayBeForeign(object)) return;
   const SizeClass size_class = ClassOfObject(object, call);
   const SizeClass expected_class = alignment == 0 ? NewSizeClass(bytes) : AlignedNewSizeClass(bytes, alignment);
   bool matches = size_class == expected_class;
@@ -356,8 +397,21 @@ void DeleteSized(void* object, std::size_t bytes, std::size_t alignment) {
     // A mapping of its own is rounded up to the kernel's pages.
     matches = matches && (span->kind == SpanKind::kMapped ? bytes <= span->bytes() : span->pages == LargePages(bytes));
   }
-  if (!matches) ReportMisuse(call, object, Misuse::kWrongSize);
+  if (!matches) NoteSize(call, object, bytes, UsableBytes(object, call));
+}
+
+}  // namespace
+
+void FreeSized(void* object, std::size_t bytes, const char* call) {
+  if (object == nullptr) return;
+  if (process_heap.checks()) CheckFreedSize(object, bytes, call);
   FreeSlow(object, call);
+}
+
+void DeleteSized(void* object, std::size_t bytes, std::size_t alignment) {
+  if (object == nullptr) return;
+  if (process_heap.checks()) CheckDeletedSize(object, bytes, alignment, "operator delete");
+  FreeSlow(object, "operator delete");
 }
 
 // --- Resizing ------------------------------------------------------------------------------------------------------
@@ -369,8 +423,9 @@ std::size_t UsableBytes(const void* object, const char* call) {
     RequireStart(object, call);
     return kSizeClasses[size_class].size_bytes;
   }
-  const Span* span = SlowSpan(object, call);
-  return span->kind == SpanKind::kSampled ? kSizeClasses[span->size_class].size_bytes : span->bytes();
+  std::size_t bytes;
+  if (MayBeForeign(object) && IsForeign(object) && UsableBytesByNextOwner(object, &bytes)) return bytes;
+  return BytesOf(SlowSpan(object, call));
 }
 
 namespace {
@@ -401,7 +456,7 @@ void* ReallocateLarge(Span* span, void* object, std::size_t bytes) {
     if (pages == span->pages) return Disclaim(span);
     PrepareThread();
     const AttendAtEnd attend;
-    SlowPathScope scope;
+    SlowPathScope scope(SlowPathScope::Opener::kProgram);
     if (!scope.nested() &&
         (process_heap.page_heap.ResizeLarge(span, pages) || process_heap.page_heap.MoveLarge(span, pages))) {
       SampleLarge(span, bytes);
@@ -418,7 +473,7 @@ void* ReallocateLarge(Span* span, void* object, std::size_t bytes) {
   std::memcpy(moved, object, std::min(bytes, old_bytes));
   PrepareThread();
   const AttendAtEnd attend;
-  SlowPathScope scope;
+  SlowPathScope scope(SlowPathScope::Opener::kProgram);
   if (scope.nested()) {
     DeferFree(Disclaim(span));
   } else {
@@ -437,6 +492,8 @@ void* Reallocate(void* object, std::size_t bytes) {
   }
   const SizeClass small_class = page_map.ClassOf(reinterpret_cast<std::uintptr_t>(object));
   if (small_class != 0) return ReallocateSmall(object, small_class, bytes);
+  void* result;
+  if (MayBeForeign(object) && IsForeign(object) && ReallocateByNextOwner(object, bytes, &result)) return result;
   Span* span = SlowSpan(object, "realloc");
   if (span->kind != SpanKind::kSampled) return ReallocateLarge(span, object, bytes);
   const std::size_t old_bytes = kSizeClasses[span->size_class].size_bytes;

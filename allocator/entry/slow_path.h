@@ -23,13 +23,13 @@ enum class Request { kMalloc, kNew };
 // `call` is named when the pointer turns out to be none of ours. Null is allowed and does nothing.
 TARN_NOINLINE void FreeSlow(void* object, const char* call);
 
-// free_sized and free_aligned_sized: frees, and aborts when the object is too small to have been asked for with
-// `bytes`. It may be larger than such an object usually is, because realloc leaves a shrunk object where it is. Null is
-// allowed.
+// free_sized and free_aligned_sized: frees the object by its own size. Where checks are on, notes a size that the object
+// cannot have been asked for with; it may be larger than usual, because realloc leaves a shrunk object where it is. Null
+// is allowed.
 TARN_NOINLINE void FreeSized(void* object, std::size_t bytes, const char* call);
 
-// The sized operator delete: frees, and aborts unless operator new would give an object of this size class for `bytes`
-// and `alignment` (0: the plain operator new). Null is allowed.
+// The sized operator delete: frees the object by its own size. Where checks are on, notes a size for which operator new
+// would not give an object of this size class (`alignment` 0: the plain operator new). Null is allowed.
 TARN_NOINLINE void DeleteSized(void* object, std::size_t bytes, std::size_t alignment);
 
 // realloc for a pointer that is not null and a size that is not 0.

@@ -22,7 +22,7 @@
 //   TARN_BACKGROUND  on|off            a thread may give memory back (docs/memory-return.md)     on
 //   TARN_RELEASE_DELAY  time           how long memory stays that was in use (pages/demand.h)   1500ms
 //   TARN_HUGE_PAGES  on|off            huge pages of the kernel's are asked for (docs/memory-return.md) on
-//   TARN_CHECK       on|off            the checked mode of all pools, arenas and heaps          off
+//   TARN_CHECK       on|off            checks pools, arenas, heaps, and the sizes of frees      off
 //   TARN_POOL_OBJECTS  number          what a pool keeps at most, if it does not say itself     1024
 //   TARN_TRACE       scavenge|off      a line on stderr per cycle of the scavenger               off
 //

@@ -137,6 +137,8 @@ void ProcessHeap::SetPreset(Preset preset) {
     DescribeOptions(options, described_options);
     NoteProgramSetting("TARN_PRESET", &options, described_options);
   });
+  // The checks may want to see the sizes from now on. Where they do not, the next slow path opens the hit path again.
+  __atomic_fetch_and(&slab_table.direct_operators, ~kDirectSizedDelete, __ATOMIC_RELAXED);
   limits.SetSoft(next.memory_limit);
   if (next.profile_rate_bytes != cpu_cache.sampler().rate_bytes()) ApplyProfileRate(next.profile_rate_bytes);
   {

@@ -68,12 +68,54 @@ void KeepStderr() {
   kept_stderr = static_cast<int>(SystemCall(SYS_fcntl, kStderr, F_DUPFD_CLOEXEC, kLowestDescriptor));
 }
 
-void ReportMisuse(const char* call, const void* address, Misuse misuse) {
-  Text<256> line;
-  line << "tarn: fatal: " << call << "(";
-  line.Hex(reinterpret_cast<std::uintptr_t>(address)) << "): " << Description(misuse) << "\n";
-  WriteToStderr(line.view());
+namespace {
+
+using Line = Text<256>;
+
+void Begin(Line* line, const char* kind, const char* call, const void* address, Misuse misuse) {
+  *line << "tarn: " << kind << call << "(";
+  line->Hex(reinterpret_cast<std::uintptr_t>(address)) << "): " << Description(misuse);
+}
+
+void AddSizes(Line* line, std::size_t given_bytes, std::size_t object_bytes) {
+  *line << ": " << std::uint64_t{given_bytes} << " bytes were given, the object has " << std::uint64_t{object_bytes};
+}
+
+[[noreturn]] void EndAndAbort(Line* line) {
+  *line << "\n";
+  WriteToStderr(line->view());
   std::abort();
+}
+
+}  // namespace
+
+void ReportMisuse(const char* call, const void* address, Misuse misuse) {
+  Line line;
+  Begin(&line, "fatal: ", call, address, misuse);
+  EndAndAbort(&line);
+}
+
+void ReportInteriorPointer(const char* call, const void* address, const void* start, std::size_t bytes) {
+  Line line;
+  Begin(&line, "fatal: ", call, address, Misuse::kInteriorPointer);
+  line << ": the object of " << std::uint64_t{bytes} << " bytes starts at ";
+  line.Hex(reinterpret_cast<std::uintptr_t>(start));
+  EndAndAbort(&line);
+}
+
+void ReportWrongSize(const char* call, const void* address, std::size_t given_bytes, std::size_t object_bytes) {
+  Line line;
+  Begin(&line, "fatal: ", call, address, Misuse::kWrongSize);
+  AddSizes(&line, given_bytes, object_bytes);
+  EndAndAbort(&line);
+}
+
+void NoteWrongSize(const char* call, const void* address, std::size_t given_bytes, std::size_t object_bytes) {
+  Line line;
+  Begin(&line, "", call, address, Misuse::kWrongSize);
+  AddSizes(&line, given_bytes, object_bytes);
+  line << "; it is freed by its own size\n";
+  WriteToStderr(line.view());
 }
 
 void ReportAbandonedLock() {

@@ -1,6 +1,7 @@
 // The last words: one line on stderr, then abort. The complete list of what tarn says to a program that misuses it.
 #pragma once
 
+#include <cstddef>
 #include <string_view>
 
 #include "allocator/base/attributes.h"
@@ -24,6 +25,15 @@ enum class Misuse {
 
 // Prints "tarn: fatal: <call>(0x<address>): <what is wrong>" and aborts. Takes no lock, allocates nothing.
 [[noreturn]] TARN_COLD void ReportMisuse(const char* call, const void* address, Misuse misuse);
+
+// The same for kInteriorPointer, with the object that the address lies in.
+[[noreturn]] TARN_COLD void ReportInteriorPointer(const char* call, const void* address, const void* start,
+                                                  std::size_t bytes);
+// The same for kWrongSize, with both sizes.
+[[noreturn]] TARN_COLD void ReportWrongSize(const char* call, const void* address, std::size_t given_bytes,
+                                            std::size_t object_bytes);
+// A line on a wrong size, "tarn: <call>(0x<address>): ...", that is not fatal: the object is freed by its own size.
+TARN_COLD void NoteWrongSize(const char* call, const void* address, std::size_t given_bytes, std::size_t object_bytes);
 
 // The same for a lock of tarn whose owner, this thread, will never release it: a signal handler interrupted tarn and
 // jumped out by siglongjmp.

@@ -266,7 +266,7 @@ TEST_F(CentralFreeListDeathTest, AnAddressInsideOfAnObject) {
   List(4);  // 48 bytes, and a tail at the end of the span
   const std::vector<void*> objects = Take(4);
   for (const std::ptrdiff_t offset : {1, 8, 16, 47}) {
-    EXPECT_DEATH(Insert(Plus(objects[1], offset)), "pointer is inside an object, not at its start\n");
+    EXPECT_DEATH(Insert(Plus(objects[1], offset)), "pointer is inside an object, not at its start: the object of ");
   }
   Span* span = SpanOf(objects[0]);
   const auto tail = static_cast<std::ptrdiff_t>(span->object_count * kSizeClasses[4].size_bytes);
@@ -288,9 +288,9 @@ TEST_F(CentralFreeListDeathTest, AnObjectOfAnotherClass) {
   other.Init(11, &heap_);
   void* object;
   ASSERT_EQ(other.RemoveRange(&object, 1), 1u);
-  EXPECT_DEATH(Insert(object), "size does not match the object\n");
+  EXPECT_DEATH(Insert(object), "size does not match the object: .* bytes were given, the object has ");
   Span* large = tarn_test::Large(heap_, 50);
-  EXPECT_DEATH(Insert(large->start()), "size does not match the object\n");
+  EXPECT_DEATH(Insert(large->start()), "span is already free\n");
 }
 
 // --- Threads -------------------------------------------------------------------------------------------------------

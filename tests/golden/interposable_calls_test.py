@@ -33,7 +33,7 @@ ALLOWED = {
     # What compilers call by themselves, and the constant functions beside it.
     "memcpy", "memmove", "memset", "memcmp", "memchr", "strlen", "strnlen", "strcmp", "bcmp",
     # Of libgcc, the start files and the linker: part of each link.
-    "__udivti3", "__umodti3", "__popcountdi2", "__dso_handle", "_GLOBAL_OFFSET_TABLE_",
+    "__udivti3", "__umodti3", "__popcountdi2", "__dso_handle", "_GLOBAL_OFFSET_TABLE_", "_DYNAMIC",
     # Weak: the C++ library where the program has one, start files, AddressSanitizer where the program has it.
     "_ZSt15get_new_handlerv", "_ZSt17__throw_bad_allocv", "__cxa_begin_catch", "__cxa_end_catch",
     "_Unwind_Resume", "_ZSt9terminatev", "__gxx_personality_v0", "_ITM_deregisterTMCloneTable", "_ITM_registerTMCloneTable", "__gmon_start__",

@@ -19,6 +19,7 @@
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -46,7 +47,6 @@ enum Wrong : unsigned {
   kInterior = 2,
   kFreeObject = 4,
   kFreeSpan = 8,
-  kWrongSize = 16,
 };
 
 struct WrongText {
@@ -55,9 +55,10 @@ struct WrongText {
 };
 
 const WrongText kWrongTexts[] = {
-    {kForeign, "pointer was not allocated by tarn"}, {kInterior, "pointer is inside an object, not at its start"},
-    {kFreeObject, "object is already free"},         {kFreeSpan, "span is already free"},
-    {kWrongSize, "size does not match the object"},
+    {kForeign, "pointer was not allocated by tarn"},
+    {kInterior, "pointer is inside an object, not at its start"},
+    {kFreeObject, "object is already free"},
+    {kFreeSpan, "span is already free"},
 };
 
 // Once its span is back in the page heap, nobody knows any more what an object was.
@@ -374,51 +375,6 @@ std::vector<Misuse> AllMisuses() {
       free(object);
     });
   }
-
-  // A size that is not the object's. The sized forms of free cannot take offence at a size that is
-  // too small, for realloc may have kept an object that became smaller where it was.
-  for (const auto& [size, claimed] : std::vector<std::pair<size_t, size_t>>{{kMiB, 2 * kMiB},
-                                                                            {2 * kMiB, kMiB},
-                                                                            {9 * kMiB, 700 * kKiB},
-                                                                            {70 * kMiB, 71 * kMiB},
-                                                                            {64, kMiB},
-                                                                            {1000, 3 * kMiB},
-                                                                            {200000, 3 * kMiB}}) {
-    const std::string suffix = number(size) + "_as_" + number(claimed);
-    const auto object = [size = size] { return Announce(AllocateAmongOthers(size)); };
-    const auto new_object = [size = size] { return Announce(NewAmongOthers(size)); };
-    const size_t given = claimed;
-    if (claimed > size) {
-      add("wrong_size_free_sized_" + suffix, {"free_sized"}, kWrongSize,
-          [object, given] { free_sized(object(), given); });
-      add("wrong_size_free_aligned_sized_" + suffix, {"free_aligned_sized"}, kWrongSize,
-          [object, given] { free_aligned_sized(object(), 16, given); });
-    }
-    add("wrong_size_delete_" + suffix, {"operator delete"}, kWrongSize,
-        [new_object, given] { ::operator delete(new_object(), given); });
-    add("wrong_size_delete_array_" + suffix, {"operator delete[]", "operator delete"}, kWrongSize,
-        [new_object, given] { ::operator delete[](new_object(), given); });
-    add("wrong_size_delete_aligned_" + suffix, {"operator delete"}, kWrongSize, [size = size, given] {
-      void* aligned = Announce(Opaque(::operator new (size, std::align_val_t{64})));
-      ::operator delete (aligned, given, std::align_val_t{64});
-    });
-  }
-  // With a size of a small class the object is filed there, and seen at the span.
-  for (const auto& [size, claimed] : std::vector<std::pair<size_t, size_t>>{
-           {64, 1024}, {1024, 64}, {16, 32}, {8000, 100}, {100, 100000}, {100000, 100}, {kMiB, 64}, {9 * kMiB, 8000}}) {
-    const std::string suffix = number(size) + "_as_" + number(claimed);
-    const size_t given = claimed;
-    if (claimed > size) {
-      add("wrong_small_size_free_sized_" + suffix, {}, kWrongSize, [size = size, given] {
-        free_sized(Announce(AllocateAmongOthers(size)), given);
-        malloc_trim(0);
-      });
-    }
-    add("wrong_small_size_delete_" + suffix, {}, kWrongSize, [size = size, given] {
-      ::operator delete(Announce(NewAmongOthers(size)), given);
-      malloc_trim(0);
-    });
-  }
   return all;
 }
 
@@ -488,6 +444,16 @@ Outcome RunSelf(const std::string& argument) {
   return outcome;
 }
 
+// What a line on an interior pointer adds: the object that has the address, if one has.
+std::string WhyNotTheFacts(const std::string& facts, uintptr_t address) {
+  size_t bytes = 0;
+  size_t start = 0;
+  int length = 0;
+  const int read = sscanf(facts.c_str(), ": the object of %zu bytes starts at %zx%n", &bytes, &start, &length);
+  if (read != 2 || static_cast<size_t>(length) != facts.size()) return "it has other facts";
+  return start < address && address < start + bytes ? "" : "the object that it names has not the address";
+}
+
 // Empty when the text is the one line that is due, otherwise what is wrong with it.
 std::string WhyNotTheLine(const std::string& text, const Misuse& misuse, uintptr_t address) {
   const std::string prefix = "tarn: fatal: ";
@@ -509,7 +475,11 @@ std::string WhyNotTheLine(const std::string& text, const Misuse& misuse, uintptr
   if (named != address) return "it names another address";
   const std::string what = text.substr(close + 3, text.size() - close - 4);
   for (const WrongText& each : kWrongTexts) {
-    if ((misuse.wrong & each.wrong) != 0 && what == each.text) return "";
+    const size_t length = strlen(each.text);
+    if ((misuse.wrong & each.wrong) == 0 || what.compare(0, length, each.text) != 0) continue;
+    const std::string facts = what.substr(length);
+    if (facts.empty()) return "";
+    if (each.wrong == kInterior) return WhyNotTheFacts(facts, address);
   }
   return "it says that something else is wrong";
 }

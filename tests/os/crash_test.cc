@@ -34,6 +34,23 @@ TEST(Crash, EveryMisuseHasItsLine) {
   EXPECT_EQ(WordsOf(Misuse::kWrongSize), "tarn: fatal: free(0x7f0012345678): size does not match the object\n");
 }
 
+TEST(Crash, SaysBothFacts) {
+  const auto* const start = reinterpret_cast<const void*>(0x7f0012345000);
+  EXPECT_EQ(
+      RunInChild([=] { ReportInteriorPointer("free", kAddress, start, 8192); }).output,
+      "tarn: fatal: free(0x7f0012345678): pointer is inside an object, not at its start: the object of 8192 bytes "
+      "starts at 0x7f0012345000\n");
+  EXPECT_EQ(RunInChild([] { ReportWrongSize("free", kAddress, 24, 264); }).output,
+            "tarn: fatal: free(0x7f0012345678): size does not match the object: 24 bytes were given, the object has "
+            "264\n");
+  const ChildEnd end = RunInChild([] { NoteWrongSize("operator delete", kAddress, 24, 264); });
+  EXPECT_EQ(end.exit_code, 0);
+  EXPECT_EQ(
+      end.output,
+      "tarn: operator delete(0x7f0012345678): size does not match the object: 24 bytes were given, the object has "
+      "264; it is freed by its own size\n");
+}
+
 TEST(Crash, NamesTheCallAndNull) {
   const ChildEnd end = RunInChild([] { ReportMisuse("operator delete", nullptr, Misuse::kAlreadyFree); });
   EXPECT_EQ(end.signal, SIGABRT);

@@ -1,0 +1,63 @@
+#include "allocator/os/load_order.h"
+
+#include <elf.h>
+#include <sys/auxv.h>
+
+#include <string_view>
+
+#include "allocator/os/elf_symbols.h"
+
+// The dynamic section of the object that this code is linked into. A static program has none.
+extern "C" __attribute__((weak, visibility("hidden"))) const ElfW(Dyn) tarn_own_dynamic_section[] asm("_DYNAMIC");
+
+namespace tarn {
+
+namespace {
+
+// The program's DT_DEBUG entry leads to the list. Source: the ELF specification.
+const r_debug* FindDebuggersList() {
+  const auto* segments = reinterpret_cast<const ElfW(Phdr)*>(::getauxval(AT_PHDR));
+  const unsigned long count = ::getauxval(AT_PHNUM);
+  // A program without PT_PHDR is not relocated.
+  std::uintptr_t base = 0;
+  for (unsigned long i = 0; i < count; ++i) {
+    if (segments[i].p_type == PT_PHDR) base = reinterpret_cast<std::uintptr_t>(segments) - segments[i].p_vaddr;
+  }
+  for (unsigned long i = 0; i < count; ++i) {
+    if (segments[i].p_type != PT_DYNAMIC) continue;
+    const auto* entry = reinterpret_cast<const ElfW(Dyn)*>(base + segments[i].p_vaddr);
+    for (; entry->d_tag != DT_NULL; ++entry) {
+      if (entry->d_tag == DT_DEBUG) return reinterpret_cast<const r_debug*>(entry->d_un.d_ptr);
+    }
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+const link_map* FirstLoadedObject() {
+  const r_debug* const list = FindDebuggersList();
+  return list == nullptr ? nullptr : list->r_map;
+}
+
+const link_map* OwnLoadedObject() {
+  const ElfW(Dyn)* own = tarn_own_dynamic_section;
+  // The compiler may not conclude that a section with a name has an address.
+  asm("" : "+r"(own));
+  if (own == nullptr) return nullptr;
+  for (const link_map* object = FirstLoadedObject(); object != nullptr; object = object->l_next) {
+    if (object->l_ld == own) return object;
+  }
+  return nullptr;
+}
+
+bool IsLibc(const link_map& object) {
+  constexpr std::string_view kLibc = "/libc.so.6";
+  return std::string_view(object.l_name).ends_with(kLibc);
+}
+
+std::uintptr_t FindFunction(const link_map& object, const char* name) {
+  return FindElfFunction(object.l_addr, object.l_ld, name);
+}
+
+}  // namespace tarn

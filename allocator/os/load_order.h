@@ -1,0 +1,27 @@
+// The objects that the loader has loaded, in the order in which it searches them for symbols, and the functions that
+// they define.
+//
+// The order holds for what was loaded at the program's start; later objects stand behind. The list is the one that the
+// loader keeps for debuggers. It is read without a lock: what was loaded at the start stays. dlsym, which answers the
+// same questions, takes the loader's lock and may allocate. A static program has no list.
+#pragma once
+
+#include <link.h>
+
+#include <cstdint>
+
+namespace tarn {
+
+// Null: there is no list, or not yet.
+const link_map* FirstLoadedObject();
+
+// The object that this code is part of. Null where it is not in the list.
+const link_map* OwnLoadedObject();
+
+// Returns whether the object is the C library.
+bool IsLibc(const link_map& object);
+
+// The address of a function that the object defines; 0: it defines none of that name.
+std::uintptr_t FindFunction(const link_map& object, const char* name);
+
+}  // namespace tarn

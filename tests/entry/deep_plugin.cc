@@ -1,0 +1,4 @@
+// A library for next_owner_test, which loads it with RTLD_DEEPBIND.
+#include <cstdlib>
+
+extern "C" void* MakeObject(std::size_t size) { return std::malloc(size); }
