@@ -40,11 +40,13 @@ std::size_t TransferCache::RemoveRange(void** objects, std::size_t count) {
     // A part of a batch is enough: the caller needs one object now, and the rest is on its way anyhow.
     if (taken != 0) return taken;
   }
+  if (page_heap_->falling()) [[unlikely]]
+    page_heap_->SetFalling(false);
   return central_.RemoveRange(objects, count);
 }
 
 void TransferCache::InsertRange(void* const* objects, std::size_t count, const char* call) {
-  if (size_.load(std::memory_order_relaxed) + count <= capacity_) {
+  if (size_.load(std::memory_order_relaxed) + count <= capacity_ && !page_heap_->falling()) {
     if (void** const slots = EnsureObjects()) {
       LockHolder holder(lock_);
       const std::size_t size = size_.load(std::memory_order_relaxed);

@@ -605,6 +605,24 @@ CacheClassStats CpuCache::ClassStats(SizeClass size_class) const {
   return stats;
 }
 
+std::size_t CpuCache::PinnedBytes() const {
+  std::size_t pinned_bytes = 0;
+  for (int c = 1; c < kSizeClassCount; ++c) {
+    const SizeClassInfo& info = kSizeClasses[c];
+    std::size_t objects = transfer_caches_[c].cached_objects() + transfer_caches_[c].central().kept_spans();
+    for (std::size_t i = 0; i < index_bound_; ++i) {
+      const Slab* slab = entries_[i].slab.load(std::memory_order_acquire);
+      if (slab == nullptr) {
+        if (mode_ == CacheMode::kThread) break;
+        continue;
+      }
+      objects += (LoadWord(slab, static_cast<SizeClass>(c)) & kSlabTopMask) - slab->headers[c].begin;
+    }
+    pinned_bytes += objects * PageCount(info.span_pages).bytes();
+  }
+  return pinned_bytes;
+}
+
 // The published structures are these, under other names.
 static_assert(sizeof(SlabHeader) == sizeof(tarn_snapshot_slab_header));
 static_assert(offsetof(SlabHeader, limit) == offsetof(tarn_snapshot_slab_header, limit));

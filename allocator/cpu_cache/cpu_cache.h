@@ -116,6 +116,8 @@ class CpuCache {
   std::size_t populated_slabs() const { return populated_slabs_.load(std::memory_order_relaxed); }
   std::size_t slab_bytes() const { return slab_bytes_; }
   CacheClassStats ClassStats(SizeClass size_class) const;
+  // The most memory that cached objects may keep in spans which are empty otherwise.
+  std::size_t PinnedBytes() const;
   // Fills in where slabs and counters lie.
   void Describe(tarn_snapshot_block* block) const;
 

@@ -50,7 +50,7 @@ void Attend() {
   if ((process_heap.page_heap.attention() != 0 || requested) && thread_state.slow_path_depth == 0) [[unlikely]] {
     const std::uint32_t wanted = process_heap.page_heap.attention();
     if ((wanted & PageHeap::kCheckWanted) != 0) process_heap.limits.Check(true);
-    if ((wanted & PageHeap::kScavengerWanted) != 0) process_heap.scavenger.Attend();
+    if ((wanted & (PageHeap::kScavengerWanted | PageHeap::kFallen)) != 0) process_heap.scavenger.Attend();
     if ((wanted & PageHeap::kPeakReached) != 0) process_heap.profile_dumps.AttendPeak();
     if (requested) process_heap.scavenger.AnswerRequests();
   }

@@ -46,15 +46,24 @@ void Caretaker::Ask(Duty* duty) {
 
 bool Caretaker::IsAtWork() {
   if (alive_.load(std::memory_order_relaxed)) return true;
-  if (!process_heap.options.background || thread_state.slow_path_depth != 0 || exiting_.load(std::memory_order_relaxed))
-    return false;
+  if (thread_state.slow_path_depth != 0 || exiting_.load(std::memory_order_relaxed)) return false;
+  if (!process_heap.background.MayCare()) return false;
   const std::uint32_t now_ms = CoarseMilliseconds();
   if (refused_.load(std::memory_order_relaxed) &&
       MillisecondsBetween(refused_at_ms_.load(std::memory_order_relaxed), now_ms) < kTryAgainMs) {
     return false;
   }
   if (ProcessId() != process_id_.load(std::memory_order_relaxed)) return false;
+  if (process_heap.background.PrivilegesForbidCare()) {
+    Refuse(now_ms);
+    return false;
+  }
   return StartThread();
+}
+
+void Caretaker::Refuse(std::uint32_t now_ms) {
+  refused_at_ms_.store(now_ms, std::memory_order_relaxed);
+  refused_.store(true, std::memory_order_relaxed);
 }
 
 bool Caretaker::Dismiss(Duty* duty) {
@@ -174,8 +183,7 @@ bool Caretaker::StartThread() {
   SlowPathScope scope;
   LockHolder holder(lock_.lock);
   alive_.store(false, std::memory_order_relaxed);
-  refused_at_ms_.store(CoarseMilliseconds(), std::memory_order_relaxed);
-  refused_.store(true, std::memory_order_relaxed);
+  Refuse(CoarseMilliseconds());
   return false;
 }
 

@@ -10,7 +10,7 @@
 //   a duty   runs at once and then as often as it says, until it says that nothing is left; then it has to Ask again;
 //   the end  of the thread comes with that of the last duty. Nothing keeps a process alive whose own threads have ended.
 //
-// With TARN_BACKGROUND=off, and where the system refuses a thread, pools look after themselves whenever they are called,
+// Where it may not exist (heap/background.h) or the system refuses it, pools look after themselves whenever they are called,
 // and tarn_background_tick() runs the duties on the program's thread.
 //
 // Rounds: whoever runs duties takes them from a list, one at a time, with no lock held while it runs; there is one runner
@@ -64,6 +64,8 @@ class Caretaker {
   static void RunThread();
   static void OnExit();
   bool StartThread();
+  // No thread is tried for a while.
+  void Refuse(std::uint32_t now_ms);
   // Also what another thread has in hand: it comes back without anybody asking.
   bool HasDuties() TARN_REQUIRES(lock_.lock) { return !waiting_.empty() || !in_round_.empty() || running_ != nullptr; }
   bool BeginRound();

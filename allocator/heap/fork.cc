@@ -26,6 +26,7 @@
 
 #include "allocator/heap/fork_locks.h"
 #include "allocator/heap/process_heap.h"
+#include "allocator/os/process.h"
 #include "allocator/os/signals.h"
 #include "allocator/os/thread_state.h"
 
@@ -34,8 +35,6 @@ extern "C" {
 __attribute__((weak)) void _IO_list_lock(void);
 __attribute__((weak)) void _IO_list_unlock(void);
 __attribute__((weak)) void _IO_list_resetlock(void);
-// glibc 2.32 and later: true while the process never had a second thread, or has one again for certain.
-extern __attribute__((weak)) char __libc_single_threaded;
 }
 
 namespace tarn {
@@ -68,10 +67,8 @@ struct {
   bool held_before[kLockCount] = {};
 } fork_state;
 
-bool SingleThreaded() { return &__libc_single_threaded != nullptr && __libc_single_threaded != 0; }
-
 void BeforeFork() TARN_NO_THREAD_SAFETY_ANALYSIS {
-  if (!process_heap.started() || (SingleThreaded() && !Scavenger::ThreadIsAlive())) return;
+  if (!process_heap.started() || (HasOneThread() && !Scavenger::ThreadIsAlive())) return;
   SignalMask signals = 0;
   if (!BlockSignals(&signals)) return;
   const bool lock_stdio = _IO_list_lock != nullptr && _IO_list_unlock != nullptr && _IO_list_resetlock != nullptr;

@@ -64,6 +64,14 @@ bool ParseMode(std::string_view value, ModeRequest* result) {
   return false;
 }
 
+bool ParseBackground(std::string_view value, BackgroundSetting* result) {
+  bool on = false;
+  if (value == "auto") return *result = BackgroundSetting::kAuto, true;
+  if (!ParseSwitch(value, &on)) return false;
+  *result = on ? BackgroundSetting::kOn : BackgroundSetting::kOff;
+  return true;
+}
+
 // `none` and `off` are the same: no limit.
 TARN_COLD bool ParseLimit(std::string_view value, LimitSetting* result, bool may_be_auto) {
   constexpr std::uint64_t kMostBytes = std::uint64_t{1} << 46;
@@ -281,9 +289,13 @@ constexpr Setting kSettings[] = {
     {"TARN_HARD_LIMIT", Changes::kNever, "a number of bytes such as 2GiB, a share such as 90%, or off",
      [](std::string_view v, Options* o) { return ParseLimit(v, &o->hard_limit, false); },
      [](const Options& o, Value* text) { PrintLimit(o.hard_limit, text); }},
-    {"TARN_BACKGROUND", Changes::kNever, "on or off",
-     [](std::string_view v, Options* o) { return ParseSwitch(v, &o->background); },
-     [](const Options& o, Value* text) { PrintSwitch(o.background, text); }},
+    {"TARN_BACKGROUND", Changes::kNever, "auto, on or off",
+     [](std::string_view v, Options* o) { return ParseBackground(v, &o->background); },
+     [](const Options& o, Value* text) {
+       *text << (o.background == BackgroundSetting::kAuto ? "auto"
+                 : o.background == BackgroundSetting::kOn ? "on"
+                                                          : "off");
+     }},
     {"TARN_RELEASE_DELAY", Changes::kAnyTime, "a time such as 1500ms or 5s, from 100ms to 60s",
      [](std::string_view v, Options* o) { return ParseDelay(v, &o->release_delay_ms); },
      [](const Options& o, Value* text) { PrintDelay(o.release_delay_ms, text); }},

@@ -19,7 +19,7 @@
 //   TARN_STRICT      on|off            a wrong setting ends the process                          off
 //   TARN_MEMORY_LIMIT bytes|N%|auto|off  resident memory to stay below (docs/memory-return.md)   auto
 //   TARN_HARD_LIMIT  bytes|N%|off      memory beyond which allocations fail                     off
-//   TARN_BACKGROUND  on|off            a thread may give memory back (docs/memory-return.md)     on
+//   TARN_BACKGROUND  auto|on|off       when threads of tarn's own may exist (heap/background.h)  auto
 //   TARN_RELEASE_DELAY  time           how long memory stays that was in use (pages/demand.h)   1500ms
 //   TARN_HUGE_PAGES  on|off            huge pages of the kernel's are asked for (docs/memory-return.md) on
 //   TARN_CHECK       on|off            checks pools, arenas, heaps, and the sizes of frees      off
@@ -35,6 +35,7 @@
 #include <cstdint>
 #include <string_view>
 
+#include "allocator/heap/background.h"
 #include "allocator/heap/limits.h"
 #include "allocator/heap/presets.h"
 #include "allocator/include/tarn/snapshot.h"
@@ -59,7 +60,7 @@ struct Options {
   int profile_signal;  // 0: none
   std::size_t profile_growth_bytes;
   unsigned profile_limit_percent;  // 0: none
-  bool background;
+  BackgroundSetting background;
   std::uint32_t release_delay_ms;
   bool huge_pages;
   bool check;
@@ -87,7 +88,7 @@ inline constexpr Options kDefaultOptions = {
     .profile_signal = 0,
     .profile_growth_bytes = 0,
     .profile_limit_percent = 0,
-    .background = true,
+    .background = BackgroundSetting::kAuto,
     .release_delay_ms = Demand::kDefaultWindowMs,
     .huge_pages = true,
     .check = false,

@@ -68,7 +68,8 @@ void ProcessHeap::SetUp() {
   if (!options.huge_pages) page_heap.AllowHugePages(false);
   if (options.release_delay_ms != kDefaultOptions.release_delay_ms) page_heap.SetReleaseDelay(options.release_delay_ms);
   limits.Init(options.memory_limit, options.hard_limit);
-  scavenger.Init(options.background, options.trace_scavenge);
+  background.Init(options.background);
+  scavenger.Init(options.trace_scavenge);
   profile_dumps.Init(&options);
   if (options.verbose) line_due.store(true, std::memory_order_relaxed);
   if (options.stats || options.profile_at_exit) KeepStderr();

@@ -21,6 +21,7 @@
 
 #include "allocator/central/transfer_cache.h"
 #include "allocator/cpu_cache/cpu_cache.h"
+#include "allocator/heap/background.h"
 #include "allocator/heap/caretaker.h"
 #include "allocator/heap/limits.h"
 #include "allocator/heap/options.h"
@@ -42,6 +43,7 @@ struct alignas(4096) ProcessHeap {
   // Those that change after the start are written under the profile's lock, as their description is.
   Options options = {};
   Limits limits;
+  Background background;
   Scavenger scavenger;
   PageHeap page_heap;
   CpuCache cpu_cache;

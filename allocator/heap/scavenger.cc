@@ -30,35 +30,85 @@ constexpr std::uint64_t kSleepPerCpu = 100;
 constexpr std::uint64_t kLongestCycleNs = 20'000'000;
 constexpr std::uint64_t kLongestInlineCycleNs = 1'000'000;
 constexpr std::size_t kReleaseStepBytes = std::size_t{4} << 20;
+// Caches are emptied for a fall when what they hold may keep as much. Chosen: less than the smallest fall.
+constexpr std::size_t kPinnedBytes = std::size_t{1} << 20;
 
 }  // namespace
 
-void Scavenger::Init(bool background, bool trace) {
-  background_ = background;
+void Scavenger::Init(bool trace) {
   trace_ = trace;
   process_id_ = ProcessId();
-  process_heap.page_heap.SetScavenged(background);
 }
 
 void Scavenger::Attend() {
   SlowPathScope scope;
-  // A child of _Fork or vfork is another process, with memory that is not its own or threads that it lost.
-  if (scope.nested() || !background_ || ProcessId() != process_id_) return;
-  if ((process_heap.page_heap.attention() & PageHeap::kScavengerWanted) == 0) return;
-  const std::uint32_t now_ms = CoarseMilliseconds();
+  if (scope.nested()) return;
+  if (StartsThread()) return;
+  PageHeap& page_heap = process_heap.page_heap;
+  if ((page_heap.attention() & PageHeap::kFallen) != 0 && cycle_lock_.TryAcquire()) {
+    GiveBack();
+    cycle_lock_.Release();
+  }
+  if ((page_heap.attention() & PageHeap::kScavengerWanted) != 0 &&
+      MillisecondsBetween(last_cycle_ms_.load(std::memory_order_relaxed), CoarseMilliseconds()) >= kLookEveryMs &&
+      cycle_lock_.TryAcquire()) {
+    static_cast<void>(RunCycle(false));
+    cycle_lock_.Release();
+  }
+}
+
+// --- A fall of the use ---------------------------------------------------------------------------------------------
+
+void Scavenger::GiveBack() {
+  PageHeap& page_heap = process_heap.page_heap;
+  const std::uint64_t start_ns = MonotonicNanoseconds();
+  if (!knows_setting_) {
+    huge_page_setting_ = ReadHugePageSetting();
+    knows_setting_ = true;
+  }
+  const PageHeap::Fall fall = page_heap.BeginGivingBack();
+  Cycle cycle;
+  // By halves: a program that frees all it has empties its caches a few times, not at every step.
+  if (!page_heap.falling() || fall.in_use_bytes <= drained_at_bytes_ / 2) {
+    if (std::min(process_heap.cpu_cache.PinnedBytes(), fall.in_use_bytes) >= kPinnedBytes) {
+      FreeKeptRegions();
+      cycle.drained_bytes = process_heap.cpu_cache.DrainAll("free");
+      page_heap.SetFalling(true);
+      drained_at_bytes_ = fall.in_use_bytes;
+    }
+  }
+  PageHeap::Excess excess;
+  std::uint64_t passed_ns;
+  do {
+    std::size_t released_bytes = 0;
+    excess =
+        page_heap.ReleaseExcess(kReleaseStepBytes, huge_page_setting_ != HugePageSetting::kAlways, &released_bytes);
+    cycle.released_bytes += released_bytes;
+    passed_ns = MonotonicNanoseconds() - start_ns;
+  } while (excess == PageHeap::Excess::kMore &&
+           (passed_ns < kLongestInlineCycleNs || cycle.released_bytes < fall.freed_bytes));
+  page_heap.EndGivingBack(cycle.released_bytes, passed_ns, excess);
+  cycle.cpu_ns = passed_ns;
+  Count(cycle);
+}
+
+// --- The thread ----------------------------------------------------------------------------------------------------
+
+bool Scavenger::StartsThread() {
+  if (!process_heap.background.MayScavenge()) return false;
+  if (BareThreadIsAlive()) return true;
   if (refused_.load(std::memory_order_relaxed)) {
-    if (MillisecondsBetween(refused_at_ms_.load(std::memory_order_relaxed), now_ms) < kTryAgainMs) {
-      if (MillisecondsBetween(last_cycle_ms_.load(std::memory_order_relaxed), now_ms) < kLookEveryMs) return;
-      if (!cycle_lock_.TryAcquire()) return;
-      static_cast<void>(RunCycle());
-      cycle_lock_.Release();
-      return;
+    if (MillisecondsBetween(refused_at_ms_.load(std::memory_order_relaxed), CoarseMilliseconds()) < kTryAgainMs) {
+      return false;
     }
     refused_.store(false, std::memory_order_relaxed);
   }
-  if (starting_.exchange(true, std::memory_order_acquire)) return;
+  // A child of _Fork or vfork is another process, with memory that is not its own or threads that it lost.
+  if (ProcessId() != process_id_) return false;
+  if (starting_.exchange(true, std::memory_order_acquire)) return true;
   StartThread();
   starting_.store(false, std::memory_order_release);
+  return true;
 }
 
 void Scavenger::StartThread() {
@@ -87,7 +137,7 @@ void Scavenger::RunThread() {
     {
       LockHolder holder(self.cycle_lock_);
       self.ServeReleaseRequest();
-      cycle = self.RunCycle();
+      cycle = self.RunCycle(true);
     }
     self.ServeLimitRequest(false);
     // A limit may have been lowered from outside.
@@ -116,7 +166,7 @@ std::uint32_t Scavenger::Tick() {
     if (scope.nested()) return next_ms;
     if (cycle_lock_.TryAcquire()) {
       ServeReleaseRequest();
-      next_ms = RunCycle().next_ms;
+      next_ms = RunCycle(true).next_ms;
       cycle_lock_.Release();
       ForgetStall();
     }
@@ -179,11 +229,12 @@ void Scavenger::ServeLimitRequest(bool may_call_back) {
 
 // --- Cycles --------------------------------------------------------------------------------------------------------
 
-Scavenger::Cycle Scavenger::RunCycle() {
+Scavenger::Cycle Scavenger::RunCycle(bool by_thread) {
   PageHeap& page_heap = process_heap.page_heap;
-  const std::uint64_t start_ns = ThreadCpuNanoseconds();
-  const std::uint64_t end_ns =
-      start_ns + (refused_.load(std::memory_order_relaxed) ? kLongestInlineCycleNs : kLongestCycleNs);
+  // The clock of the CPU time is a system call, which the program's threads may not be allowed.
+  const auto now_ns = by_thread ? &ThreadCpuNanoseconds : &MonotonicNanoseconds;
+  const std::uint64_t start_ns = now_ns();
+  const std::uint64_t end_ns = start_ns + (by_thread ? kLongestCycleNs : kLongestInlineCycleNs);
   const std::uint32_t now_ms = CoarseMilliseconds();
   last_cycle_ms_.store(now_ms, std::memory_order_relaxed);
   Cycle cycle;
@@ -203,7 +254,7 @@ Scavenger::Cycle Scavenger::RunCycle() {
   do {
     result = page_heap.ReleaseUnwanted(now_ms, kReleaseStepBytes);
     cycle.released_bytes += result.released_bytes;
-  } while (result.next_ms == 0 && ThreadCpuNanoseconds() < end_ns);
+  } while (result.next_ms == 0 && now_ns() < end_ns);
   cycle.warm_bytes = result.warm_huge_bytes;
   cycle.next_ms = std::min(cycle.next_ms, result.next_ms);
 
@@ -214,7 +265,7 @@ Scavenger::Cycle Scavenger::RunCycle() {
       in_pass_ = true;
       last_pass_ms_ = now_ms;
     }
-    while (in_pass_ && ThreadCpuNanoseconds() < end_ns) {
+    while (in_pass_ && now_ns() < end_ns) {
       std::size_t released_bytes = 0;
       in_pass_ = !page_heap.ReleaseIdlePages(kReleaseStepBytes, &released_bytes);
       cycle.idle_page_bytes += released_bytes;
@@ -223,13 +274,17 @@ Scavenger::Cycle Scavenger::RunCycle() {
     if (in_pass_) cycle.next_ms = 0;
   }
 
-  cycle.cpu_ns = ThreadCpuNanoseconds() - start_ns;
+  cycle.cpu_ns = now_ns() - start_ns;
+  Count(cycle);
+  return cycle;
+}
+
+void Scavenger::Count(const Cycle& cycle) {
   Add(&tarn_snapshot_scavenger::cycles, 1);
   Add(&tarn_snapshot_scavenger::cpu_ns, cycle.cpu_ns);
   Add(&tarn_snapshot_scavenger::released_bytes, cycle.released_bytes);
   Add(&tarn_snapshot_scavenger::drained_bytes, cycle.drained_bytes);
   if (trace_) Trace(cycle);
-  return cycle;
 }
 
 void Scavenger::Trace(const Cycle& cycle) {

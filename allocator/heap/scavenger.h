@@ -64,8 +64,8 @@ class Scavenger {
  public:
   constexpr Scavenger() = default;
 
-  // With `background`, a thread may be started. `trace`: a line on stderr for each cycle.
-  void Init(bool background, bool trace);
+  // `trace`: a line on stderr for each cycle.
+  void Init(bool trace);
 
   // Does what the page heap asks for. Called by a thread of the program that is in no slow path and holds no lock.
   void Attend();
@@ -108,9 +108,15 @@ class Scavenger {
   void Add(Field field, std::uint64_t value) { __atomic_fetch_add(&(published_.*field), value, __ATOMIC_RELAXED); }
   std::uint64_t Load(Field field) const { return __atomic_load_n(&(published_.*field), __ATOMIC_RELAXED); }
 
+  // Whether the thread sees to what the page heap asks for: it is there, or comes now.
+  bool StartsThread();
   void StartThread();
   static void RunThread();
-  Cycle RunCycle() TARN_REQUIRES(cycle_lock_);
+  // Releases what a fall of the use left, as far as it is worth the time (pages/release_budget.h).
+  void GiveBack() TARN_REQUIRES(cycle_lock_);
+  // `by_thread`: nobody waits for it.
+  Cycle RunCycle(bool by_thread) TARN_REQUIRES(cycle_lock_);
+  void Count(const Cycle& cycle);
   static bool IsUnanswered(std::uint64_t request, const std::uint64_t* answered) {
     return static_cast<std::int64_t>(request - __atomic_load_n(answered, __ATOMIC_RELAXED)) > 0;
   }
@@ -121,7 +127,6 @@ class Scavenger {
   void SleepUnlessAsked(std::uint32_t milliseconds);
   void Trace(const Cycle& cycle);
 
-  bool background_ = false;
   bool trace_ = false;
   std::uint64_t process_id_ = 0;
   // The kernel refused a thread: the slow paths do its work, until it is tried again.
@@ -134,6 +139,8 @@ class Scavenger {
   HugePageSetting huge_page_setting_ TARN_GUARDED_BY(cycle_lock_) = HugePageSetting::kNever;
   bool knows_setting_ TARN_GUARDED_BY(cycle_lock_) = false;
   bool in_pass_ TARN_GUARDED_BY(cycle_lock_) = false;
+  // What was in use when the caches were last emptied for a fall.
+  std::size_t drained_at_bytes_ TARN_GUARDED_BY(cycle_lock_) = 0;
   std::uint32_t last_look_ms_ TARN_GUARDED_BY(cycle_lock_) = 0;
   std::uint32_t last_pass_ms_ TARN_GUARDED_BY(cycle_lock_) = 0;
 

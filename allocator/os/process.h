@@ -7,6 +7,10 @@ namespace tarn {
 
 std::uint64_t ProcessId();
 
+// libc knows for certain that the process has one thread, those of tarn's that libc does not know aside (glibc 2.32; an
+// older one does not say, and the answer is no).
+bool HasOneThread();
+
 // Lets another thread run.
 void YieldCpu();
 

@@ -47,6 +47,7 @@ struct HugePage : ListLink<HugePage> {
   std::uint16_t longest_free_run = kUnknownRun;  // known while it is on a list
   HugePageState state = HugePageState::kWholeFree;
   bool committed = false;
+  bool was_released = false;  // pages of it were released at some time; those that are zero may be of these
   Backing backing = Backing::kSmall;
 
   std::size_t warm_pages() const { return free_pages - zero.Count(); }

@@ -32,13 +32,13 @@ constexpr std::size_t kMoveFloorBytes = std::size_t{4} << 20;
 constexpr std::size_t kMappingGrowth = 2;
 // Each such object takes up to four of the 65530 mappings that a process may have, so beyond this they are copied.
 constexpr std::size_t kMaxMovedObjects = 4096;
-// Free huge pages keep their memory up to this, up to a share of what is in use, and (where a scavenger will see to the
-// rest) up to the recent peak: programs that allocate and free large blocks in turn must not fault each time. What goes
-// beyond is released at once by whoever frees it.
+// Free huge pages keep their memory up to this, up to a share of what is in use, and up to the recent peak: programs that
+// allocate and free large blocks in turn must not fault each time. What goes beyond is released at once by the thread that
+// frees it.
 constexpr std::size_t kWarmFloorBytes = std::size_t{64} << 20;
 constexpr std::size_t kWarmShareDivisor = 4;
 // A scavenger is wanted when so much more is free and warm than what the last one could not release: less is not worth
-// a thread. Chosen.
+// the trouble. Chosen.
 constexpr std::size_t kScavengerWantedBytes = std::size_t{4} << 20;
 constexpr std::size_t kMetadataAlignmentBytes = 64;
 
@@ -419,6 +419,13 @@ void PageHeap::NoteFresh(std::size_t bytes) {
     attention_.fetch_or(kCheckWanted, std::memory_order_relaxed);
 }
 
+void PageHeap::NoteTouched(const HugePage* huge_page, std::size_t zero_pages) {
+  if (zero_pages == 0) return;
+  const std::size_t bytes = PageCount(zero_pages).bytes();
+  NoteFresh(bytes);
+  if (huge_page->was_released) release_budget_.NoteReturn(bytes, CoarseMilliseconds());
+}
+
 void PageHeap::SetNextCheck(std::size_t bytes) {
   LockHolder holder(lock_);
   // Never 0, which stands for no check.
@@ -448,10 +455,8 @@ void PageHeap::SetReleaseDelay(std::uint32_t milliseconds) {
 
 std::size_t PageHeap::KeepWarmBytes() {
   std::size_t keep_bytes = std::max(kWarmFloorBytes, in_use_.bytes() / kWarmShareDivisor);
-  if (scavenged_) {
-    const std::size_t peak_bytes = demand_.RecentPeakBytes(CoarseMilliseconds());
-    if (peak_bytes > in_use_.bytes()) keep_bytes = std::max(keep_bytes, peak_bytes - in_use_.bytes());
-  }
+  const std::size_t peak_bytes = demand_.RecentPeakBytes(CoarseMilliseconds());
+  if (peak_bytes > in_use_.bytes()) keep_bytes = std::max(keep_bytes, peak_bytes - in_use_.bytes());
   if (hard_limit_bytes_ != 0) {
     // What is kept counts against the limit too, though it would not be refused.
     const std::size_t used_bytes = in_use_.bytes() + mapped_bytes_ + metadata_.used_bytes();
@@ -540,14 +545,25 @@ void PageHeap::FreeRun(HugePage* huge_page, PageId first_page, PageCount pages, 
     left -= here;
     index = 0;
   }
-  if (scavenged_ && !scavenger_at_work_ && (free_ - free_zero_ - unreleasable_).bytes() >= kScavengerWantedBytes) {
-    attention_.fetch_or(kScavengerWanted, std::memory_order_relaxed);
+  freed_since_fall_bytes_ += pages.bytes();
+  if (!scavenger_at_work_) NoteFall(now_ms);
+}
+
+void PageHeap::NoteFall(std::uint32_t now_ms) {
+  const PageCount warm = free_ - free_zero_;
+  if ((warm - unreleasable_).bytes() < kScavengerWantedBytes) return;
+  std::uint32_t wanted = kScavengerWanted;
+  // Where memory was told to stay for longer than usual, a fall is left to those who go by age.
+  if (warm.bytes() > in_use_.bytes() / kWarmShareDivisor && demand_.short_window_ms() <= Demand::kDefaultWindowMs &&
+      release_budget_.Allows(now_ms)) {
+    wanted |= kFallen;
   }
+  if ((~attention() & wanted) != 0) attention_.fetch_or(wanted, std::memory_order_relaxed);
 }
 
 // --- One huge page -------------------------------------------------------------------------------------------------
 
-bool PageHeap::MarkUsed(HugePage* huge_page, std::size_t first, std::size_t count) {
+bool PageHeap::MarkUsed(HugePage* huge_page, std::size_t first, std::size_t count, bool for_use) {
   TARN_CHECK(huge_page->free.AllSet(first, count));
   const std::size_t zero_pages = huge_page->zero.CountRange(first, count);
   free_ -= PageCount(count);
@@ -560,7 +576,7 @@ bool PageHeap::MarkUsed(HugePage* huge_page, std::size_t first, std::size_t coun
   huge_page->zero.ClearRange(first, count);
   huge_page->idle.ClearRange(first, count);
   huge_page->free_pages = static_cast<std::uint16_t>(huge_page->free_pages - count);
-  NoteFresh(PageCount(zero_pages).bytes());
+  if (for_use) NoteTouched(huge_page, zero_pages);
   return zero_pages == count;
 }
 

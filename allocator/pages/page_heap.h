@@ -13,9 +13,9 @@
 // would only pile up more reservations. It is not held while memory is committed or released: the pages are marked as
 // taken or used meanwhile.
 //
-// Free memory goes back (page_heap_release.cc) in three ways: at once, by whoever frees more than is worth keeping
-// (KeepWarmBytes); by age and demand, by the scavenger (ReleaseUnwanted, ReleaseIdlePages; heap/scavenger.h); on request
-// (ReleaseFree).
+// Free memory goes back (page_heap_release.cc) in four ways: at once, by the thread that frees more than is worth keeping
+// (KeepWarmBytes); when the use has fallen, by the thread whose free let it fall (ReleaseExcess); by age and demand
+// (ReleaseUnwanted, ReleaseIdlePages), both driven by heap/scavenger.h; on request (ReleaseFree).
 #pragma once
 
 #include <atomic>
@@ -28,6 +28,7 @@
 #include "allocator/pages/demand.h"
 #include "allocator/pages/huge_page.h"
 #include "allocator/pages/metadata.h"
+#include "allocator/pages/release_budget.h"
 #include "allocator/pages/span.h"
 
 namespace tarn {
@@ -99,23 +100,42 @@ class PageHeap {
   // ever since; so the time between two passes is the least age. Returns true at the end of a pass. Only one thread at
   // a time may be in here.
   // With kAnyFree, free pages go whatever their age.
-  enum class Idle : std::uint8_t { kIdle, kAnyFree };
+  // With kSparse too, but huge pages of the kernel's that are dense stay.
+  enum class Idle : std::uint8_t { kIdle, kAnyFree, kSparse };
   bool ReleaseIdlePages(std::size_t most_bytes, std::size_t* released_bytes, Idle which = Idle::kIdle)
       TARN_EXCLUDES(lock_);
   // Releases whole huge pages, those first that were freed longest ago, until `bytes` are reached.
   std::size_t ReleaseOldest(std::size_t bytes) TARN_EXCLUDES(lock_);
 
-  // Whether somebody releases what is not wanted (a background thread, or the program's own ticks): free memory may
-  // wait for that then. Sets kScavengerWanted when there is enough of it.
-  void SetScavenged(bool scavenged) TARN_EXCLUDES(lock_);
-  // The scavenger is at work: it is not called for. At the end, what it left is taken as what cannot be released.
+  // A thread of ours gives memory back: nobody else is called for. At the end, what it left is taken as what cannot be
+  // released.
   void BeginScavenging() TARN_EXCLUDES(lock_);
   void EndScavenging() TARN_EXCLUDES(lock_);
+
+  // The answer to kFallen, by one thread at a time: BeginGivingBack, then ReleaseExcess until it says kDone or time is up,
+  // then EndGivingBack. What is free and resident beyond an eighth of what is in use is excess.
+  struct Fall {
+    std::size_t freed_bytes = 0;  // since the last fall was answered
+    std::size_t in_use_bytes = 0;
+  };
+  Fall BeginGivingBack() TARN_EXCLUDES(lock_);
+  enum class Excess : std::uint8_t { kDone, kMore };
+  // Releases whole huge pages, at least `least_bytes` if there are as many. With `scattered`, where no whole one is left,
+  // also free pages of huge pages in use.
+  Excess ReleaseExcess(std::size_t least_bytes, bool scattered, std::size_t* released_bytes) TARN_EXCLUDES(lock_);
+  // `ns`: the time that it took.
+  void EndGivingBack(std::size_t released_bytes, std::uint64_t ns, Excess excess) TARN_EXCLUDES(lock_);
+
+  // The use falls, and caches were emptied for it: flushes go past the transfer caches, or what they keep would keep spans
+  // that are empty otherwise. Ends when a class needs objects again.
+  bool falling() const { return falling_.load(std::memory_order_relaxed); }
+  void SetFalling(bool falling) { falling_.store(falling, std::memory_order_relaxed); }
 
   // What the page heap wants from whoever is in a slow path and holds no lock: bits. Read without the lock.
   static constexpr std::uint32_t kScavengerWanted = 1;
   static constexpr std::uint32_t kCheckWanted = 2;
   static constexpr std::uint32_t kPeakReached = 4;
+  static constexpr std::uint32_t kFallen = 8;
   std::uint32_t attention() const { return attention_.load(std::memory_order_relaxed); }
 
   // Sets kCheckWanted when so many more bytes have come into use that were not resident, as far as is known.
@@ -206,7 +226,8 @@ class PageHeap {
   Reservation* NewReservation(std::size_t count) TARN_REQUIRES(lock_);
 
   // Marks pages of a committed huge page used or free and moves it to the list where it now belongs.
-  bool MarkUsed(HugePage* huge_page, std::size_t first, std::size_t count) TARN_REQUIRES(lock_);
+  // Not `for_use`: the pages are only taken out for a moment.
+  bool MarkUsed(HugePage* huge_page, std::size_t first, std::size_t count, bool for_use = true) TARN_REQUIRES(lock_);
   void MarkFree(HugePage* huge_page, std::size_t first, std::size_t count, bool zero) TARN_REQUIRES(lock_);
   void Unlist(HugePage* huge_page) TARN_REQUIRES(lock_);
   void Relist(HugePage* huge_page) TARN_REQUIRES(lock_);
@@ -245,6 +266,10 @@ class PageHeap {
   bool Permits(std::size_t bytes) const TARN_REQUIRES(lock_);
   // Memory came into use that was not resident.
   void NoteFresh(std::size_t bytes) TARN_REQUIRES(lock_);
+  // So many pages of the huge page, which were not resident, become so.
+  void NoteTouched(const HugePage* huge_page, std::size_t zero_pages) TARN_REQUIRES(lock_);
+  // Memory became free: somebody may have to give some back.
+  void NoteFall(std::uint32_t now_ms) TARN_REQUIRES(lock_);
 
   bool EnsureMetadata(std::size_t bytes, std::size_t alignment) TARN_REQUIRES(lock_);
   Span* NewSpan(std::size_t objects, bool sampled) TARN_REQUIRES(lock_);
@@ -274,7 +299,7 @@ class PageHeap {
   IntrusiveList<HugePage> warm_ TARN_GUARDED_BY(lock_);
   IntrusiveList<InFlight> in_flight_ TARN_GUARDED_BY(lock_);
   Demand demand_ TARN_GUARDED_BY(lock_);
-  bool scavenged_ TARN_GUARDED_BY(lock_) = false;
+  ReleaseBudget release_budget_ TARN_GUARDED_BY(lock_);
   bool scavenger_at_work_ TARN_GUARDED_BY(lock_) = false;
   // Warm free pages that the last scavenger left, or the least number of them since.
   PageCount unreleasable_ TARN_GUARDED_BY(lock_);
@@ -283,6 +308,10 @@ class PageHeap {
     std::size_t index = 0;
   };
   IdleHand idle_hand_ TARN_GUARDED_BY(lock_);
+  // ReleaseExcess goes over the huge pages in use.
+  bool in_excess_pass_ TARN_GUARDED_BY(lock_) = false;
+  std::size_t freed_since_fall_bytes_ TARN_GUARDED_BY(lock_) = 0;
+  std::atomic<bool> falling_ = false;
   // 0: none, so that a page heap is all zeroes at the start (heap/process_heap.h).
   std::size_t hard_limit_bytes_ TARN_GUARDED_BY(lock_) = 0;
   std::uint64_t check_at_bytes_ TARN_GUARDED_BY(lock_) = 0;

@@ -66,6 +66,7 @@ void PageHeap::PopulateAhead(const Run& run, PageCount pages, std::size_t object
   lock_.Release();
   const bool populated = Populate(run.first_page.start(), (pages + PageCount(ahead_pages)).bytes());
   lock_.Acquire();
+  if (populated) NoteTouched(huge_page, ahead_pages);
   if (ahead_pages != 0) BringBack(&ahead, !populated);
 }
 
@@ -82,7 +83,10 @@ bool PageHeap::PopulateHugePage(const Run& run, PageCount pages) {
   lock_.Release();
   const bool backed = BackByHugePage(huge_page->first_page.start(), kHugePageBytes);
   lock_.Acquire();
-  if (backed) SetBacking(huge_page, Backing::kHuge);
+  if (backed) {
+    SetBacking(huge_page, Backing::kHuge);
+    NoteTouched(huge_page, rest.pages.Count());
+  }
   BringBack(&rest, !backed);
   backing_failed_ = !backed;
   if (!backed) backing_failed_at_ms_ = CoarseMilliseconds();

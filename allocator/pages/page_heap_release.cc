@@ -20,6 +20,9 @@ constexpr std::size_t kSparseIdlePages = kPagesPerHugePage / 16;
 // What the functions with a batch, of nearly 5 KiB, need of the stack beyond it. They touch it before they take the lock,
 // so that a stack overflow leaves the lock free.
 constexpr std::size_t kReleaseStackBytes = 2048;
+// What stays free and resident when the use has fallen, as a share of what is in use, as its inverse: half of what counts as
+// a fall, so that not every free after it counts as the next one.
+constexpr std::size_t kFallKeepDivisor = 8;
 
 }  // namespace
 
@@ -31,7 +34,7 @@ void PageHeap::TakeOut(InFlight* in_flight, HugePage* huge_page, HugePage::PageB
     Unlist(huge_page);
   }
   for (auto run = pages.NextRun(0); run.count != 0; run = pages.NextRun(run.first + run.count)) {
-    MarkUsed(huge_page, run.first, run.count);
+    MarkUsed(huge_page, run.first, run.count, false);
   }
   Relist(huge_page);
   in_flight->huge_page = huge_page;
@@ -57,7 +60,10 @@ std::size_t PageHeap::ReleaseWhole(HugePage* huge_page) {
   lock_.Release();
   const bool released = tarn::Release(huge_page->first_page.start(), kHugePageBytes);
   lock_.Acquire();
-  if (released && stopped) SetBacking(huge_page, Backing::kSmall);
+  if (released && stopped) {
+    SetBacking(huge_page, Backing::kSmall);
+    huge_page->was_released = true;
+  }
   BringBack(&in_flight, released && stopped);
   if (!released || !stopped) return 0;
   released_bytes_total_ += kHugePageBytes;
@@ -115,6 +121,7 @@ std::size_t PageHeap::ReleaseBatched(ReleaseBatch* batch) {
     const bool all = released >= runs;
     released -= all ? runs : released;
     HugePage* const huge_page = in_flight.huge_page;
+    if (all) huge_page->was_released = true;
     if (all && huge_page->backing == Backing::kHuge) SetBacking(huge_page, Backing::kSmall);
     BringBack(&in_flight, all && huge_page->backing == Backing::kSmall);
     // The others may have become free meanwhile.
@@ -226,15 +233,58 @@ bool PageHeap::ReleaseIdlePages(std::size_t most_bytes, std::size_t* released_by
   return end_of_pass;
 }
 
-void PageHeap::SetScavenged(bool scavenged) {
+PageHeap::Fall PageHeap::BeginGivingBack() {
   LockHolder holder(lock_);
-  scavenged_ = scavenged;
+  attention_.fetch_and(~kFallen, std::memory_order_relaxed);
+  const Fall fall = {freed_since_fall_bytes_, in_use_.bytes()};
+  freed_since_fall_bytes_ = 0;
+  return fall;
+}
+
+PageHeap::Excess PageHeap::ReleaseExcess(std::size_t least_bytes, bool scattered, std::size_t* released_bytes) {
+  {
+    LockHolder holder(lock_);
+    const PublishAtEnd publish{this};
+    *released_bytes = 0;
+    const auto excess_bytes = [this]() TARN_NO_THREAD_SAFETY_ANALYSIS {
+      const std::size_t warm_bytes = (free_ - free_zero_).bytes();
+      return warm_bytes - std::min(warm_bytes, in_use_.bytes() / kFallKeepDivisor);
+    };
+    while (*released_bytes < least_bytes && excess_bytes() != 0 && !warm_.empty()) {
+      const std::size_t step_bytes = ReleaseWhole(warm_.back());
+      if (step_bytes == 0) return Excess::kDone;
+      *released_bytes += step_bytes;
+    }
+    if (excess_bytes() == 0) return Excess::kDone;
+    if (*released_bytes >= least_bytes) return Excess::kMore;
+    if (!scattered) return Excess::kDone;
+    // Behind the last one, the hand would come to the first again.
+    if (!in_excess_pass_) idle_hand_ = {};
+    in_excess_pass_ = true;
+  }
+  std::size_t scattered_bytes = 0;
+  const bool end_of_pass = ReleaseIdlePages(least_bytes - *released_bytes, &scattered_bytes, Idle::kSparse);
+  *released_bytes += scattered_bytes;
+  return end_of_pass ? Excess::kDone : Excess::kMore;
+}
+
+void PageHeap::EndGivingBack(std::size_t released_bytes, std::uint64_t ns, Excess excess) {
+  LockHolder holder(lock_);
+  release_budget_.NoteRelease(released_bytes, ns, CoarseMilliseconds());
+  if (excess == Excess::kMore) {
+    attention_.fetch_or(kFallen, std::memory_order_relaxed);
+    return;
+  }
+  in_excess_pass_ = false;
+  // What is left would be left again.
+  const PageCount warm = free_ - free_zero_;
+  unreleasable_ = warm.bytes() > in_use_.bytes() / kFallKeepDivisor + kHugePageBytes ? warm : PageCount(0);
 }
 
 void PageHeap::BeginScavenging() {
   LockHolder holder(lock_);
   scavenger_at_work_ = true;
-  attention_.fetch_and(~kScavengerWanted, std::memory_order_relaxed);
+  attention_.fetch_and(~(kScavengerWanted | kFallen), std::memory_order_relaxed);
 }
 
 void PageHeap::EndScavenging() {
@@ -247,6 +297,7 @@ void PageHeap::RepairInForkedChild() {
   LockHolder holder(lock_);
   const PublishAtEnd publish{this};
   scavenger_at_work_ = false;
+  in_excess_pass_ = false;
   unreleasable_ = PageCount(0);
   // Whoever released these is no more; whether it had come to it is not known.
   while (InFlight* in_flight = in_flight_.front()) {

@@ -14,6 +14,8 @@
 #include <thread>
 #include <vector>
 
+#include "tests/life/parked_thread.h"
+
 namespace {
 
 struct Counted {
@@ -43,6 +45,7 @@ void MakeMemoryShort() {
 }
 
 TEST(PoolCare, PoolsAreEmptiedWhenMemoryIsShort) {
+  tarn_test::ParkAThread();
   tarn::Pool<Counted> pool({.epoch_ms = kHourMs});
   Fill(pool, 100);
   EXPECT_EQ(Counted::live, 100);
@@ -51,6 +54,7 @@ TEST(PoolCare, PoolsAreEmptiedWhenMemoryIsShort) {
 }
 
 TEST(PoolCare, TheChildOfAForkLooksAfterItsPools) {
+  tarn_test::ParkAThread();
   tarn::Pool<Counted> pool({.epoch_ms = 1});
   tarn::Pool<Counted> left_alone({.epoch_ms = 1});
   std::atomic<bool> stop = false;
@@ -64,6 +68,7 @@ TEST(PoolCare, TheChildOfAForkLooksAfterItsPools) {
     const pid_t child = fork();
     if (child == 0) {
       alarm(20);
+      tarn_test::ParkAThread();
       // Whoever ended an epoch of either pool at the time of the fork is no more.
       Fill(pool, 50);
       WaitFor([&] { return pool.Stats().cached_objects == 0; });
@@ -80,6 +85,7 @@ TEST(PoolCare, TheChildOfAForkLooksAfterItsPools) {
 
 // The duty that asks is in hand, and on no list.
 TEST(PoolCare, AnObjectPutByADestructorOfTheProgramsOwnTickIsLookedAfter) {
+  tarn_test::ParkAThread();
   struct Successive {
     explicit Successive(tarn::Pool<Successive>** pool_) : pool(pool_) {}
     ~Successive() {
@@ -95,6 +101,7 @@ TEST(PoolCare, AnObjectPutByADestructorOfTheProgramsOwnTickIsLookedAfter) {
   const pid_t child = fork();
   if (child == 0) {
     alarm(20);
+    tarn_test::ParkAThread();
     // There is no thread yet in the child.
     MakeMemoryShort();
     tarn::BackgroundTick();
@@ -116,6 +123,7 @@ TEST(PoolCareDeath, TheEndOfAPoolByItsOwnObjectIsNamed) {
   };
   const auto end = [](unsigned epoch_ms, bool tick) {
     alarm(20);
+    tarn_test::ParkAThread();
     auto pool = std::make_unique<tarn::Pool<Ends>>(tarn::PoolOptions<Ends>{.epoch_ms = epoch_ms});
     Ends* object = pool->Get();
     object->pool = &pool;
@@ -129,10 +137,12 @@ TEST(PoolCareDeath, TheEndOfAPoolByItsOwnObjectIsNamed) {
 }
 
 TEST(PoolCare, TheEndOfTheProcessDoesNotWaitForEpochs) {
+  tarn_test::ParkAThread();
   // A pool that is never ended, with a thread that looks after it.
   EXPECT_EXIT(
       {
         alarm(20);
+        tarn_test::ParkAThread();
         auto* pool = new tarn::Pool<Counted>({.epoch_ms = kHourMs});
         Fill(*pool, 10);
         exit(0);
@@ -144,6 +154,8 @@ TEST(PoolCare, TheProcessEndsWithItsLastThread) {
   const pid_t child = fork();
   if (child == 0) {
     alarm(20);
+    // From now on the process counts as one with threads.
+    std::thread([] {}).join();
     Fill(*new tarn::Pool<Counted>({.epoch_ms = 10}), 10);
     // This thread alone. (pthread_exit would be caught by what runs the tests.)
     syscall(SYS_exit, 0);

@@ -27,6 +27,8 @@
 #include "tests/api/registered.h"
 #include "tests/os/in_child.h"
 
+#include "tests/life/parked_thread.h"
+
 namespace {
 
 using tarn_test::Find;
@@ -195,6 +197,7 @@ void WaitFor(Condition condition) {
 }
 
 TEST(PoolCare, AnIdlePoolIsEmptiedThoughNobodyCallsIt) {
+  tarn_test::ParkAThread();
   tarn::Pool<Buffer> pool({.name = "idle", .epoch_ms = 20});
   // Few objects would fit into the CPU's stack, without a slow path, if the pool had not been left alone meanwhile.
   std::uint64_t drops = 0;
@@ -213,6 +216,7 @@ TEST(PoolCare, AnIdlePoolIsEmptiedThoughNobodyCallsIt) {
 }
 
 TEST(PoolCare, ThereIsAThreadOnlyWhileAPoolHasObjects) {
+  tarn_test::ParkAThread();
   const auto has_thread = [] {
     for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
       std::string name;
@@ -260,6 +264,7 @@ TEST(PoolCare, TheEndOfAPoolWaitsForWhoeverEmptiesIt) {
 }
 
 TEST(PoolCare, DestructorsMayUsePools) {
+  tarn_test::ParkAThread();
   static tarn::Pool<Buffer>* inner_pool;
   struct Outer {
     Buffer* inner = inner_pool->Get();

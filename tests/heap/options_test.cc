@@ -179,14 +179,19 @@ TEST(Options, LimitsAreBytesOrSharesOrNone) {
 TEST(Options, TheScavengerCanBeTracedAndSwitchedOff) {
   Options options;
   EXPECT_EQ(Parse({}, &options).size(), 0u);
-  EXPECT_TRUE(options.background);
+  EXPECT_EQ(options.background, BackgroundSetting::kAuto);
   EXPECT_FALSE(options.trace_scavenge);
   EXPECT_EQ(Parse({"TARN_BACKGROUND=off", "TARN_TRACE=scavenge"}, &options).size(), 0u);
-  EXPECT_FALSE(options.background);
+  EXPECT_EQ(options.background, BackgroundSetting::kOff);
   EXPECT_TRUE(options.trace_scavenge);
   EXPECT_EQ(Parse({"TARN_TRACE=off"}, &options).size(), 0u);
   EXPECT_FALSE(options.trace_scavenge);
   EXPECT_EQ(Parse({"TARN_TRACE=on"}).size(), 1u);
+  EXPECT_EQ(Parse({"TARN_BACKGROUND=on"}, &options).size(), 0u);
+  EXPECT_EQ(options.background, BackgroundSetting::kOn);
+  EXPECT_EQ(Parse({"TARN_BACKGROUND=auto"}, &options).size(), 0u);
+  EXPECT_EQ(options.background, BackgroundSetting::kAuto);
+  EXPECT_EQ(Parse({"TARN_BACKGROUND=often"}).size(), 1u);
 }
 
 TEST(Options, HugePagesCanBeSwitchedOff) {

@@ -17,6 +17,7 @@
 #include "allocator/include/tarn/snapshot.h"
 #include "tests/entry/on_tarn.h"
 #include "tests/life/expect_child.h"
+#include "tests/life/parked_thread.h"
 #include "tests/life/process.h"
 
 namespace tarn_test {
@@ -117,6 +118,7 @@ void Sleep(double seconds) {
 
 TEST(Preset, SetsHowLongMemoryStays) {
   ExpectGoodEnd(kBodySeconds, [] {
+    ParkAThread();
     constexpr size_t kBytes = 64 * kMiB;
     TARN_LIFE_REQUIRE(tarn::SetPreset("production"));
     std::vector<char*> objects(kBytes / 4096);

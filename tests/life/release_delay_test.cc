@@ -12,6 +12,7 @@
 #include "allocator/include/tarn/limits.h"
 #include "tests/entry/on_tarn.h"
 #include "tests/life/expect_child.h"
+#include "tests/life/parked_thread.h"
 #include "tests/life/process.h"
 
 namespace tarn_test {
@@ -29,6 +30,7 @@ bool AllHugePagesAreTheKernels() {
 TEST(ReleaseDelay, EndsBeforeTheScavengersThreadDoes) {
   if (AllHugePagesAreTheKernels()) GTEST_SKIP() << "huge pages in use are left alone here";
   ExpectGoodEnd(100, [] {
+    ParkAThread();
     constexpr size_t kBytes = 48 * kMiB;
     std::vector<char*> objects(kBytes / 4096);
     for (char*& object : objects) {

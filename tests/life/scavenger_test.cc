@@ -1,5 +1,6 @@
-// The thread that gives memory back: when it comes and goes, what it does in an idle process, and that it disturbs
-// nobody. Every body runs in a child, for each process has one of its own.
+// Memory goes back: in the slow paths of a program with one thread, and by a thread of tarn's own where it was asked for
+// (TARN_BACKGROUND=on, which this test is started with). When the thread comes and goes, what it does in an idle process,
+// and that it disturbs nobody. Every body runs in a child, for each process has one of its own.
 
 #include <dirent.h>
 #include <dlfcn.h>
@@ -19,6 +20,7 @@
 #include "tests/entry/on_tarn.h"
 #include "tests/life/churn.h"
 #include "tests/life/expect_child.h"
+#include "tests/life/parked_thread.h"
 #include "tests/life/process.h"
 
 namespace tarn_test {
@@ -78,8 +80,9 @@ void Burst(size_t bytes, size_t object_bytes) {
   for (char* object : objects) free(object);
 }
 
-// Gives the scavenger something to do, and waits until it is there.
+// Gives the scavenger something to do, and waits until it is there. Only a process with threads has one.
 pid_t StartScavenger() {
+  ParkAThread();
   Burst(40 * kMiB, 300000);
   TARN_LIFE_REQUIRE(Await([] { return Scavenger() != 0; }));
   return Scavenger();
@@ -89,10 +92,47 @@ class Scavenging : public testing::TestWithParam<size_t> {};
 
 TEST_P(Scavenging, AnIdleProcessGivesItsMemoryBack) {
   ExpectGoodEnd(kBodySeconds, [] {
+    ParkAThread();
     Burst(kMiB, GetParam());
     const size_t before = ResidentBytes();
     Burst(60 * kMiB, GetParam());
     TARN_LIFE_REQUIRE(Await([&] { return ResidentBytes() < before + 8 * kMiB; }));
+  });
+}
+
+TEST_P(Scavenging, AProgramWithoutThreadsGivesItsMemoryBackItself) {
+  ExpectGoodEnd(kBodySeconds, [] {
+    Burst(kMiB, GetParam());
+    const size_t before = ResidentBytes();
+    Burst(100 * kMiB, GetParam());
+    TARN_LIFE_REQUIRE(ResidentBytes() < before + 8 * kMiB);
+    TARN_LIFE_REQUIRE(Scavenger() == 0);
+  });
+}
+
+// A fall after which memory was wanted back is not answered again for a while, or each burst would pay for page faults.
+TEST_P(Scavenging, ABurstThatComesAtOnceAgainFindsItsMemory) {
+  ExpectGoodEnd(kBodySeconds, [] {
+    Burst(100 * kMiB, GetParam());
+    Burst(100 * kMiB, GetParam());
+    const uint64_t released = tarn::LimitStats().scavenger_released_bytes;
+    const double start = Seconds();
+    Burst(100 * kMiB, GetParam());
+    // What the budget has earned on a busy machine may allow for another fall.
+    if (Seconds() - start < 0.5) TARN_LIFE_REQUIRE(tarn::LimitStats().scavenger_released_bytes < released + 50 * kMiB);
+  });
+}
+
+// The thread may not end while free memory is left that its windows keep.
+TEST(Scavenger, GivesBackWhatRepeatedPeaksLeft) {
+  ExpectGoodEnd(2 * kBodySeconds, [] {
+    StartScavenger();
+    const size_t before = ResidentBytes();
+    for (int peak = 0; peak < 4; ++peak) {
+      Burst(200 * kMiB, 200000);
+      Sleep(1'000'000);
+    }
+    TARN_LIFE_REQUIRE(Await([&] { return ResidentBytes() < before + 20 * kMiB; }));
   });
 }
 

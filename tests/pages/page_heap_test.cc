@@ -566,6 +566,7 @@ TEST(PageHeapRelease, KeepsAsMuchAsItWasToldAndTheLastFreedAtThat) {
 TEST(PageHeapRelease, MuchFreeMemoryGoesBackByItself) {
   constexpr std::size_t kFloorBytes = std::size_t{64} << 20;
   PageHeap& heap = FreshPageHeap();
+  heap.SetReleaseDelay(0);  // there is no recent peak
   std::vector<Span*> spans;
   for (int i = 0; i < 60; ++i) spans.push_back(Large(heap, kPagesPerHugePage));
   for (Span* span : spans) {
@@ -585,6 +586,7 @@ TEST(PageHeapRelease, MuchFreeMemoryGoesBackByItself) {
 TEST(PageHeapRelease, ATailThatAnObjectGivesUpIsBoundedToo) {
   constexpr std::size_t kFloorBytes = std::size_t{64} << 20;
   PageHeap& heap = FreshPageHeap();
+  heap.SetReleaseDelay(0);  // there is no recent peak
   Span* span = Large(heap, 100 * kPagesPerHugePage);
   EXPECT_TRUE(heap.ResizeLarge(span, PageCount(1)));
   EXPECT_LE(heap.Stats().free_warm_bytes, kFloorBytes + kHugePageBytes);

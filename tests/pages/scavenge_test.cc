@@ -127,14 +127,11 @@ TEST(Scavenge, IsAskedForWhenThereIsSomethingToGain) {
     Touch(span);
     heap.Deallocate(span);
   };
-  take_and_free(8);
-  EXPECT_EQ(heap.attention(), 0u) << "nobody scavenges";
-  heap.ReleaseFree(0, true);
-  heap.SetScavenged(true);
+  constexpr std::uint32_t kBoth = PageHeap::kScavengerWanted | PageHeap::kFallen;
   take_and_free(1);
   EXPECT_EQ(heap.attention(), 0u) << "2 MiB are not worth it";
   take_and_free(8);
-  EXPECT_EQ(heap.attention(), PageHeap::kScavengerWanted);
+  EXPECT_EQ(heap.attention(), kBoth);
   heap.BeginScavenging();
   EXPECT_EQ(heap.attention(), 0u);
   take_and_free(8);
@@ -143,26 +140,106 @@ TEST(Scavenge, IsAskedForWhenThereIsSomethingToGain) {
   take_and_free(1);
   EXPECT_EQ(heap.attention(), 0u) << "what it left is taken as what cannot be released";
   take_and_free(16);
-  EXPECT_EQ(heap.attention(), PageHeap::kScavengerWanted);
+  EXPECT_EQ(heap.attention(), kBoth);
 }
 
-TEST(Scavenge, TheRecentPeakStaysWarmOnlyWhereSomebodyScavenges) {
+TEST(Scavenge, TheRecentPeakStaysWarm) {
   constexpr std::size_t kHugePages = 100;
-  for (const bool scavenged : {false, true}) {
-    PageHeap& heap = FreshPageHeap();
-    heap.SetScavenged(scavenged);
-    Span* span = Large(heap, kHugePages * kPagesPerHugePage);
+  PageHeap& heap = FreshPageHeap();
+  Span* span = Large(heap, kHugePages * kPagesPerHugePage);
+  Touch(span);
+  heap.Deallocate(span);
+  EXPECT_EQ(heap.Stats().free_warm_bytes, kHugePages * kHugePageBytes);
+  heap.ReleaseFree(0, false);
+  ExpectConsistent(heap);
+}
+
+// --- A fall of the use (ReleaseExcess) -----------------------------------------------------------------------------
+
+// Answers kFallen without a bound; returns the bytes.
+std::size_t GiveBack(PageHeap& heap, std::uint64_t ns = 1000) {
+  heap.BeginGivingBack();
+  std::size_t all_bytes = 0;
+  PageHeap::Excess excess;
+  do {
+    std::size_t released_bytes = 0;
+    excess = heap.ReleaseExcess(kHugePageBytes, true, &released_bytes);
+    all_bytes += released_bytes;
+  } while (excess == PageHeap::Excess::kMore);
+  heap.EndGivingBack(all_bytes, ns, excess);
+  return all_bytes;
+}
+
+TEST(Fall, GivesBackAllButAnEighthOfWhatIsInUse) {
+  PageHeap& heap = FreshPageHeap();
+  Span* kept = Large(heap, 16 * kPagesPerHugePage);
+  Span* span = Large(heap, 32 * kPagesPerHugePage);
+  Touch(kept);
+  Touch(span);
+  heap.Deallocate(span);
+  EXPECT_NE(heap.attention() & PageHeap::kFallen, 0u);
+  EXPECT_EQ(GiveBack(heap), 30 * kHugePageBytes);
+  EXPECT_EQ(heap.attention() & PageHeap::kFallen, 0u);
+  EXPECT_EQ(heap.Stats().free_warm_bytes, 2 * kHugePageBytes);
+  ExpectConsistent(heap);
+  heap.Deallocate(kept);
+}
+
+TEST(Fall, IsNoneWhereAQuarterOfTheUseIsFree) {
+  PageHeap& heap = FreshPageHeap();
+  Span* kept = Large(heap, 32 * kPagesPerHugePage);
+  Span* span = Large(heap, 8 * kPagesPerHugePage);
+  Touch(span);
+  heap.Deallocate(span);
+  EXPECT_EQ(heap.attention() & PageHeap::kFallen, 0u);
+  heap.Deallocate(kept);
+}
+
+TEST(Fall, GivesBackFreePagesOfHugePagesInUse) {
+  PageHeap& heap = FreshPageHeap();
+  std::vector<Span*> spans;
+  // Of each four in a row, one stays.
+  for (std::size_t i = 0; i < 16 * kPagesPerHugePage / 8; ++i) {
+    spans.push_back(Large(heap, 8));
+    Touch(spans.back());
+  }
+  for (std::size_t i = 0; i < spans.size(); ++i) {
+    if (i % 4 != 0) heap.Deallocate(spans[i]);
+  }
+  EXPECT_NE(heap.attention() & PageHeap::kFallen, 0u);
+  const std::size_t in_use_bytes = heap.Stats().in_use_bytes;
+  EXPECT_GE(GiveBack(heap), 2 * in_use_bytes);
+  EXPECT_LE(heap.Stats().free_warm_bytes, in_use_bytes / 8);
+  ExpectConsistent(heap);
+  for (std::size_t i = 0; i < spans.size(); i += 4) heap.Deallocate(spans[i]);
+}
+
+TEST(Fall, OfMemoryThatJustReturnedIsLeftAlone) {
+  PageHeap& heap = FreshPageHeap();
+  const auto rise_and_fall = [&heap] {
+    Span* span = Large(heap, 64 * kPagesPerHugePage);
     Touch(span);
     heap.Deallocate(span);
-    const std::size_t warm_bytes = heap.Stats().free_warm_bytes;
-    if (scavenged) {
-      EXPECT_EQ(warm_bytes, kHugePages * kHugePageBytes);
-    } else {
-      EXPECT_EQ(warm_bytes, std::size_t{64} << 20);
-    }
-    heap.ReleaseFree(0, false);
-    ExpectConsistent(heap);
-  }
+    return (heap.attention() & PageHeap::kFallen) != 0;
+  };
+  EXPECT_TRUE(rise_and_fall());
+  EXPECT_EQ(GiveBack(heap, 20'000'000), 64 * kHugePageBytes);
+  // What was released comes back: a second of debt or more.
+  EXPECT_FALSE(rise_and_fall());
+  ExpectConsistent(heap);
+}
+
+// Taking pages out for their release is no use of them.
+TEST(Fall, OfAHugePageThatWasReleasedInPartCostsNothing) {
+  PageHeap& heap = FreshPageHeap();
+  Span* span = Large(heap, 64 * kPagesPerHugePage);
+  Touch(span);
+  heap.Deallocate(span);
+  EXPECT_EQ(GiveBack(heap, 20'000'000), 64 * kHugePageBytes);
+  // All zero now: released once more, nothing happens, and nothing is charged.
+  EXPECT_EQ(heap.ReleaseFree(0, true), 0u);
+  EXPECT_EQ(GiveBack(heap), 0u);
+  ExpectConsistent(heap);
 }
 
 TEST(Scavenge, AReleaseThatTheKernelRefusesChangesNothing) {

@@ -1,7 +1,8 @@
 // What release_test.py asks for memory: a program on tarn that does one thing for each word that it reads, then writes
 // "ready" and waits in read(2), which is none of tarn's code.
 //
-//   burst       allocates 48 MiB, touches them, frees them
+//   burst       allocates 48 MiB, touches them, frees them; repeats it until tarn keeps the memory, which it does where it
+//               is wanted again and again
 //   one         allocates and frees once, by the slow paths
 //   busy        says ready, then does so every millisecond and reads no more
 //   await       waits for a request; forget and begin do so before
@@ -15,6 +16,7 @@
 //               layout, and of a process in which the request cannot be written
 
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
@@ -26,6 +28,7 @@
 #include <string_view>
 
 #include "allocator/include/tarn/snapshot.h"
+#include "tests/life/parked_thread.h"
 
 namespace {
 
@@ -39,6 +42,22 @@ void Burst() {
     std::memset(object, 1, kObjectBytes);
   }
   for (void* object : objects) std::free(object);
+}
+
+std::size_t ResidentBytes() {
+  char text[128] = {};
+  const int file = open("/proc/self/statm", O_RDONLY);
+  static_cast<void>(!read(file, text, sizeof text - 1));
+  close(file);
+  return std::strtoul(std::strchr(text, ' '), nullptr, 10) * static_cast<std::size_t>(getpagesize());
+}
+
+void BurstThatStays() {
+  const std::size_t before = ResidentBytes();
+  constexpr std::size_t kKept = std::size_t{40} << 20;
+  do {
+    Burst();
+  } while (ResidentBytes() < before + kKept && ResidentBytes() < kKept);
 }
 
 [[noreturn]] void Busy() {
@@ -71,13 +90,14 @@ void OverwriteLimitRequest(std::uint64_t wrong) {
 }  // namespace
 
 int main() {
+  tarn_test::ParkAThread();   // Without one, there is no scavenger.
   std::free(std::malloc(1));  // A process that has not allocated does not count as one of tarn's.
   char text[32];
   while (write(STDOUT_FILENO, "ready\n", 6) == 6) {
     const ssize_t length = read(STDIN_FILENO, text, sizeof text);
     if (length <= 1) return 0;
     const std::string_view word(text, static_cast<std::size_t>(length) - 1);
-    if (word == "burst") Burst();
+    if (word == "burst") BurstThatStays();
     if (word == "one") std::free(std::malloc(kObjectBytes));
     if (word == "busy") Busy();
     if (word == "await" || word == "forget" || word == "begin") AwaitRequest();
