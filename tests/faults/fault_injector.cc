@@ -11,6 +11,14 @@
 // The call is not made, it returns an error at once; this is done by ptrace, so
 // neither program nor allocator is changed for it.
 //
+// A call that replaces what is mapped at a fixed address (MAP_FIXED,
+// MREMAP_FIXED) may have changed something before it fails, so these fail in
+// three ways in turn, or in one by --damage:
+//   none   nothing has changed
+//   gone   nothing is mapped at the destination any more: Linux up to 6.16,
+//          when the source of mremap is more than one mapping
+//   half   the first half of the pages has moved: Linux from 6.17 on
+//
 // A run passes if PROGRAM exits with 0. The exit code is 0 if all runs pass, 1
 // if one does not, 77 if there is nothing to test (no such call, no ptrace).
 //
@@ -20,6 +28,7 @@
 // This file knows the registers of x86-64; the build leaves it out elsewhere.
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/user.h>
@@ -31,6 +40,7 @@
 #include <cerrno>
 #include <csignal>
 #include <cstddef>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -69,6 +79,15 @@ constexpr std::array<Target, 7> kTargets = {{
 constexpr std::size_t kRandomTargets = 6;
 constexpr std::uint64_t kOneCallIn = 10;
 
+// What a call with a fixed destination has done before it fails.
+enum class Damage { kNone, kGone, kHalf };
+constexpr std::array<std::string_view, 3> kDamageNames = {"none", "gone", "half"};
+
+// Where the arguments of a call are, in the order in which they are passed.
+constexpr std::array<std::size_t, 6> kArgumentRegisters = {
+    offsetof(user_regs_struct, rdi), offsetof(user_regs_struct, rsi), offsetof(user_regs_struct, rdx),
+    offsetof(user_regs_struct, r10), offsetof(user_regs_struct, r8),  offsetof(user_regs_struct, r9)};
+
 struct Options {
   const Target* target = nullptr;
   bool random = false;  // CALL is "any".
@@ -76,6 +95,7 @@ struct Options {
   std::size_t max_runs = 50;         // Of those that let one call fail.
   std::size_t max_onward_runs = 10;  // Of those that let all later ones fail.
   bool expect_failure = false;       // Succeed if some run does not pass.
+  int damage = -1;                   // The only one, or -1: each in turn.
   std::vector<char*> command;
 };
 
@@ -88,12 +108,14 @@ struct Plan {
   std::size_t first = 0;
   bool onward = false;
   int error = 0;
+  Damage damage = Damage::kNone;
   std::uint64_t seed = 0;  // Of "any"; 0: not that.
 };
 
 struct Outcome {
   std::size_t calls = 0;     // Made between the marks.
   std::size_t injected = 0;  // Of these, failed by us.
+  std::size_t damaged = 0;   // Of these, with damage.
   bool began = false;        // Both marks were seen.
   bool ended = false;
   bool traced = true;  // False if ptrace is not allowed here.
@@ -161,6 +183,9 @@ class Tracer {
   struct Thread {
     bool started = false;   // Its first SIGSTOP, which is ptrace's, is over.
     int pending_error = 0;  // To be returned by the call that it is in.
+    // The call has other arguments than the program gave it; it gets these back.
+    bool restore_arguments = false;
+    std::array<std::uint64_t, 6> arguments{};
   };
 
   void OnChange(pid_t pid, int status) {
@@ -196,6 +221,10 @@ class Tracer {
         SetRegister(pid, offsetof(user_regs_struct, rax), -thread.pending_error);
         thread.pending_error = 0;
       }
+      if (thread.restore_arguments) {
+        for (std::size_t i = 0; i < 6; ++i) SetArgument(pid, i, thread.arguments[i]);
+        thread.restore_arguments = false;
+      }
       return;
     }
     if (info.op != PTRACE_SYSCALL_INFO_ENTRY) return;
@@ -215,16 +244,48 @@ class Tracer {
     }
     ++outcome_.calls;
     int error = plan_.error;
+    Damage damage = plan_.damage;
     bool fails = plan_.first != 0 && (outcome_.calls == plan_.first || (plan_.onward && outcome_.calls > plan_.first));
     if (plan_.seed != 0) {
       fails = random_() % kOneCallIn == 0;
       error = target->errors[random_() % target->errors.size()];
+      damage = options_.damage >= 0 ? static_cast<Damage>(options_.damage) : static_cast<Damage>(random_() % 3);
     }
     if (!fails) return;
-    // The kernel skips a call whose number is -1; the result is set at its exit.
-    SetRegister(pid, offsetof(user_regs_struct, orig_rax), -1);
     thread.pending_error = error;
     ++outcome_.injected;
+    std::copy_n(info.entry.args, 6, thread.arguments.begin());
+    if (MakeDamage(pid, number, thread.arguments, damage)) {
+      thread.restore_arguments = true;
+      ++outcome_.damaged;
+      return;
+    }
+    // The kernel skips a call whose number is -1; the result is set at its exit.
+    SetRegister(pid, offsetof(user_regs_struct, orig_rax), -1);
+  }
+
+  // Turns the call into one that does the damage. False: it cannot do any.
+  static bool MakeDamage(pid_t pid, long number, const std::array<std::uint64_t, 6>& arguments, Damage damage) {
+    const bool moves = number == SYS_mremap;
+    const bool fixed =
+        moves ? (arguments[3] & MREMAP_FIXED) != 0 : number == SYS_mmap && (arguments[3] & MAP_FIXED) != 0;
+    if (!fixed || damage == Damage::kNone) return false;
+    if (damage == Damage::kHalf && moves) {
+      const auto page_bytes = static_cast<std::uint64_t>(getpagesize());
+      const std::uint64_t half_bytes = arguments[2] / 2 / page_bytes * page_bytes;
+      if (half_bytes == 0) return false;
+      SetArgument(pid, 1, half_bytes);
+      SetArgument(pid, 2, half_bytes);
+      return true;
+    }
+    SetRegister(pid, offsetof(user_regs_struct, orig_rax), SYS_munmap);
+    SetArgument(pid, 0, arguments[moves ? 4 : 0]);
+    SetArgument(pid, 1, arguments[moves ? 2 : 1]);
+    return true;
+  }
+
+  static void SetArgument(pid_t pid, std::size_t index, std::uint64_t value) {
+    SetRegister(pid, kArgumentRegisters[index], static_cast<long>(value));
   }
 
   static void SetRegister(pid_t pid, std::size_t offset, long value) {
@@ -264,21 +325,27 @@ std::vector<std::size_t> Choose(std::size_t count, std::size_t most) {
 struct Tally {
   std::size_t runs = 0;
   std::size_t reached = 0;  // Runs in which a call was made to fail.
+  std::size_t damaged = 0;  // And in which it did damage.
   std::size_t failures = 0;
 };
 
 void RunAll(const Options& options, std::span<const std::size_t> numbers, bool onward, Tally& tally) {
   for (const std::size_t first : numbers) {
     const int error = options.target->errors[first % options.target->errors.size()];
-    const Outcome outcome = Tracer(options, Plan{first, onward, error}).Run();
+    // All pairs of an error and a damage come in turn.
+    const std::size_t turn = first / options.target->errors.size() % kDamageNames.size();
+    const auto damage = static_cast<Damage>(options.damage >= 0 ? options.damage : static_cast<int>(turn));
+    const Outcome outcome = Tracer(options, Plan{first, onward, error, damage}).Run();
     ++tally.runs;
     if (outcome.injected > 0) ++tally.reached;
+    if (outcome.damaged > 0) ++tally.damaged;
     if (outcome.passed()) continue;
     ++tally.failures;
     const std::string how = Describe(outcome.status);
-    std::printf("FAILED: %s number %zu%s fails with %s: the program ends with %s\n",
+    const std::string damaged = " (damage: " + std::string(kDamageNames[static_cast<std::size_t>(damage)]) + ")";
+    std::printf("FAILED: %s number %zu%s fails with %s%s: the program ends with %s\n",
                 std::string(options.target->name).c_str(), first, onward ? " and all later ones" : "",
-                strerrorname_np(error), how.c_str());
+                strerrorname_np(error), outcome.damaged > 0 ? damaged.c_str() : "", how.c_str());
     std::fflush(stdout);
     if (options.expect_failure) return;
   }
@@ -292,6 +359,7 @@ constexpr char kUsage[] =
   --max-runs N          runs in which one call fails (50)
   --max-onward-runs N   runs in which it and all later ones fail (10)
   --random-runs N       runs of "any" (12)
+  --damage KIND         none, gone or half (each in turn)
   --expect-failure      succeed at the first run that does not pass
 )";
 
@@ -305,6 +373,10 @@ bool ParseOptions(int argc, char** argv, Options& options) {
       options.max_runs = std::strtoul(argv[++i], nullptr, 10);
     } else if (argument == "--random-runs" && i + 1 < argc) {
       options.random_runs = std::strtoul(argv[++i], nullptr, 10);
+    } else if (argument == "--damage" && i + 1 < argc) {
+      const auto* const name = std::find(kDamageNames.begin(), kDamageNames.end(), std::string_view(argv[++i]));
+      if (name == kDamageNames.end()) return false;
+      options.damage = static_cast<int>(name - kDamageNames.begin());
     } else if (argument == "any") {
       options.random = true;
     } else if (argument == "--max-onward-runs" && i + 1 < argc) {
@@ -367,9 +439,9 @@ int Main(int argc, char** argv) {
   }
   std::printf(
       "%s: %zu calls; one failing: %zu runs, %zu reached it, %zu not passed; "
-      "all from one on failing: %zu runs, %zu reached it, %zu not passed\n",
-      name.c_str(), counted.calls, once.runs, once.reached, once.failures, onward.runs, onward.reached,
-      onward.failures);
+      "all from one on failing: %zu runs, %zu reached it, %zu not passed; damage in %zu runs\n",
+      name.c_str(), counted.calls, once.runs, once.reached, once.failures, onward.runs, onward.reached, onward.failures,
+      once.damaged + onward.damaged);
   const bool passed = once.failures + onward.failures == 0;
   if (options.expect_failure) return passed ? 1 : 0;
   // Threads make the number of calls vary a little, but not by half.

@@ -18,6 +18,7 @@
 
 #include <malloc.h>
 #include <pthread.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -248,6 +249,12 @@ void UseLarge(Random& random) {
   std::array<Object, 4> obstacles;
   for (std::size_t i = 0; i < obstacles.size(); ++i) {
     Allocate(obstacles[i], 5 * kMiB, 0, 16);
+    // What a program tells the kernel of a part makes it a mapping of its own.
+    if (growing.address != nullptr && growing.pattern.size_bytes >= 3 * kMiB) {
+      const auto page_bytes = static_cast<std::uintptr_t>(getpagesize());
+      const std::uintptr_t page = (reinterpret_cast<std::uintptr_t>(growing.address) + kMiB) / page_bytes * page_bytes;
+      madvise(reinterpret_cast<void*>(page), 3 * page_bytes, MADV_DONTDUMP);
+    }
     Resize(growing, (3 << i) * kMiB);
   }
   Resize(growing, 5 * kMiB);
