@@ -13,7 +13,15 @@ constexpr std::size_t kMostBytes = std::size_t{64} << 20;
 }  // namespace
 
 bool Quarantine::Take(Span* chunk) {
-  if (!Decommit(chunk->start(), chunk->bytes())) return false;
+  switch (Decommit(chunk->start(), chunk->bytes())) {
+    case Decommitted::kDone:
+      break;
+    case Decommitted::kUnchanged:
+      return false;
+    case Decommitted::kLost:
+      // As below.
+      return true;
+  }
   bytes_ += chunk->bytes();
   chunks_.PushFront(chunk);
   while (bytes_ > kMostBytes) FreeOldest();

@@ -100,14 +100,14 @@ bool Commit(void* start, std::size_t bytes) {
   return SystemCall(SYS_mprotect, start, bytes, PROT_READ | PROT_WRITE) == 0;
 }
 
-bool Decommit(void* start, std::size_t bytes) {
+Decommitted Decommit(void* start, std::size_t bytes) {
   NoteStall();
   // A new mapping in the old one's place; mprotect alone leaves the charge as it is.
-  if (SystemCall(SYS_mmap, start, bytes, PROT_NONE, kReserve | MAP_FIXED, -1, 0) >= 0) return true;
-  // The kernel unmaps the old mapping before it makes the new one, and may fail in between. Then the place is empty, and
-  // is taken before a mapping of another thread can land there. Where something is mapped, the refusal came first: only
-  // memory for one record of the kernel's can be what was missing later, and all of the place went at once.
-  return MapAt(start, bytes, PROT_NONE);
+  if (SystemCall(SYS_mmap, start, bytes, PROT_NONE, kReserve | MAP_FIXED, -1, 0) >= 0) return Decommitted::kDone;
+  // The kernel unmaps the old mapping before it makes the new one, and may fail in between. Then the place is empty.
+  if (MapAt(start, bytes, PROT_NONE)) return Decommitted::kDone;
+  // All of it went at once or nothing. Advice that changes nothing fails where a part is not mapped.
+  return Advise(start, bytes, MADV_NORMAL) ? Decommitted::kUnchanged : Decommitted::kLost;
 }
 
 bool CommitAt(void* start, std::size_t bytes) {

@@ -10,10 +10,12 @@
 // next touch brings zeroes.
 //
 // All functions are thread-safe, take addresses and lengths in multiples of OsPageBytes(), may change errno, and say
-// false or null when the kernel refuses; nothing has changed then (but that a part may be released).
+// false or null when the kernel refuses; nothing has changed then (but that a part may be released). Decommit is the one
+// that may leave less than there was.
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 namespace tarn {
 
@@ -28,7 +30,12 @@ std::size_t AddressSpaceLimitBytes();
 void Unreserve(void* start, std::size_t bytes);
 [[nodiscard]] bool Commit(void* start, std::size_t bytes);
 // From Committed or Released back to Reserved: what was charged to the process is not any more.
-[[nodiscard]] bool Decommit(void* start, std::size_t bytes);
+enum class Decommitted : std::uint8_t {
+  kDone,
+  kUnchanged,  // the kernel refuses
+  kLost,       // the addresses are not ours any more; any thread's mapping may be there
+};
+[[nodiscard]] Decommitted Decommit(void* start, std::size_t bytes);
 [[nodiscard]] bool Release(void* start, std::size_t bytes);
 // Makes committed memory at an address where nothing is mapped. False: something is, or the kernel refuses.
 [[nodiscard]] bool CommitAt(void* start, std::size_t bytes);

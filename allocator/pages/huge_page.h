@@ -19,6 +19,7 @@ enum class HugePageState : std::uint8_t {
   kPacked,     // some pages are in spans, some may be free
   kTaken,      // in no list, on its way to somebody: being committed without the lock
   kMetadata,   // belongs to the allocator itself
+  kLost,       // its addresses are not ours any more: a decommit failed half-way
 };
 
 // Whether the kernel has a huge page of its own there, as far as is known. What is resident of it is so as a whole, and

@@ -151,11 +151,9 @@ Span* PageHeap::AllocateMapped(PageCount pages, PageCount alignment, bool prefer
     // What reservations keep for nothing, addresses or a charge for memory, may be what is missing.
     if (start == nullptr && UnreserveFree()) start = MapCommitted(bytes, alignment_bytes);
     if (start == nullptr) return nullptr;
-    if (EnsureLeaves(PageId::Containing(start), PageCount(1))) span = NewSpan(record_objects, false);
-    // Once more: others may have taken memory since, and the record has.
-    if (span != nullptr && !Permits(bytes)) {
-      metadata_.DeleteSpan(span);
-      span = nullptr;
+    // Once more: others may have taken memory since.
+    if (PermitsMapping(start, bytes) && EnsureLeaves(PageId::Containing(start), PageCount(1))) {
+      span = NewSpan(record_objects, false);
     }
     if (span != nullptr) {
       mapped_bytes_ += bytes;
@@ -318,7 +316,18 @@ bool PageHeap::ResizeWithinMapping(Span* span, PageCount pages) {
     if (!Permits(bytes)) return false;
     mapped_bytes_ += bytes;
   }
-  const bool done = bytes == 0 || (grows ? Commit(border, bytes) : Decommit(border, bytes));
+  bool done = true;
+  if (grows) {
+    done = Commit(border, bytes);
+  } else if (bytes != 0) {
+    const Decommitted decommitted = Decommit(border, bytes);
+    done = decommitted != Decommitted::kUnchanged;
+    if (decommitted == Decommitted::kLost) {
+      const PageCount reserved = PageCount(span->mapping_pages) - span->pages;
+      if (reserved != PageCount(0)) Unreserve((span->first_page + span->pages).start(), reserved.bytes());
+      span->mapping_pages = pages.raw();
+    }
+  }
   LockHolder holder(lock_);
   const PublishAtEnd publish{this};
   // A growth that failed, or a tail that went.
@@ -353,7 +362,8 @@ bool PageHeap::MoveLarge(Span* span, PageCount pages) {
     const PublishAtEnd publish{this};
     ask = BacksHugePages();
     possible = (span->kind == SpanKind::kMapped || mapped_objects_ < kMaxMovedObjects) &&
-               EnsureLeaves(PageId::Containing(start), PageCount(1)) && Permits(bytes - old_pages.bytes());
+               PermitsMapping(start, bytes - old_pages.bytes()) &&
+               EnsureLeaves(PageId::Containing(start), PageCount(1));
     // Counted before it is there, so that no other thread gets it too.
     if (possible) mapped_bytes_ += bytes - old_pages.bytes();
     if (possible && span->kind == SpanKind::kLarge) {
@@ -410,6 +420,11 @@ bool PageHeap::Permits(std::size_t bytes) const {
     return true;
   const std::size_t used_bytes = in_use_.bytes() + mapped_bytes_ + metadata_.used_bytes();
   return used_bytes <= hard_limit_bytes_ && bytes <= hard_limit_bytes_ - used_bytes;
+}
+
+bool PageHeap::PermitsMapping(const void* start, std::size_t bytes) const {
+  const bool has_leaf = page_map.HasLeaf(PageId::Containing(start).raw() / kPagesPerLeaf);
+  return Permits(bytes + (has_leaf ? 0 : sizeof(PageMapLeaf)));
 }
 
 void PageHeap::NoteFresh(std::size_t bytes) {
@@ -899,9 +914,16 @@ bool PageHeap::UnreserveFree() {
          run = reservation->whole_free.NextRun(run.first + run.count)) {
       for (std::size_t i = run.first; i < run.first + run.count; ++i) {
         HugePage* huge_page = &reservation->huge_pages[i];
-        if (!huge_page->committed || !Decommit(huge_page->first_page.start(), kHugePageBytes)) continue;
+        if (!huge_page->committed) continue;
+        const Decommitted decommitted = Decommit(huge_page->first_page.start(), kHugePageBytes);
+        if (decommitted == Decommitted::kUnchanged) continue;
         any = true;
         ForgetWholeFree(huge_page);
+        if (decommitted == Decommitted::kLost) {
+          ::new (huge_page) HugePage;
+          huge_page->state = HugePageState::kLost;
+          continue;
+        }
         // A new mapping lies there.
         if (i >= reservation->refused_from) {
           static_cast<void>(RefuseHugePages(huge_page->first_page.start(), kHugePageBytes));
@@ -1068,7 +1090,7 @@ void PageHeap::CheckInvariants() {
       committed += huge_page.committed ? 1 : 0;
       whole_free_committed += huge_page.committed && whole_free ? 1 : 0;
       if (!huge_page.committed) {
-        TARN_CHECK(whole_free);
+        TARN_CHECK(whole_free || huge_page.state == HugePageState::kLost);
         continue;
       }
       if (huge_page.state == HugePageState::kMetadata) {

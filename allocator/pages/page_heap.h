@@ -264,6 +264,8 @@ class PageHeap {
 
   // Whether the hard limit leaves room for so many bytes more.
   bool Permits(std::size_t bytes) const TARN_REQUIRES(lock_);
+  // And for what a mapping at this address needs in the page map.
+  bool PermitsMapping(const void* start, std::size_t bytes) const TARN_REQUIRES(lock_);
   // Memory came into use that was not resident.
   void NoteFresh(std::size_t bytes) TARN_REQUIRES(lock_);
   // So many pages of the huge page, which were not resident, become so.

@@ -338,19 +338,19 @@ TEST_F(MovePagesTest, ADecommitThatIsRefusedHalfWayKeepsTheAddresses) {
               auto* const start = static_cast<char*>(Reserve(kBytes, kHugePageBytes));
               TARN_REQUIRE(start != nullptr && Commit(start, kBytes));
               start[2 * kMiB] = 5;
-              bool done = false;
+              Decommitted end = Decommitted::kLost;
               const bool watched = tarn_test::RunWatched(
-                  SYS_mmap, [&] { done = Decommit(start + 2 * kMiB, 2 * kMiB); },
+                  SYS_mmap, [&] { end = Decommit(start + 2 * kMiB, kMiB); },
                   [&](const tarn_test::WatchedCall& call) {
                     if (call.number != 1) return 0;
                     TARN_REQUIRE((call.arguments[3] & MAP_FIXED) != 0);
-                    TARN_REQUIRE(munmap(start + 2 * kMiB, 2 * kMiB) == 0);
+                    TARN_REQUIRE(munmap(start + 2 * kMiB, kMiB) == 0);
                     return ENOMEM;
                   });
               if (!watched) return;
-              TARN_REQUIRE(done);
-              TARN_REQUIRE(msync(start + 2 * kMiB, 2 * kMiB, MS_ASYNC) == 0);
-              TARN_REQUIRE(Commit(start + 2 * kMiB, 2 * kMiB) && start[2 * kMiB] == 0);
+              TARN_REQUIRE(end == Decommitted::kDone);
+              TARN_REQUIRE(msync(start + 2 * kMiB, kMiB, MS_ASYNC) == 0);
+              TARN_REQUIRE(Commit(start + 2 * kMiB, kMiB) && start[2 * kMiB] == 0);
             }),
             "");
 }
@@ -361,12 +361,35 @@ TEST_F(MovePagesTest, ADecommitThatIsRefusedAtOnceChangesNothing) {
               auto* const start = static_cast<char*>(Reserve(kBytes, kHugePageBytes));
               TARN_REQUIRE(start != nullptr && Commit(start, kBytes));
               start[2 * kMiB] = 5;
-              bool done = true;
+              Decommitted end = Decommitted::kLost;
               const bool watched = tarn_test::RunWatched(
-                  SYS_mmap, [&] { done = Decommit(start + 2 * kMiB, 2 * kMiB); },
+                  SYS_mmap, [&] { end = Decommit(start + 2 * kMiB, kMiB); },
                   [&](const tarn_test::WatchedCall& call) { return call.number == 1 ? ENOMEM : 0; });
               if (!watched) return;
-              TARN_REQUIRE(!done && start[2 * kMiB] == 5);
+              TARN_REQUIRE(end == Decommitted::kUnchanged && start[2 * kMiB] == 5);
+            }),
+            "");
+}
+
+// Another thread's mapping lands in the place before it can be taken again.
+TEST_F(MovePagesTest, ADecommitThatLosesTheAddressesSaysSo) {
+  EXPECT_EQ(tarn_test::ComplaintOfChild([] {
+              auto* const start = static_cast<char*>(Reserve(kBytes, kHugePageBytes));
+              TARN_REQUIRE(start != nullptr && Commit(start, kBytes));
+              Decommitted end = Decommitted::kDone;
+              const bool watched = tarn_test::RunWatched(
+                  SYS_mmap, [&] { end = Decommit(start + 2 * kMiB, kMiB); },
+                  [&](const tarn_test::WatchedCall& call) {
+                    if (call.number != 1) return 0;
+                    TARN_REQUIRE(munmap(start + 2 * kMiB, kMiB) == 0);
+                    void* const others = mmap(start + 2 * kMiB, OsPageBytes(), PROT_READ | PROT_WRITE,
+                                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+                    TARN_REQUIRE(others == start + 2 * kMiB);
+                    start[2 * kMiB] = 9;
+                    return ENOMEM;
+                  });
+              if (!watched) return;
+              TARN_REQUIRE(end == Decommitted::kLost && start[2 * kMiB] == 9);
             }),
             "");
 }

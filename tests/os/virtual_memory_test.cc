@@ -177,7 +177,7 @@ TEST(VirtualMemory, DecommittedIsAsReserved) {
   ASSERT_NE(start, nullptr);
   ASSERT_TRUE(Commit(start, 2 * kMiB));
   std::memset(start, 0x5A, 2 * kMiB);
-  ASSERT_TRUE(Decommit(start + kMiB, kMiB / 2));
+  ASSERT_EQ(Decommit(start + kMiB, kMiB / 2), Decommitted::kDone);
   EXPECT_TRUE(Mapped(start + kMiB));
   EXPECT_FALSE(Readable(start + kMiB));
   EXPECT_FALSE(Writable(start + kMiB + kMiB / 2 - 1));
@@ -200,7 +200,7 @@ TEST(VirtualMemory, DecommittedIsNotChargedAnyMore) {
               TARN_REQUIRE(!Commit(start + 96 * kMiB, 96 * kMiB));
               TARN_REQUIRE(Release(start, 96 * kMiB));
               TARN_REQUIRE(!Commit(start + 96 * kMiB, 96 * kMiB));
-              TARN_REQUIRE(Decommit(start, 96 * kMiB));
+              TARN_REQUIRE(Decommit(start, 96 * kMiB) == Decommitted::kDone);
               TARN_REQUIRE(Commit(start + 96 * kMiB, 96 * kMiB));
             }),
             "");

@@ -11,6 +11,7 @@
 
 #include <new>
 
+#include "allocator/os/virtual_memory.h"
 #include "allocator/pages/page_heap.h"
 #include "tests/os/in_child.h"
 #include "tests/os/watched_thread.h"
@@ -76,6 +77,51 @@ TEST_F(Interleaving, HugePagesUnderCommitAreFreeInTheChildOfFork) {
               TARN_REQUIRE(forked && status == 0);
               TARN_REQUIRE(span != nullptr);
               heap.CheckInvariants();
+            }),
+            "");
+}
+
+// A free huge page goes back to the kernel, the call fails half-way, and another thread's mapping lands there. It is left
+// alone for ever.
+TEST_F(Interleaving, AHugePageWhoseAddressesAreLostIsNeverUsedAgain) {
+  EXPECT_EQ(tarn_test::ComplaintOfChild([] {
+              PageHeap& heap = tarn_test::FreshPageHeap();
+              Span* spans[12];
+              bool zero;
+              for (Span*& span : spans) {
+                span = heap.AllocateLarge(PageCount(kPagesPerHugePage), PageCount(1), &zero);
+                TARN_REQUIRE(span != nullptr);
+              }
+              // Free ones between others, which keep their addresses when memory runs out.
+              for (std::size_t i = 0; i < 10; i += 2) heap.Deallocate(spans[i]);
+              tarn_test::LimitFurtherData(3 * kHugePageBytes);
+              char* others = nullptr;
+              const bool watched = tarn_test::RunWatched(
+                  SYS_mmap,
+                  [&] {
+                    bool told;
+                    Span* large = heap.AllocateLarge(PageCount(6 * kPagesPerHugePage), PageCount(1), &told);
+                    if (large != nullptr) heap.Deallocate(large);
+                  },
+                  [&](const tarn_test::WatchedCall& call) {
+                    if (others != nullptr || (call.arguments[3] & MAP_FIXED) == 0) return 0;
+                    others = reinterpret_cast<char*>(call.arguments[0]);
+                    TARN_REQUIRE(munmap(others, call.arguments[1]) == 0);
+                    TARN_REQUIRE(mmap(others, 4 * OsPageBytes(), PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
+                                      0) == others);
+                    return ENOMEM;
+                  });
+              if (!watched) return;
+              TARN_REQUIRE(others != nullptr);
+              heap.CheckInvariants();
+              // All that there is; none of it is the other thread's.
+              while (Span* span = heap.AllocateLarge(PageCount(kPagesPerHugePage), PageCount(1), &zero)) {
+                TARN_REQUIRE(span->start() != others);
+                static_cast<char*>(span->start())[0] = 1;
+              }
+              heap.ReleaseFree(0, true);
+              heap.CheckInvariants();
+              TARN_REQUIRE(others[0] == 0);
             }),
             "");
 }

@@ -168,7 +168,8 @@ TEST(Move, MappedObjectsCountAgainstTheHardLimit) {
     ASSERT_LE(stats.in_use_bytes + stats.mapped_bytes + stats.metadata_used_bytes, kLimitMiB * kMiB);
   }
   EXPECT_LE(mib, kLimitMiB);
-  EXPECT_GE(mib, kLimitMiB - 4) << "only what is handed out counts";
+  // Metadata counts too: leaves of the page map are 1.1 MiB each.
+  EXPECT_GE(mib, kLimitMiB - 10);
   // Beside it, there is no room for another one, in a reservation or not.
   bool zero;
   EXPECT_EQ(heap.AllocateLarge(PageCount(4 * kPagesPerMiB), PageCount(1), &zero), nullptr);
