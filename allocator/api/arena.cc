@@ -248,11 +248,14 @@ TARN_EXPORT void tarn_arena_destroy(tarn_arena* arena) {
 }
 
 TARN_EXPORT tarn_arena_mark tarn_arena_get_mark(tarn_arena* arena) {
-  return {List(arena->used).front(), arena->next,       arena->end,    arena->cleanups,
-          arena->used_before_bytes,  arena->generation, ++arena->marks};
+  return {List(arena->used).front(), arena->next,       arena->end,     arena->cleanups,
+          arena->used_before_bytes,  arena->generation, ++arena->marks, arena};
 }
 
 TARN_EXPORT void tarn_arena_rewind(tarn_arena* arena, const tarn_arena_mark* mark) {
+  if (mark->arena != arena) {
+    ReportMisuse("tarn_arena_rewind", reinterpret_cast<void*>(mark->next), Misuse::kForeignMark);
+  }
   // Marks are numbered; a rewind to one makes all later ones stale.
   if (mark->generation != arena->generation || mark->number > arena->marks) ReportStaleMark(mark);
   arena->marks = mark->number;

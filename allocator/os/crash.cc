@@ -37,6 +37,8 @@ const char* Description(Misuse misuse) {
       return "no object of the pool starts here";
     case Misuse::kStaleMark:
       return "mark is stale: the arena was reset, or rewound further, since";
+    case Misuse::kForeignMark:
+      return "mark is of another arena";
     case Misuse::kPoolAtWork:
       return "pool is ended while it destroys an object or ends";
     case Misuse::kNoHandle:

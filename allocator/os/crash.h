@@ -19,6 +19,7 @@ enum class Misuse {
   kWrongPool,        // the object is not this pool's
   kNoObjectThere,    // the pool has no object that starts there
   kStaleMark,        // the arena was reset, or rewound further, since the mark was made
+  kForeignMark,      // the mark was made by another arena
   kPoolAtWork,       // the end of a pool or an arena comes from the destructor of its own object, or beside its Tick
   kNoHandle,         // the pool, arena or heap has ended, or the pointer is none of that kind
 };

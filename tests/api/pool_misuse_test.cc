@@ -232,6 +232,23 @@ TEST(PoolMisuseDeath, AnObjectThatEndsItsOwnPoolIsNamed) {
       FatalLine("tarn_heap_free", kNoHandle));
 }
 
+TEST(PoolMisuseDeath, AMarkOfAnotherArenaIsNamed) {
+  const std::string line = FatalLine("tarn_arena_rewind", "mark is of another arena");
+  tarn::Arena arena;
+  tarn::Arena other;
+  const tarn::Arena::Mark of_empty = other.GetMark();
+  static_cast<void>(other.Allocate(10));
+  const tarn::Arena::Mark of_used = other.GetMark();
+  for (int round = 0; round < 2; ++round) {
+    // As many marks as the other one has made.
+    static_cast<void>(arena.GetMark());
+    EXPECT_DEATH(arena.Rewind(of_empty), line);
+    EXPECT_DEATH(arena.Rewind(of_used), line);
+    EXPECT_DEATH(arena.Rewind(tarn::Arena::Mark{}), line);
+    static_cast<void>(arena.Allocate(10));
+  }
+}
+
 TEST(PoolMisuse, AlignmentsThatAreNoneAreRefused) {
   constexpr std::size_t kHalf = std::size_t{1} << 63;
   tarn_arena arena;

@@ -81,6 +81,7 @@ typedef struct tarn_arena_mark {
   size_t used_before_bytes;
   uint64_t generation;
   uint64_t number;
+  const struct tarn_arena* arena;
 } tarn_arena_mark;
 
 typedef struct tarn_arena_stats {
@@ -100,7 +101,7 @@ void tarn_arena_destroy(tarn_arena* arena);
 void tarn_arena_reset(tarn_arena* arena);
 tarn_arena_mark tarn_arena_get_mark(tarn_arena* arena);
 // Ends everything that was allocated after the mark was made. Ends the process with a line on stderr if the arena was
-// reset, or rewound to an earlier mark, since then.
+// reset, or rewound to an earlier mark, since then, and for a mark of another arena.
 void tarn_arena_rewind(tarn_arena* arena, const tarn_arena_mark* mark);
 tarn_arena_stats tarn_arena_get_stats(tarn_arena* arena);
 // Has run(object) called at the reset; it must not throw. 0: refused, nothing is registered.
