@@ -14,9 +14,12 @@
 #include <thread>
 #include <vector>
 
+#include "tests/api/wait_for.h"
 #include "tests/life/parked_thread.h"
 
 namespace {
+
+using tarn_test::WaitFor;
 
 struct Counted {
   Counted() { ++live; }
@@ -30,12 +33,6 @@ void Fill(tarn::Pool<Counted>& pool, int objects) {
   std::vector<Counted*> some;
   for (int i = 0; i < objects; ++i) some.push_back(pool.Get());
   for (Counted* object : some) pool.Put(object);
-}
-
-// The test's own time limit ends it where that never happens.
-template <typename Condition>
-void WaitFor(Condition condition) {
-  while (!condition()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
 }
 
 // The process has more than that, and gets no smaller: memory is short.

@@ -25,6 +25,7 @@
 #include "allocator/api/cpu_stacks.h"
 #include "allocator/pages/page_map.h"
 #include "tests/api/registered.h"
+#include "tests/api/wait_for.h"
 #include "tests/os/in_child.h"
 
 #include "tests/life/parked_thread.h"
@@ -32,6 +33,7 @@
 namespace {
 
 using tarn_test::Find;
+using tarn_test::WaitFor;
 
 struct Buffer {
   Buffer() { ++live; }
@@ -108,6 +110,48 @@ TEST(Pool, RefusesWhatHasGrownAndWhatIsTooMany) {
   for (Buffer* buffer : many) pool.Put(buffer);
   EXPECT_LE(pool.Stats().cached_objects, 50u);
   EXPECT_EQ(static_cast<std::size_t>(Buffer::live), pool.Stats().cached_objects);
+}
+
+// Exactly, and no array is written beyond its end: each object is in one place, in the shared part as among the victims.
+TEST(Pool, KeepsWhatItHasRoomForAndNotOneMore) {
+  static std::set<void*> dropped;
+  for (const bool checked : {true, false}) {
+    for (const std::size_t room : {1u, 2u, 3u, 50u, 1000u}) {
+      dropped.clear();
+      tarn_pool_options options = {};
+      options.drop = [](void* object, void*) { EXPECT_TRUE(dropped.insert(object).second); };
+      options.max_objects = room;
+      options.epoch_ms = TARN_POOL_NO_EPOCHS;
+      options.checked = checked ? 1 : 0;
+      tarn_pool* pool = tarn_pool_create(&options);
+      std::deque<int> objects(4 * room + 4);
+      std::size_t next = 0;
+      // Without `checked` a part of the room may lie in stacks of other CPUs.
+      std::size_t dropped_before = 0;
+      for (int epoch = 0; epoch < 3; ++epoch) {
+        const std::size_t victims = tarn_pool_get_stats(pool).cached_objects;
+        EXPECT_LE(victims, room);
+        for (std::size_t i = 0; i <= room; ++i) tarn_pool_put(pool, &objects[next++]);
+        const std::size_t kept = tarn_pool_get_stats(pool).cached_objects - victims;
+        EXPECT_LE(kept, room);
+        if (checked) {
+          EXPECT_EQ(kept, room);
+        }
+        EXPECT_EQ(dropped.size() - dropped_before + kept, room + 1);
+        tarn_pool_tick(pool);
+        dropped_before = dropped.size();
+      }
+      std::set<void*> got;
+      const std::size_t left = tarn_pool_get_stats(pool).cached_objects;
+      while (void* object = tarn_pool_get(pool)) {
+        EXPECT_TRUE(got.insert(object).second);
+        EXPECT_EQ(dropped.count(object), 0u);
+      }
+      EXPECT_EQ(got.size(), left);
+      EXPECT_EQ(got.size() + dropped.size(), next);
+      tarn_pool_destroy(pool);
+    }
+  }
 }
 
 TEST(Pool, WhatNobodyAsksForGoesInTwoEpochs) {
@@ -188,12 +232,6 @@ TEST(Pool, AnObjectHasOneUserAtATimeWhileEpochsPass) {
   }
   EXPECT_EQ(wrong, 0);
   EXPECT_EQ(Buffer::live, 0);
-}
-
-// Waits for what another thread will do; the test's own time limit ends it where that never happens.
-template <typename Condition>
-void WaitFor(Condition condition) {
-  while (!condition()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
 }
 
 TEST(PoolCare, AnIdlePoolIsEmptiedThoughNobodyCallsIt) {
