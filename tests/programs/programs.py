@@ -67,6 +67,8 @@ class Stage:
     def __init__(self, directory, witness, reference=False):
         self.directory = directory
         self.reference = reference
+        # Set by a test whose program defines malloc itself: no process is seen on tarn's then.
+        self.has_own_malloc = False
         self.preload = os.path.realpath(os.environ["TARN_LIB"])
         self.witness = os.path.realpath(witness)
         self.notes = os.path.join(directory, "witness.txt")
@@ -228,7 +230,7 @@ def run_on(test, arguments, witness, reference):
         stage = Stage(directory, witness, reference)
         test(stage, *arguments)
         counts = stage.witnessed()
-        if not counts and not reference:
+        if not counts and not reference and not stage.has_own_malloc:
             raise Failure("no process was seen to run on tarn")
         return counts
 
