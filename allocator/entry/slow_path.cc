@@ -8,7 +8,7 @@
 #include "allocator/cpu_cache/slab_ops.h"
 #include "allocator/entry/next_owner.h"
 #include "allocator/heap/process_heap.h"
-#include "allocator/heap/regions.h"
+#include "allocator/heap/reclaim.h"
 #include "allocator/heap/thread_exit.h"
 #include "allocator/os/crash.h"
 #include "allocator/os/stall.h"
@@ -198,6 +198,18 @@ void* AllocateSampled(SizeClass size_class, std::size_t bytes, unsigned shift) {
   return object;
 }
 
+// An object in the span of sampled ones, without a sample. At a limit, a free of a sampled object makes room for its size
+// like any other: there may be no memory but that object.
+void* AllocateFromSampled(SizeClass size_class) {
+  if (!process_heap.has_sampled_lists()) return nullptr;
+  void* object;
+  if (process_heap.sampled_lists[size_class].RemoveRange(&object, 1) == 0) return nullptr;
+  process_heap.cpu_cache.CountSampledAllocation(size_class);
+  Span* span = page_map.SpanOf(PageId::Containing(object));
+  span->samples()[FindObject(span, reinterpret_cast<std::uintptr_t>(object))] = kNoSample;
+  return object;
+}
+
 void FreeSampled(Span* span, void* object, const char* call) {
   ClaimSample(span, object, call);
   process_heap.cpu_cache.CountSampledFree(span->size_class);
@@ -243,9 +255,11 @@ void* AllocateClass(SizeClass size_class, std::size_t bytes) {
   }
   void* object = process_heap.cpu_cache.AllocateSlow(size_class);
   if (object == nullptr) [[unlikely]] {
-    // Free objects of other classes, in caches, may keep the pages that are missing.
-    process_heap.cpu_cache.DrainAll("malloc");
+    // What is kept for other classes may hold the pages that are missing.
+    FreeDeferred();
+    Reclaim(ReclaimDepth::kToPageHeap, "malloc");
     object = process_heap.cpu_cache.AllocateSlow(size_class);
+    if (object == nullptr) object = AllocateFromSampled(size_class);
     if (object == nullptr) process_heap.limits.CountHardFailure();
   }
   return object;
@@ -264,8 +278,8 @@ void* AllocateLarge(std::size_t bytes, std::size_t alignment, bool* zero, bool p
   Span* span = process_heap.page_heap.AllocateLarge(pages, alignment_pages, zero, prefer_zero);
   if (span == nullptr) {
     // What the caches and the page heap keep may be what is missing.
-    process_heap.cpu_cache.DrainAll("malloc");
-    process_heap.page_heap.ReleaseFree(0, true);
+    FreeDeferred();
+    Reclaim(ReclaimDepth::kToKernel, "malloc");
     span = process_heap.page_heap.AllocateLarge(pages, alignment_pages, zero);
     if (span == nullptr) process_heap.limits.CountHardFailure();
   }
@@ -514,7 +528,7 @@ std::size_t ReleaseBytes(std::size_t bytes) {
   PageHeap& page_heap = process_heap.page_heap;
   std::size_t released_bytes = page_heap.ReleaseOldest(bytes);
   if (released_bytes < bytes) {
-    process_heap.cpu_cache.DrainAll("tarn_release_memory");
+    Reclaim(ReclaimDepth::kToPageHeap, "tarn_release_memory");
     released_bytes += page_heap.ReleaseOldest(bytes - released_bytes);
   }
   if (released_bytes < bytes) released_bytes += page_heap.ReleaseFree(0, true);
@@ -527,9 +541,7 @@ std::size_t Trim(std::size_t keep_bytes) {
   SlowPathScope scope;
   if (scope.nested()) return 0;
   FreeDeferred();
-  FreeKeptRegions();
-  process_heap.cpu_cache.DrainAll("malloc_trim");
-  const std::size_t released_bytes = process_heap.page_heap.ReleaseFree(keep_bytes, keep_bytes == 0);
+  const std::size_t released_bytes = Reclaim(ReclaimDepth::kToKernel, "malloc_trim", keep_bytes);
   ForgetStall();
   return released_bytes;
 }

@@ -5,6 +5,7 @@
 
 #include "allocator/heap/poison.h"
 #include "allocator/heap/process_heap.h"
+#include "allocator/heap/reclaim.h"
 #include "allocator/heap/shard.h"
 #include "allocator/heap/thread_exit.h"
 #include "allocator/os/thread_state.h"
@@ -38,9 +39,7 @@ Span* NewFromPageHeap(PageCount pages, PageCount alignment, std::size_t record_o
   Span* region = process_heap.page_heap.AllocateLarge(pages, alignment, zero, false, bits);
   if (region == nullptr) {
     // What the caches and the page heap keep may be what is missing.
-    FreeKeptRegions();
-    process_heap.cpu_cache.DrainAll("tarn");
-    process_heap.page_heap.ReleaseFree(0, true);
+    Reclaim(ReclaimDepth::kToKernel, "tarn");
     region = process_heap.page_heap.AllocateLarge(pages, alignment, zero, false, bits);
   }
   if (region == nullptr) return nullptr;

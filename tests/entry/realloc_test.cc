@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
@@ -193,6 +195,63 @@ TEST(Realloc, TakesObjectsOfAllCalls) {
     }
     free(object);
   }
+}
+
+// Whether a byte can be read, as the kernel sees it.
+bool IsReadable(const void* address) {
+  int ends[2];
+  if (pipe(ends) != 0) return true;
+  const bool readable = write(ends[1], address, 1) == 1;
+  close(ends[0]);
+  close(ends[1]);
+  return readable;
+}
+
+// A copy reads as many bytes as the old object has. These objects end where accessible memory ends.
+TEST(Realloc, ReadsNothingBehindALargeObject) {
+  bool guarded = false;
+  for (int i = 0; i < 8 && !guarded; ++i) {
+    // So aligned that it has a mapping of its own.
+    char* object = static_cast<char*>(aligned_alloc(kGiB, kMiB));
+    if (object == nullptr) GTEST_SKIP() << "no addresses for this alignment";
+    char* const end = object + malloc_usable_size(object);
+    const size_t page_bytes = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+    void* const guard = mmap(end, page_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    guarded = guard == end;
+    if (guard != MAP_FAILED && guard != end) munmap(guard, page_bytes);
+    Fill(object, 3, 0, kMiB);
+    object = static_cast<char*>(realloc(object, 3 * kMiB));
+    ASSERT_NE(object, nullptr);
+    EXPECT_TRUE(Holds(object, 3, 0, kMiB));
+    if (guarded) munmap(guard, page_bytes);
+    free(object);
+  }
+  EXPECT_TRUE(guarded) << "something lies behind each of the objects";
+}
+
+TEST(Realloc, ReadsNothingBehindASmallObject) {
+  constexpr size_t kSize = 32 * kKiB;
+  // One of the size that it grows to is in a cache, so that no memory is made accessible for it.
+  free(Opaque(malloc(2 * kSize)));
+  std::vector<void*> objects;
+  void* last = nullptr;
+  while (last == nullptr && objects.size() < 4096) {
+    void* const object = malloc(kSize);
+    ASSERT_NE(object, nullptr);
+    if (IsReadable(static_cast<char*>(object) + malloc_usable_size(object))) {
+      objects.push_back(object);
+    } else {
+      last = object;
+    }
+  }
+  if (last != nullptr) {
+    Fill(last, 4, 0, kSize);
+    last = realloc(last, 2 * kSize);
+    ASSERT_NE(last, nullptr);
+    EXPECT_TRUE(Holds(last, 4, 0, kSize));
+    free(last);
+  }
+  for (void* object : objects) free(object);
 }
 
 TEST(Realloc, FailureKeepsTheObject) {
