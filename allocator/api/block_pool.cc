@@ -292,24 +292,28 @@ void BlockPool::FlushAllStacks() {
 void BlockPool::FreeAll(const char* call) {
   RequireHandle(this, HandleKind::kBlockPool, call);
   if (is_ending_) ReportMisuse(call, this, Misuse::kPoolAtWork);
-  direct_frees_ += Stats().live_objects;
-  for (std::size_t i = 0; i < stacks_.ids; ++i) {
-    CpuStack* stack = stacks_.At(i);
-    flushed_ += stack->top();
-    stack->word += stack->top() * 0xFFFF;
+  const std::size_t live_objects = Stats().live_objects;
+  IntrusiveList<Span> regions;
+  {
+    // Who frees at the same time is in the wrong, but no region goes back twice for it.
+    SlowPathScope scope;
+    LockHolder holder(lock_.lock);
+    direct_frees_ += live_objects;
+    for (std::size_t i = 0; i < stacks_.ids; ++i) {
+      CpuStack* stack = stacks_.At(i);
+      flushed_ += stack->top();
+      stack->word += stack->top() * 0xFFFF;
+    }
+    out_ = 0;
+    ReportLive();
+    spare_ = nullptr;
+    regions_ = 0;
+    ForEachRegion([&regions](Span* region) {
+      IntrusiveList<Span>::Remove(region);
+      regions.PushFront(region);
+    });
   }
-  if (budget_->record != nullptr) {
-    CountSigned(&budget_->record->live_objects, -static_cast<std::int64_t>(reported_));
-    CountSigned(&budget_->record->live_bytes, -static_cast<std::int64_t>(reported_ * stride_bytes_));
-  }
-  reported_ = 0;
-  out_ = 0;
-  spare_ = nullptr;
-  regions_ = 0;
-  ForEachRegion([this](Span* region) {
-    IntrusiveList<Span>::Remove(region);
-    Release(region);
-  });
+  while (Span* region = regions.PopFront()) Release(region);
 }
 
 // --- Blocks with destructors ---------------------------------------------------------------------------------------

@@ -163,11 +163,18 @@ void Discharge(tarn_concurrent_arena* arena, std::size_t bytes) {
   }
 }
 
+// One chunk of a list that others may use.
+Span* PopChunk(tarn_concurrent_arena* arena, IntrusiveList<Span> tarn_concurrent_arena::*list) {
+  SlowPathScope scope;
+  LockHolder holder(arena->lock.lock);
+  return (arena->*list).PopFront();
+}
+
 // What the chunks held has ended; nobody else uses the arena. Makes system calls and calls the page heap, so without the
 // lock. Those that cannot be had in quarantine stay.
 void QuarantineChunks(tarn_concurrent_arena* arena) {
   IntrusiveList<Span> refused;
-  while (Span* chunk = arena->used.PopFront()) {
+  while (Span* chunk = PopChunk(arena, &tarn_concurrent_arena::used)) {
     const std::size_t bytes = chunk->bytes();
     Unpoison(arena->poison, chunk->start(), bytes);
     if (arena->quarantine.Take(chunk)) {
@@ -176,6 +183,8 @@ void QuarantineChunks(tarn_concurrent_arena* arena) {
       refused.PushFront(chunk);
     }
   }
+  SlowPathScope scope;
+  LockHolder holder(arena->lock.lock);
   while (Span* chunk = refused.PopFront()) arena->used.PushFront(chunk);
 }
 
@@ -327,7 +336,7 @@ TARN_EXPORT void tarn_concurrent_arena_reset(tarn_concurrent_arena* arena) {
 
 TARN_EXPORT void tarn_concurrent_arena_release(tarn_concurrent_arena* arena) {
   tarn_concurrent_arena_reset(arena);
-  while (Span* chunk = arena->spare.PopFront()) {
+  while (Span* chunk = PopChunk(arena, &tarn_concurrent_arena::spare)) {
     Discharge(arena, chunk->bytes());
     FreeRegion(chunk);
   }

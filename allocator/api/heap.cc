@@ -258,13 +258,20 @@ TARN_EXPORT void tarn_heap_free_all(tarn_heap* heap) {
     BlockPool* pool = entry.load(std::memory_order_acquire);
     if (pool != nullptr) pool->FreeAll("tarn_heap_free_all");
   }
-  heap->large_frees += heap->large_objects;
-  heap->large_objects = 0;
-  heap->large_bytes = 0;
-  while (Span* region = heap->large.PopFront()) {
-    *RegionBits(region) = 0;
-    ReleaseLarge(heap, region);
+  IntrusiveList<Span> regions;
+  {
+    // Who frees at the same time is in the wrong, but no region goes back twice for it.
+    SlowPathScope scope;
+    LockHolder holder(heap->lock.lock);
+    heap->large_frees += heap->large_objects;
+    heap->large_objects = 0;
+    heap->large_bytes = 0;
+    while (Span* region = heap->large.PopFront()) {
+      *RegionBits(region) = 0;
+      regions.PushFront(region);
+    }
   }
+  while (Span* region = regions.PopFront()) ReleaseLarge(heap, region);
 }
 
 TARN_EXPORT std::size_t tarn_heap_usable_bytes(tarn_heap* heap, const void* object) {

@@ -11,6 +11,7 @@
 #include <tarn/pool.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -379,6 +380,34 @@ TEST(PoolMisuseDeath, ADestructorThatThrowsWithoutACallerTerminates) {
         pool.Tick();
       }),
       "^terminated");
+}
+
+// Anything may come of it, but whatever the library says is about the misuse.
+TEST(PoolMisuseDeath, TheEndOfAHeapInUseIsNoFailedCheck) {
+  if (tarn_test::kSanitized) GTEST_SKIP() << "a sanitizer has words of its own for it";
+  for (int round = 0; round < 30; ++round) {
+    const tarn_test::ChildEnd end = tarn_test::RunInChild([round] {
+      tarn_heap* heap = tarn_heap_create(nullptr);
+      std::atomic<int> started = 0;
+      std::vector<std::thread> threads;
+      for (int t = 0; t < 2; ++t) {
+        threads.emplace_back([heap, &started] {
+          ++started;
+          void* objects[40] = {};
+          for (std::size_t i = 0; i < 20000; ++i) {
+            void*& object = objects[i % 40];
+            tarn_heap_free(heap, object);
+            object = tarn_heap_allocate(heap, i % 5 == 0 ? 9000 : 64, 16);
+          }
+        });
+      }
+      while (started != 2) std::this_thread::yield();
+      std::this_thread::sleep_for(std::chrono::microseconds(20 * round));
+      tarn_heap_destroy(heap);
+      for (auto& thread : threads) thread.join();
+    });
+    EXPECT_EQ(end.output.find("check failed"), std::string::npos) << end.output;
+  }
 }
 
 // Of threads that free one large object of a heap at the same time, one goes on.
