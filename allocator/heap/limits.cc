@@ -13,8 +13,6 @@ namespace tarn {
 
 namespace {
 
-// What a pass over huge pages needs of the stack. Touched before the cycle lock is taken, see SlowPathScope.
-constexpr std::size_t kPassStackBytes = 8192;
 // A limit that the system sets may change; reading it takes some 50 us. Chosen.
 constexpr std::uint32_t kReadEveryMs = 1000;
 // Of a container's limit, `auto` leaves a tenth for what tarn does not see: stacks, files, other processes. Chosen.
@@ -197,7 +195,7 @@ std::size_t Limits::Release(std::size_t bytes, std::uint32_t now_ms) {
     released_bytes += page_heap.ReleaseOldest(bytes - released_bytes);
   }
   // The pass over huge pages in use is shared with the scavenger. If it is at work just now, it does this itself.
-  ProbeStack(kPassStackBytes);
+  ProbeStack(Scavenger::kCycleStackBytes);
   Lock& cycle_lock = process_heap.scavenger.cycle_lock();
   if (released_bytes < bytes && cycle_lock.TryAcquire()) {
     bool end = false;

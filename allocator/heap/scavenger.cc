@@ -10,6 +10,7 @@
 #include "allocator/os/clock.h"
 #include "allocator/os/crash.h"
 #include "allocator/os/process.h"
+#include "allocator/os/stack_memory.h"
 #include "allocator/os/stall.h"
 #include "allocator/os/thread_state.h"
 
@@ -44,6 +45,7 @@ void Scavenger::Attend() {
   SlowPathScope scope;
   if (scope.nested()) return;
   if (StartsThread()) return;
+  ProbeStack(kCycleStackBytes);
   PageHeap& page_heap = process_heap.page_heap;
   if ((page_heap.attention() & PageHeap::kFallen) != 0 && cycle_lock_.TryAcquire()) {
     GiveBack();
@@ -164,6 +166,7 @@ std::uint32_t Scavenger::Tick() {
   {
     SlowPathScope scope;
     if (scope.nested()) return next_ms;
+    ProbeStack(kCycleStackBytes);
     if (cycle_lock_.TryAcquire()) {
       ServeReleaseRequest();
       next_ms = RunCycle(true).next_ms;
@@ -182,6 +185,7 @@ void Scavenger::AnswerRequests() {
     SlowPathScope scope;
     // The process id before the lock: a child of vfork that ends while it holds the lock would hold it for ever.
     if (scope.nested() || ThreadIsAlive() || ProcessId() != process_id_) return;
+    ProbeStack(kCycleStackBytes);
     if (cycle_lock_.TryAcquire()) {
       ServeReleaseRequest();
       cycle_lock_.Release();

@@ -92,6 +92,9 @@ class Scavenger {
   // Whether a thread of ours may hold locks, though libc may believe that the process has a single thread.
   static bool ThreadIsAlive();
   void ForgetThreadInForkedChild();
+  // What a cycle needs of the stack, mostly for the page heap's batches. A thread of the program touches it before it takes
+  // the cycle lock: a stack overflow must leave the lock free (SlowPathScope).
+  static constexpr std::size_t kCycleStackBytes = 6144;
   Lock& cycle_lock() TARN_THREAD_ANNOTATION(lock_returned(cycle_lock_)) { return cycle_lock_; }
 
  private:

@@ -19,10 +19,15 @@ namespace {
 
 constexpr double kBodySeconds = 60;
 constexpr std::size_t kStackBytes = 256 << 10;
-constexpr unsigned kRounds = 100;
+constexpr unsigned kRounds = 50;
 constexpr unsigned kBottomless = 1 << 30;
 
 thread_local sigjmp_buf t_back;
+
+constexpr int kHeld = 3000;
+constexpr std::size_t kHeldBytes = 20000;
+thread_local void* t_held[kHeld];
+thread_local int t_held_count;
 
 void Jump(int) { siglongjmp(t_back, 1); }
 
@@ -35,9 +40,9 @@ void Jump(int) { siglongjmp(t_back, 1); }
   frame[0] = 1;
   void* object = Opaque(malloc(size));
   TARN_LIFE_REQUIRE(object != nullptr);
-  if (depth % 3 == 0) {
-    free(object);
-  }
+  if (depth % 3 == 0) free(object);
+  // What the heap holds falls meanwhile, so that memory is given back at every depth.
+  for (int i = 0; i < 3 && t_held_count > 0; ++i) free(t_held[--t_held_count]);
   if (depth == kBottomless) return 0;
   return Recurse(round, depth + 1) + static_cast<std::size_t>(frame[0]);
 }
@@ -52,6 +57,12 @@ void* Recover(void* argument) {
   // In memory, since a jump brings back old registers.
   static thread_local unsigned round;
   for (round = 0; round < kRounds; ++round) {
+    while (t_held_count < kHeld) {
+      void* object = Opaque(malloc(kHeldBytes));
+      TARN_LIFE_REQUIRE(object != nullptr);
+      memset(object, 1, kHeldBytes);
+      t_held[t_held_count++] = object;
+    }
     if (sigsetjmp(t_back, 1) == 0) Opaque(Recurse(round + seed, 0));
     // The thread has all that it had before.
     void* object = Opaque(malloc(500000));
