@@ -27,6 +27,24 @@ class Interleaving : public testing::Test {
   }
 };
 
+// In the child of a fork that was made under the page heap's lock.
+[[noreturn]] void LookInTheChild(PageHeap& heap, const PageHeapStats& before) {
+  heap.lock().ResetInForkedChild();
+  heap.RepairInForkedChild();
+  heap.CheckInvariants();
+  const PageHeapStats stats = heap.Stats();
+  TARN_REQUIRE(stats.in_use_bytes == before.in_use_bytes);
+  TARN_REQUIRE(stats.whole_free_huge_pages == before.whole_free_huge_pages);
+  TARN_REQUIRE(stats.uncommitted_bytes == before.uncommitted_bytes);
+  bool zero;
+  Span* again = heap.AllocateLarge(PageCount::FromHugePages(5), PageCount(1), &zero);
+  TARN_REQUIRE(again != nullptr);
+  static_cast<char*>(again->start())[0] = 1;
+  heap.Deallocate(again);
+  heap.CheckInvariants();
+  _exit(0);
+}
+
 // A fork while another thread commits huge pages. In the child they are free again, and none is lost.
 TEST_F(Interleaving, HugePagesUnderCommitAreFreeInTheChildOfFork) {
   EXPECT_EQ(tarn_test::ComplaintOfChild([] {
@@ -53,22 +71,7 @@ TEST_F(Interleaving, HugePagesUnderCommitAreFreeInTheChildOfFork) {
                     // The thread stands in its commit, without the lock.
                     heap.lock().Acquire();
                     const pid_t child = fork();
-                    if (child == 0) {
-                      heap.lock().ResetInForkedChild();
-                      heap.RepairInForkedChild();
-                      heap.CheckInvariants();
-                      const PageHeapStats stats = heap.Stats();
-                      TARN_REQUIRE(stats.in_use_bytes == before.in_use_bytes);
-                      TARN_REQUIRE(stats.whole_free_huge_pages == before.whole_free_huge_pages);
-                      TARN_REQUIRE(stats.uncommitted_bytes == before.uncommitted_bytes);
-                      bool told;
-                      Span* again = heap.AllocateLarge(PageCount::FromHugePages(5), PageCount(1), &told);
-                      TARN_REQUIRE(again != nullptr);
-                      static_cast<char*>(again->start())[0] = 1;
-                      heap.Deallocate(again);
-                      heap.CheckInvariants();
-                      _exit(0);
-                    }
+                    if (child == 0) LookInTheChild(heap, before);
                     heap.lock().Release();
                     TARN_REQUIRE(child > 0 && waitpid(child, &status, 0) == child);
                     return 0;

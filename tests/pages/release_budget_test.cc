@@ -67,8 +67,8 @@ TEST(ReleaseBudget, AGrowingProgramThatTakesReleasedPagesBackIsNotHindered) {
 }
 
 TEST(ReleaseBudget, BurstsLoseAtMostThreePercent) {
-  for (const std::size_t mib : {5, 100, 2000}) {
-    for (const std::uint32_t period_ms : {2, 50, 1000, 10'000}) {
+  for (const std::size_t mib : {5u, 100u, 2000u}) {
+    for (const std::uint32_t period_ms : {2u, 50u, 1000u, 10'000u}) {
       ReleaseBudget budget;
       constexpr std::uint32_t kAllMs = 600'000;
       const std::uint64_t lost_ns = LostNs(&budget, mib * kBudgetMiB, mib * 200'000, period_ms, kAllMs);
