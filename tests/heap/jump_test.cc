@@ -58,10 +58,11 @@ void Start() {
 // Calls the body that much deeper on the stack.
 template <typename Body>
 [[gnu::noinline]] void Deeper(const Body& body) {
-  volatile char room[64 << 10];
-  room[0] = 1;
+  char room[64 << 10];
+  // The compiler must take it for used, all of it.
+  asm volatile("" : : "r"(room) : "memory");
   body();
-  room[1] = room[0];
+  asm volatile("" : : "r"(room) : "memory");
 }
 
 void JumpOutOfSlowPath(Lock* lock) TARN_NO_THREAD_SAFETY_ANALYSIS {
