@@ -280,8 +280,10 @@ TARN_EXPORT void tarn_fixed_pool_free(tarn_fixed_pool* pool, void* block) {
     ReportMisuse("tarn_fixed_pool_free", block, Misuse::kWrongPool);
   }
   const std::size_t index = IndexOf(pool, offset);
-  if (index * pool->stride_bytes != offset) [[unlikely]]
-    ReportMisuse("tarn_fixed_pool_free", block, Misuse::kInteriorPointer);
+  if (index * pool->stride_bytes != offset) [[unlikely]] {
+    const auto* const start = reinterpret_cast<const void*>(pool->start + index * pool->stride_bytes);
+    ReportInteriorPointer("tarn_fixed_pool_free", block, start, pool->stride_bytes);
+  }
   const std::size_t word = index / 64;
   const std::uint64_t before = GiveBit(pool, word, index % 64);
   if ((before & Mask(index % 64)) != 0) [[unlikely]]

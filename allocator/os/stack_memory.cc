@@ -17,7 +17,7 @@ bool IsReadable(std::uintptr_t address) {
 }
 
 // What lies below the stack pointer may be poisoned.
-__attribute__((no_sanitize("address"), noinline)) void ProbeStack(std::size_t bytes) {
+__attribute__((no_sanitize("address", "thread"), noinline)) void ProbeStack(std::size_t bytes) {
   const auto frame = reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0));
   static_cast<void>(*reinterpret_cast<const volatile char*>(frame - bytes));
 }
