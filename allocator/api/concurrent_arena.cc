@@ -29,6 +29,7 @@
 #include "allocator/api/registry.h"
 #include "allocator/api/stack_count.h"
 #include "allocator/base/attributes.h"
+#include "allocator/base/check.h"
 #include "allocator/base/units.h"
 #include "allocator/heap/fork_locks.h"
 #include "allocator/heap/poison.h"
@@ -130,7 +131,11 @@ const void* CurrentRegion(tarn_concurrent_arena* arena) {
 // Lets the running CPU allocate from [next, end).
 void Install(tarn_concurrent_arena* arena, std::uintptr_t next, std::uintptr_t end) TARN_REQUIRES(arena->lock.lock) {
   BumpRegion* region = arena->unused;
-  if (region == nullptr) region = &arena->regions[arena->regions_used++];
+  if (region == nullptr) {
+    // One more than there are CPUs.
+    TARN_DCHECK(arena->regions_used <= arena->stacks.ids);
+    region = &arena->regions[arena->regions_used++];
+  }
   arena->unused = nullptr;
   *region = {next, end};
   while (true) {
