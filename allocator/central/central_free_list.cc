@@ -70,6 +70,7 @@ void CentralFreeList::InsertRange(void* const* objects, std::size_t count, const
   // span may go meanwhile; the record stays readable, and the checks below catch it or the bits do.)
   Span* spans[kMaxBatchObjects];
   std::uint16_t indices[kMaxBatchObjects];
+  std::size_t listed = 0;
   for (std::size_t i = 0; i < count; ++i) {
     const auto address = reinterpret_cast<std::uintptr_t>(objects[i]);
     Span* span = page_map.SpanOf(PageId::Containing(address));
@@ -81,18 +82,22 @@ void CentralFreeList::InsertRange(void* const* objects, std::size_t count, const
     }
     const int index = FindObject(span, address);
     if (index < 0) ReportInteriorObject(call, objects[i], span);
-    spans[i] = span;
-    indices[i] = static_cast<std::uint16_t>(index);
+    // Of a span that no list knows any more.
+    if (page_heap_->IsAbandoned(span)) [[unlikely]]
+      continue;
+    spans[listed] = span;
+    indices[listed] = static_cast<std::uint16_t>(index);
+    ++listed;
   }
 
   IntrusiveList<Span> empty;
   void* freed_twice = nullptr;
   lock_.Acquire();
-  for (std::size_t i = 0; i < count; ++i) {
+  for (std::size_t i = 0; i < listed; ++i) {
     Span* span = spans[i];
     const bool was_full = span->live_objects == span->object_count;
     if (!ReturnObject(span, indices[i])) {
-      freed_twice = objects[i];
+      freed_twice = static_cast<char*>(span->start()) + std::size_t{indices[i]} * kSizeClasses[size_class_].size_bytes;
       break;
     }
     live_objects_.store(live_objects_.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);
@@ -133,6 +138,17 @@ void CentralFreeList::ReleaseKept() {
     }
     page_heap_->Deallocate(span);
   }
+}
+
+void CentralFreeList::AbandonInForkedChild() TARN_NO_THREAD_SAFETY_ANALYSIS {
+  lock_.ResetInForkedChild();
+  for (auto& bucket : buckets_) bucket = {};
+  kept_ = {};
+  may_keep_ = 0;
+  gave_back_ = false;
+  spans_.store(0, std::memory_order_relaxed);
+  kept_spans_.store(0, std::memory_order_relaxed);
+  live_objects_.store(0, std::memory_order_relaxed);
 }
 
 CentralFreeListStats CentralFreeList::Stats() {

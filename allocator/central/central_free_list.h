@@ -53,6 +53,9 @@ class alignas(64) CentralFreeList {
   // How many there are. A hint, without lock.
   std::size_t kept_spans() const { return kept_spans_.load(std::memory_order_relaxed); }
 
+  // In the child of a fork, after PageHeap::AbandonInForkedChild: knows no span any more.
+  void AbandonInForkedChild();
+
   CentralFreeListStats Stats() TARN_EXCLUDES(lock_);
   // Where readers of the snapshot find what Stats() tells.
   const std::atomic<std::size_t>* spans() const { return &spans_; }

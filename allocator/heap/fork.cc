@@ -19,13 +19,23 @@
 // A drain holds its lock while it calls into the other floors, so waiting for it might not end; the child repairs what
 // a drain can leave behind instead (CpuCache::RepairInForkedChild).
 //
+// Order against libc, again. glibc 2.36 and later give up the lock of the list of handlers while they run one, and hold it
+// from the last prepare handler to the end of the fork. A thread in pthread_atfork allocates under that lock when the list
+// has to grow: it would wait for our locks, and the fork for it. So registrations hold a lock of ours around libc's
+// (entry/register_atfork.cc), and the prepare handler acquires it before all others.
+//
 // A process with a single thread needs none of this: nobody else can hold a lock. Most forks in the world are of this
-// kind, and cost nothing here. _Fork runs no handlers; POSIX allows its child only async-signal-safe calls if the
-// process had threads.
+// kind, and cost nothing here.
+//
+// _Fork and a bare clone run no handlers. POSIX allows their child only async-signal-safe calls if the process had threads,
+// but programs allocate there. The first slow path finds the mark wiped out that every fork wipes (os/fork_mark.h), and
+// makes all locks free that a thread held that is not there. What such a lock guarded may be half changed; see
+// RepairUnpreparedChild for what is done about it.
 #include <pthread.h>
 
 #include "allocator/heap/fork_locks.h"
 #include "allocator/heap/process_heap.h"
+#include "allocator/os/fork_mark.h"
 #include "allocator/os/process.h"
 #include "allocator/os/signals.h"
 #include "allocator/os/thread_state.h"
@@ -40,6 +50,9 @@ __attribute__((weak)) void _IO_list_resetlock(void);
 namespace tarn {
 
 namespace {
+
+// Held while libc registers handlers of fork (entry/register_atfork.cc): it allocates under its own lock of their list.
+TARN_IN_TOUCHED_DATA constinit Lock registration_lock;
 
 constexpr int kLockCount = 3 * kSizeClassCount + 2;
 
@@ -64,6 +77,8 @@ struct {
   // allocates would wait for locks that its own thread holds.
   SignalMask signals = 0;
   bool locked_cycle = false;
+  bool registering_before = false;
+  std::uint32_t forker = 0;
   bool held_before[kLockCount] = {};
 } fork_state;
 
@@ -71,9 +86,12 @@ void BeforeFork() TARN_NO_THREAD_SAFETY_ANALYSIS {
   if (!process_heap.started() || (HasOneThread() && !Scavenger::ThreadIsAlive())) return;
   SignalMask signals = 0;
   if (!BlockSignals(&signals)) return;
+  // First, while no other lock is held that its holder may be waiting for.
+  fork_state.registering_before = registration_lock.HeldByThisThread();
+  if (!fork_state.registering_before) registration_lock.Acquire();
   const bool lock_stdio = _IO_list_lock != nullptr && _IO_list_unlock != nullptr && _IO_list_resetlock != nullptr;
   if (lock_stdio) _IO_list_lock();
-  // First, for its holder may be waiting for any of the others.
+  // Before the others, for its holder may be waiting for any of them.
   fork_state.locked_cycle = thread_state.slow_path_depth == 0;
   if (fork_state.locked_cycle) process_heap.scavenger.cycle_lock().Acquire();
   for (int i = 0; i < LocksInUse(); ++i) {
@@ -84,6 +102,7 @@ void BeforeFork() TARN_NO_THREAD_SAFETY_ANALYSIS {
   AcquireForkLocks();
   fork_state.signals = signals;
   fork_state.locked_stdio = lock_stdio;
+  fork_state.forker = ThreadId();
   fork_state.locked = true;
 }
 
@@ -93,12 +112,14 @@ void AfterForkInParent() TARN_NO_THREAD_SAFETY_ANALYSIS {
   const SignalMask signals = fork_state.signals;
   const bool locked_stdio = fork_state.locked_stdio;
   const bool locked_cycle = fork_state.locked_cycle;
+  const bool registering_before = fork_state.registering_before;
   ReleaseForkLocks();
   for (int i = LocksInUse() - 1; i >= 0; --i) {
     if (!fork_state.held_before[i]) LockAt(i).Release();
   }
   if (locked_cycle) process_heap.scavenger.cycle_lock().Release();
   if (locked_stdio) _IO_list_unlock();
+  if (!registering_before) registration_lock.Release();
   RestoreSignals(signals);
 }
 
@@ -106,7 +127,9 @@ void AfterForkInChild() {
   // Asked under the id that the thread had in the parent.
   const bool interrupted_drain = process_heap.cpu_cache.drain_lock().HeldByThisThread();
   const bool interrupted_cycle = !fork_state.locked_cycle && process_heap.scavenger.cycle_lock().HeldByThisThread();
+  const bool registers = fork_state.locked ? fork_state.registering_before : registration_lock.HeldByThisThread();
   thread_state.tid = 0;  // The child's only thread has a new one.
+  registers ? registration_lock.AdoptInForkedChild() : registration_lock.ResetInForkedChild();
   if (!process_heap.started()) return;
   const bool was_locked = fork_state.locked;
   fork_state.locked = false;
@@ -131,10 +154,62 @@ void AfterForkInChild() {
   }
   if (was_locked && thread_state.slow_path_depth == 0) process_heap.page_heap.RepairInForkedChild();
   process_heap.cpu_cache.RepairInForkedChild(was_locked && !interrupted_slow_path, interrupted_drain);
+  fork_mark.Renew();
   if (was_locked) RestoreSignals(fork_state.signals);
 }
 
+// The same for the child of a fork that ran no handlers. The calling thread is the only one that was there at the fork,
+// and was in no slow path; no lock is its own.
+//
+// A lock that is held means that another thread may have been in the middle of a change. A transfer cache is good at each
+// instant, for one store of its size makes a change. Central lists and the page heap are not. Their state cannot be
+// finished for a thread that is gone, so all of it is left behind, and the child begins with an empty heap; its objects stay
+// what they are, and can be freed (pages/page_heap_abandon.cc). With the profile it is the same by itself.
+void RepairUnpreparedChild() {
+  thread_state.tid = 0;
+  // Another thread may have been in the middle of a fork; then it held all locks, between two changes.
+  const bool at_rest = fork_state.locked;
+  fork_state = {};
+  const auto half_changed = [at_rest](const Lock& lock) { return !at_rest && lock.IsHeld(); };
+  bool abandon = half_changed(process_heap.page_heap.lock());
+  for (int c = 1; c < kSizeClassCount; ++c) {
+    abandon = abandon || half_changed(process_heap.transfer_caches[c].central().lock());
+    if (process_heap.has_sampled_lists()) abandon = abandon || half_changed(process_heap.sampled_lists[c].lock());
+  }
+  if (half_changed(process_heap.profile.lock())) process_heap.profile.AbandonInForkedChild();
+  if (abandon) {
+    process_heap.page_heap.AbandonInForkedChild();
+    for (int c = 1; c < kSizeClassCount; ++c) {
+      process_heap.transfer_caches[c].central().AbandonInForkedChild();
+      if (process_heap.has_sampled_lists()) process_heap.sampled_lists[c].AbandonInForkedChild();
+    }
+  }
+  registration_lock.ResetInForkedChild();
+  process_heap.scavenger.cycle_lock().ResetInForkedChild();
+  for (int i = 0; i < LocksInUse(); ++i) LockAt(i).ResetInForkedChild();
+  ResetForkLocksInChild();
+  process_heap.scavenger.ForgetThreadInForkedChild();
+  process_heap.caretaker.RepairInForkedChild();
+  process_heap.limits.RepairInForkedChild();
+  process_heap.profile_dumps.RepairInForkedChild();
+  process_heap.page_heap.RepairInForkedChild();
+  process_heap.cpu_cache.RepairInForkedChild(true, false);
+}
+
 }  // namespace
+
+Lock& ForkRegistrationLock() { return registration_lock; }
+
+void RepairUnseenFork() {
+  if (!fork_mark.BeginRepair()) return;
+  // A handler of the program's may allocate in the child before ours has run.
+  if (fork_state.locked && fork_state.forker == ThreadId()) {
+    AfterForkInChild();
+    return;
+  }
+  if (process_heap.started()) RepairUnpreparedChild();
+  fork_mark.Renew();
+}
 
 void RegisterForkHandlers() { static_cast<void>(::pthread_atfork(&BeforeFork, &AfterForkInParent, &AfterForkInChild)); }
 

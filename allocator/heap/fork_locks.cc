@@ -73,4 +73,15 @@ void ReleaseForkLocksInChild() TARN_NO_THREAD_SAFETY_ANALYSIS {
   }
 }
 
+void ResetForkLocksInChild() TARN_NO_THREAD_SAFETY_ANALYSIS {
+  // While the list itself was being changed, all of its links point to locks still, but one may not be linked yet.
+  list_lock.ResetInForkedChild();
+  for (ForkLock* lock = fork_locks.front(); lock != nullptr; lock = fork_locks.Next(lock)) {
+    lock->held_before_fork = false;
+    lock->lock.ResetInForkedChild();
+  }
+}
+
+Lock& ForkLockListLock() { return list_lock; }
+
 }  // namespace tarn

@@ -28,5 +28,9 @@ void WakeForkLocksAfterJump();
 void AcquireForkLocks();
 void ReleaseForkLocks();
 void ReleaseForkLocksInChild();
+// The child of a fork without handlers, where no lock is the calling thread's.
+void ResetForkLocksInChild();
+// The lock of the list of these locks, for tests.
+Lock& ForkLockListLock();
 
 }  // namespace tarn

@@ -103,5 +103,7 @@ extern constinit ProcessHeap process_heap;
 
 // Registers the handlers that make fork safe (heap/fork.cc).
 void RegisterForkHandlers();
+// Held around each registration of fork handlers with libc, by whoever makes it.
+Lock& ForkRegistrationLock();
 
 }  // namespace tarn

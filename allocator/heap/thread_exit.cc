@@ -3,6 +3,8 @@
 #include <cstddef>
 
 #include "allocator/heap/process_heap.h"
+#include "allocator/os/fork_mark.h"
+#include "allocator/os/process.h"
 #include "allocator/os/thread_state.h"
 #include "size_classes/size_classes.h"
 
@@ -30,6 +32,9 @@ void OnThreadExit(void*) {
 void PrepareThread() {
   if (thread_state.slow_path_depth != 0) return;
   process_heap.EnsureStarted();
+  // Before this thread holds a lock that another one's _Fork could find held.
+  if (!fork_mark.laid() && !HasOneThread()) [[unlikely]]
+    fork_mark.Lay();
   if (!process_heap.cpu_cache.NeedsAttach()) return;
   {
     SlowPathScope scope;

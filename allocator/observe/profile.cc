@@ -182,4 +182,12 @@ void Profile::SetRate(std::size_t rate_bytes) {
   Store(published_.rate_bytes, rate_bytes);
 }
 
+// Samples that were given out stay what they are, and so do the buckets that they point at.
+void Profile::AbandonInForkedChild() TARN_NO_THREAD_SAFETY_ANALYSIS {
+  lock_.ResetInForkedChild();
+  heads_ = nullptr;
+  last_block_ = nullptr;
+  first_free_sample_ = 0;
+}
+
 }  // namespace tarn

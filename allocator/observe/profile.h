@@ -45,6 +45,9 @@ class Profile {
 
   void SetRate(std::size_t rate_bytes);
 
+  // In the child of a fork where another thread held the lock: what it was changing is left alone for good.
+  void AbandonInForkedChild();
+
   const tarn_snapshot_profile* published() const { return &published_; }
   Lock& lock() TARN_THREAD_ANNOTATION(lock_returned(lock_)) { return lock_; }
 

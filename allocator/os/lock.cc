@@ -3,6 +3,7 @@
 #include <linux/futex.h>
 
 #include "allocator/os/crash.h"
+#include "allocator/os/fork_mark.h"
 #include "allocator/os/stall.h"
 #include "allocator/os/system_call.h"
 
@@ -45,6 +46,12 @@ void Lock::AcquireSlow() {
     }
     if ((word & kHasWaiters) == 0 &&
         !word_.compare_exchange_weak(word, word | kHasWaiters, std::memory_order_relaxed)) {
+      continue;
+    }
+    if (fork_mark.IsWiped()) [[unlikely]] {
+      // The child of a fork without handlers, in a slow path that a signal handler interrupted for the fork. The owner is
+      // not this thread, so it is in the parent.
+      ResetInForkedChild();
       continue;
     }
     NoteStall();

@@ -6,6 +6,8 @@
 // All locks of tarn, in rank order. But for the first two, none is held while another one is acquired, so their order
 // cannot matter and a fork may acquire all of them in any state of the process; adding a nesting means to rethink
 // heap/fork.cc.
+//   -  the lock of registrations (heap/fork.cc), held while libc registers fork handlers, which allocates: while its
+//      owner calls into 0..5; a fork acquires it before all others
 //   0. the scavenger's cycle lock (heap/scavenger.h), held while its owner calls into 1..5; a fork acquires it first,
 //      and not at all from within a slow path
 //   1. the CPU cache's drain lock (cpu_cache/cpu_cache.h), held while its owner calls into 2..5; a fork does not
@@ -54,6 +56,11 @@ class TARN_CAPABILITY("lock") Lock {
 
   // For a thread that jumped out of its own Release: wakes one sleeper, if there is one.
   void WakeAfterJump() { WakeOne(); }
+
+  bool IsHeld() const { return word_.load(std::memory_order_relaxed) != 0; }
+
+  // For tests: another thread sleeps, or is about to sleep, until the owner releases the lock.
+  bool HasWaiters() const { return (word_.load(std::memory_order_relaxed) & kHasWaiters) != 0; }
 
   // For the child of a fork, where no other thread is left: makes the lock free whatever it was.
   void ResetInForkedChild() { word_.store(0, std::memory_order_relaxed); }

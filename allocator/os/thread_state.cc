@@ -6,6 +6,7 @@
 #include "allocator/os/system_call.h"
 
 #include "allocator/os/crash.h"
+#include "allocator/os/fork_mark.h"
 #include "allocator/os/stack_memory.h"
 
 namespace tarn {
@@ -31,6 +32,8 @@ SlowPathScope::SlowPathScope(Opener opener)
   }
   thread_state.slow_path_depth = outer_depth_ + 1;
   std::atomic_signal_fence(std::memory_order_seq_cst);
+  if (outer_depth_ == 0 && fork_mark.IsWiped()) [[unlikely]]
+    RepairUnseenFork();
 }
 
 // The depth is set and not counted down: the end of a slow path ends all that were jumped out of within it.

@@ -76,6 +76,9 @@ enum class HeldLocks {
 HeldLocks FindHeldLocks();
 // Repairs what a slow path of this thread that never ends has left behind. Implemented there too.
 void RepairAfterJump();
+// Repairs the child of a fork that ran no handlers, where the mark is wiped (os/fork_mark.h). Called in the first slow path,
+// by a thread that is in no other. Implemented by heap/fork.cc.
+void RepairUnseenFork();
 
 // Marks the calling thread as being inside a slow path for as long as it lives, and keeps errno.
 //

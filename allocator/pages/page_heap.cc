@@ -179,6 +179,8 @@ Span* PageHeap::AllocateMapped(PageCount pages, PageCount alignment, bool prefer
 }
 
 void PageHeap::Deallocate(Span* span) {
+  if (IsAbandoned(span)) [[unlikely]]
+    return DeallocateAbandoned(span);
   // First out of the map, then free: as soon as the lock is released the pages may have another owner.
   page_map.Unregister(span);
   const PageId first_page = span->first_page;
@@ -210,6 +212,7 @@ void PageHeap::Deallocate(Span* span) {
 }
 
 bool PageHeap::ResizeLarge(Span* span, PageCount pages) {
+  if (IsAbandoned(span)) return false;
   if (span->kind == SpanKind::kMapped) return ResizeWithinMapping(span, pages);
   std::size_t keep_warm_bytes;
   bool too_warm;
@@ -340,6 +343,7 @@ bool PageHeap::ResizeWithinMapping(Span* span, PageCount pages) {
 }
 
 bool PageHeap::MoveLarge(Span* span, PageCount pages) {
+  if (IsAbandoned(span)) return false;
   const PageCount old_pages = span->pages;
   if (old_pages.bytes() < kMoveFloorBytes || pages <= old_pages) return false;
   const std::size_t os_page_bytes = std::max(OsPageBytes(), kPageBytes);

@@ -155,6 +155,11 @@ class PageHeap {
 
   // In the child of a fork, whose only thread is not inside of any function of this class.
   void RepairInForkedChild() TARN_EXCLUDES(lock_);
+  // In the child of a fork where a thread that is no more was in the middle of a change: begins anew, without anything of
+  // what there was (page_heap_abandon.cc). The only thread is inside of no function of this class.
+  void AbandonInForkedChild();
+  // The span is of before that. It cannot be resized, and its objects go to no free list.
+  bool IsAbandoned(const Span* span) const { return abandoned_ != nullptr && LiesInAbandoned(span); }
 
   // Whether the address lies in memory that spans are or were made of. Slow, for error messages.
   bool ServesAddress(std::uintptr_t address) TARN_EXCLUDES(lock_);
@@ -205,6 +210,9 @@ class PageHeap {
 
   // Free pages of several huge pages in use that go to the kernel by one call.
   struct ReleaseBatch;
+
+  TARN_COLD bool LiesInAbandoned(const Span* span) const;
+  TARN_COLD void DeallocateAbandoned(Span* span);
 
   Run AllocateRun(PageCount pages, PageCount alignment, bool prefer_zero = false) TARN_REQUIRES(lock_);
   Run AllocateWithinHugePage(std::size_t pages, std::size_t alignment) TARN_REQUIRES(lock_);
@@ -299,6 +307,8 @@ class PageHeap {
   Reservation* spare_reservations_ TARN_GUARDED_BY(lock_) = nullptr;
   // Whole free huge pages that have memory behind them, the last freed first.
   IntrusiveList<HugePage> warm_ TARN_GUARDED_BY(lock_);
+  // Of before AbandonInForkedChild. Changes there only, while there is one thread.
+  Reservation* abandoned_ = nullptr;
   IntrusiveList<InFlight> in_flight_ TARN_GUARDED_BY(lock_);
   Demand demand_ TARN_GUARDED_BY(lock_);
   ReleaseBudget release_budget_ TARN_GUARDED_BY(lock_);

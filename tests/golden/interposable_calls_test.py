@@ -15,6 +15,8 @@ import unittest
 ALLOWED = {
     # Registrations with libc: of fork handlers, exit handlers and thread-local destructors.
     "__register_atfork", "pthread_atfork", "__cxa_atexit", "atexit", "__cxa_finalize", "__cxa_thread_atexit_impl",
+    # Whether fork gives up the lock of its handlers (entry/register_atfork.cc).
+    "gnu_get_libc_version",
     # libc's own function behind the exported clone (entry/vfork_x86_64.cc).
     "__clone",
     # Threads that libc knows.

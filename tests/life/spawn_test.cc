@@ -5,6 +5,7 @@
 #include <sched.h>
 #include <spawn.h>
 #include <stdio.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include <atomic>
@@ -12,6 +13,7 @@
 #include <thread>
 #include <vector>
 
+#include "tests/entry/on_tarn.h"
 #include "tests/life/churn.h"
 #include "tests/life/expect_child.h"
 #include "tests/life/process.h"
@@ -65,6 +67,46 @@ TEST(UnderscoreFork, ChildOfAProcessWithoutThreadsAllocates) {
     }
     own.Verify();
   });
+}
+
+// A child that finds locks of threads that are no more, and what these were changing.
+template <typename Fork>
+void AllocateInChildren(const Fork& make_child) {
+  ExpectGoodEnd(kBodySeconds, [&make_child] {
+    const ChurnThreads threads(3, 400 * kKiB);
+    Churn own(10, 400 * kKiB);
+    const double end = Seconds() + kStormSeconds;
+    for (int forks = 0; forks < 1000 && (forks < 30 || Seconds() < end); ++forks) {
+      own.Steps(50);
+      const pid_t child = make_child();
+      if (child == 0) {
+        own.Verify();
+        own.Steps(300);
+        if (forks % 8 == 0) malloc_trim(0);
+        if (forks % 8 == 1) {
+          std::thread other([] { Churn(1).Steps(200); });
+          own.Steps(200);
+          other.join();
+        }
+        Churn(9, 2 * kMiB).Steps(100);
+        own.Verify();
+        _exit(0);
+      }
+      RequireGoodEnd(child, kChildSeconds);
+    }
+    own.Verify();
+  });
+}
+
+TEST(UnderscoreFork, ChildOfAProcessWithThreadsAllocates) {
+  if (!WhyNotOnTarn().empty()) GTEST_SKIP() << "not promised by other allocators";
+  AllocateInChildren([] { return _Fork(); });
+}
+
+TEST(Clone, ChildOfAProcessWithThreadsAllocates) {
+  if (!WhyNotOnTarn().empty()) GTEST_SKIP() << "not promised by other allocators";
+  AllocateInChildren(
+      [] { return static_cast<pid_t>(syscall(SYS_clone, SIGCHLD, nullptr, nullptr, nullptr, nullptr)); });
 }
 
 char* const kTrueArguments[] = {const_cast<char*>("true"), nullptr};

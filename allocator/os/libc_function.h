@@ -1,0 +1,14 @@
+// A function of libc's own, by its name, past whatever stands in front of it. For the shared library.
+#pragma once
+
+#include <cstdint>
+
+namespace tarn {
+
+// Its address; 0 where libc has none, or is not found.
+std::uintptr_t FindLibcFunction(const char* name);
+
+// libc is glibc, of this version or a later one.
+bool LibcIsGlibcFrom(int major, int minor);
+
+}  // namespace tarn

@@ -1,0 +1,60 @@
+// A new beginning for the child of a fork that ran no handlers (heap/fork.cc), where another thread held a lock of the heap:
+// what the lock guarded is half changed, and that thread is not there to finish it.
+//
+// Everything that the page heap knew is left alone for good. Memory in use stays as it is and keeps its entries in the page
+// map, so that objects can be read, written, resized by a copy and freed; what is freed of it serves nobody any more. New
+// spans come from new reservations. A span is told to be of before by its record, which lies in an old reservation, as all
+// metadata does. Reservations come and go by single stores of pointers to whole records, so their list can be read in any
+// state; an entry that is just being cut shorter gives up free huge pages only, which hold no record.
+#include <new>
+
+#include "allocator/os/virtual_memory.h"
+#include "allocator/pages/page_heap.h"
+#include "allocator/pages/page_map.h"
+
+namespace tarn {
+
+void PageHeap::AbandonInForkedChild() TARN_NO_THREAD_SAFETY_ANALYSIS {
+  Reservation* old = reservations_;
+  if (old == nullptr) {
+    old = abandoned_;
+  } else if (abandoned_ != nullptr) {
+    Reservation* last = old;
+    while (last->next != nullptr) last = last->next;
+    last->next = abandoned_;
+  }
+  const Demand demand = demand_;
+  const std::size_t hard_limit_bytes = hard_limit_bytes_;
+  const std::uint64_t check_at_bytes = check_at_bytes_;
+  const std::uint64_t fresh_bytes = fresh_bytes_.load(std::memory_order_relaxed);
+  const std::uint64_t growth = growth_.load(std::memory_order_relaxed);
+  const HugePages huge_pages = huge_pages_;
+  ::new (this) PageHeap();
+  abandoned_ = old;
+  demand_ = demand;
+  hard_limit_bytes_ = hard_limit_bytes;
+  check_at_bytes_ = check_at_bytes;
+  fresh_bytes_.store(fresh_bytes, std::memory_order_relaxed);
+  growth_.store(growth, std::memory_order_relaxed);
+  huge_pages_ = huge_pages;
+}
+
+bool PageHeap::LiesInAbandoned(const Span* span) const {
+  const PageId page = PageId::Containing(span);
+  for (const Reservation* reservation = abandoned_; reservation != nullptr; reservation = reservation->next) {
+    if (page < reservation->first_page) continue;
+    if ((page - reservation->first_page).raw() / kPagesPerHugePage < reservation->huge_page_count) return true;
+  }
+  return false;
+}
+
+void PageHeap::DeallocateAbandoned(Span* span) {
+  page_map.Unregister(span);
+  if (span->kind == SpanKind::kMapped) {
+    Unreserve(span->start(), PageCount(span->mapping_pages).bytes());
+  } else {
+    static_cast<void>(Release(span->start(), span->bytes()));
+  }
+}
+
+}  // namespace tarn
