@@ -114,6 +114,16 @@ std::uint32_t ReplacedFunctions() {
   return replaced & ~kKnown;
 }
 
+namespace {
+
+// Slow paths come here often and all CPUs read these in their hit paths, so nothing is written that is there already.
+template <typename T>
+void StoreIfOther(T* place, T value) {
+  if (__atomic_load_n(place, __ATOMIC_RELAXED) != value) __atomic_store_n(place, value, __ATOMIC_RELAXED);
+}
+
+}  // namespace
+
 // Other threads may open them at the same time, to the same.
 void OpenOperators() {
   if (!process_heap.started()) return;
@@ -123,10 +133,10 @@ void OpenOperators() {
   if ((replaced & Bit(Function::kFree)) == 0) direct |= kDirectDelete;
   if (replaced == 0) direct |= kDirectDerivedDelete;
   if (replaced == 0 && !process_heap.checks()) direct |= kDirectSizedDelete;
-  __atomic_store_n(&slab_table.new_limit_bytes, (replaced & Bit(Function::kMalloc)) == 0 ? limit_bytes : 0,
-                   __ATOMIC_RELAXED);
-  __atomic_store_n(&slab_table.derived_new_limit_bytes, replaced == 0 ? limit_bytes : 0, __ATOMIC_RELAXED);
-  __atomic_store_n(&slab_table.direct_operators, direct, __ATOMIC_RELAXED);
+  const std::size_t none = 0;
+  StoreIfOther(&slab_table.new_limit_bytes, (replaced & Bit(Function::kMalloc)) == 0 ? limit_bytes : none);
+  StoreIfOther(&slab_table.derived_new_limit_bytes, replaced == 0 ? limit_bytes : none);
+  StoreIfOther(&slab_table.direct_operators, direct);
 }
 
 namespace bound {
