@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -41,10 +42,16 @@ inline void Sleep(long microseconds) {
   nanosleep(&time, nullptr);
 }
 
+// By this factor limits of time are longer, where something is known to be slower: TEST_PATIENCE in the environment.
+inline double Patience() {
+  const char* factor = getenv("TEST_PATIENCE");
+  return factor == nullptr ? 1 : std::max(1.0, atof(factor));
+}
+
 // Waits for a child at most so many seconds. A child that hangs is ended and reaped, and the answer
 // is false. Allocates nothing, so that it may be called in every state.
 [[nodiscard]] inline bool WaitFor(pid_t child, double seconds, int* status) {
-  const double deadline = Seconds() + seconds;
+  const double deadline = Seconds() + seconds * Patience();
   long pause = 50;
   while (true) {
     const pid_t ended = waitpid(child, status, WNOHANG);
@@ -85,7 +92,7 @@ template <typename Body>
     _exit(0);
   }
   int status = 0;
-  if (!WaitFor(child, seconds, &status)) return "HANGS: not done after " + std::to_string(seconds);
+  if (!WaitFor(child, seconds, &status)) return "HANGS: not done after " + std::to_string(seconds * Patience());
   if (WIFSIGNALED(status)) return "ended by signal " + std::to_string(WTERMSIG(status));
   if (WEXITSTATUS(status) != 0) return "exit code " + std::to_string(WEXITSTATUS(status));
   return "";

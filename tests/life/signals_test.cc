@@ -73,7 +73,8 @@ void Storm(void (*handler)(int)) {
     ChurnThreads threads(3);
     const double end = Seconds() + kStormSeconds;
     uint64_t sent = 0;
-    while (Seconds() < end) {
+    // A slow machine handles few signals in that time.
+    while (Seconds() < end || g_signals <= 100) {
       for (std::thread& thread : threads.threads()) {
         TARN_LIFE_REQUIRE(pthread_kill(thread.native_handle(), SIGUSR1) == 0);
       }
@@ -83,7 +84,6 @@ void Storm(void (*handler)(int)) {
     TARN_LIFE_REQUIRE(setitimer(ITIMER_PROF, &none, nullptr) == 0);
   }
   dprintf(1, "signals handled: %lu\n", static_cast<unsigned long>(g_signals.load()));
-  TARN_LIFE_REQUIRE(g_signals > 100);
 }
 
 TEST(Signals, HandlersThatDoNotAllocate) {

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <sys/syscall.h>
 
+#include <chrono>
 #include <cstring>
 #include <vector>
 
@@ -224,8 +225,10 @@ TEST(Fall, OfMemoryThatJustReturnedIsLeftAlone) {
   };
   EXPECT_TRUE(rise_and_fall());
   EXPECT_EQ(GiveBack(heap, 20'000'000), 64 * kHugePageBytes);
-  // What was released comes back: a second of debt or more.
-  EXPECT_FALSE(rise_and_fall());
+  // What was released comes back: a second of debt or more. A machine that takes as long to touch it has earned it again.
+  const auto start = std::chrono::steady_clock::now();
+  const bool fallen = rise_and_fall();
+  EXPECT_TRUE(!fallen || std::chrono::steady_clock::now() - start >= std::chrono::seconds(1));
   ExpectConsistent(heap);
 }
 
