@@ -110,6 +110,12 @@ endfunction()
 
 function(tarn_static_link_flags target)
   set_target_properties(${target} PROPERTIES OUTPUT_NAME tarn)
+  # The operators new and delete are weak, as those of the C++ library are: a program, or the runtime of a sanitizer of
+  # clang's, may define its own beside.
+  if(NOT TARN_SANITIZE)
+    add_custom_command(TARGET ${target} POST_BUILD VERBATIM
+      COMMAND ${CMAKE_OBJCOPY} --wildcard "--weaken-symbol=_Zn[wa]*" "--weaken-symbol=_Zd[la]*" $<TARGET_FILE:${target}>)
+  endif()
   # The whole archive, or none of it: a program that got malloc from tarn and, say, aligned_alloc
   # from libc, because no object of its own names it, would free a stranger's pointer.
   target_link_options(${target} INTERFACE

@@ -1,6 +1,7 @@
 #include "allocator/api/registry.h"
 
 #include <cstring>
+#include <string_view>
 
 #include "allocator/base/attributes.h"
 #include "allocator/observe/published.h"
@@ -15,7 +16,8 @@ constexpr std::uint32_t kReady = 2;
 
 // Writes the name, cut to what fits.
 void SetName(char* to, const char* name) {
-  std::size_t length = ::strnlen(name, TARN_REGISTRY_NAME_BYTES - 1);
+  std::size_t length = 0;
+  while (length < TARN_REGISTRY_NAME_BYTES - 1 && name[length] != '\0') ++length;
   std::memcpy(to, name, length);
   to[length] = '\0';
 }
@@ -45,7 +47,7 @@ tarn_registry_record* FindOrMake(const char* name, std::uint32_t kind) {
       return &record;
     }
     if (!IsReady(record)) continue;
-    if (last || (record.kind == kind && std::strcmp(record.name, wanted) == 0)) return &record;
+    if (last || (record.kind == kind && std::string_view(record.name) == wanted)) return &record;
   }
   return nullptr;
 }

@@ -7,13 +7,15 @@
 #include "allocator/heap/thread_exit.h"
 #include "allocator/observe/memstats.h"
 #include "allocator/observe/published.h"
+#include "allocator/os/sanitizer.h"
 
 namespace tarn {
 
 void Load() {
   // An exchange, so that the memory is written first: read first and written then, it takes two page faults.
   if (process_heap.loaded.exchange(true, std::memory_order_relaxed)) return;
-  PrepareThread();
+  // A thread of the thread mode allocates a record of libc's when it is prepared; a sanitizer's malloc may not be ready.
+  SanitizerServes() ? process_heap.EnsureStarted() : PrepareThread();
   RegisterForkHandlers();
   process_heap.BeginSampling();
   process_heap.profile_dumps.HandleSignal();

@@ -6,6 +6,7 @@
 
 #include "allocator/heap/start_line.h"
 #include "allocator/os/loaded_object.h"
+#include "allocator/os/sanitizer.h"
 #include "allocator/pages/page_map.h"
 
 namespace tarn {
@@ -13,6 +14,8 @@ namespace tarn {
 // By a try, since addresses mislead: in a program of position-dependent code, a function's address is that of the
 // program's jump table. Volatile, so that the loader's choice is called and not our own definition.
 const char* OtherMalloc() {
+  // Which may not be ready to be tried.
+  if (SanitizerServes()) return "a sanitizer";
   void* (*const volatile process_malloc)(std::size_t) = &::malloc;
   void (*const volatile process_free)(void*) = &::free;
   const int saved_errno = errno;

@@ -11,6 +11,7 @@
 #include "allocator/heap/reclaim.h"
 #include "allocator/heap/thread_exit.h"
 #include "allocator/os/crash.h"
+#include "allocator/os/sanitizer.h"
 #include "allocator/os/stall.h"
 #include "allocator/os/thread_state.h"
 #include "allocator/os/virtual_memory.h"
@@ -320,6 +321,8 @@ void FreeUnnested(void* object, SizeClass size_class, const char* call) {
 }  // namespace
 
 void* AllocateSlow(std::size_t bytes, Request request) {
+  if (SanitizerServes()) [[unlikely]]
+    return SanitizerMalloc(bytes);
   const SizeClass size_class = ClassFor(bytes, request);
   if (size_class == 0) {
     bool zero;
@@ -329,6 +332,8 @@ void* AllocateSlow(std::size_t bytes, Request request) {
 }
 
 void* AllocateAligned(std::size_t bytes, std::size_t alignment) {
+  if (SanitizerServes()) [[unlikely]]
+    return SanitizerMemalign(alignment, bytes);
   if (bytes > kMaxRequestBytes) return nullptr;
   const SizeClass size_class = AlignedNewSizeClass(bytes, alignment);
   if (size_class == 0) {
@@ -339,6 +344,8 @@ void* AllocateAligned(std::size_t bytes, std::size_t alignment) {
 }
 
 void* AllocateZeroed(std::size_t bytes) {
+  if (SanitizerServes()) [[unlikely]]
+    return SanitizerCalloc(bytes);
   const SizeClass size_class = MallocSizeClass(bytes);
   if (size_class == 0) {
     bool zero = false;
@@ -358,6 +365,8 @@ void* AllocateZeroed(std::size_t bytes) {
 
 void FreeSlow(void* object, const char* call) {
   if (object == nullptr) return;
+  if (SanitizerServes()) [[unlikely]]
+    return SanitizerFree(object);
   const SizeClass size_class = page_map.ClassOf(reinterpret_cast<std::uintptr_t>(object));
   if (size_class == 0) {
     if (MayBeForeign(object) && IsForeign(object) && FreeByNextOwner(object)) return;
@@ -432,6 +441,8 @@ void DeleteSized(void* object, std::size_t bytes, std::size_t alignment) {
 
 std::size_t UsableBytes(const void* object, const char* call) {
   if (object == nullptr) return 0;
+  if (SanitizerServes()) [[unlikely]]
+    return SanitizerUsableBytes(object);
   const SizeClass size_class = page_map.ClassOf(reinterpret_cast<std::uintptr_t>(object));
   if (size_class != 0) {
     RequireStart(object, call);
@@ -500,6 +511,8 @@ void* ReallocateLarge(Span* span, void* object, std::size_t bytes) {
 }  // namespace
 
 void* Reallocate(void* object, std::size_t bytes) {
+  if (SanitizerServes()) [[unlikely]]
+    return SanitizerRealloc(object, bytes);
   if (bytes > kMaxRequestBytes) {
     static_cast<void>(UsableBytes(object, "realloc"));
     return nullptr;

@@ -7,6 +7,7 @@
 #include "allocator/os/environment.h"
 #include "allocator/os/process.h"
 #include "allocator/os/rseq.h"
+#include "allocator/os/sanitizer.h"
 #include "allocator/os/thread_state.h"
 
 namespace tarn {
@@ -68,6 +69,8 @@ void ProcessHeap::SetUp() {
   if (!options.huge_pages) page_heap.AllowHugePages(false);
   if (options.release_delay_ms != kDefaultOptions.release_delay_ms) page_heap.SetReleaseDelay(options.release_delay_ms);
   limits.Init(options.memory_limit, options.hard_limit);
+  // A sanitizer has to know of every thread.
+  if (SanitizerServes()) options.background = BackgroundSetting::kOff;
   background.Init(options.background);
   scavenger.Init(options.trace_scavenge);
   profile_dumps.Init(&options);
@@ -78,7 +81,7 @@ void ProcessHeap::SetUp() {
       {&page_heap, transfer_caches, sampled_lists, &cpu_cache, &profile, limits.published(), scavenger.published(),
        scavenger.release_words(), scavenger.limit_request_words(), described_options, kSettingCount},
       TARN_VERSION, &own_snapshot);
-  slab_table.hit_limit_bytes = kSmallLookupMaxBytes + 1;
+  if (!SanitizerServes()) slab_table.hit_limit_bytes = kSmallLookupMaxBytes + 1;
   state.store(State::kStarted, std::memory_order_release);
 }
 

@@ -2,7 +2,7 @@
 
 #include <elf.h>
 
-#include <cstring>
+#include <string_view>
 
 namespace tarn {
 
@@ -30,7 +30,7 @@ DynamicTables TablesOf(std::uintptr_t base, const ElfW(Dyn) * entry) {
 
 bool Defines(const DynamicTables& tables, std::uint32_t index, const char* name) {
   const ElfW(Sym)& symbol = tables.symbols[index];
-  return symbol.st_shndx != SHN_UNDEF && std::strcmp(tables.strings + symbol.st_name, name) == 0;
+  return symbol.st_shndx != SHN_UNDEF && std::string_view(tables.strings + symbol.st_name) == name;
 }
 
 // The index of the symbol in the table; 0, which is no symbol, where it is not there.

@@ -32,14 +32,18 @@ ALLOWED = {
     "__rseq_offset", "__rseq_size", "_dl_find_object",
     # stdio's lock, taken around a fork.
     "_IO_list_lock", "_IO_list_unlock", "_IO_list_resetlock",
-    # What compilers call by themselves, and the constant functions beside it.
-    "memcpy", "memmove", "memset", "memcmp", "memchr", "strlen", "strnlen", "strcmp", "bcmp",
+    # What compilers call by themselves. Interceptors of these work before their sanitizer is ready; those of strcmp and
+    # strnlen do not.
+    "memcpy", "memmove", "memset", "memcmp", "memchr", "strlen", "bcmp",
     # Of libgcc, the start files and the linker: part of each link.
     "__udivti3", "__umodti3", "__popcountdi2", "__dso_handle", "_GLOBAL_OFFSET_TABLE_", "_DYNAMIC",
     # Weak: the C++ library where the program has one, start files, AddressSanitizer where the program has it.
     "_ZSt15get_new_handlerv", "_ZSt17__throw_bad_allocv", "__cxa_begin_catch", "__cxa_end_catch",
     "_Unwind_Resume", "_ZSt9terminatev", "__gxx_personality_v0", "_ITM_deregisterTMCloneTable", "_ITM_registerTMCloneTable", "__gmon_start__",
     "__asan_poison_memory_region", "__asan_unpoison_memory_region",
+    # Weak, too: a sanitizer's malloc.
+    "__interceptor_malloc", "__interceptor_calloc", "__interceptor_realloc", "__interceptor_posix_memalign",
+    "__interceptor_free", "__interceptor_malloc_usable_size",
 }  # fmt: skip
 
 
