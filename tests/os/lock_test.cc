@@ -10,6 +10,9 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cstdio>
+#include <cstring>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -91,6 +94,46 @@ TEST(Lock, LetsOneThreadInAtATime) {
   }
   for (std::thread& thread : threads) thread.join();
   EXPECT_EQ(counter, long{kThreads} * kRounds);
+}
+
+// Whether the thread sleeps in the kernel.
+bool Sleeps(pid_t tid) {
+  const std::string path = "/proc/self/task/" + std::to_string(tid) + "/stat";
+  FILE* file = fopen(path.c_str(), "r");
+  if (file == nullptr) return false;
+  char text[512] = {};
+  const std::size_t length = fread(text, 1, sizeof(text) - 1, file);
+  fclose(file);
+  const char* end_of_name = strrchr(text, ')');
+  return length != 0 && end_of_name != nullptr && end_of_name[2] == 'S';
+}
+
+// A release wakes one of two sleepers. While that one holds the lock, the word has to say that there is another; a release
+// without the mark would leave it asleep for ever. In a child, which ends with the sleeper if the mark is lost.
+TEST(Lock, KeepsTheMarkOfTheOthersThatSleep) {
+  if (tarn_test::kThreadSanitizer) GTEST_SKIP() << "no threads in a forked child of it";
+  EXPECT_EQ(tarn_test::ComplaintOfChild([]() TARN_NO_THREAD_SAFETY_ANALYSIS {
+              Lock lock;
+              lock.Acquire();
+              std::atomic<pid_t> tids[2] = {};
+              std::atomic<bool> first = true;
+              std::vector<std::thread> sleepers;
+              for (std::atomic<pid_t>& tid : tids) {
+                sleepers.emplace_back([&]() TARN_NO_THREAD_SAFETY_ANALYSIS {
+                  tid.store(gettid());
+                  lock.Acquire();
+                  if (first.exchange(false)) TARN_REQUIRE(lock.HasWaiters());
+                  lock.Release();
+                });
+              }
+              // With the mark and both asleep, they sleep for the lock: there is nothing else in their way.
+              for (const std::atomic<pid_t>& tid : tids) {
+                while (tid.load() == 0 || !lock.HasWaiters() || !Sleeps(tid.load())) sched_yield();
+              }
+              lock.Release();
+              for (std::thread& sleeper : sleepers) sleeper.join();
+            }),
+            "");
 }
 
 // Waves of threads that fall asleep on a held lock, with newcomers that take it past them: every sleeper wakes.
