@@ -58,12 +58,17 @@ Piece MovePiece(char* from, char* to, std::size_t bytes) {
   return Piece::kLost;
 }
 
+// Half of the bytes, in whole huge pages where there are several: one that is cut becomes small pages.
+std::size_t HalfOf(std::size_t bytes, std::size_t os_page_bytes) {
+  return RoundUp(bytes / 2, bytes > kHugePageBytes ? std::max(kHugePageBytes, os_page_bytes) : os_page_bytes);
+}
+
 // Moves as much as the kernel moves, from the start on; returns the bytes. Nothing is mapped behind them. kLost in
 // `*stopped_by`: the rest of the destination is not free any more.
 std::size_t MovePieces(char* from, char* to, std::size_t bytes, Piece* stopped_by) {
   const std::size_t os_page_bytes = OsPageBytes();
   std::size_t done = 0;
-  // A search by halves: a border of mappings lies before `end`, unless that is the end of all.
+  // A search by halves: what was moved last ended at a border of mappings, or there is one before `end`.
   std::size_t end = bytes;
   std::size_t piece = bytes;
   while (done < bytes) {
@@ -71,17 +76,14 @@ std::size_t MovePieces(char* from, char* to, std::size_t bytes, Piece* stopped_b
     switch (*stopped_by) {
       case Piece::kMoved:
         done += piece;
-        if (done == end) {
-          end = bytes;
-          piece = bytes - done;
-        } else {
-          piece = RoundUp((end - done) / 2, os_page_bytes);
-        }
+        // The border may have been just there.
+        if (done == end) end = bytes;
+        piece = end - done;
         break;
       case Piece::kSeveralMappings:
         if (piece <= os_page_bytes) return done;
         end = done + piece;
-        piece = RoundUp(piece / 2, os_page_bytes);
+        piece = HalfOf(piece, os_page_bytes);
         // The border at the new end of the piece.
         if (!Advise(from + done + piece, end - done - piece, MADV_NORMAL)) {
           *stopped_by = Piece::kRefused;
