@@ -6,9 +6,10 @@
 #       static, runs twice, as n.cpu and n.thread, once for each cache mode; a test of tarn_core
 #       or of none of it runs once, as n.
 #   tarn_add_script_test(NAME n COMMAND script args... [LABELS l...] [TIMEOUT s] [ENV K=V...]
-#                        [MODES] [RUN_SERIAL])
+#                        [MODES] [LONG] [RUN_SERIAL])
 #       runs a script with TARN_LIB (the path of libtarn.so) and TARN_BUILD (the build directory)
-#       in its environment; with MODES once for each cache mode, with TARN_MODE set.
+#       in its environment; with MODES once for each cache mode, with TARN_MODE set. With LONG it
+#       belongs to the longer test mode: ctest runs it only with -C long.
 #
 # A test that ends with exit code 77 counts as skipped: something that it needs is not there.
 #
@@ -20,6 +21,8 @@ find_package(GTest REQUIRED)
 find_package(Threads REQUIRED)
 
 set(TARN_TEST_DEFAULT_TIMEOUT_SECONDS 120)
+# TIMEOUT is for a machine that does little else. A busy one gets this many times as long before a test counts as hung.
+set(TARN_TEST_BUSY_FACTOR 5)
 
 # The modes that this build can run in. Without rseq there is only one.
 set(TARN_TEST_MODES cpu thread)
@@ -44,10 +47,11 @@ endfunction()
 
 # Registers one ctest, or one for each cache mode.
 function(tarn_register_test name modes)
-  cmake_parse_arguments(PARSE_ARGV 2 arg "RUN_SERIAL" "TIMEOUT" "COMMAND;LABELS;ENV")
+  cmake_parse_arguments(PARSE_ARGV 2 arg "RUN_SERIAL;LONG" "TIMEOUT" "COMMAND;LABELS;ENV")
   if(NOT arg_TIMEOUT)
     set(arg_TIMEOUT ${TARN_TEST_DEFAULT_TIMEOUT_SECONDS})
   endif()
+  math(EXPR timeout "${arg_TIMEOUT} * ${TARN_TEST_BUSY_FACTOR}")
   if(modes)
     set(variants ${TARN_TEST_MODES})
   else()
@@ -60,10 +64,16 @@ function(tarn_register_test name modes)
       set(test ${name}.${variant})
       list(APPEND environment TARN_MODE=${variant})
     endif()
-    add_test(NAME ${test} COMMAND ${arg_COMMAND})
+    set(configurations "")
+    if(arg_LONG)
+      set(configurations CONFIGURATIONS long)
+      list(APPEND arg_LABELS long)
+      list(REMOVE_DUPLICATES arg_LABELS)
+    endif()
+    add_test(NAME ${test} COMMAND ${arg_COMMAND} ${configurations})
     set_tests_properties(${test} PROPERTIES
       LABELS "${arg_LABELS}"
-      TIMEOUT ${arg_TIMEOUT}
+      TIMEOUT ${timeout}
       SKIP_RETURN_CODE 77
       ENVIRONMENT "${environment}")
     if(arg_RUN_SERIAL)
@@ -131,7 +141,7 @@ function(tarn_add_test)
 endfunction()
 
 function(tarn_add_script_test)
-  cmake_parse_arguments(PARSE_ARGV 0 arg "MODES;RUN_SERIAL" "NAME;TIMEOUT" "COMMAND;LABELS;ENV")
+  cmake_parse_arguments(PARSE_ARGV 0 arg "MODES;LONG;RUN_SERIAL" "NAME;TIMEOUT" "COMMAND;LABELS;ENV")
   if(arg_UNPARSED_ARGUMENTS OR NOT arg_NAME OR NOT arg_COMMAND)
     message(FATAL_ERROR
             "tarn_add_script_test(${arg_NAME}): not understood: ${arg_UNPARSED_ARGUMENTS}")
@@ -154,6 +164,10 @@ function(tarn_add_script_test)
   if(arg_RUN_SERIAL)
     set(serial RUN_SERIAL)
   endif()
+  set(long "")
+  if(arg_LONG)
+    set(long LONG)
+  endif()
   tarn_register_test(${arg_NAME} ${arg_MODES} COMMAND ${script} ${arg_COMMAND}
-                     LABELS ${arg_LABELS} TIMEOUT ${arg_TIMEOUT} ENV ${arg_ENV} ${serial})
+                     LABELS ${arg_LABELS} TIMEOUT ${arg_TIMEOUT} ENV ${arg_ENV} ${serial} ${long})
 endfunction()

@@ -1,11 +1,16 @@
 #!/usr/bin/env python3
-"""povray: a scene with hundreds of objects, parsed and rendered by several threads; every pixel as on glibc.
+"""povray: a scene with hundreds of objects, and examples of its own where they are installed, parsed and rendered by
+several threads; every pixel as on glibc.
 
 povray deletes objects through base classes without a virtual destructor, so it frees by wrong sizes.
 """
 
+import glob
+import os
+
 import programs
 
+EXAMPLES = ("biscuit", "landscape")
 SCENE = """
 #version 3.7;
 global_settings { assumed_gamma 1.0 }
@@ -38,14 +43,17 @@ def pixels(path):
 
 def test(stage):
     povray = programs.find_program("povray")
-    scene = stage.write("scene.pov", SCENE)
-    pictures = []
-    for tarn in (False, True):
-        picture = stage.path("tarn.ppm" if tarn else "glibc.ppm")
-        stage.run([povray, f"+I{scene}", f"+O{picture}", "+FP", "-D", "+W200", "+H150", "+A0.3", "+WT4"], tarn=tarn)
-        pictures.append(pixels(picture))
-    if pictures[0] != pictures[1]:
-        raise programs.Difference("the pictures differ")
+    found = {os.path.basename(path): path for path in glob.glob("/usr/share/doc/povray/examples/advanced/*.pov")}
+    scenes = [stage.write("scene.pov", SCENE)]
+    scenes += [found[name + ".pov"] for name in EXAMPLES if name + ".pov" in found]
+    for scene in scenes:
+        pictures = []
+        for tarn in (False, True):
+            picture = stage.path("tarn.ppm" if tarn else "glibc.ppm")
+            stage.run([povray, f"+I{scene}", f"+O{picture}", "+FP", "-D", "+W200", "+H150", "+A0.3", "+WT4"], tarn=tarn)
+            pictures.append(pixels(picture))
+        if pictures[0] != pictures[1]:
+            raise programs.Difference(f"the pictures of {scene} differ")
     stage.require_witnessed("povray")
 
 

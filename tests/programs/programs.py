@@ -141,17 +141,18 @@ class Stage:
         return actual
 
     @contextlib.contextmanager
-    def server(self, command, stop=signal.SIGTERM, env=None):
-        """Runs a server on tarn while the block runs, and stops it with a signal afterwards."""
+    def server(self, command, stop=signal.SIGTERM, env=None, tarn=True, **options):
+        """Runs a server while the block runs, and stops it with a signal afterwards."""
         log_path = self.path("server.log")
         with open(log_path, "wb") as log:
             process = subprocess.Popen(
                 command,
-                env=dict(self.on_tarn, **(env or {})),
+                env=dict(self.on_tarn if tarn else self.on_glibc, **(env or {})),
                 cwd=self.directory,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                **options,
             )
         failed = True
         try:
@@ -172,9 +173,9 @@ class Stage:
             if failed or died is not None:
                 print(f"the server's last words:\n{short(text)}", file=sys.stderr)
         if died is not None:
-            raise Failure(f"{command[0]} died with {died}")
+            raise fail_on(tarn, f"{command[0]} died with {died}")
         if ended not in (0, -stop):
-            raise Failure(f"{command[0]} ended with {ended} when it was stopped")
+            raise fail_on(tarn, f"{command[0]} ended with {ended} when it was stopped")
         self.check_messages(text)
 
     def check_maps(self, pid):
