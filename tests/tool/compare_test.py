@@ -16,6 +16,8 @@ import tempfile
 import time
 import unittest
 
+from patience import PATIENCE_SECONDS
+
 TARN = os.path.join(os.environ["TARN_BUILD"], "bin", "tarn")
 LIBRARY = os.environ["TARN_LIB"]
 with open("/proc/self/maps", encoding="utf-8") as maps:
@@ -26,7 +28,7 @@ LIBM = os.path.join(os.path.dirname(LIBC), "libm.so.6")
 def run(*arguments, **options):
     environment = {k: v for k, v in os.environ.items() if not k.startswith("TARN_") and k != "LD_PRELOAD"}
     environment.update(options.pop("env", {}))
-    return subprocess.run([TARN, *arguments], capture_output=True, text=True, env=environment, timeout=100,
+    return subprocess.run([TARN, *arguments], capture_output=True, text=True, env=environment, timeout=PATIENCE_SECONDS,
                           **options)
 
 
@@ -214,7 +216,7 @@ class CompareTest(unittest.TestCase):
         # SIGXFSZ is ignored, so the limit is an error of write(2), as a full disk is.
         limited = ("trap '' XFSZ; ulimit -f 1; exec " + shlex.join(
             [TARN, "compare", "--against", "glibc", "--runs", "6", "-o", path, "--", "true"]))
-        result = subprocess.run(["bash", "-c", limited], capture_output=True, text=True, timeout=100)
+        result = subprocess.run(["bash", "-c", limited], capture_output=True, text=True, timeout=PATIENCE_SECONDS)
         self.assertEqual(result.returncode, 1, result.stderr)
         self.assertIn("cannot write all of " + path, result.stderr)
         self.assertIn("tarn ", result.stdout)
@@ -286,7 +288,7 @@ class CompareTest(unittest.TestCase):
                     break
                 time.sleep(0.02)
             process.send_signal(signal.SIGINT)
-            out, _ = process.communicate(timeout=60)
+            out, _ = process.communicate(timeout=PATIENCE_SECONDS)
         self.assertEqual(process.returncode, 130)
         document = json.loads(out)
         self.assertTrue(document["interrupted"])

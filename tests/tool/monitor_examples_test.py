@@ -13,6 +13,8 @@ import subprocess
 import sys
 import tempfile
 import unittest
+
+from patience import PATIENCE_SECONDS
 import urllib.request
 
 TARN = PROGRAM = None
@@ -27,7 +29,7 @@ def text_of(name):
 
 
 def run(*command):
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
 
 
 class Examples(unittest.TestCase):
@@ -44,7 +46,7 @@ class Examples(unittest.TestCase):
             assert line, "serve has ended"
             found = re.search(r"http://\S+", line)
             cls.url = found and found.group()
-        with urllib.request.urlopen(cls.url + "/metrics", timeout=20) as answer:
+        with urllib.request.urlopen(cls.url + "/metrics", timeout=PATIENCE_SECONDS) as answer:
             cls.metrics = set(re.findall(r"^([a-z_]+)(?:\{| )", answer.read().decode(), re.MULTILINE))
 
     @classmethod
@@ -102,7 +104,7 @@ class Examples(unittest.TestCase):
             self.assertIn('"127.0.0.1:9464"', text)
             paths = re.findall(r"path\s*[:=]\s*\"?(/[^\s\"]+)", text)
             self.assertEqual(len(paths), 1, name)
-            with urllib.request.urlopen(self.url + paths[0], timeout=20) as answer:
+            with urllib.request.urlopen(self.url + paths[0], timeout=PATIENCE_SECONDS) as answer:
                 self.assertIn(b"inuse_space", gzip.decompress(answer.read()))
             # What would be asked for by default and is not there.
             for kind in "block", "goroutine", "mutex", "process_cpu":

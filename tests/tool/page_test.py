@@ -17,6 +17,7 @@ import tempfile
 import unittest
 
 import serve_test
+from patience import PATIENCE_SECONDS
 from serve_test import ONLY_HEAP, Program, Serve, wait_for
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -49,7 +50,7 @@ class Browser:
         self.path = "/session/" + answer["sessionId"]
 
     def call(self, method, path, body=None):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_SECONDS)
         connection.request(method, self.path + path, body=json.dumps(body or {}) if method == "POST" else None)
         value = json.loads(connection.getresponse().read())["value"]
         connection.close()
@@ -114,7 +115,7 @@ class Browser:
 
 def figures(pid):
     """What tarn stat says."""
-    result = subprocess.run([serve_test.TARN, "stat", str(pid), "--json"], capture_output=True, text=True, timeout=20,
+    result = subprocess.run([serve_test.TARN, "stat", str(pid), "--json"], capture_output=True, text=True, timeout=PATIENCE_SECONDS,
                             check=True)
     return json.loads(result.stdout)
 
@@ -271,11 +272,11 @@ class Page(unittest.TestCase):
                 browser.size(1280, 900)
 
             with self.subTest("a pause"):
+                before = figures(program.pid)["stats"]["alloc_bytes"]
                 browser.focus("#pause")
                 browser.keys(ENTER)
                 program.do("hold 10")
                 self.assertEqual(browser.run("return document.querySelector('#pause').ariaPressed"), "true")
-                before = self.figure("live_bytes")
                 browser.keys(ENTER)
                 wait_for(lambda: self.figure("live_bytes") > before + 9 * MIB)
 

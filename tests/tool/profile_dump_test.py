@@ -15,6 +15,8 @@ import sys
 import tempfile
 import unittest
 
+from patience import PATIENCE_SECONDS
+
 TARN = PROGRAM = None
 LIBRARY = os.environ["TARN_LIB"]
 
@@ -47,7 +49,7 @@ class Program:
 
     def end(self, letter=""):
         """The exit code, and what was said on stderr."""
-        _, error = self.process.communicate(letter, timeout=60)
+        _, error = self.process.communicate(letter, timeout=PATIENCE_SECONDS)
         return self.process.returncode, error
 
     def files(self):
@@ -62,7 +64,7 @@ def pprof_total(path, *arguments):
     """The MiB in use, and the table."""
     environment = dict(os.environ, HOME=tempfile.gettempdir(), PPROF_TMPDIR=tempfile.gettempdir())
     table = subprocess.run(["go", "tool", "pprof", "-top", "-unit=mb", *arguments, path], env=environment, check=True,
-                           text=True, capture_output=True, timeout=60).stdout
+                           text=True, capture_output=True, timeout=PATIENCE_SECONDS).stdout
     return float(re.search(r"of (\S+)MB total", table).group(1)), table
 
 
@@ -91,7 +93,7 @@ class Dumps(unittest.TestCase):
         for name in program.files():
             self.check(name, 32)
         named = self.path("named.pb.gz")
-        subprocess.run([TARN, "heap", self.path(program.names("exit", 1)[0]), "-o", named], check=True, timeout=60)
+        subprocess.run([TARN, "heap", self.path(program.names("exit", 1)[0]), "-o", named], check=True, timeout=PATIENCE_SECONDS)
         # All of it, where the libraries' own few objects were not drawn.
         self.assertRegex(pprof_total(named)[1], r"(9\d\.\d+|100)% +\(anonymous namespace\)::Keep\n")
 
@@ -124,7 +126,7 @@ class Dumps(unittest.TestCase):
         self.assertGreater(len(files), 20)
         # Whole ones, all of them: the tool refuses others.
         for name in files[:: max(1, len(files) // 10)]:
-            subprocess.run([TARN, "heap", "--no-names", self.path(name), "-o", "/dev/null"], check=True, timeout=60)
+            subprocess.run([TARN, "heap", "--no-names", self.path(name), "-o", "/dev/null"], check=True, timeout=PATIENCE_SECONDS)
 
     def test_other_handlers_stay(self):
         program = Program(self.directory, PROFILE_SIGNAL="USR1")

@@ -18,6 +18,7 @@ import tempfile
 import time
 import unittest
 
+from patience import PATIENCE_SECONDS
 from system_calls import refuse_system_call
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -27,7 +28,7 @@ LIBRARY = os.environ["TARN_LIB"]
 
 def tarn(*arguments, code=0):
     """What the tool prints on stdout and stderr; its exit code must be this one."""
-    result = subprocess.run([TARN, *map(str, arguments)], capture_output=True, timeout=60, check=False)
+    result = subprocess.run([TARN, *map(str, arguments)], capture_output=True, timeout=PATIENCE_SECONDS, check=False)
     error = result.stderr.decode()
     if result.returncode != code:
         raise AssertionError("tarn %s: exit code %d, not %d\n%s%s" % (arguments, result.returncode, code,
@@ -38,7 +39,7 @@ def tarn(*arguments, code=0):
 def pprof_top(path, *arguments):
     environment = dict(os.environ, HOME=tempfile.gettempdir(), PPROF_TMPDIR=tempfile.gettempdir())
     return subprocess.run(["go", "tool", "pprof", "-top", *arguments, path], env=environment, check=True, text=True,
-                          capture_output=True, timeout=60).stdout
+                          capture_output=True, timeout=PATIENCE_SECONDS).stdout
 
 
 class Program:
@@ -91,7 +92,7 @@ class Live(unittest.TestCase):
         program = self.path(name)
         with open(program + ".cc", "w", encoding="utf-8") as file:
             file.write(source)
-        subprocess.run([COMPILER, "-O2", "-g", "-o", program, program + ".cc", *flags], check=True, timeout=60)
+        subprocess.run([COMPILER, "-O2", "-g", "-o", program, program + ".cc", *flags], check=True, timeout=PATIENCE_SECONDS)
         return program
 
     def test_python_under_load(self):
@@ -153,7 +154,7 @@ class Live(unittest.TestCase):
         path = self.path("redis.socket")
         with Program(server, "--port", "0", "--unixsocket", path, "--save", "", "--dir", self.directory) as program:
             load = ["redis-benchmark", "-s", path, "-r", "100000", "-d", "500", "-P", "16", "-q", "-t", "set"]
-            end = time.monotonic() + 30
+            end = time.monotonic() + PATIENCE_SECONDS
             while subprocess.run(["redis-cli", "-s", path, "ping"], capture_output=True, check=False).returncode != 0:
                 self.assertLess(time.monotonic(), end, "redis-server does not answer")
                 time.sleep(0.1)
@@ -175,7 +176,7 @@ class Live(unittest.TestCase):
             self.assertIn("zmalloc", tarn("diff", before, after)[0])
             self.assertIn("zmalloc", pprof_top(self.path("diff.pb.gz")))
             # Redis is unharmed.
-            ping = subprocess.run(["redis-cli", "-s", path, "ping"], capture_output=True, text=True, timeout=60,
+            ping = subprocess.run(["redis-cli", "-s", path, "ping"], capture_output=True, text=True, timeout=PATIENCE_SECONDS,
                                   check=True)
             self.assertEqual(ping.stdout, "PONG\n")
 
@@ -224,7 +225,7 @@ class Live(unittest.TestCase):
                 document["profile"]["stacks"], time.monotonic() - start, usage.ru_utime + usage.ru_stime,
                 usage.ru_maxrss / 1024), file=sys.stderr)
             self.assertLess(usage.ru_maxrss, 32 << 10)
-            raw = subprocess.run(["go", "tool", "pprof", "-raw", path], capture_output=True, text=True, timeout=60,
+            raw = subprocess.run(["go", "tool", "pprof", "-raw", path], capture_output=True, text=True, timeout=PATIENCE_SECONDS,
                                  env=dict(os.environ, HOME=self.directory), check=True).stdout
             self.assertEqual(set(re.findall(r"\(anonymous namespace\)::Inner<(\d+)> ", raw)),
                              {str(number) for number in range(100)})
@@ -327,7 +328,7 @@ class Live(unittest.TestCase):
                                        delta=0.01, msg=top)
                 self.assertNotIn("blocks", top)
                 tags = subprocess.run(["go", "tool", "pprof", "-tags", path], capture_output=True, text=True, check=True,
-                                      timeout=60, env=dict(os.environ, HOME=self.directory)).stdout
+                                      timeout=PATIENCE_SECONDS, env=dict(os.environ, HOME=self.directory)).stdout
                 self.assertRegex(tags, r"pool: Total .*(\n.*){0,2}: requests")
                 self.assertRegex(tags, r"kind: Total .*(\n.*){0,2}: fixed pool")
             # Also from one moment to another, and where nothing has changed.
@@ -456,7 +457,7 @@ class Live(unittest.TestCase):
             self.assertIn("process", watch.stdout.readline())
             program.process.kill()
             program.process.wait()
-            _, error = watch.communicate(timeout=30)
+            _, error = watch.communicate(timeout=PATIENCE_SECONDS)
             self.assertEqual(watch.returncode, 0)
             self.assertRegex(error, r"process \d+ \(python3\) (has ended|can no longer be read)")
         with python_load() as program:
@@ -464,7 +465,7 @@ class Live(unittest.TestCase):
                                      stdout=subprocess.PIPE, text=True)
             self.assertIn("live", watch.stdout.readline())
             watch.send_signal(signal.SIGINT)
-            watch.communicate(timeout=30)
+            watch.communicate(timeout=PATIENCE_SECONDS)
             self.assertEqual(watch.returncode, 0)
 
     def test_wrong_files(self):

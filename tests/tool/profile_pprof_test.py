@@ -17,6 +17,8 @@ import sys
 import tempfile
 import unittest
 
+from patience import PATIENCE_SECONDS
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 SOURCE = os.path.join(HERE, "profile_target.cc")
 MAKE = COMPILER = None
@@ -33,7 +35,7 @@ LINE = marked_lines()
 
 
 def run(*command, **options):
-    result = subprocess.run(command, text=True, capture_output=True, timeout=60, check=False, **options)
+    result = subprocess.run(command, text=True, capture_output=True, timeout=PATIENCE_SECONDS, check=False, **options)
     if result.returncode != 0:
         raise AssertionError("%s: exit code %d\n%s" % (" ".join(command), result.returncode, result.stderr))
     return result

@@ -14,6 +14,7 @@ import sys
 import time
 import unittest
 
+from patience import PATIENCE_SECONDS
 from system_calls import refuse_system_call
 
 TARN = PROGRAM = None
@@ -33,7 +34,7 @@ def limit(*arguments, **options):
 def release(*arguments, code=0, **options):
     """What the verb prints on stdout and stderr; its exit code must be this one."""
     process = start(*arguments, **options)
-    out, error = process.communicate(timeout=60)
+    out, error = process.communicate(timeout=PATIENCE_SECONDS)
     if process.returncode != code:
         raise AssertionError("exit code %d, not %d\n%s%s" % (process.returncode, code, out, error))
     return out, error
@@ -147,7 +148,7 @@ class ReleaseTest(unittest.TestCase):
             requests = [start(program.pid, "--json", "--wait", "60") for _ in range(2)]
             time.sleep(0.5)
             program.send("busy")
-            answers = [json.loads(request.communicate(timeout=60)[0]) for request in requests]
+            answers = [json.loads(request.communicate(timeout=PATIENCE_SECONDS)[0]) for request in requests]
             self.assertGreater(max(answer["released_bytes"] for answer in answers), 24 * MIB)
             # One who came late, on a machine with much to do, has an answer of his own.
             if answers[0]["waited_s"] > 0.4 and answers[1]["waited_s"] > 0.4:
@@ -160,7 +161,7 @@ class ReleaseTest(unittest.TestCase):
             request = start(program.pid, "--json", "--wait", "60")
             program.wait_ready()
             program.send("busy")
-            out, error = request.communicate(timeout=60)
+            out, error = request.communicate(timeout=PATIENCE_SECONDS)
             self.assertEqual(request.returncode, 0, error)
             self.assertGreater(json.loads(out)["released_bytes"], 24 * MIB)
 
@@ -172,7 +173,7 @@ class ReleaseTest(unittest.TestCase):
             time.sleep(2)
             self.assertIsNone(request.poll())
             program.do("one")
-            self.assertEqual(request.wait(timeout=60), 0, request.communicate())
+            self.assertEqual(request.wait(timeout=PATIENCE_SECONDS), 0, request.communicate())
 
     def test_a_stopped_process(self):
         with Program() as program:
@@ -189,7 +190,7 @@ class ReleaseTest(unittest.TestCase):
                 request = start(program.pid, "--wait", "60")
                 program.wait_ready()
                 end(program)
-                error = request.communicate(timeout=60)[1]
+                error = request.communicate(timeout=PATIENCE_SECONDS)[1]
                 self.assertEqual(request.returncode, 1, error)
                 self.assertRegex(error, said)
 
@@ -265,7 +266,7 @@ class LimitTest(unittest.TestCase):
             program.wait_ready()
             # Who asked may have written again before it was taken.
             program.send("busy")
-            error = request.communicate(timeout=60)[1]
+            error = request.communicate(timeout=PATIENCE_SECONDS)[1]
             shown = json.loads(limit(program.pid, "--json")[0])["limit_bytes"]
             if request.returncode == 0:
                 self.assertEqual(shown, 1024 * MIB)
@@ -279,7 +280,7 @@ class LimitTest(unittest.TestCase):
             request = start(program.pid, "1GiB", "--json", "--wait", "60", verb="limit")
             program.wait_ready()
             program.send("busy")
-            self.assertEqual(json.loads(request.communicate(timeout=60)[0])["limit_bytes"], 1024 * MIB)
+            self.assertEqual(json.loads(request.communicate(timeout=PATIENCE_SECONDS)[0])["limit_bytes"], 1024 * MIB)
 
     def test_who_cannot_be_asked(self):
         for wrong in ("much", "1", "-1", "50%", "65TiB", "0"):

@@ -18,6 +18,8 @@ import tempfile
 import time
 import unittest
 
+from patience import PATIENCE_SECONDS
+
 TARN = PROGRAM = None
 LIBRARY = os.environ["TARN_LIB"]
 # Names that tarn would take for settings of its own.
@@ -38,7 +40,7 @@ def reserve_port(test):
     return holder.getsockname()[1]
 
 
-def wait_for(condition, seconds=20):
+def wait_for(condition, seconds=PATIENCE_SECONDS):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if result := condition():
@@ -100,7 +102,7 @@ class Serve:
 
     def get(self, path, method="GET", body=None, **headers):
         """(status, headers, text)"""
-        connection = http.client.HTTPConnection(self.host, timeout=20)
+        connection = http.client.HTTPConnection(self.host, timeout=PATIENCE_SECONDS)
         connection.request(method, path, body=body, headers={k.replace("_", "-"): v for k, v in headers.items()})
         response = connection.getresponse()
         content = response.read()
@@ -111,7 +113,7 @@ class Serve:
         status, _, text = self.get(path, Accept="application/json")
         return status, json.loads(text)
 
-    def raw(self, data, seconds=20):
+    def raw(self, data, seconds=PATIENCE_SECONDS):
         """What comes back for these bytes until the server closes the connection."""
         host, port = self.host.split(":")
         with socket.create_connection((host, int(port)), timeout=seconds) as client:
@@ -122,7 +124,7 @@ class Serve:
             return answer.decode(errors="replace")
 
     def wait(self):
-        return self.process.wait(timeout=20)
+        return self.process.wait(timeout=PATIENCE_SECONDS)
 
     def __enter__(self):
         return self
@@ -135,7 +137,7 @@ class Serve:
 
 def serve_fails(*arguments):
     """(exit code, stderr) of a server that does not come to serve."""
-    result = subprocess.run([TARN, "serve", *map(str, arguments)], capture_output=True, text=True, timeout=20, check=False)
+    result = subprocess.run([TARN, "serve", *map(str, arguments)], capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
     return result.returncode, result.stderr
 
 
@@ -168,7 +170,7 @@ class Pages(unittest.TestCase):
         if not shutil.which("promtool"):
             self.skipTest("no promtool here")
         text = self.serve.get("/metrics")[2]
-        result = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, timeout=20,
+        result = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, timeout=PATIENCE_SECONDS,
                                 check=False)
         self.assertEqual((result.returncode, result.stdout, result.stderr), (0, "", ""))
 
@@ -291,7 +293,7 @@ class Pages(unittest.TestCase):
         with tempfile.TemporaryDirectory() as directory:
             environment = dict(os.environ, HOME=directory, PPROF_TMPDIR=directory)
             return subprocess.run(["go", "tool", "pprof", *arguments, source], env=environment, check=True,
-                                  text=True, capture_output=True, timeout=60).stdout
+                                  text=True, capture_output=True, timeout=PATIENCE_SECONDS).stdout
 
     def test_heap_profile(self):
         text = self.pprof(self.serve.url + "/debug/pprof/heap", "-top", "-unit=mb")
@@ -345,7 +347,7 @@ class Pages(unittest.TestCase):
     def test_profiles_that_wait_leave_room(self):
         waiting = []
         for _ in range(3):
-            connection = http.client.HTTPConnection(self.serve.host, timeout=20)
+            connection = http.client.HTTPConnection(self.serve.host, timeout=PATIENCE_SECONDS)
             connection.request("GET", "/debug/pprof/heap?seconds=60")
             waiting.append(connection)
         wait_for(lambda: self.serve.get("/debug/pprof/heap")[0] == 503)
@@ -372,7 +374,7 @@ class Pages(unittest.TestCase):
 
     def test_slow_and_many_clients(self):
         host, port = self.serve.host.split(":")
-        clients = [socket.create_connection((host, int(port)), timeout=20) for _ in range(100)]
+        clients = [socket.create_connection((host, int(port)), timeout=PATIENCE_SECONDS) for _ in range(100)]
         for i, client in enumerate(clients):
             try:
                 client.sendall(b"GET /metrics HTTP/1.1\r\n" if i % 2 else b"G")
@@ -385,7 +387,7 @@ class Pages(unittest.TestCase):
                 return False
 
         # All places are taken by requests that are not whole; they are given up after ten seconds.
-        wait_for(answers, seconds=30)
+        wait_for(answers)
         for client in clients:
             client.close()
         wait_for(lambda: self.open_files() < 20)
@@ -404,7 +406,7 @@ class Pages(unittest.TestCase):
                 return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
         def scrape(times):
-            connection = http.client.HTTPConnection(self.serve.host, timeout=20)
+            connection = http.client.HTTPConnection(self.serve.host, timeout=PATIENCE_SECONDS)
             for _ in range(times):
                 connection.request("GET", "/metrics")
                 connection.getresponse().read()
@@ -518,7 +520,7 @@ class Lives(unittest.TestCase):
         with Serve("--run", command=[PROGRAM]) as serve:
             self.assertEqual(serve.process.stdout.readline(), "ready\n")
             wait_for(lambda: serve.get("/health")[0] == 200)
-            serve.process.communicate("end\n", timeout=20)
+            serve.process.communicate("end\n", timeout=PATIENCE_SECONDS)
             self.assertEqual(serve.process.returncode, 0)
         for command, code in ((["sh", "-c", "exit 7"], 7), (["sh", "-c", "kill -TERM $$"], 143), (["/etc/passwd"], 126),
                               (["no-such-program"], 127)):

@@ -19,6 +19,7 @@ import time
 import unittest
 
 import serve_test
+from patience import PATIENCE_SECONDS
 from serve_test import ENVIRONMENT, LIBRARY, ONLY_HEAP, Program, Serve, reserve_port, serve_fails, wait_for
 
 CONTROL = {"X_Tarn_Control": "1"}
@@ -72,7 +73,7 @@ class SeveralTargets(unittest.TestCase):
         if not shutil.which("promtool"):
             self.skipTest("no promtool here")
         result = subprocess.run(["promtool", "check", "metrics"], input=self.serve.get("/metrics")[2],
-                                capture_output=True, text=True, timeout=20, check=False)
+                                capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
         self.assertEqual((result.returncode, result.stdout, result.stderr), (0, "", ""))
 
     def test_other_formats(self):
@@ -129,7 +130,7 @@ class SeveralTargets(unittest.TestCase):
     def test_profiles_that_wait_leave_room(self):
         waiting = []
         for label in ("serve_program", "big", "big"):
-            connection = http.client.HTTPConnection(self.serve.host, timeout=20)
+            connection = http.client.HTTPConnection(self.serve.host, timeout=PATIENCE_SECONDS)
             connection.request("GET", "/targets/%s/debug/pprof/heap?seconds=60" % label)
             waiting.append(connection)
         # They share the server's threads.
@@ -322,7 +323,7 @@ class Control(unittest.TestCase):
                     self.assertEqual(status, 504)
                     self.assertIn("the request stands", text)
                 # One change at a time.
-                with socket.create_connection(tuple(serve.host.split(":")), timeout=20) as client:
+                with socket.create_connection(tuple(serve.host.split(":")), timeout=PATIENCE_SECONDS) as client:
                     client.sendall(b"POST /control/release?wait=20 HTTP/1.1\r\nHost: localhost\r\nX-Tarn-Control: 1\r\n\r\n")
                     # Or it was faster than that one, which then was refused; and before that one has come, there is no other.
                     time.sleep(0.5)
