@@ -9,6 +9,8 @@
 #include <thread>
 #include <vector>
 
+#include "tests/base/patience.h"
+
 namespace {
 
 struct Filled {
@@ -33,7 +35,7 @@ TEST(ObjectPool, AForkWhileThreadsWorkLeavesAPoolThatWorks) {
   for (int i = 0; i < 20; ++i) {
     const pid_t child = fork();
     if (child == 0) {
-      alarm(20);
+      alarm(tarn_test::kPatienceSeconds);
       for (int k = 0; k < 1000; ++k) static_cast<void>(pool.Create(static_cast<unsigned char>(k)));
       _exit(0);
     }

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "tests/api/wait_for.h"
+#include "tests/base/patience.h"
 #include "tests/life/parked_thread.h"
 
 namespace {
@@ -64,7 +65,7 @@ TEST(PoolCare, TheChildOfAForkLooksAfterItsPools) {
   for (int i = 0; i < 20; ++i) {
     const pid_t child = fork();
     if (child == 0) {
-      alarm(20);
+      alarm(tarn_test::kPatienceSeconds);
       tarn_test::ParkAThread();
       // Whoever ended an epoch of either pool at the time of the fork is no more.
       Fill(pool, 50);
@@ -97,7 +98,7 @@ TEST(PoolCare, AnObjectPutByADestructorOfTheProgramsOwnTickIsLookedAfter) {
   pool.Put(pool.Get());
   const pid_t child = fork();
   if (child == 0) {
-    alarm(20);
+    alarm(tarn_test::kPatienceSeconds);
     tarn_test::ParkAThread();
     // There is no thread yet in the child.
     MakeMemoryShort();
@@ -119,7 +120,7 @@ TEST(PoolCareDeath, TheEndOfAPoolByItsOwnObjectIsNamed) {
     }
   };
   const auto end = [](unsigned epoch_ms, bool tick) {
-    alarm(20);
+    alarm(tarn_test::kPatienceSeconds);
     tarn_test::ParkAThread();
     auto pool = std::make_unique<tarn::Pool<Ends>>(tarn::PoolOptions<Ends>{.epoch_ms = epoch_ms});
     Ends* object = pool->Get();
@@ -138,7 +139,7 @@ TEST(PoolCare, TheEndOfTheProcessDoesNotWaitForEpochs) {
   // A pool that is never ended, with a thread that looks after it.
   EXPECT_EXIT(
       {
-        alarm(20);
+        alarm(tarn_test::kPatienceSeconds);
         tarn_test::ParkAThread();
         auto* pool = new tarn::Pool<Counted>({.epoch_ms = kHourMs});
         Fill(*pool, 10);
@@ -150,7 +151,7 @@ TEST(PoolCare, TheEndOfTheProcessDoesNotWaitForEpochs) {
 TEST(PoolCare, TheProcessEndsWithItsLastThread) {
   const pid_t child = fork();
   if (child == 0) {
-    alarm(20);
+    alarm(tarn_test::kPatienceSeconds);
     // From now on the process counts as one with threads.
     std::thread([] {}).join();
     Fill(*new tarn::Pool<Counted>({.epoch_ms = 10}), 10);

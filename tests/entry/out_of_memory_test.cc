@@ -13,6 +13,7 @@
 #include <cstring>
 #include <new>
 
+#include "tests/base/patience.h"
 #include "tests/entry/surface.h"
 
 namespace tarn_test {
@@ -30,7 +31,7 @@ void InChild(void (*body)()) {
   const pid_t child = fork();
   ASSERT_GE(child, 0);
   if (child == 0) {
-    alarm(60);
+    alarm(tarn_test::kPatienceSeconds);
     body();
     _exit(0);
   }

@@ -51,6 +51,7 @@
 #include <string_view>
 #include <vector>
 
+#include "tests/base/patience.h"
 #include "tests/faults/marker.h"
 
 namespace tarn_test {
@@ -100,8 +101,6 @@ struct Options {
 };
 
 constexpr int kSkipped = 77;
-// A run takes a fraction of a second; one that is not done by then hangs.
-constexpr unsigned kRunPatienceSeconds = 60;
 
 // Which calls fail in a run, counted from 1. first = 0: none.
 struct Plan {
@@ -126,7 +125,8 @@ struct Outcome {
 
 [[noreturn]] void RunProgram(const Options& options) {
   // exec keeps the alarm; nobody catches the signal, so it ends what hangs.
-  alarm(kRunPatienceSeconds);
+  // A run takes a fraction of a second.
+  alarm(tarn_test::kPatienceSeconds);
   if (const char* const library = std::getenv("TARN_LIB"); library != nullptr) {
     setenv("LD_PRELOAD", library, 1);
     // The names TARN_* belong to the library's settings; these are none of them.

@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "tests/base/patience.h"
 #include "tests/entry/on_tarn.h"
 #include "tests/life/churn.h"
 #include "tests/life/expect_child.h"
@@ -20,7 +21,7 @@
 namespace tarn_test {
 namespace {
 
-constexpr double kBodySeconds = 60;
+constexpr double kBodySeconds = 2 * kPatienceSeconds;
 
 // The library's own calls.
 struct Tarn {
@@ -109,7 +110,7 @@ TEST_P(DlopenTest, IsUsedBesideGlibcAndClosed) {
       glibc.Steps(500);
       _exit(0);
     }
-    RequireGoodEnd(child, 10);
+    RequireGoodEnd(child, kPatienceSeconds);
     glibc.Verify();
   });
 }
@@ -171,7 +172,7 @@ TEST_P(DlopenTest, LivesThroughForksAndThreads) {
         std::thread([&tarn] { Use(tarn, 5, 100); }).join();
         _exit(0);
       }
-      RequireGoodEnd(child, 10);
+      RequireGoodEnd(child, kPatienceSeconds);
     }
     stop = true;
     for (std::thread& thread : threads) thread.join();

@@ -10,6 +10,7 @@
 #include <thread>
 #include <vector>
 
+#include "tests/base/patience.h"
 #include "tests/entry/on_tarn.h"
 #include "tests/life/churn.h"
 #include "tests/life/expect_child.h"
@@ -19,8 +20,8 @@ namespace tarn_test {
 namespace {
 
 // A fork that does not come to an end within this time hangs; a good one takes milliseconds.
-constexpr double kChildSeconds = 20;
-constexpr double kBodySeconds = 60;
+constexpr double kChildSeconds = kPatienceSeconds;
+constexpr double kBodySeconds = 2 * kPatienceSeconds;
 // How long a storm lasts, if it has not done its number of forks before.
 constexpr double kStormSeconds = 2;
 
@@ -70,7 +71,7 @@ TEST(Fork, WhileThreadsAllocate) {
         own.Steps(50);
         _exit(0);
       }
-      RequireGoodEnd(child, 3 * kChildSeconds);
+      RequireGoodEnd(child, kChildSeconds);
       free(inherited);
     }
     own.Verify();
@@ -335,8 +336,8 @@ TEST(Harness, ReportsHangsAndCrashes) {
                     })
                 .compare(0, 5, "HANGS"),
             0);
-  EXPECT_EQ(InChild(5, [] { raise(SIGSEGV); }), "ended by signal 11");
-  EXPECT_EQ(InChild(5, [] { _exit(4); }), "exit code 4");
+  EXPECT_EQ(InChild(kPatienceSeconds, [] { raise(SIGSEGV); }), "ended by signal 11");
+  EXPECT_EQ(InChild(kPatienceSeconds, [] { _exit(4); }), "exit code 4");
 }
 
 }  // namespace

@@ -15,6 +15,7 @@
 
 #include "allocator/include/tarn/limits.h"
 #include "allocator/include/tarn/preset.h"
+#include "tests/base/patience.h"
 #include "tests/entry/on_tarn.h"
 #include "tests/life/expect_child.h"
 #include "tests/life/parked_thread.h"
@@ -23,7 +24,7 @@
 namespace tarn_test {
 namespace {
 
-constexpr double kBodySeconds = 60;
+constexpr double kBodySeconds = 2 * kPatienceSeconds;
 
 size_t ResidentBytes() {
   char text[128] = {};
@@ -277,7 +278,7 @@ TEST(BackgroundTick, DoesWhatTheThreadWouldDo) {
     std::vector<char*> blocks(40);
     for (char*& block : blocks) block = Touched(kMiB);
     for (char* block : blocks) free(block);
-    const double deadline = Seconds() + 30;
+    const double deadline = Seconds() + kPatienceSeconds;
     while (ResidentBytes() > before + 8 * kMiB && Seconds() < deadline) {
       tarn::BackgroundTick();
       Sleep(50000);

@@ -11,13 +11,14 @@
 #include <cstddef>
 #include <cstring>
 
+#include "tests/base/patience.h"
 #include "tests/entry/on_tarn.h"
 #include "tests/life/expect_child.h"
 
 namespace tarn_test {
 namespace {
 
-constexpr double kBodySeconds = 60;
+constexpr double kBodySeconds = 2 * kPatienceSeconds;
 constexpr std::size_t kStackBytes = 256 << 10;
 constexpr unsigned kRounds = 50;
 constexpr unsigned kBottomless = 1 << 30;

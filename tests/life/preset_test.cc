@@ -15,6 +15,7 @@
 #include "allocator/include/tarn/pool.h"
 #include "allocator/include/tarn/profile.h"
 #include "allocator/include/tarn/snapshot.h"
+#include "tests/base/patience.h"
 #include "tests/entry/on_tarn.h"
 #include "tests/life/expect_child.h"
 #include "tests/life/parked_thread.h"
@@ -23,7 +24,7 @@
 namespace tarn_test {
 namespace {
 
-constexpr double kBodySeconds = 60;
+constexpr double kBodySeconds = 2 * kPatienceSeconds;
 constexpr size_t kNoLimit = TARN_LIMIT_NONE;
 
 const tarn_snapshot_option& Option(std::string_view name) {

@@ -20,6 +20,8 @@
 #include <string>
 #include <vector>
 
+#include "tests/base/patience.h"
+
 namespace tarn_test {
 
 // For code that runs in children and in threads, where googletest's assertions do not reach.
@@ -114,7 +116,7 @@ struct Outcome {
 };
 
 struct RunOptions {
-  double seconds = 60;
+  double seconds = kPatienceSeconds;
   // NAME=value, on top of what there is.
   std::vector<std::string> environment = {};
   // Bytes of RLIMIT_AS; 0: none.

@@ -13,6 +13,7 @@
 #include <thread>
 #include <vector>
 
+#include "tests/base/patience.h"
 #include "tests/entry/on_tarn.h"
 #include "tests/life/churn.h"
 #include "tests/life/expect_child.h"
@@ -183,7 +184,7 @@ TEST(AtSecure, IgnoresTheEnvironment) {
 
 // A plug-in that allocates in its constructors, in its functions and in its destructors.
 TEST(Plugin, ComesAndGoes) {
-  ExpectGoodEnd(60, [] {
+  ExpectGoodEnd(2 * kPatienceSeconds, [] {
     Churn own(1);
     const size_t before = ResidentBytes();
     for (int i = 0; i < 300; ++i) {

@@ -17,6 +17,7 @@
 
 #include "allocator/include/tarn/limits.h"
 #include "allocator/include/tarn/snapshot.h"
+#include "tests/base/patience.h"
 #include "tests/entry/on_tarn.h"
 #include "tests/life/churn.h"
 #include "tests/life/expect_child.h"
@@ -26,9 +27,7 @@
 namespace tarn_test {
 namespace {
 
-constexpr double kBodySeconds = 60;
-// Long enough for a slow machine; a good one needs four.
-constexpr double kPatienceSeconds = 40;
+constexpr double kBodySeconds = 2 * kPatienceSeconds;
 
 // Without allocating: what is looked at must not change by it.
 size_t ResidentBytes() {
@@ -189,13 +188,13 @@ TEST(Scavenger, MayBeAtWorkDuringForks) {
       if (forks % 16 == 0) malloc_trim(0);
       const pid_t child = fork();
       if (child == 0) {
-        alarm(20);
+        alarm(kPatienceSeconds);
         Churn(static_cast<uint64_t>(forks), 300 * kKiB).Steps(100);
         Burst(10 * kMiB, 100000);
         malloc_trim(0);
         _exit(0);
       }
-      RequireGoodEnd(child, 25);
+      RequireGoodEnd(child, kPatienceSeconds);
     }
   });
 }
@@ -419,7 +418,7 @@ TEST(ReleaseRequest, MayComeAtAnyMomentOfForksAndThreads) {
       if (forks % 4 == 0) tarn_background_tick();
       const pid_t child = fork();
       if (child == 0) {
-        alarm(20);
+        alarm(kPatienceSeconds);
         TARN_LIFE_REQUIRE(words.request() == words.answered() && words.begun() == words.answered());
         const uint64_t number = words.Ask();
         TARN_LIFE_REQUIRE(Await([&] {
@@ -428,7 +427,7 @@ TEST(ReleaseRequest, MayComeAtAnyMomentOfForksAndThreads) {
         }));
         _exit(0);
       }
-      RequireGoodEnd(child, 25);
+      RequireGoodEnd(child, kPatienceSeconds);
     }
     over = true;
     asker.join();

@@ -14,6 +14,7 @@
 #include <thread>
 #include <vector>
 
+#include "tests/base/patience.h"
 #include "tests/entry/on_tarn.h"
 #include "tests/life/churn.h"
 #include "tests/life/expect_child.h"
@@ -22,7 +23,7 @@
 namespace tarn_test {
 namespace {
 
-constexpr double kBodySeconds = 60;
+constexpr double kBodySeconds = 2 * kPatienceSeconds;
 constexpr double kStormSeconds = 3;
 
 std::atomic<uint64_t> g_signals = 0;

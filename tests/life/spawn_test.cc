@@ -13,6 +13,7 @@
 #include <thread>
 #include <vector>
 
+#include "tests/base/patience.h"
 #include "tests/entry/on_tarn.h"
 #include "tests/life/churn.h"
 #include "tests/life/expect_child.h"
@@ -24,8 +25,8 @@ namespace tarn_test {
 namespace {
 
 // A child that does not come to an end within this time hangs; a good one takes milliseconds.
-constexpr double kChildSeconds = 20;
-constexpr double kBodySeconds = 60;
+constexpr double kChildSeconds = kPatienceSeconds;
+constexpr double kBodySeconds = 2 * kPatienceSeconds;
 // How long a storm lasts, if it has not done its number of children before.
 constexpr double kStormSeconds = 3;
 

@@ -11,6 +11,7 @@
 #include <thread>
 #include <vector>
 
+#include "tests/base/patience.h"
 #include "tests/life/churn.h"
 #include "tests/life/expect_child.h"
 #include "tests/life/process.h"
@@ -18,7 +19,7 @@
 namespace tarn_test {
 namespace {
 
-constexpr double kBodySeconds = 60;
+constexpr double kBodySeconds = 2 * kPatienceSeconds;
 
 // What one thread leaves for another.
 struct Packet {

@@ -21,6 +21,8 @@
 #include <cstdint>
 #include <string>
 
+#include "tests/base/patience.h"
+
 #define TARN_REQUIRE(condition)                                                            \
   do {                                                                                     \
     if (!(condition)) {                                                                    \
@@ -65,13 +67,12 @@ struct ChildEnd {
 // Runs the body in a child whose stderr is caught. A child that hangs ends itself.
 template <typename Body>
 ChildEnd RunInChild(Body body) {
-  constexpr unsigned kSecondsAtMost = 50;
   ChildEnd end;
   int ends[2];
   if (pipe(ends) != 0) return end;
   const pid_t child = fork();
   if (child == 0) {
-    alarm(kSecondsAtMost);
+    alarm(kPatienceSeconds);
     dup2(ends[1], 2);
     close(ends[0]);
     close(ends[1]);

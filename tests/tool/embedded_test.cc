@@ -29,6 +29,8 @@
 #include <utility>
 #include <vector>
 
+#include "tests/base/patience.h"
+
 namespace {
 
 using namespace std::chrono_literals;
@@ -72,7 +74,7 @@ template <typename Body>
 void InChild(const Body& body) {
   const pid_t child = fork();
   if (child == 0) {
-    alarm(30);
+    alarm(tarn_test::kPatienceSeconds);
     body();
     _exit(testing::Test::HasFailure() ? 1 : 0);
   }
@@ -118,7 +120,8 @@ TEST(Embedded, Alerts) {
   const tarn::Monitor monitor(options);
   EXPECT_TRUE(monitor.alerts().empty());
   const auto block = std::make_unique<char[]>(40 << 20);
-  for (int i = 0; i < 200 && monitor.alerts().empty(); ++i) std::this_thread::sleep_for(50ms);
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(tarn_test::kPatienceSeconds);
+  while (monitor.alerts().empty() && std::chrono::steady_clock::now() < end) std::this_thread::sleep_for(50ms);
   ASSERT_EQ(monitor.alerts().size(), 1u);
   EXPECT_EQ(monitor.alerts()[0].name, "heap_mb");
   EXPECT_EQ(monitor.alerts()[0].threshold, 32);

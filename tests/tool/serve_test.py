@@ -100,6 +100,10 @@ class Serve:
         with open("/proc/self/fd/%d" % self.errors.fileno(), encoding="utf-8") as file:
             return file.read()
 
+    def wait_for_message(self, pattern):
+        """What is seen by a request is told a moment later, or by the next look."""
+        wait_for(lambda: re.search(pattern, self.messages(), re.M))
+
     def get(self, path, method="GET", body=None, **headers):
         """(status, headers, text)"""
         connection = http.client.HTTPConnection(self.host, timeout=PATIENCE_SECONDS)
@@ -546,9 +550,9 @@ class Lives(unittest.TestCase):
                 with Program(self.path(name)) as program:
                     wait_for(lambda: serve.get("/health")[0] == 200)
                     self.assertEqual(serve.json()[1]["pid"], program.pid)
+                    serve.wait_for_message(re.escape("watching %d (%s)" % (program.pid, name[:15])))
                 # At once, not at the next look.
                 self.assertEqual(serve.get("/health")[0], 503)
-            self.assertIn("watching %d (%s)" % (program.pid, name[:15]), serve.messages())
 
     def test_the_next_life_by_a_file(self):
         path = self.path("pid")
@@ -570,11 +574,12 @@ class Lives(unittest.TestCase):
             program.do("hold 100")
             status, _, text = wait_for(lambda: serve.get("/health")[0] == 503 and serve.get("/health"))
             self.assertRegex(text, r"\AUnhealthy: 1 alerts\nheap_mb = \d+\.\d\d exceeds threshold 64\.00\n\Z")
-            self.assertRegex(serve.messages(), r"(?m)^ALERT: heap_mb = \d+\.\d\d exceeds threshold 64\.00$")
+            serve.wait_for_message(r"^ALERT: heap_mb = \d+\.\d\d exceeds threshold 64\.00$")
             self.assertEqual(serve.json()[1]["alerts"][0]["name"], "heap_mb")
             self.assertIn('tarn_alert_firing{alert="heap_mb"} 1', serve.get("/metrics")[2])
             program.do("free")
             wait_for(lambda: serve.get("/health")[0] == 200)
+            serve.wait_for_message(r"^ALERT over: heap_mb")
             self.assertEqual(serve.messages().count("ALERT"), 2)
 
     def test_a_leak(self):

@@ -147,13 +147,13 @@ class SeveralTargets(unittest.TestCase):
             program.do("hold 100")
             text = wait_for(lambda: serve.get("/health")[0] == 503 and serve.get("/health")[2])
             self.assertRegex(text, r"\AUnhealthy: 1 of 2 targets\nweb: heap_mb = \d+\.\d\d exceeds threshold 64\.00\n\Z")
-            self.assertRegex(serve.messages(), r"(?m)^ALERT: web: heap_mb = \d+\.\d\d exceeds threshold 64\.00$")
-            self.assertIn("serve: web: watching %d" % program.pid, serve.messages())
+            serve.wait_for_message(r"^ALERT: web: heap_mb = \d+\.\d\d exceeds threshold 64\.00$")
+            serve.wait_for_message("serve: web: watching %d" % program.pid)
             self.assertIn('tarn_alert_firing{target="web",alert="heap_mb"} 1', serve.get("/metrics")[2])
             self.assertIn('tarn_alert_firing{target="serve_program",alert="heap_mb"} 0', serve.get("/metrics")[2])
             program.do("free")
             wait_for(lambda: serve.get("/health")[0] == 200)
-            self.assertRegex(serve.messages(), r"(?m)^ALERT over: web: heap_mb = ")
+            serve.wait_for_message(r"^ALERT over: web: heap_mb = ")
 
     def test_it_ends_with_the_last(self):
         with Program() as first, Program() as second, Serve(first.pid, second.pid) as serve:
@@ -299,7 +299,7 @@ class Control(unittest.TestCase):
                 break
         self.assertEqual((answer["schema"], answer["pid"]), ("tarn-release/1", self.program.pid))
         self.assertGreater(answer["released_bytes"], 0)
-        self.assertIn("serve: by request: ", self.serve.messages())
+        self.serve.wait_for_message("serve: by request: ")
 
     def test_limit(self):
         for text, limit in (("256MiB", 256 << 20), ("1073741824", 1 << 30), ("off", None)):
