@@ -8,12 +8,14 @@
 #include <source_location>
 #include <thread>
 
+#include "tests/base/patience.h"
+
 namespace tarn_test {
 
 // Ends the program, or the child that waits, when it does not come: with the place, long before the test's time limit.
 template <typename Condition>
 void WaitFor(Condition condition, std::source_location place = std::source_location::current()) {
-  constexpr std::chrono::seconds kPatience(60);
+  constexpr std::chrono::seconds kPatience(kPatienceSeconds);
   const auto deadline = std::chrono::steady_clock::now() + kPatience;
   while (!condition()) {
     if (std::chrono::steady_clock::now() > deadline) {

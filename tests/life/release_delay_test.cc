@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "allocator/include/tarn/limits.h"
+#include "tests/base/patience.h"
 #include "tests/entry/on_tarn.h"
 #include "tests/life/expect_child.h"
 #include "tests/life/parked_thread.h"
