@@ -45,7 +45,7 @@ def test(stage):
     php = programs.find_program("php")
     script = stage.write("work.php", SCRIPT)
     for own_allocator in ("1", "0"):
-        # Without an ini file, so that no extension of the machine is loaded.
+        # Without extensions: php opens them with RTLD_DEEPBIND, so that they have another malloc than it has.
         stage.compare([php, "-n", "-d", "memory_limit=-1", script], env={"USE_ZEND_ALLOC": own_allocator})
     stage.require_witnessed(*[name for name in stage.witnessed() if name.startswith("php")] or ["php"])
 
