@@ -49,6 +49,16 @@ TARN_EXPORT std::uint32_t tarn_background_tick() {
   return std::min(process_heap.scavenger.Tick(), process_heap.caretaker.RunDuties());
 }
 
+TARN_EXPORT void tarn_stop_background() {
+  PrepareThread();
+  process_heap.background.Stop();
+  if (thread_state.slow_path_depth != 0) return;
+  const int saved_errno = errno;
+  Scavenger::StopThread();
+  process_heap.caretaker.Stop();
+  errno = saved_errno;
+}
+
 TARN_EXPORT void tarn_get_limit_stats(tarn_limit_stats* stats) {
   const tarn_snapshot_limits limits = process_heap.limits.Stats();
   const tarn_snapshot_scavenger scavenger = process_heap.scavenger.Stats();

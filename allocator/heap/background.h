@@ -35,7 +35,7 @@ class Background {
   // Asks the kernel.
   bool PrivilegesForbidCare() const;
 
-  // From now on neither may.
+  // From now on neither may. tarn_stop_background() then waits for the end of those that there are.
   void Stop() { stopped_.store(true, std::memory_order_seq_cst); }
   bool stopped() const { return stopped_.load(std::memory_order_seq_cst); }
 

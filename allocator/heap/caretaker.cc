@@ -7,6 +7,7 @@
 #include "allocator/os/futex.h"
 #include "allocator/os/process.h"
 #include "allocator/os/program_thread.h"
+#include "allocator/os/rights.h"
 #include "allocator/os/thread_state.h"
 
 namespace tarn {
@@ -18,6 +19,8 @@ constexpr std::uint32_t kPressureEveryMs = 100;
 constexpr std::uint32_t kTryAgainMs = 60'000;
 // Chosen: how long the end of the process waits for a duty that is running.
 constexpr std::uint32_t kExitWaitMs = 1000;
+// With so many threads, the program has none of its own besides its first.
+constexpr std::size_t kFirstAndThis = 2;
 
 }  // namespace
 
@@ -172,19 +175,30 @@ bool Caretaker::StartThread() {
     SlowPathScope scope;
     LockHolder holder(lock_.lock);
     if (alive_.load(std::memory_order_relaxed)) return true;
-    if (!HasDuties()) return false;
+    if (!HasDuties() || process_heap.background.stopped()) return false;
     alive_.store(true, std::memory_order_relaxed);
     thread_ = 0;
+    handle_state_ = HandleState::kUnknown;
     first = !knows_exit_;
     knows_exit_ = true;
   }
   if (first) CallAtExit(&OnExit);
-  if (StartProgramThread(&RunThread)) return true;
+  ProgramThread handle;
+  const bool started = StartProgramThread(&RunThread, &handle);
   SlowPathScope scope;
-  LockHolder holder(lock_.lock);
-  alive_.store(false, std::memory_order_relaxed);
-  Refuse(CoarseMilliseconds());
-  return false;
+  {
+    LockHolder holder(lock_.lock);
+    if (started) {
+      handle_ = handle;
+      handle_state_ = HandleState::kKnown;
+    } else {
+      alive_.store(false, std::memory_order_relaxed);
+      Refuse(CoarseMilliseconds());
+    }
+    handle_word_.fetch_add(1, std::memory_order_relaxed);
+  }
+  WakeWaiters(handle_word_);
+  return started;
 }
 
 void Caretaker::RunThread() {
@@ -194,21 +208,74 @@ void Caretaker::RunThread() {
     SlowPathScope scope;
     LockHolder holder(self.lock_.lock);
     self.thread_ = ThisThread();
+    self.thread_id_.store(ThreadId(), std::memory_order_relaxed);
   }
   while (true) {
     const std::uint32_t word = self.wake_word_.load(std::memory_order_acquire);
-    const std::uint32_t next_ms = self.RunDuties();
+    // Of the calls that change a thread's rights, libc passes on those for ids to all threads.
+    const bool in_place = SharesCapabilitiesWithFirstThread() && CountThreads() != kFirstAndThis;
+    const std::uint32_t next_ms = in_place ? self.RunDuties() : Duty::kNothingLeft;
     SlowPathScope scope;
-    if (next_ms == Duty::kNothingLeft) {
-      LockHolder holder(self.lock_.lock);
-      if (!self.HasDuties() || self.exiting_.load(std::memory_order_relaxed)) {
-        self.alive_.store(false, std::memory_order_relaxed);
-        return;
-      }
+    if (next_ms == Duty::kNothingLeft || process_heap.background.stopped()) {
+      if (self.EndsThread(in_place)) return;
       continue;
     }
     WaitOnWord(self.wake_word_, word, next_ms);
   }
+}
+
+bool Caretaker::EndsThread(bool in_place) {
+  while (true) {
+    std::uint32_t word;
+    {
+      LockHolder holder(lock_.lock);
+      if (in_place && !process_heap.background.stopped() && HasDuties() && !exiting_.load(std::memory_order_relaxed)) {
+        return false;
+      }
+      word = handle_word_.load(std::memory_order_relaxed);
+      if (handle_state_ != HandleState::kUnknown) {
+        if (!in_place) Refuse(CoarseMilliseconds());
+        if (handle_state_ == HandleState::kKnown) DetachThisThread();
+        alive_.store(false, std::memory_order_relaxed);
+        return true;
+      }
+    }
+    // Whoever started this thread has not got so far.
+    WaitOnWord(handle_word_, word, kForever);
+  }
+}
+
+void Caretaker::Stop() {
+  if (!prepared_.load(std::memory_order_acquire)) return;
+  bool joins = false;
+  while (!joins) {
+    SlowPathScope scope;
+    std::uint32_t word;
+    {
+      LockHolder holder(lock_.lock);
+      // The thread itself ends behind the function of the program's that calls this.
+      if (thread_ == ThisThread()) return;
+      if (handle_state_ != HandleState::kTaken && !alive_.load(std::memory_order_relaxed)) break;
+      word = handle_word_.load(std::memory_order_relaxed);
+      joins = handle_state_ == HandleState::kKnown;
+      if (joins) handle_state_ = HandleState::kTaken;
+    }
+    // It is being started, or another thread is here already.
+    if (!joins) WaitOnWord(handle_word_, word, kForever);
+  }
+  if (joins) {
+    WakeThread();
+    JoinProgramThread(handle_);
+    SlowPathScope scope;
+    {
+      LockHolder holder(lock_.lock);
+      handle_state_ = HandleState::kUnknown;
+      thread_ = 0;
+      handle_word_.fetch_add(1, std::memory_order_relaxed);
+    }
+    WakeWaiters(handle_word_);
+  }
+  AwaitEndOfThread(static_cast<long>(thread_id_.load(std::memory_order_relaxed)));
 }
 
 // --- The end of the process, and its copies ------------------------------------------------------------------------
@@ -238,6 +305,8 @@ void Caretaker::RepairInForkedChild() TARN_NO_THREAD_SAFETY_ANALYSIS {
   sleepers_.store(0, std::memory_order_relaxed);
   const std::uintptr_t self = ThisThread();
   if (thread_ != self) alive_.store(false, std::memory_order_relaxed);
+  thread_id_.store(0, std::memory_order_relaxed);
+  if (thread_ != self || handle_state_ != HandleState::kKnown) handle_state_ = HandleState::kUnknown;
   if (runner_ == self) return;
   runner_ = 0;
   if (running_ != nullptr) waiting_.PushFront(running_);

@@ -8,7 +8,11 @@
 //   Ask      a pool that has got its first object asks for care; that starts or wakes the thread. Called by a function of
 //            the pool, outside of all locks, where the program could just as well have made a thread itself;
 //   a duty   runs at once and then as often as it says, until it says that nothing is left; then it has to Ask again;
-//   the end  of the thread comes with that of the last duty. Nothing keeps a process alive whose own threads have ended.
+//   the end  of the thread comes with that of the last duty. It ends too when the process has no other thread besides its
+//            first one, and when the first one has other capabilities: of the calls that change a thread's rights, libc
+//            passes on to all threads those that change ids. What is a thread's own beside these, a seccomp filter or
+//            no_new_privs, it has from the thread that called the pool first, like each thread of the program. Nothing
+//            keeps a process alive whose own threads have ended.
 //
 // Where it may not exist (heap/background.h) or the system refuses it, pools look after themselves whenever they are called,
 // and tarn_background_tick() runs the duties on the program's thread.
@@ -23,6 +27,7 @@
 
 #include "allocator/base/intrusive_list.h"
 #include "allocator/heap/fork_locks.h"
+#include "allocator/os/program_thread.h"
 
 namespace tarn {
 
@@ -58,12 +63,18 @@ class Caretaker {
   // Counts the reports.
   std::uint32_t pressure() const { return pressure_.load(std::memory_order_relaxed); }
 
+  // Returns when the thread has ended, which Background::Stop keeps from coming back. Where the thread itself calls, it ends
+  // behind the function that it runs. In no slow path, with no lock held.
+  void Stop();
+
   void RepairInForkedChild();
 
  private:
   static void RunThread();
   static void OnExit();
   bool StartThread();
+  // Whether the thread, which has nothing to do or no place any more, ends. Then it is not alive for others.
+  bool EndsThread(bool in_place);
   // No thread is tried for a while.
   void Refuse(std::uint32_t now_ms);
   // Also what another thread has in hand: it comes back without anybody asking.
@@ -92,7 +103,14 @@ class Caretaker {
   IntrusiveList<Duty> in_round_ TARN_GUARDED_BY(lock_.lock);  // for the one under way
   Duty* running_ TARN_GUARDED_BY(lock_.lock) = nullptr;
   std::uintptr_t runner_ TARN_GUARDED_BY(lock_.lock) = 0;  // the thread of the round, 0: none is under way
+  std::atomic<std::uint32_t> thread_id_ = 0;               // the kernel's, of the last one
   std::uintptr_t thread_ TARN_GUARDED_BY(lock_.lock) = 0;
+  // Of the thread that is alive. One of two lets it go: the thread itself, or the one that takes the handle to join it.
+  enum class HandleState : std::uint8_t { kUnknown, kKnown, kTaken };
+  HandleState handle_state_ TARN_GUARDED_BY(lock_.lock) = HandleState::kUnknown;
+  // Written under the lock, by the one that started the thread; read by the one that has taken it.
+  ProgramThread handle_ = 0;
+  std::atomic<std::uint32_t> handle_word_ = 0;  // counts the changes of the state, to sleep on
   bool knows_exit_ TARN_GUARDED_BY(lock_.lock) = false;
 
   // The runner's own.

@@ -11,10 +11,9 @@
 // as it is: in the child the same thread returns from the handler and goes on. No lock is acquired while another one is
 // held (os/lock.h), so none of the other holders can be waiting for the interrupted thread, and waiting for them ends.
 //
-// The scavenger's thread is one that libc does not know of: it may hold locks though the process seems to have a single
-// thread. A fork waits for the end of its cycle, unless it comes from a slow path itself: a cycle may be waiting for the
-// lock that this thread holds. What a cycle has on its way is then lost in the child, but for pages under release, which
-// the page heap finds again.
+// The scavenger's thread is one that libc does not know of. A fork ends it and waits for its end, and starts it again in the
+// parent. Not so a fork from a slow path: a cycle may be waiting for the lock that this thread holds. What a cycle has on
+// its way is then lost in the child, but for pages under release, which the page heap finds again.
 //
 // A drain holds its lock while it calls into the other floors, so waiting for it might not end; the child repairs what
 // a drain can leave behind instead (CpuCache::RepairInForkedChild).
@@ -79,6 +78,7 @@ struct {
   bool locked_cycle = false;
   bool registering_before = false;
   std::uint32_t forker = 0;
+  bool held_thread = false;
   bool held_before[kLockCount] = {};
 } fork_state;
 
@@ -86,6 +86,9 @@ void BeforeFork() TARN_NO_THREAD_SAFETY_ANALYSIS {
   if (!process_heap.started() || (HasOneThread() && !Scavenger::ThreadIsAlive())) return;
   SignalMask signals = 0;
   if (!BlockSignals(&signals)) return;
+  // A fork from a signal handler that interrupted a slow path cannot: the thread may wait for a lock that this one holds.
+  const bool hold_thread = thread_state.slow_path_depth == 0;
+  if (hold_thread) process_heap.scavenger.HoldThread();
   // First, while no other lock is held that its holder may be waiting for.
   fork_state.registering_before = registration_lock.HeldByThisThread();
   if (!fork_state.registering_before) registration_lock.Acquire();
@@ -103,6 +106,7 @@ void BeforeFork() TARN_NO_THREAD_SAFETY_ANALYSIS {
   fork_state.signals = signals;
   fork_state.locked_stdio = lock_stdio;
   fork_state.forker = ThreadId();
+  fork_state.held_thread = hold_thread;
   fork_state.locked = true;
 }
 
@@ -113,6 +117,7 @@ void AfterForkInParent() TARN_NO_THREAD_SAFETY_ANALYSIS {
   const bool locked_stdio = fork_state.locked_stdio;
   const bool locked_cycle = fork_state.locked_cycle;
   const bool registering_before = fork_state.registering_before;
+  const bool held_thread = fork_state.held_thread;
   ReleaseForkLocks();
   for (int i = LocksInUse() - 1; i >= 0; --i) {
     if (!fork_state.held_before[i]) LockAt(i).Release();
@@ -120,6 +125,7 @@ void AfterForkInParent() TARN_NO_THREAD_SAFETY_ANALYSIS {
   if (locked_cycle) process_heap.scavenger.cycle_lock().Release();
   if (locked_stdio) _IO_list_unlock();
   if (!registering_before) registration_lock.Release();
+  if (held_thread) process_heap.scavenger.LetThread();
   RestoreSignals(signals);
 }
 

@@ -122,8 +122,11 @@ void Limits::Check(bool may_call_back) {
     const std::uint32_t now_ms = CoarseMilliseconds();
     const bool needs_reading = NeedsReading(soft_kind_.load(std::memory_order_relaxed)) ||
                                NeedsReading(hard_kind_.load(std::memory_order_relaxed));
-    if (read_again_.exchange(false, std::memory_order_relaxed) ||
-        (needs_reading && (!has_read_ || MillisecondsBetween(read_at_ms_, now_ms) >= kReadEveryMs))) {
+    // A thread of tarn's own may not open the files.
+    const bool reads = !thread_state.is_background &&
+                       (read_again_.exchange(false, std::memory_order_relaxed) ||
+                        (needs_reading && (!has_read_ || MillisecondsBetween(read_at_ms_, now_ms) >= kReadEveryMs)));
+    if (reads) {
       ReadLimits();
       has_read_ = true;
       read_at_ms_ = now_ms;

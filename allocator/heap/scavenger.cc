@@ -117,24 +117,29 @@ void Scavenger::StartThread() {
   if (BareThreadIsAlive()) return;
   // Before the start, for the thread says when it is over.
   process_heap.page_heap.BeginScavenging();
-  switch (StartBareThread(&RunThread, "tarn-scavenger", slab_table.id_offset, slab_table.rseq_cs_offset)) {
+  switch (StartBareThread(&RunThread, "tarn-scavenger", trace_, slab_table.id_offset, slab_table.rseq_cs_offset)) {
     case BareThreadStart::kStarted:
       Add(&tarn_snapshot_scavenger::starts, 1);
       break;
     case BareThreadStart::kAlive:
+      // One that ends just now, or somebody wants none.
+      process_heap.page_heap.EndScavenging(false);
       break;
     case BareThreadStart::kFailed:
-      process_heap.page_heap.EndScavenging();
-      refused_at_ms_.store(CoarseMilliseconds(), std::memory_order_relaxed);
-      refused_.store(true, std::memory_order_relaxed);
+      process_heap.page_heap.EndScavenging(false);
+      Refuse(CoarseMilliseconds());
       break;
   }
 }
 
-void Scavenger::RunThread() {
+void Scavenger::RunThread(BareThreadBegin begin) {
   Scavenger& self = process_heap.scavenger;
+  // What was refused once would be refused again. And where the thread has no place, it would have none at its next start.
+  bool wanted = begin == BareThreadBegin::kStripped && ProcessIsAsItWas();
   std::uint32_t busy_at_ms = CoarseMilliseconds();
-  while (SharesCredentials()) {
+  bool finished = false;
+  if (!wanted) self.Refuse(busy_at_ms);
+  for (; wanted && !BareThreadIsHeld(); wanted = ProcessIsAsItWas()) {
     Cycle cycle;
     {
       LockHolder holder(self.cycle_lock_);
@@ -146,19 +151,46 @@ void Scavenger::RunThread() {
     if (process_heap.limits.soft_bytes() != SIZE_MAX) process_heap.limits.Check(false);
     const std::uint32_t now_ms = CoarseMilliseconds();
     if (cycle.released_bytes + cycle.drained_bytes >= kWorthwhileBytes || cycle.warm_bytes != 0) busy_at_ms = now_ms;
-    if (MillisecondsBetween(busy_at_ms, now_ms) >= 2 * process_heap.release_delay_ms() + kLingerMs) break;
+    if (MillisecondsBetween(busy_at_ms, now_ms) >= 2 * process_heap.release_delay_ms() + kLingerMs) {
+      finished = true;
+      break;
+    }
     const auto least_ms = static_cast<std::uint32_t>(cycle.cpu_ns * kSleepPerCpu / 1'000'000);
     self.SleepUnlessAsked(std::max(std::min(cycle.next_ms, kLookEveryMs), least_ms));
   }
-  process_heap.page_heap.EndScavenging();
+  process_heap.page_heap.EndScavenging(finished);
+}
+
+void Scavenger::Refuse(std::uint32_t now_ms) {
+  refused_at_ms_.store(now_ms, std::memory_order_relaxed);
+  refused_.store(true, std::memory_order_relaxed);
+}
+
+void Scavenger::StopThread() {
+  HoldBareThread();
+  AwaitEndOfBareThread();
+}
+
+void Scavenger::HoldThread() {
+  if (BareThreadIsAlive()) start_again_.store(true, std::memory_order_relaxed);
+  HoldBareThread();
+}
+
+void Scavenger::LetThread() {
+  LetBareThread();
+  // It may have had something left to do, and the program may come by no slow path any more. Of several threads that fork,
+  // the last one starts it.
+  if (BareThreadIsHeld() || !start_again_.exchange(false, std::memory_order_relaxed)) return;
+  SlowPathScope scope;
+  if (!scope.nested()) static_cast<void>(StartsThread());
 }
 
 void Scavenger::SleepUnlessAsked(std::uint32_t milliseconds) {
   do {
     const std::uint32_t step_ms = std::min(milliseconds, kLookEveryMs);
-    SleepMilliseconds(step_ms);
+    SleepUnlessHeld(step_ms);
     milliseconds -= step_ms;
-  } while (milliseconds != 0 && !requested());
+  } while (milliseconds != 0 && !requested() && !BareThreadIsHeld());
 }
 
 std::uint32_t Scavenger::Tick() {
@@ -318,6 +350,7 @@ bool Scavenger::ThreadIsAlive() { return BareThreadIsAlive(); }
 
 void Scavenger::ForgetThreadInForkedChild() {
   ForgetBareThreadInForkedChild();
+  start_again_.store(false, std::memory_order_relaxed);
   starting_.store(false, std::memory_order_relaxed);
   process_id_ = ProcessId();
   // What was asked was asked of the parent.

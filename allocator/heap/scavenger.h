@@ -55,6 +55,7 @@
 
 #include "allocator/base/attributes.h"
 #include "allocator/include/tarn/snapshot.h"
+#include "allocator/os/bare_thread.h"
 #include "allocator/os/huge_page_setting.h"
 #include "allocator/os/lock.h"
 
@@ -91,6 +92,11 @@ class Scavenger {
 
   // Whether a thread of ours may hold locks, though libc may believe that the process has a single thread.
   static bool ThreadIsAlive();
+  // Returns when there is none, and none will come. In no slow path, and with no lock held.
+  static void StopThread();
+  // The same, around a fork: none is started in between, and one that there was is started again behind it.
+  void HoldThread();
+  void LetThread();
   void ForgetThreadInForkedChild();
   // What a cycle needs of the stack, mostly for the page heap's batches. A thread of the program touches it before it takes
   // the cycle lock: a stack overflow must leave the lock free (SlowPathScope).
@@ -114,7 +120,9 @@ class Scavenger {
   // Whether the thread sees to what the page heap asks for: it is there, or comes now.
   bool StartsThread();
   void StartThread();
-  static void RunThread();
+  static void RunThread(BareThreadBegin begin);
+  // No thread is tried for a while.
+  void Refuse(std::uint32_t now_ms);
   // Releases what a fall of the use left, as far as it is worth the time (pages/release_budget.h).
   void GiveBack() TARN_REQUIRES(cycle_lock_);
   // `by_thread`: nobody waits for it.
@@ -136,6 +144,7 @@ class Scavenger {
   std::atomic<bool> refused_ = false;
   std::atomic<std::uint32_t> refused_at_ms_ = 0;
   std::atomic<bool> starting_ = false;
+  std::atomic<bool> start_again_ = false;
   std::atomic<std::uint32_t> last_cycle_ms_ = 0;
 
   Lock cycle_lock_;

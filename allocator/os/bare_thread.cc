@@ -1,6 +1,7 @@
 #include "allocator/os/bare_thread.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <linux/futex.h>
 #include <sched.h>
 #include <signal.h>
@@ -11,12 +12,13 @@
 #include <atomic>
 #include <cstdint>
 #include <new>
-#include <string_view>
 
 #include "allocator/base/units.h"
 #include "allocator/os/clone_x86_64.h"
-#include "allocator/os/small_file.h"
+#include "allocator/os/futex.h"
+#include "allocator/os/process.h"
 #include "allocator/os/system_call.h"
+#include "allocator/os/thread_filter.h"
 #include "allocator/os/thread_state.h"
 #include "allocator/os/virtual_memory.h"
 
@@ -34,7 +36,7 @@ constexpr std::size_t kTlsMarginBytes = std::size_t{8} << 10;
 constexpr std::size_t kKernelSignalBytes = 8;
 
 struct BareThread {
-  void (*body)() = nullptr;
+  void (*body)(BareThreadBegin) = nullptr;
   const char* name = nullptr;
   std::ptrdiff_t rseq_id_offset = 0;
   // Stack and thread-local memory: made at the first start and kept, for a thread cannot unmap what it stands on.
@@ -43,6 +45,11 @@ struct BareThread {
   char* thread_pointer = nullptr;
   // The thread's id. Set before it runs; zeroed by the kernel when it has left its stack for good.
   std::atomic<int> id = 0;
+  // How many want that there is no such thread just now.
+  std::atomic<std::uint32_t> holds = 0;
+  long process_id = 0;
+  std::atomic<long> last_id = 0;  // of the last one that was started
+  bool keep_stderr = false;
 };
 
 constinit BareThread bare_thread;
@@ -53,9 +60,8 @@ constinit BareThread bare_thread;
   char* const thread_pointer = static_cast<char*>(__builtin_thread_pointer());
   *reinterpret_cast<volatile std::int32_t*>(thread_pointer + bare_thread.rseq_id_offset) = -1;
   static_cast<void>(SystemCall(SYS_prctl, PR_SET_NAME, bare_thread.name, 0, 0, 0));
-  // Its own view of the file system, at the root: no directory is kept busy, and none of the process's is changed.
-  if (SystemCall(SYS_unshare, CLONE_FS) == 0) static_cast<void>(SystemCall(SYS_chdir, "/"));
-  bare_thread.body();
+  thread_state.is_background = true;
+  bare_thread.body(StripThread(bare_thread.keep_stderr) ? BareThreadBegin::kStripped : BareThreadBegin::kRefused);
   while (true) static_cast<void>(SystemCall(SYS_exit, 0));
 }
 
@@ -98,28 +104,26 @@ void FillControlBlock() {
   words[kPointerGuard] = own_words[kPointerGuard];
 }
 
-// The rest of the line that begins with `name`, which stands behind a line end.
-std::string_view Line(std::string_view text, std::string_view name) {
-  const std::size_t start = text.find(name);
-  if (start == std::string_view::npos) return {};
-  const std::size_t end = std::min(text.find('\n', start + 1), text.size());
-  return {text.data() + start, end - start};
-}
-
 }  // namespace
 
-BareThreadStart StartBareThread(void (*body)(), const char* name, std::ptrdiff_t rseq_id_offset,
-                                std::ptrdiff_t rseq_cs_offset) {
+BareThreadStart StartBareThread(void (*body)(BareThreadBegin), const char* name, bool keep_stderr,
+                                std::ptrdiff_t rseq_id_offset, std::ptrdiff_t rseq_cs_offset) {
   int expected = 0;
   // Acquire pairs with the kernel's zeroing: whatever the last thread did to its memory is done. Not 0 and no id of a
   // thread's yet, so that nobody else starts one.
-  if (!bare_thread.id.compare_exchange_strong(expected, -1, std::memory_order_acquire)) return BareThreadStart::kAlive;
+  if (!bare_thread.id.compare_exchange_strong(expected, -1)) return BareThreadStart::kAlive;
+  if (bare_thread.holds.load() != 0) {
+    bare_thread.id.store(0);
+    return BareThreadStart::kAlive;
+  }
   if (bare_thread.memory == nullptr && !MakeMemory(rseq_id_offset, rseq_cs_offset)) {
     bare_thread.id.store(0, std::memory_order_release);
     return BareThreadStart::kFailed;
   }
   bare_thread.body = body;
   bare_thread.name = name;
+  bare_thread.keep_stderr = keep_stderr;
+  bare_thread.process_id = SystemCall(SYS_getpid);
   bare_thread.rseq_id_offset = rseq_id_offset;
   FillControlBlock();
 
@@ -133,36 +137,56 @@ BareThreadStart StartBareThread(void (*body)(), const char* name, std::ptrdiff_t
   auto* const id = reinterpret_cast<int*>(&bare_thread.id);
   const long result = CloneThread(kFlags, bare_thread.stack_end, id, id, bare_thread.thread_pointer, &Main);
   static_cast<void>(SystemCall(SYS_rt_sigprocmask, SIG_SETMASK, &before, nullptr, kKernelSignalBytes));
-  if (result >= 0) return BareThreadStart::kStarted;
+  if (result >= 0) {
+    bare_thread.last_id.store(result);
+    return BareThreadStart::kStarted;
+  }
   bare_thread.id.store(0, std::memory_order_release);
   return BareThreadStart::kFailed;
 }
 
 bool BareThreadIsAlive() { return bare_thread.id.load(std::memory_order_acquire) != 0; }
 
-void ForgetBareThreadInForkedChild() { bare_thread.id.store(0, std::memory_order_relaxed); }
+void ForgetBareThreadInForkedChild() {
+  bare_thread.id.store(0, std::memory_order_relaxed);
+  bare_thread.holds.store(0, std::memory_order_relaxed);
+  bare_thread.last_id.store(0, std::memory_order_relaxed);
+}
 
-bool SharesCredentials() {
-  // Only who has rights can give them up. (An unprivileged process may still swap its real and saved ids; a scavenger
-  // has no use for either.)
-  if (SystemCall(SYS_geteuid) != 0) return true;
-  // Long enough for all lines that are looked for.
-  const SmallFile<2048> process("/proc/self/status");
-  const SmallFile<2048> own("/proc/thread-self/status");
-  if (process.text().empty() || own.text().empty()) return true;
-  for (const std::string_view name : {"\nUid:", "\nGid:", "\nGroups:", "\nCapPrm:", "\nCapEff:", "\nCapBnd:"}) {
-    if (Line(process.text(), name) != Line(own.text(), name)) return false;
+bool ProcessIsAsItWas() {
+  // Reading a limit of another thread takes the same ids, as the caller has no capabilities (prlimit(2)).
+  std::uint64_t limits[2];
+  constexpr int kOpenFiles = 7;
+  if (SystemCall(SYS_prlimit64, bare_thread.process_id, kOpenFiles, nullptr, limits) != 0) return false;
+  // The first thread, this one, and another.
+  return CountThreads() >= 3;
+}
+
+// --- The end -------------------------------------------------------------------------------------------------------
+
+// `holds` and `id` are one protocol (all seq_cst): who starts claims the id and then looks at `holds`; who holds raises
+// `holds` and then looks at the id. So either the start is given up, or the holder waits for the thread's end.
+
+void HoldBareThread() {
+  bare_thread.holds.fetch_add(1);
+  // The word that the thread sleeps on.
+  WakeWaiters(bare_thread.holds);
+  auto* const id = reinterpret_cast<int*>(&bare_thread.id);
+  while (const int value = bare_thread.id.load()) {
+    // The kernel wakes one waiter when it zeroes the id, and wakes those that map the word from elsewhere, too: not the private
+    // kind. The bound is for a start that is given up or under way, which wakes nobody.
+    const timespec some_time = {0, 1'000'000};
+    SystemCall(SYS_futex, id, FUTEX_WAIT, value, &some_time, nullptr, 0);
   }
-  return true;
+  SystemCall(SYS_futex, id, FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
 }
 
-void SleepMilliseconds(std::uint32_t milliseconds) {
-  // A wait for a word that never changes: futex is allowed in every sandbox that lets a lock of ours sleep.
-  static std::atomic<std::uint32_t> word = 0;
-  struct timespec time = {};
-  time.tv_sec = milliseconds / 1000;
-  time.tv_nsec = static_cast<long>(milliseconds % 1000) * 1'000'000;
-  static_cast<void>(SystemCall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, 0, &time, nullptr, 0));
-}
+void AwaitEndOfBareThread() { AwaitEndOfThread(bare_thread.last_id.load()); }
+
+void LetBareThread() { bare_thread.holds.fetch_sub(1); }
+
+bool BareThreadIsHeld() { return bare_thread.holds.load() != 0; }
+
+void SleepUnlessHeld(std::uint32_t milliseconds) { WaitOnWord(bare_thread.holds, 0, milliseconds); }
 
 }  // namespace tarn

@@ -10,12 +10,12 @@
 //   id of rseq (never registered, so that no sequence runs on it). It must call nothing of libc but bare system calls
 //   and functions that work on memory.
 //   All signals are blocked in it, libc's own too.
-//   setuid and its kin do not reach it: libc changes the ids of the threads that it knows. See SharesCredentials.
+//   setuid and its kin do not reach it: libc changes the ids of the threads that it knows. So it begins by giving up all
+//   that it does not need (thread_filter.h), and ends when the ids of the process change (ProcessIsAsItWas).
 //   It takes part in fork like any other thread, that is, not at all; `__libc_single_threaded` does not know of it.
 //
 // The kernel counts it: /proc/self/task has one entry more, and what works only in a process with one thread (unshare
-// and setns of a user namespace, unshare(2)) fails while it runs. Its view of the file system is unshared from that of
-// the process, so that it keeps no directory busy and setns of a mount namespace works.
+// and setns of a user namespace, unshare(2)) fails while it runs. So is there none in such a process (heap/background.h).
 #pragma once
 
 #include <cstddef>
@@ -29,10 +29,15 @@ enum class BareThreadStart {
   kFailed,  // the kernel refuses, or there is none on this system
 };
 
-// Starts `body` on the thread; `name` has at most 15 characters. `rseq_id_offset` is where the sequences read the id,
+// How the thread begins: without anything that it does not need (thread_filter.h), or the kernel refused that. Then it
+// shall end at once.
+enum class BareThreadBegin { kStripped, kRefused };
+
+// Starts `body` on the thread; `name` has at most 15 characters. `keep_stderr`: it may write
+// there. `rseq_id_offset` is where the sequences read the id,
 // from the thread pointer: it gets -1 there. Not in a child of vfork, and by one thread at a time. May change errno.
-BareThreadStart StartBareThread(void (*body)(), const char* name, std::ptrdiff_t rseq_id_offset,
-                                std::ptrdiff_t rseq_cs_offset);
+BareThreadStart StartBareThread(void (*body)(BareThreadBegin), const char* name, bool keep_stderr,
+                                std::ptrdiff_t rseq_id_offset, std::ptrdiff_t rseq_cs_offset);
 
 // The thread exists still, or may.
 bool BareThreadIsAlive();
@@ -40,12 +45,22 @@ bool BareThreadIsAlive();
 // The child of a fork has no such thread.
 void ForgetBareThreadInForkedChild();
 
-// On the bare thread: whether it has the same rights (user and group ids, capabilities) as the process's first thread.
-// They differ when the process gave rights up after the thread was started; then it shall end. True where /proc does
-// not say.
-bool SharesCredentials();
+// Returns when there is no such thread; none is started until LetBareThread is called as often. Not with a lock held that
+// the thread may wait for.
+void HoldBareThread();
+void LetBareThread();
+// Behind HoldBareThread: returns when the kernel does not count it any more, either.
+void AwaitEndOfBareThread();
 
-// Sleeps, or returns earlier.
-void SleepMilliseconds(std::uint32_t milliseconds);
+// On the bare thread: somebody waits for its end.
+bool BareThreadIsHeld();
+
+// On the bare thread: the process has another thread, besides its first one and this one, and the first thread has the ids
+// with which this one began. False: the thread has no place there any more, and shall end. False too where /proc does not
+// say.
+bool ProcessIsAsItWas();
+
+// Sleeps, or returns earlier; at once when the thread is held.
+void SleepUnlessHeld(std::uint32_t milliseconds);
 
 }  // namespace tarn

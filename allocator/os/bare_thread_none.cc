@@ -4,7 +4,7 @@
 
 namespace tarn {
 
-BareThreadStart StartBareThread(void (*)(), const char*, std::ptrdiff_t, std::ptrdiff_t) {
+BareThreadStart StartBareThread(void (*)(BareThreadBegin), const char*, bool, std::ptrdiff_t, std::ptrdiff_t) {
   return BareThreadStart::kFailed;
 }
 
@@ -12,8 +12,16 @@ bool BareThreadIsAlive() { return false; }
 
 void ForgetBareThreadInForkedChild() {}
 
-bool SharesCredentials() { return true; }
+void HoldBareThread() {}
 
-void SleepMilliseconds(std::uint32_t) {}
+void LetBareThread() {}
+
+void AwaitEndOfBareThread() {}
+
+bool BareThreadIsHeld() { return false; }
+
+bool ProcessIsAsItWas() { return true; }
+
+void SleepUnlessHeld(std::uint32_t) {}
 
 }  // namespace tarn

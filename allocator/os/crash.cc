@@ -7,7 +7,9 @@
 #include <cstdlib>
 
 #include "allocator/base/text.h"
+#include "allocator/os/known_paths.h"
 #include "allocator/os/system_call.h"
+#include "allocator/os/thread_state.h"
 
 namespace tarn {
 
@@ -55,6 +57,10 @@ void WriteToStderr(std::string_view text) {
     const long written = SystemCall(SYS_write, descriptor, text.data(), text.size());
     if (written > 0) {
       text.remove_prefix(static_cast<std::size_t>(written));
+    } else if (written == -EBADF && descriptor == kStderr && thread_state.is_background) {
+      // A thread of tarn's own has no descriptors. It keeps this one, for it is about to end the process.
+      descriptor =
+          static_cast<int>(SystemCall(SYS_openat, AT_FDCWD, kFirstStderrPath, O_WRONLY | O_APPEND | O_CLOEXEC));
     } else if (written == -EBADF && descriptor == kStderr && kept_stderr >= 0) {
       descriptor = kept_stderr;
     } else if (written != -EINTR) {

@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "allocator/base/text.h"
+#include "allocator/os/known_paths.h"
 #include "allocator/os/small_file.h"
 #include "allocator/os/system_call.h"
 
@@ -53,7 +54,7 @@ bool Names(std::string_view names, std::string_view name) {
 }  // namespace
 
 std::size_t ResidentBytes() {
-  const SmallFile<128> file("/proc/self/statm");
+  const SmallFile<128> file(kStatmPath);
   const std::size_t space = file.text().find(' ');
   if (space == std::string_view::npos) return 0;
   return Number({file.text().data() + space + 1, file.text().size() - space - 1}, 0) * ::getauxval(AT_PAGESZ);

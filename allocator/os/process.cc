@@ -1,8 +1,14 @@
 #include "allocator/os/process.h"
 
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <time.h>
+
 #include <sys/auxv.h>
 #include <sys/resource.h>
 
+#include "allocator/os/known_paths.h"
 #include "allocator/os/small_file.h"
 #include "allocator/os/system_call.h"
 
@@ -19,6 +25,23 @@ std::uintptr_t ProgramEntry() { return ::getauxval(AT_ENTRY); }
 
 bool HasOneThread() { return &__libc_single_threaded != nullptr && __libc_single_threaded != 0; }
 
+std::size_t CountThreads() {
+  struct stat status = {};
+  if (SystemCall(SYS_newfstatat, AT_FDCWD, kTasksPath, &status, 0) != 0 || status.st_nlink < 2) return 0;
+  return static_cast<std::size_t>(status.st_nlink) - 2;
+}
+
+void AwaitEndOfThread(long thread_id) {
+  // The bound is for an id that another thread has got meanwhile.
+  constexpr int kMostLooks = 20'000;
+  const long process_id = SystemCall(SYS_getpid);
+  for (int i = 0; thread_id != 0 && i < kMostLooks; ++i) {
+    if (SystemCall(SYS_tgkill, process_id, thread_id, 0) == -ESRCH) return;
+    const struct timespec time = {0, 50'000};
+    SystemCall(SYS_nanosleep, &time, nullptr);
+  }
+}
+
 void YieldCpu() { static_cast<void>(SystemCall(SYS_sched_yield)); }
 
 ResidentSize ReadResidentSize() {
@@ -28,7 +51,7 @@ ResidentSize ReadResidentSize() {
   if (SystemCall(SYS_getrusage, RUSAGE_SELF, &usage) == 0)
     size.peak_bytes = static_cast<std::uint64_t>(usage.ru_maxrss) << 10;
   // Pages: the whole size, then what is resident (proc(5), statm).
-  const SmallFile<128> statm("/proc/self/statm");
+  const SmallFile<128> statm(kStatmPath);
   std::size_t at = statm.text().find(' ');
   if (at == std::string_view::npos) return size;
   for (++at; at < statm.text().size() && statm.text()[at] >= '0' && statm.text()[at] <= '9'; ++at) {

@@ -1,6 +1,7 @@
 // The process and the scheduler, as far as the heap needs them.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 namespace tarn {
@@ -10,6 +11,13 @@ std::uint64_t ProcessId();
 // libc knows for certain that the process has one thread, those of tarn's that libc does not know aside (glibc 2.32; an
 // older one does not say, and the answer is no).
 bool HasOneThread();
+
+// How many threads the kernel counts; 0: /proc does not say.
+std::size_t CountThreads();
+
+// Returns when the kernel has forgotten the thread of this process with that id, which has ended or is about to: it counts for
+// the kernel for a moment after its end was seen. 0: there was none.
+void AwaitEndOfThread(long thread_id);
 
 // Lets another thread run.
 void YieldCpu();

@@ -18,21 +18,20 @@ void* RunBody(void* body) {
 
 }  // namespace
 
-bool StartProgramThread(void (*body)()) {
-  pthread_attr_t attributes;
-  if (::pthread_attr_init(&attributes) != 0) return false;
-  static_cast<void>(::pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED));
+static_assert(sizeof(ProgramThread) == sizeof(pthread_t));
+
+bool StartProgramThread(void (*body)(), ProgramThread* thread) {
   // The new thread inherits the mask.
   SignalMask before = 0;
-  pthread_t thread;
-  bool started = false;
-  if (BlockSignals(&before)) {
-    started = ::pthread_create(&thread, &attributes, &RunBody, reinterpret_cast<void*>(body)) == 0;
-    RestoreSignals(before);
-  }
-  static_cast<void>(::pthread_attr_destroy(&attributes));
+  if (!BlockSignals(&before)) return false;
+  const bool started = ::pthread_create(thread, nullptr, &RunBody, reinterpret_cast<void*>(body)) == 0;
+  RestoreSignals(before);
   return started;
 }
+
+void JoinProgramThread(ProgramThread thread) { static_cast<void>(::pthread_join(thread, nullptr)); }
+
+void DetachThisThread() { static_cast<void>(::pthread_detach(::pthread_self())); }
 
 void NameThisThread(const char* name) { SystemCall(SYS_prctl, PR_SET_NAME, name, 0, 0, 0); }
 

@@ -8,8 +8,15 @@
 
 namespace tarn {
 
-// Starts `body` on a detached thread with all signals blocked. False: refused. May change errno.
-[[nodiscard]] bool StartProgramThread(void (*body)());
+// What libc knows the thread by (pthread_t).
+using ProgramThread = unsigned long;
+
+// Starts `body` on a thread with all signals blocked, to be joined or detached. False: refused. May change errno.
+[[nodiscard]] bool StartProgramThread(void (*body)(), ProgramThread* thread);
+// Returns when the thread has ended.
+void JoinProgramThread(ProgramThread thread);
+// On such a thread: nobody joins it.
+void DetachThisThread();
 
 // What debuggers and /proc call the calling thread; at most 15 characters.
 void NameThisThread(const char* name);

@@ -45,6 +45,8 @@ struct ThreadState {
   std::uint64_t stall_start_ns = 0;
   // The thread mode's slab was given back at the thread's exit; what still comes goes past the caches.
   bool exiting = false;
+  // A thread of tarn's own (os/bare_thread.h): it has no descriptors, and may open next to nothing.
+  bool is_background = false;
   // The child of vfork runs on its parent's block: how many vforks deep the running code is called, how many of these
   // children have withdrawn the slab, and its index (cpu_cache/vfork_child.cc).
   std::uint16_t vfork_calls = 0;

@@ -119,7 +119,8 @@ bool Release(void* start, std::size_t bytes) { return Advise(start, bytes, MADV_
 
 std::size_t ReleaseRanges(const MemoryRange* ranges, std::size_t count) {
   std::size_t done = 0;
-  if (count > 1 && !no_ranges.load(std::memory_order_relaxed)) {
+  // A thread of the program may not be allowed the call.
+  if (count > 1 && thread_state.is_background && !no_ranges.load(std::memory_order_relaxed)) {
     NoteStall();
     const long released = SystemCall(kProcessMadvise, kPidfdSelf, ranges, count, MADV_DONTNEED, 0);
     if (released < 0) {

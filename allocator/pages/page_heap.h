@@ -108,9 +108,9 @@ class PageHeap {
   std::size_t ReleaseOldest(std::size_t bytes) TARN_EXCLUDES(lock_);
 
   // A thread of ours gives memory back: nobody else is called for. At the end, what it left is taken as what cannot be
-  // released.
+  // released, if it had finished.
   void BeginScavenging() TARN_EXCLUDES(lock_);
-  void EndScavenging() TARN_EXCLUDES(lock_);
+  void EndScavenging(bool finished = true) TARN_EXCLUDES(lock_);
 
   // The answer to kFallen, by one thread at a time: BeginGivingBack, then ReleaseExcess until it says kDone or time is up,
   // then EndGivingBack. What is free and resident beyond an eighth of what is in use is excess.

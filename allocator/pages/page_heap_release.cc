@@ -287,10 +287,11 @@ void PageHeap::BeginScavenging() {
   attention_.fetch_and(~(kScavengerWanted | kFallen), std::memory_order_relaxed);
 }
 
-void PageHeap::EndScavenging() {
+void PageHeap::EndScavenging(bool finished) {
   LockHolder holder(lock_);
   scavenger_at_work_ = false;
-  unreleasable_ = free_ - free_zero_;
+  unreleasable_ = finished ? free_ - free_zero_ : PageCount(0);
+  if (!finished) NoteFall(CoarseMilliseconds());
 }
 
 void PageHeap::RepairInForkedChild() {

@@ -20,7 +20,7 @@ ALLOWED = {
     # libc's own function behind the exported clone (entry/vfork_x86_64.cc).
     "__clone",
     # Threads that libc knows.
-    "pthread_create", "pthread_attr_init", "pthread_attr_destroy", "pthread_attr_setdetachstate",
+    "pthread_create", "pthread_join", "pthread_detach", "pthread_self",
     # Handlers of signals, which libraries that chain handlers have to see.
     "sigaction",
     # The end of the process after a misuse.

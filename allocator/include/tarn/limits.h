@@ -1,8 +1,8 @@
 // tarn/limits.h: how much memory the process may have, and giving memory back.
 //
 // For C, with the same in C++ in namespace tarn. All functions may be called from any thread, and keep errno. Sizes are
-// bytes. Nothing here is needed for tarn to give memory back: a thread of its own does that (docs/memory-return.md). In a
-// program that may run without tarn, look the functions up by dlsym or declare them weak.
+// bytes. Nothing here is needed for tarn to give memory back: frees do that (docs/memory-return.md). In a program that may run
+// without tarn, look the functions up by dlsym or declare them weak.
 #ifndef TARN_LIMITS_H
 #define TARN_LIMITS_H
 
@@ -46,11 +46,17 @@ int tarn_remove_limit_callback(tarn_limit_callback callback, void* argument);
 // all of it, like malloc_trim(0). Returns the bytes.
 size_t tarn_release_memory(size_t bytes);
 
-// One cycle of the scavenger, for programs that let no other thread run (TARN_BACKGROUND=off): call it now and then,
+// One cycle of the scavenger, for programs that let no other thread run: call it now and then,
 // about twice a second while there is something to do. Pools whose epoch is over (tarn/pool.h) drop objects on the calling
 // thread, unless tarn's own is at it. Returns after how many milliseconds the next call is worthwhile;
 // UINT32_MAX: not before memory has been freed again.
 uint32_t tarn_background_tick(void);
+
+// Ends the threads of tarn's own, as far as there are any (TARN_BACKGROUND), and keeps them away: when it returns, there are
+// none, in this process and its children by fork. For programs that are about to enter a sandbox, give up rights, or need
+// to be without other threads. Memory goes back as in programs that never had such a thread. Not for signal handlers. In a
+// destructor that a pool runs (tarn/pool.h), the thread that runs it ends behind it.
+void tarn_stop_background(void);
 
 // What has been done, since the process's start.
 typedef struct tarn_limit_stats {
@@ -85,6 +91,7 @@ inline void SetHardLimit(std::size_t bytes) noexcept { tarn_set_hard_limit(bytes
 inline std::size_t HardLimit() noexcept { return tarn_hard_limit(); }
 inline std::size_t ReleaseMemory(std::size_t bytes = SIZE_MAX) noexcept { return tarn_release_memory(bytes); }
 inline std::uint32_t BackgroundTick() noexcept { return tarn_background_tick(); }
+inline void StopBackground() noexcept { tarn_stop_background(); }
 inline tarn_limit_stats LimitStats() noexcept {
   tarn_limit_stats stats;
   tarn_get_limit_stats(&stats);
