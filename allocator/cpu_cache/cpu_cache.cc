@@ -445,7 +445,14 @@ std::size_t CpuCache::DrainAll(const char* call) {
   std::size_t drained_bytes = 0;
   if (mode_ == CacheMode::kThread) {
     Slab* slab = thread_state.slab_index < 0 ? nullptr : CurrentSlab();
-    if (slab != nullptr) drained_bytes += DrainOwned(slab, call);
+    if (slab != nullptr) {
+      // Out of the table, because a signal handler of this thread would pop what is about to be handed on.
+      const auto index = static_cast<std::size_t>(thread_state.slab_index);
+      TakeOutOfTable(index, slab);
+      std::atomic_signal_fence(std::memory_order_seq_cst);
+      drained_bytes += DrainOwned(slab, call);
+      PutIntoTable(index, slab);
+    }
   } else {
     LockHolder holder(drain_lock_);
     for (std::size_t i = 0; i < index_bound_; ++i) {
@@ -575,6 +582,13 @@ void CpuCache::RepairInForkedChild(bool may_lock, bool interrupted_drain) {
     slab->policy.next_unowned = first_unowned_;
     first_unowned_ = i + 1;
   }
+}
+
+void CpuCache::RepairAfterJump() {
+  if (mode_ != CacheMode::kThread || thread_state.slab_index < 0) return;
+  const auto index = static_cast<std::size_t>(thread_state.slab_index);
+  Slab* slab = entries_[index].slab.load(std::memory_order_relaxed);
+  if (slab != nullptr) PutIntoTable(index, slab);
 }
 
 // --- Statistics ----------------------------------------------------------------------------------------------------

@@ -107,6 +107,8 @@ class CpuCache {
   static void BeginVfork() { ++thread_state.vfork_calls; }
   void BeginVforkChild();
   void EndVfork();
+  // After a jump out of a slow path of the calling thread (thread mode), which may have been a drain of its slab.
+  void RepairAfterJump();
   Lock& drain_lock() TARN_THREAD_ANNOTATION(lock_returned(drain_lock_)) { return drain_lock_; }
 
   CacheMode mode() const { return mode_; }

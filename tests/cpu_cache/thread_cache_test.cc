@@ -1,7 +1,9 @@
 // The thread mode: slabs go from thread to thread by attaching and detaching, and a fork leaves those of the others.
 
 #include <gtest/gtest.h>
+#include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 
 #include <atomic>
 #include <barrier>
@@ -75,6 +77,49 @@ TEST(ThreadCache, AFilledSlabServesTheNextAllocationAndCountsNone) {
     EXPECT_NE(object, nullptr);
     EXPECT_TRUE(SlabPush(kClass, object));
   }).join();
+}
+
+void* volatile g_popped_by_handler;
+std::atomic<bool> g_handler_is_done;
+constexpr SizeClass kLaterClass = 9;
+
+// A thread that empties its own slab stands still in the midst of it, because another one has the lock of a class. A
+// signal handler then may not pop: the drain would hand on the same object.
+TEST(ThreadCache, AHandlerFindsNothingInASlabThatItsThreadDrains) {
+  if (tarn_test::kThreadSanitizer) GTEST_SKIP() << "ThreadSanitizer runs handlers later";
+  Floors& floors = StartFloors(CacheMode::kThread);
+  constexpr SizeClass kClass = 3;
+  std::atomic<std::uint32_t> drainer_id = 0;
+  Lock& lock = floors.transfer_caches[kClass].central().lock();
+  std::atomic<bool> locked = false;
+  signal(SIGUSR1, [](int) {
+    g_popped_by_handler = SlabPop(kLaterClass);
+    g_handler_is_done = true;
+  });
+  std::thread drainer([&] {
+    const AttachedThread attached(floors);
+    ASSERT_TRUE(floors.cpu_cache.FillSlab(kClass));
+    ASSERT_TRUE(floors.cpu_cache.FillSlab(kLaterClass));
+    // What a handler would find otherwise.
+    void* object = SlabPop(kLaterClass);
+    ASSERT_NE(object, nullptr);
+    ASSERT_TRUE(SlabPush(kLaterClass, object));
+    drainer_id = ThreadId();
+    while (!locked) sched_yield();
+    floors.cpu_cache.DrainAll("malloc_trim");
+  });
+  while (drainer_id == 0) sched_yield();
+  {
+    LockHolder holder(lock);
+    locked = true;
+    while (!tarn_test::ThreadSleeps(drainer_id)) sched_yield();
+    g_popped_by_handler = &floors;
+    pthread_kill(drainer.native_handle(), SIGUSR1);
+    while (!g_handler_is_done) sched_yield();
+  }
+  drainer.join();
+  signal(SIGUSR1, SIG_DFL);
+  EXPECT_EQ(g_popped_by_handler, nullptr);
 }
 
 // One of hundreds of idle threads must not hold an object of each size that it ever used.

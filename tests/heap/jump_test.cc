@@ -6,8 +6,6 @@
 #include <gtest/gtest.h>
 #include <setjmp.h>
 #include <signal.h>
-#include <stdio.h>
-#include <string.h>
 
 #include <atomic>
 #include <cstdint>
@@ -74,17 +72,6 @@ void JumpOutOfSlowPath(Lock* lock) TARN_NO_THREAD_SAFETY_ANALYSIS {
     raise(SIGUSR1);
     TARN_REQUIRE(false);
   });
-}
-
-// Whether the thread waits in the kernel (proc(5), stat: the state is the third field).
-bool Sleeps(std::uint32_t thread) {
-  char text[256] = {};
-  snprintf(text, sizeof(text), "/proc/self/task/%u/stat", thread);
-  FILE* file = fopen(text, "r");
-  TARN_REQUIRE(file != nullptr && fgets(text, sizeof(text), file) != nullptr);
-  fclose(file);
-  const char* end_of_name = strrchr(text, ')');
-  return end_of_name != nullptr && end_of_name[2] == 'S';
 }
 
 void AllocateAndFree() {
@@ -264,7 +251,7 @@ TEST(Jump, LeavesNobodyAsleep) {
                 lock.Release();
               });
               // The lock's word is freed as Release does it, without the wake.
-              while (waiter_id == 0 || !Sleeps(waiter_id)) std::this_thread::yield();
+              while (waiter_id == 0 || !tarn_test::ThreadSleeps(waiter_id)) std::this_thread::yield();
               lock.ResetInForkedChild();
               JumpOutOfSlowPath(nullptr);
               AllocateAndFree();

@@ -12,6 +12,7 @@
 #include <linux/seccomp.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -101,6 +102,17 @@ std::string ComplaintOfChild(Body body) {
   const ChildEnd end = RunInChild(body);
   if (end.exit_code == 0) return "";
   return "exit code " + std::to_string(end.exit_code) + ", signal " + std::to_string(end.signal) + ": " + end.output;
+}
+
+// Whether a thread of this process waits in the kernel (proc(5), stat: the state is the third field).
+inline bool ThreadSleeps(std::uint32_t thread) {
+  char text[256] = {};
+  snprintf(text, sizeof(text), "/proc/self/task/%u/stat", thread);
+  FILE* file = fopen(text, "r");
+  const bool is_read = file != nullptr && fgets(text, sizeof(text), file) != nullptr;
+  if (file != nullptr) fclose(file);
+  const char* end_of_name = is_read ? strrchr(text, ')') : nullptr;
+  return end_of_name != nullptr && end_of_name[2] == 'S';
 }
 
 struct MemoryUse {
