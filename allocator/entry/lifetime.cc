@@ -7,6 +7,7 @@
 #include "allocator/heap/thread_exit.h"
 #include "allocator/observe/memstats.h"
 #include "allocator/observe/published.h"
+#include "allocator/os/clock.h"
 #include "allocator/os/sanitizer.h"
 
 namespace tarn {
@@ -17,6 +18,7 @@ void Load() {
   // A thread of the thread mode allocates a record of libc's when it is prepared; a sanitizer's malloc may not be ready.
   SanitizerServes() ? process_heap.EnsureStarted() : PrepareThread();
   RegisterForkHandlers();
+  EndStartOfClock();
   process_heap.BeginSampling();
   process_heap.profile_dumps.HandleSignal();
 }

@@ -5,13 +5,16 @@
 // been free since the last time; the latter only where the kernel has not backed them by huge pages of its own, which a release would
 // break. Who runs the cycles:
 //
-//   a thread of our own (os/bare_thread.h), if TARN_BACKGROUND is on, which is the default. It is started by the slow
-//   path that finds the page heap asking for it (4 MiB to gain), and ends when there was little to do for five seconds;
-//   tarn_background_tick(), called by the program when it likes;
-//   where the kernel refuses a thread, the slow paths of the program's own, at most twice a second.
+//   the slow paths of the program, as their last act, at most twice a second and for some 1 ms;
+//   a thread of our own (os/bare_thread.h), where one may exist (heap/background.h). It is started by the slow path that
+//   finds the page heap asking for it (4 MiB to gain), and ends when there was little to do for five seconds;
+//   tarn_background_tick(), called by the program when it likes.
 //
-// Its CPU time is at most a hundredth of the time that passes: after each cycle the thread sleeps a hundred times as long
-// as the cycle took, and at least half a second where nothing is due earlier. A cycle stops after some 20 ms.
+// The thread's CPU time is at most a hundredth of the time that passes: after each cycle it sleeps a hundred times as long
+// as the cycle took, and at least half a second where nothing is due earlier. A cycle of it stops after some 20 ms.
+//
+// Without the thread, nobody may come by when the program has fallen silent. So the free that lets the use fall far below
+// what is resident gives back at once what is not likely to be wanted (GiveBack; pages/release_budget.h bounds the time).
 //
 // A request from outside (tarn_snapshot_release) is served by whoever of these looks next, and by any slow path where there
 // is no thread; where there is one, slow paths leave it to the thread, which looks at least twice a second, so that
@@ -45,8 +48,8 @@
 // of a signal handler that finds it goes on without. Who sets it looks at the limit afterwards, so that memory goes back at
 // once and not only when more is wanted; that look may call the program back.
 //
-// Fork: the thread is not in the child, which starts its own when it needs one. A fork waits for the end of a cycle, by
-// the cycle lock, so that nothing is lost that is on its way. See heap/fork.cc.
+// Fork: the thread is not in the child, which starts its own when it may have one. A fork ends the thread and waits for the
+// end of a cycle in a slow path, by the cycle lock, so that nothing is lost that is on its way. See heap/fork.cc.
 #pragma once
 
 #include <atomic>

@@ -34,6 +34,17 @@ struct timespec AskKernel(clockid_t clock) {
   return time;
 }
 
+constinit std::atomic<bool> by_vdso = false;
+
+struct timespec Read(clockid_t clock) {
+  struct timespec time = {};
+  if (by_vdso.load(std::memory_order_relaxed)) {
+    const ClockGettime clock_gettime = FindClockGettime();
+    if (clock_gettime != nullptr && clock_gettime(clock, &time) == 0) return time;
+  }
+  return AskKernel(clock);
+}
+
 std::uint64_t Nanoseconds(const struct timespec& time) {
   return static_cast<std::uint64_t>(time.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(time.tv_nsec);
 }
@@ -51,12 +62,14 @@ std::uint32_t CoarseMilliseconds() {
                                     static_cast<std::uint64_t>(time.tv_nsec) / 1'000'000);
 }
 
-// These by the system call (measured: 380 ns, through the vDSO 35). Every process asks a few times at its start, and the
-// shorter way reads the clock source's page and so would cost it two page faults. Who asks later is about to make longer
-// system calls. The time of a thread's CPU the vDSO does not know.
-std::uint64_t MonotonicNanoseconds() { return Nanoseconds(AskKernel(CLOCK_MONOTONIC)); }
+// At the start by the system call (measured: 380 ns, through the vDSO 35): every process asks a few times then, and the
+// shorter way reads the clock source's page and so would cost it two page faults. Later a sandbox may forbid the call. The
+// time of a thread's CPU the vDSO does not know.
+void EndStartOfClock() { by_vdso.store(true, std::memory_order_relaxed); }
 
-std::uint64_t RealtimeNanoseconds() { return Nanoseconds(AskKernel(CLOCK_REALTIME)); }
+std::uint64_t MonotonicNanoseconds() { return Nanoseconds(Read(CLOCK_MONOTONIC)); }
+
+std::uint64_t RealtimeNanoseconds() { return Nanoseconds(Read(CLOCK_REALTIME)); }
 
 std::uint64_t ThreadCpuNanoseconds() { return Nanoseconds(AskKernel(CLOCK_THREAD_CPUTIME_ID)); }
 
