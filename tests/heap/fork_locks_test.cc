@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -103,6 +104,8 @@ void StartCompany() {
 }
 
 void StartHeap(const char* mode) {
+  // A fork that waits for ever does so with all signals blocked, the alarm too; it ends with the test's process.
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
   for (const char* name : {"TARN_MODE", "TARN_VERBOSE", "TARN_STATS", "TARN_PROFILE_RATE"}) unsetenv(name);
   if (mode != nullptr) setenv("TARN_MODE", mode, 1);
   // The scavenger's thread is not wanted here: the tests hold its locks.
