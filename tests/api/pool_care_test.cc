@@ -9,6 +9,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstdlib>
 #include <memory>
 #include <string>
 #include <thread>
@@ -17,6 +18,7 @@
 #include "tests/api/wait_for.h"
 #include "tests/base/patience.h"
 #include "tests/life/parked_thread.h"
+#include "tests/os/in_child.h"
 
 namespace {
 
@@ -146,6 +148,36 @@ TEST(PoolCare, TheEndOfTheProcessDoesNotWaitForEpochs) {
         exit(0);
       },
       testing::ExitedWithCode(0), "");
+}
+
+// Functions that run at exit may end what the program's destructors rely on, so exit waits a second for one that is running.
+TEST(PoolCare, ExitWaitsForADestructorThatRuns) {
+  static std::atomic<bool> is_running = false;
+  static std::atomic<bool> is_exiting = false;
+  struct Slow {
+    ~Slow() {
+      is_running = true;
+      while (!is_exiting) std::this_thread::yield();
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+      static_cast<void>(!write(2, "destroyed\n", 10));
+    }
+  };
+  // A machine that stands still for longer than the second may spoil a try.
+  bool waited = false;
+  for (int attempt = 0; attempt < 5 && !waited; ++attempt) {
+    const tarn_test::ChildEnd end = tarn_test::RunInChild([] {
+      tarn_test::ParkAThread();
+      auto* pool = new tarn::Pool<Slow>({.epoch_ms = 1});
+      pool->Put(pool->Get());
+      WaitFor([] { return is_running.load(); });
+      // Runs before what was registered earlier.
+      static_cast<void>(atexit([] { is_exiting = true; }));
+      exit(0);
+    });
+    EXPECT_EQ(end.exit_code, 0) << end.output;
+    waited = end.output.find("destroyed") != std::string::npos;
+  }
+  EXPECT_TRUE(waited);
 }
 
 TEST(PoolCare, TheProcessEndsWithItsLastThread) {

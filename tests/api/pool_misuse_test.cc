@@ -101,6 +101,7 @@ TEST(PoolMisuseDeath, TheEndOfWhatIsOfAnotherKindIsNamed) {
                  FatalLine("tarn_object_pool_destroy", kNoHandle));
     EXPECT_DEATH(tarn_pool_destroy(as(MakePool(), wrong)), FatalLine("tarn_pool_destroy", kNoHandle));
   }
+  EXPECT_DEATH(tarn_heap_free_all(as(heap, pool)), FatalLine("tarn_heap_free_all", kNoHandle));
   EXPECT_DEATH(tarn_heap_destroy(as(heap, pool)), FatalLine("tarn_heap_destroy", kNoHandle));
   EXPECT_DEATH(tarn_heap_destroy(as(heap, tarn_fixed_pool_allocate(pool))), FatalLine("tarn_heap_destroy", kNoHandle));
   tarn_heap_destroy(heap);
@@ -328,6 +329,7 @@ TEST(PoolMisuse, ADestructorThatThrowsLeavesThePoolInOrder) {
   EXPECT_EQ(pool.Stats().live_objects, 0u);
   for (int i = 0; i < 300; ++i) static_cast<void>(pool.Create(i % 100 == 50));
   int thrown = 0;
+  const std::size_t region_bytes = pool.Stats().region_bytes;
   for (bool done = false; !done;) {
     try {
       pool.DestroyAll();
@@ -335,8 +337,9 @@ TEST(PoolMisuse, ADestructorThatThrowsLeavesThePoolInOrder) {
     } catch (int) {
       ++thrown;
       EXPECT_EQ(pool.Stats().live_objects, static_cast<std::size_t>(Throwing::live));
-      // The pool goes on.
+      // The pool goes on, with the memory of what has ended.
       pool.Destroy(pool.Create(false));
+      EXPECT_EQ(pool.Stats().region_bytes, region_bytes);
     }
   }
   EXPECT_EQ(thrown, 3);
