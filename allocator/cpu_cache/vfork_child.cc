@@ -20,6 +20,9 @@
 // At kMaxVforkChildren the count stays where it is, and the index without a slab: memory is safe, and misses are slow.
 // The same holds for the index of a child that was killed before its parent learnt of the withdrawal.
 //
+// Where threads register themselves (libc does not), the parent may not have done so before. The child then leaves it undone,
+// and goes past the cache (CpuCache::AttachThread).
+//
 // In the thread mode the slab is the waiting thread's, which the child may use like everything else of that thread.
 #include <algorithm>
 #include <cerrno>

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <sched.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -285,6 +286,29 @@ TEST_P(VforkChild, MoreThanCanBeCountedLeaveTheIndexEmpty) {
   void* object = floors_->Allocate(kUsedClass);
   EXPECT_NE(object, nullptr);
   floors_->Free(kUsedClass, object);
+}
+
+// Where libc registers nobody. A registration of the child's would leave the ids of its CPU in the parent's memory.
+TEST_P(VforkChild, DoesNotRegisterTheMemoryOfItsParent) {
+  if (!cache().rseq().register_threads) GTEST_SKIP() << "libc registers threads";
+  std::thread([&] {
+    ASSERT_TRUE(cache().NeedsAttach());
+    CpuCache::BeginVfork();
+    const pid_t child = vfork();
+    if (child == 0) {
+      cache().BeginVforkChild();
+      if (cache().NeedsAttach()) cache().AttachThread();
+      floors_->Free(kUsedClass, floors_->Allocate(kUsedClass));
+      _exit(0);
+    }
+    ASSERT_GT(child, 0);
+    ASSERT_EQ(waitpid(child, nullptr, 0), child);
+    cache().EndVfork();
+    EXPECT_LT(CurrentIndex(), 0);
+    const AttachedThread attached(*floors_);
+    EXPECT_GE(CurrentIndex(), 0);
+    EXPECT_TRUE(Unregister()) << "the kernel does not know of the registration";
+  }).join();
 }
 
 INSTANTIATE_TEST_SUITE_P(Cpu, VforkChild, testing::Values(CacheMode::kCpu));
