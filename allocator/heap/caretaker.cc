@@ -19,8 +19,15 @@ constexpr std::uint32_t kPressureEveryMs = 100;
 constexpr std::uint32_t kTryAgainMs = 60'000;
 // Chosen: how long the end of the process waits for a duty that is running.
 constexpr std::uint32_t kExitWaitMs = 1000;
-// With so many threads, the program has none of its own besides its first.
-constexpr std::size_t kFirstAndThis = 2;
+// Of the calls that change a thread's rights, libc passes on those for ids to all threads, so capabilities are left. The
+// program has a thread besides its first one, or /proc does not say. `own`: how many of those counted are the caretaker. The
+// scavenger's thread counts where it was there before and behind: one too many is harmless, one too few is not.
+bool HasPlace(std::size_t own) {
+  const bool scavenger_before = Scavenger::ThreadIsAlive();
+  const std::size_t threads = CountThreads();
+  const std::size_t scavenger = scavenger_before && Scavenger::ThreadIsAlive() ? 1 : 0;
+  return threads != 1 + own + scavenger && SharesCapabilitiesWithFirstThread();
+}
 
 }  // namespace
 
@@ -57,10 +64,9 @@ bool Caretaker::IsAtWork() {
     return false;
   }
   if (ProcessId() != process_id_.load(std::memory_order_relaxed)) return false;
-  if (process_heap.background.PrivilegesForbidCare()) {
-    Refuse(now_ms);
-    return false;
-  }
+  // Both may change with the next call of the program's, and this one may be the last for a long time. So they are looked at
+  // each time, and remembered for none.
+  if (process_heap.background.PrivilegesForbidCare() || !HasPlace(0)) return false;
   return StartThread();
 }
 
@@ -212,8 +218,7 @@ void Caretaker::RunThread() {
   }
   while (true) {
     const std::uint32_t word = self.wake_word_.load(std::memory_order_acquire);
-    // Of the calls that change a thread's rights, libc passes on those for ids to all threads.
-    const bool in_place = SharesCapabilitiesWithFirstThread() && CountThreads() != kFirstAndThis;
+    const bool in_place = HasPlace(1);
     const std::uint32_t next_ms = in_place ? self.RunDuties() : Duty::kNothingLeft;
     SlowPathScope scope;
     if (next_ms == Duty::kNothingLeft || process_heap.background.stopped()) {
@@ -234,9 +239,16 @@ bool Caretaker::EndsThread(bool in_place) {
       }
       word = handle_word_.load(std::memory_order_relaxed);
       if (handle_state_ != HandleState::kUnknown) {
-        if (!in_place) Refuse(CoarseMilliseconds());
-        if (handle_state_ == HandleState::kKnown) DetachThisThread();
         alive_.store(false, std::memory_order_relaxed);
+        // A slow path that saw `alive_` leaves its pool to this thread, and may have found a thread of the program's that was
+        // not there when the threads were counted. So they are counted once more behind the store: a slow path either
+        // made that thread before it, or sees the store and waits in StartThread for the lock.
+        std::atomic_thread_fence(std::memory_order_seq_cst);
+        if (!in_place && !process_heap.background.stopped() && HasPlace(1)) {
+          alive_.store(true, std::memory_order_relaxed);
+          return false;
+        }
+        if (handle_state_ == HandleState::kKnown) DetachThisThread();
         return true;
       }
     }

@@ -107,6 +107,14 @@ bool Scavenger::StartsThread() {
   }
   // A child of _Fork or vfork is another process, with memory that is not its own or threads that it lost.
   if (ProcessId() != process_id_) return false;
+  // Without another thread it would end at once. The kernel is asked once in each tick of the clock, and soon enough: one that
+  // was refused for longer would be missing where a thread comes, works, and falls silent.
+  const std::uint32_t now_ms = CoarseMilliseconds();
+  if (alone_at_ms_.load(std::memory_order_relaxed) == now_ms) return false;
+  if (CountThreads() < 2) {
+    alone_at_ms_.store(now_ms, std::memory_order_relaxed);
+    return false;
+  }
   if (starting_.exchange(true, std::memory_order_acquire)) return true;
   StartThread();
   starting_.store(false, std::memory_order_release);
@@ -134,11 +142,11 @@ void Scavenger::StartThread() {
 
 void Scavenger::RunThread(BareThreadBegin begin) {
   Scavenger& self = process_heap.scavenger;
-  // What was refused once would be refused again. And where the thread has no place, it would have none at its next start.
   bool wanted = begin == BareThreadBegin::kStripped && ProcessIsAsItWas();
   std::uint32_t busy_at_ms = CoarseMilliseconds();
   bool finished = false;
-  if (!wanted) self.Refuse(busy_at_ms);
+  // What was refused once would be refused again. Not so where another thread was missing: the next may come at any time.
+  if (begin != BareThreadBegin::kStripped || !FirstThreadHasSameIds()) self.Refuse(busy_at_ms);
   for (; wanted && !BareThreadIsHeld(); wanted = ProcessIsAsItWas()) {
     Cycle cycle;
     {

@@ -146,6 +146,8 @@ class Scavenger {
   // The kernel refused a thread: the slow paths do its work, until it is tried again.
   std::atomic<bool> refused_ = false;
   std::atomic<std::uint32_t> refused_at_ms_ = 0;
+  // The tick in which the process had one thread.
+  std::atomic<std::uint32_t> alone_at_ms_ = 0;
   std::atomic<bool> starting_ = false;
   std::atomic<bool> start_again_ = false;
   std::atomic<std::uint32_t> last_cycle_ms_ = 0;

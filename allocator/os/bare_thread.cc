@@ -153,14 +153,15 @@ void ForgetBareThreadInForkedChild() {
   bare_thread.last_id.store(0, std::memory_order_relaxed);
 }
 
-bool ProcessIsAsItWas() {
+bool FirstThreadHasSameIds() {
   // Reading a limit of another thread takes the same ids, as the caller has no capabilities (prlimit(2)).
   std::uint64_t limits[2];
   constexpr int kOpenFiles = 7;
-  if (SystemCall(SYS_prlimit64, bare_thread.process_id, kOpenFiles, nullptr, limits) != 0) return false;
-  // The first thread, this one, and another.
-  return CountThreads() >= 3;
+  return SystemCall(SYS_prlimit64, bare_thread.process_id, kOpenFiles, nullptr, limits) == 0;
 }
+
+// The first thread, this one, and another.
+bool ProcessIsAsItWas() { return FirstThreadHasSameIds() && CountThreads() >= 3; }
 
 // --- The end -------------------------------------------------------------------------------------------------------
 

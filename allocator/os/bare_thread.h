@@ -55,9 +55,10 @@ void AwaitEndOfBareThread();
 // On the bare thread: somebody waits for its end.
 bool BareThreadIsHeld();
 
-// On the bare thread: the process has another thread, besides its first one and this one, and the first thread has the ids
-// with which this one began. False: the thread has no place there any more, and shall end. False too where /proc does not
-// say.
+// On the bare thread: the first thread has the ids with which this one began.
+bool FirstThreadHasSameIds();
+// The same, and the process has another thread besides these two. False: the thread has no place there any more, and shall
+// end. False too where /proc does not say.
 bool ProcessIsAsItWas();
 
 // Sleeps, or returns earlier; at once when the thread is held.

@@ -20,6 +20,8 @@ void AwaitEndOfBareThread() {}
 
 bool BareThreadIsHeld() { return false; }
 
+bool FirstThreadHasSameIds() { return true; }
+
 bool ProcessIsAsItWas() { return true; }
 
 void SleepUnlessHeld(std::uint32_t) {}

@@ -10,6 +10,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdlib>
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <thread>
@@ -51,6 +52,34 @@ TEST(PoolCare, PoolsAreEmptiedWhenMemoryIsShort) {
   EXPECT_EQ(Counted::live, 100);
   MakeMemoryShort();
   WaitFor([] { return Counted::live == 0; });
+}
+
+bool IsAlone() {
+  std::size_t threads = 0;
+  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) threads += task.exists() ? 1 : 0;
+  return threads == 1;
+}
+
+// The caretaker ends with the last thread of the program's besides its first, though objects are left. The next call of a
+// pool in a process that has threads again brings it back, and there may be no further call.
+TEST(PoolCare, TheThreadComesBackWithTheProgramsThreads) {
+  for (const bool same_pool : {false, true}) {
+    const std::string complaint = tarn_test::ComplaintOfChild([same_pool] {
+      tarn::Pool<Counted> pool({.epoch_ms = 20});
+      tarn::Pool<Counted> other({.epoch_ms = 20});
+      // The caretaker begins while this thread is there.
+      std::thread([&] { Fill(pool, 10); }).join();
+      WaitFor([] { return IsAlone(); });
+      // And once where it could not stay.
+      Fill(pool, 1000);
+      WaitFor([] { return IsAlone(); });
+      tarn_test::ParkAThread();
+      Fill(same_pool ? pool : other, 1000);
+      WaitFor([&] { return (same_pool ? pool : other).Stats().cached_objects == 0; });
+      WaitFor([] { return Counted::live == 0; });
+    });
+    EXPECT_EQ(complaint, "");
+  }
 }
 
 TEST(PoolCare, TheChildOfAForkLooksAfterItsPools) {

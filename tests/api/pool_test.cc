@@ -278,6 +278,7 @@ TEST(PoolCare, ThereIsAThreadOnlyWhileAPoolHasObjects) {
 }
 
 TEST(PoolCare, TheEndOfAPoolWaitsForWhoeverEmptiesIt) {
+  tarn_test::ParkAThread();
   struct Slow {
     explicit Slow(std::atomic<int>* ended_) : ended(ended_) {}
     ~Slow() {
