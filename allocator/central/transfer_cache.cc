@@ -10,18 +10,20 @@ std::size_t TransferCache::Capacity(SizeClass size_class) {
   return std::min(kMaxBytes / info.size_bytes / batch, kMaxBatches) * batch;
 }
 
-void TransferCache::Init(SizeClass size_class, PageHeap* page_heap) {
+void TransferCache::InitSlow(SizeClass size_class, PageHeap* page_heap) {
+  LockHolder holder(lock_);
+  if (page_heap_.load(std::memory_order_relaxed) != nullptr) return;
   size_class_ = size_class;
-  page_heap_ = page_heap;
   capacity_ = Capacity(size_class);
   central_.Init(size_class, page_heap);
+  page_heap_.store(page_heap, std::memory_order_release);
 }
 
 void** TransferCache::EnsureObjects() {
   void** objects = objects_.load(std::memory_order_acquire);
   if (objects != nullptr) return objects;
   auto* fresh = static_cast<void**>(
-      page_heap_->AllocateMetadata(capacity_ * sizeof(void*), alignof(void*), MetadataKind::kCaches));
+      page_heap().AllocateMetadata(capacity_ * sizeof(void*), alignof(void*), MetadataKind::kCaches));
   if (fresh == nullptr) return nullptr;
   // Two threads may come here at once; the loser's array is lost, which is at most one per class and process.
   if (objects_.compare_exchange_strong(objects, fresh, std::memory_order_acq_rel)) return fresh;
@@ -40,13 +42,13 @@ std::size_t TransferCache::RemoveRange(void** objects, std::size_t count) {
     // A part of a batch is enough: the caller needs one object now, and the rest is on its way anyhow.
     if (taken != 0) return taken;
   }
-  if (page_heap_->falling()) [[unlikely]]
-    page_heap_->SetFalling(false);
+  if (page_heap().falling()) [[unlikely]]
+    page_heap().SetFalling(false);
   return central_.RemoveRange(objects, count);
 }
 
 void TransferCache::InsertRange(void* const* objects, std::size_t count, const char* call) {
-  if (size_.load(std::memory_order_relaxed) + count <= capacity_ && !page_heap_->falling()) {
+  if (size_.load(std::memory_order_relaxed) + count <= capacity_ && !page_heap().falling()) {
     if (void** const slots = EnsureObjects()) {
       LockHolder holder(lock_);
       const std::size_t size = size_.load(std::memory_order_relaxed);

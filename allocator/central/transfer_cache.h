@@ -18,7 +18,13 @@ class alignas(64) TransferCache {
  public:
   constexpr TransferCache() = default;
 
-  void Init(SizeClass size_class, PageHeap* page_heap);
+  // Before every use, by any thread; the first call counts. At the start of a process most classes are never used, and
+  // setting them up would cost a page fault for each twelve of them.
+  void Init(SizeClass size_class, PageHeap* page_heap) TARN_EXCLUDES(lock_) {
+    // Acquire pairs with the release in InitSlow: a thread that sees the page heap sees the rest.
+    if (page_heap_.load(std::memory_order_acquire) == nullptr) [[unlikely]]
+      InitSlow(size_class, page_heap);
+  }
 
   // As CentralFreeList's: up to `count` objects, fewer only when there is no memory.
   [[nodiscard]] std::size_t RemoveRange(void** objects, std::size_t count) TARN_EXCLUDES(lock_);
@@ -47,13 +53,16 @@ class alignas(64) TransferCache {
   static constexpr std::size_t kMaxBytes = std::size_t{64} << 10;
 
   static std::size_t Capacity(SizeClass size_class);
+  TARN_COLD void InitSlow(SizeClass size_class, PageHeap* page_heap) TARN_EXCLUDES(lock_);
+  PageHeap& page_heap() const { return *page_heap_.load(std::memory_order_relaxed); }
   // The array is made at the first insertion, for most classes are never used. Null when there is no memory.
   void** EnsureObjects() TARN_EXCLUDES(lock_);
 
   Lock lock_;
   SizeClass size_class_ = 0;
   std::size_t capacity_ = 0;
-  PageHeap* page_heap_ = nullptr;
+  // Null: not set up. Constant afterwards, like the two above.
+  std::atomic<PageHeap*> page_heap_ = nullptr;
   std::atomic<void**> objects_ = nullptr;
   // Written under the lock; read without it to pass an empty cache by and for statistics.
   std::atomic<std::size_t> size_ = 0;

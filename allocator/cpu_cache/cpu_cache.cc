@@ -209,7 +209,7 @@ void CpuCache::DetachThread() {
 
 void* CpuCache::AllocateDirect(SizeClass size_class) {
   void* object;
-  if (transfer_caches_[size_class].RemoveRange(&object, 1) == 0) return nullptr;
+  if (Transfer(size_class).RemoveRange(&object, 1) == 0) return nullptr;
   Count(direct_[size_class].allocations, 1);
   return object;
 }
@@ -227,7 +227,7 @@ void* CpuCache::AllocateSlow(SizeClass size_class) {
   const std::size_t room = LoadEnd(slab, size_class) - header.begin;
   const std::size_t wanted = std::min<std::size_t>(kSizeClasses[size_class].batch_objects, room + 1);
   void* batch[kMaxBatchObjects];
-  const std::size_t got = transfer_caches_[size_class].RemoveRange(batch, wanted);
+  const std::size_t got = Transfer(size_class).RemoveRange(batch, wanted);
   if (got == 0) return nullptr;
   // The first is the lowest address of its span; the slab gives out the others from the last pushed on, so they are
   // turned round to come out in rising order, as memory is best walked.
@@ -237,7 +237,7 @@ void* CpuCache::AllocateSlow(SizeClass size_class) {
   Count(counters.refilled, pushed);
   Count(counters.direct_allocations, 1);
   if (pushed < got - 1) {
-    transfer_caches_[size_class].InsertRange(batch + 1 + pushed, got - 1 - pushed, "malloc");
+    Transfer(size_class).InsertRange(batch + 1 + pushed, got - 1 - pushed, "malloc");
   }
   return batch[0];
 }
@@ -253,13 +253,13 @@ std::size_t CpuCache::FlushBatch(Slab* slab, SizeClass size_class, std::size_t c
     std::uint64_t due;
     static_cast<void>(SlabClaimSample(size_class, slab, sampler_.DrawDistance(size_class), &due));
   }
-  transfer_caches_[size_class].InsertRange(batch, popped, call);
+  Transfer(size_class).InsertRange(batch, popped, call);
   return popped;
 }
 
 void CpuCache::DeallocateSlow(SizeClass size_class, void* object, const char* call) {
   Slab* slab = CurrentSlab();
-  TransferCache& transfer = transfer_caches_[size_class];
+  TransferCache& transfer = Transfer(size_class);
   if (slab == nullptr) {
     Count(direct_[size_class].frees, 1);
     transfer.InsertRange(&object, 1, call);
@@ -433,7 +433,7 @@ std::size_t CpuCache::DrainOwnedClass(Slab* slab, SizeClass size_class, const ch
     // No allocations: the next sample is as many allocations away as before.
     header.sample_due += count << kSlabPopsShift;
     Count(slab->counters[size_class].flushed, count);
-    transfer_caches_[size_class].central().InsertRange(batch, count, call);
+    Transfer(size_class).central().InsertRange(batch, count, call);
     drained_bytes += count * size_bytes;
   }
   // The capacity goes too, and is learnt anew.

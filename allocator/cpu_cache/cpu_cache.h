@@ -140,6 +140,10 @@ class CpuCache {
   // The slab of the running thread, or null: not populated and not to be had, taken out by a drain, no id.
   Slab* CurrentSlab();
   Slab* Populate(std::size_t index);
+  TransferCache& Transfer(SizeClass size_class) {
+    transfer_caches_[size_class].Init(size_class, page_heap_);
+    return transfer_caches_[size_class];
+  }
   // Into the table, unless a vfork child keeps the index empty.
   static bool PutIntoTable(std::size_t index, Slab* slab);
   // Out of it. Returns at once; who is in a sequence on the slab stays there.

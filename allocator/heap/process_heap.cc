@@ -59,13 +59,10 @@ void ProcessHeap::SetUp() {
   }
   if (complaints != 0 && options.strict) ExitAtOnce(kExitBadConfiguration);
 
-  for (int c = 1; c < kSizeClassCount; ++c) {
-    transfer_caches[c].Init(static_cast<SizeClass>(c), &page_heap);
-  }
-  profile.Init(&page_heap, &cpu_cache.sampler());
   const std::size_t budget_bytes =
       mode == CacheMode::kCpu ? options.cpu_cache_bytes : options.cpu_cache_bytes / kThreadBudgetDivisor;
   cpu_cache.Init(mode, rseq, budget_bytes, transfer_caches, &page_heap);
+  profile.Init(&page_heap, &cpu_cache.sampler());
   if (!options.huge_pages) page_heap.AllowHugePages(false);
   if (options.release_delay_ms != kDefaultOptions.release_delay_ms) page_heap.SetReleaseDelay(options.release_delay_ms);
   limits.Init(options.memory_limit, options.hard_limit);

@@ -4,6 +4,7 @@
 
 #include <atomic>
 
+#include "allocator/base/attributes.h"
 #include "allocator/os/system_call.h"
 #include "allocator/os/vdso.h"
 
@@ -34,7 +35,7 @@ struct timespec AskKernel(clockid_t clock) {
   return time;
 }
 
-constinit std::atomic<bool> by_vdso = false;
+TARN_IN_TOUCHED_DATA constinit std::atomic<bool> by_vdso = false;
 
 struct timespec Read(clockid_t clock) {
   struct timespec time = {};

@@ -6,11 +6,12 @@
 #include <cstddef>
 #include <iterator>
 
+#include "allocator/base/attributes.h"
 #include "allocator/os/clock.h"
 
 namespace tarn {
 
-constinit tarn_snapshot_stalls stalls = {};
+TARN_IN_TOUCHED_DATA constinit tarn_snapshot_stalls stalls = {};
 
 void BeginStall() { thread_state.stall_start_ns = MonotonicNanoseconds(); }
 
