@@ -64,10 +64,6 @@ void Scavenger::Attend() {
 void Scavenger::GiveBack() {
   PageHeap& page_heap = process_heap.page_heap;
   const std::uint64_t start_ns = MonotonicNanoseconds();
-  if (!knows_setting_) {
-    huge_page_setting_ = ReadHugePageSetting();
-    knows_setting_ = true;
-  }
   const PageHeap::Fall fall = page_heap.BeginGivingBack();
   Cycle cycle;
   // By halves: a program that frees all it has empties its caches a few times, not at every step.
@@ -83,8 +79,7 @@ void Scavenger::GiveBack() {
   std::uint64_t passed_ns;
   do {
     std::size_t released_bytes = 0;
-    excess =
-        page_heap.ReleaseExcess(kReleaseStepBytes, huge_page_setting_ != HugePageSetting::kAlways, &released_bytes);
+    excess = page_heap.ReleaseExcess(kReleaseStepBytes, &released_bytes);
     cycle.released_bytes += released_bytes;
     passed_ns = MonotonicNanoseconds() - start_ns;
   } while (excess == PageHeap::Excess::kMore &&
@@ -282,10 +277,6 @@ Scavenger::Cycle Scavenger::RunCycle(bool by_thread) {
   const std::uint32_t now_ms = CoarseMilliseconds();
   last_cycle_ms_.store(now_ms, std::memory_order_relaxed);
   Cycle cycle;
-  if (!knows_setting_) {
-    huge_page_setting_ = ReadHugePageSetting();
-    knows_setting_ = true;
-  }
 
   if (MillisecondsBetween(last_look_ms_, now_ms) >= kLookEveryMs - kLookEveryMs / 10) {
     last_look_ms_ = now_ms;
@@ -302,21 +293,19 @@ Scavenger::Cycle Scavenger::RunCycle(bool by_thread) {
   cycle.warm_bytes = result.warm_huge_bytes;
   cycle.next_ms = std::min(cycle.next_ms, result.next_ms);
 
-  if (huge_page_setting_ != HugePageSetting::kAlways) {
-    // A page that was free for so long, and up to twice as long, goes.
-    const std::uint32_t pass_every_ms = process_heap.release_delay_ms();
-    if (!in_pass_ && MillisecondsBetween(last_pass_ms_, now_ms) >= pass_every_ms) {
-      in_pass_ = true;
-      last_pass_ms_ = now_ms;
-    }
-    while (in_pass_ && now_ns() < end_ns) {
-      std::size_t released_bytes = 0;
-      in_pass_ = !page_heap.ReleaseIdlePages(kReleaseStepBytes, &released_bytes);
-      cycle.idle_page_bytes += released_bytes;
-    }
-    cycle.released_bytes += cycle.idle_page_bytes;
-    if (in_pass_) cycle.next_ms = 0;
+  // A page that was free for so long, and up to twice as long, goes.
+  const std::uint32_t pass_every_ms = process_heap.release_delay_ms();
+  if (!in_pass_ && MillisecondsBetween(last_pass_ms_, now_ms) >= pass_every_ms) {
+    in_pass_ = true;
+    last_pass_ms_ = now_ms;
   }
+  while (in_pass_ && now_ns() < end_ns) {
+    std::size_t released_bytes = 0;
+    in_pass_ = !page_heap.ReleaseIdlePages(kReleaseStepBytes, &released_bytes);
+    cycle.idle_page_bytes += released_bytes;
+  }
+  cycle.released_bytes += cycle.idle_page_bytes;
+  if (in_pass_) cycle.next_ms = 0;
 
   cycle.cpu_ns = now_ns() - start_ns;
   Count(cycle);

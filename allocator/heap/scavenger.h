@@ -59,7 +59,6 @@
 #include "allocator/base/attributes.h"
 #include "allocator/include/tarn/snapshot.h"
 #include "allocator/os/bare_thread.h"
-#include "allocator/os/huge_page_setting.h"
 #include "allocator/os/lock.h"
 
 namespace tarn {
@@ -153,8 +152,6 @@ class Scavenger {
   std::atomic<std::uint32_t> last_cycle_ms_ = 0;
 
   Lock cycle_lock_;
-  HugePageSetting huge_page_setting_ TARN_GUARDED_BY(cycle_lock_) = HugePageSetting::kNever;
-  bool knows_setting_ TARN_GUARDED_BY(cycle_lock_) = false;
   bool in_pass_ TARN_GUARDED_BY(cycle_lock_) = false;
   // What was in use when the caches were last emptied for a fall.
   std::size_t drained_at_bytes_ TARN_GUARDED_BY(cycle_lock_) = 0;

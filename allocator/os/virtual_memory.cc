@@ -146,20 +146,6 @@ bool Populate(void* start, std::size_t bytes) {
   return result == 0;
 }
 
-bool HasSpareMappings() {
-  constexpr std::size_t kPages = 64;
-  const std::size_t page_bytes = OsPageBytes();
-  auto* const start = static_cast<char*>(MapReserved(kPages * page_bytes));
-  if (start == nullptr) return false;
-  bool spare = true;
-  // Neighbours of different protection are mappings of their own.
-  for (std::size_t page = 1; spare && page < kPages; page += 2) {
-    spare = SystemCall(SYS_mprotect, start + page * page_bytes, page_bytes, PROT_READ) == 0;
-  }
-  SystemCall(SYS_munmap, start, kPages * page_bytes);
-  return spare;
-}
-
 bool WantHugePages(void* start, std::size_t bytes) { return Advise(start, bytes, MADV_HUGEPAGE); }
 
 bool RefuseHugePages(void* start, std::size_t bytes) { return Advise(start, bytes, MADV_NOHUGEPAGE); }

@@ -53,9 +53,6 @@ struct MemoryRange {
 // first touch brings the rest as ever.
 bool Populate(void* start, std::size_t bytes);
 
-// Whether the process may have some tens of mappings more. It tries.
-bool HasSpareMappings();
-
 // Huge pages of the kernel's, for ranges of whole aligned huge pages. Each says false where the kernel has none, or no
 // mapping left for the difference.
 //

@@ -66,8 +66,8 @@ struct Reservation {
   Bitmap<kMaxHugePages> whole_free;
   // An upper bound of the longest run in whole_free, so that a search passes full reservations by.
   std::size_t longest_free_bound = 0;
-  // From this huge page on, the kernel makes huge pages of its own only where it is asked to (PageHeap::BacksHugePages).
-  std::size_t refused_from = kMaxHugePages;
+  // The kernel makes huge pages of its own here only where it is asked to (MADV_NOHUGEPAGE).
+  bool refuses_huge_pages = false;
 };
 
 }  // namespace tarn

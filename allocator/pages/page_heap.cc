@@ -125,6 +125,14 @@ Span* PageHeap::AllocateLarge(PageCount pages, PageCount alignment, bool* zero, 
   return span;
 }
 
+void PageHeap::AdviseMapping(void* start, std::size_t bytes, bool huge_pages) {
+  if (huge_pages) {
+    static_cast<void>(WantHugePages(start, bytes / kHugePageBytes * kHugePageBytes));
+  } else {
+    static_cast<void>(RefuseHugePages(start, bytes));
+  }
+}
+
 void* PageHeap::MapCommitted(std::size_t bytes, std::size_t alignment_bytes) {
   void* start = Reserve(bytes, alignment_bytes);
   if (start == nullptr) return nullptr;
@@ -173,7 +181,7 @@ Span* PageHeap::AllocateMapped(PageCount pages, PageCount alignment, bool prefer
   span->mapping_pages = span->pages.raw();
   span->kind = SpanKind::kMapped;
   NameMemory(start, bytes, "tarn large");
-  if (ask) static_cast<void>(WantHugePages(start, bytes / kHugePageBytes * kHugePageBytes));
+  AdviseMapping(start, bytes, ask);
   page_map.Register(span);
   return span;
 }
@@ -392,8 +400,8 @@ bool PageHeap::MoveLarge(Span* span, PageCount pages) {
   }
   // Before the old pages may have another owner.
   page_map.Unregister(span);
-  // What was used so far, and grows, is dense.
-  if (ask) static_cast<void>(WantHugePages(start, mapping_bytes / kHugePageBytes * kHugePageBytes));
+  // What was used so far, and grows, is dense. One advice for all of it leaves one mapping.
+  AdviseMapping(start, mapping_bytes, ask);
   if (span->kind == SpanKind::kMapped) {
     Unreserve(span->start(), PageCount(span->mapping_pages).bytes());
   } else {
@@ -806,6 +814,7 @@ bool PageHeap::AddReservation(std::size_t huge_pages) {
   if (start == nullptr && UnreserveFree()) start = ReserveAtLeast(huge_pages + kOwnHugePages, &count);
   if (start == nullptr) return false;
   NameMemory(start, count * kHugePageBytes, "tarn");
+  const bool refused = RefuseHugePages(start, count * kHugePageBytes);
 
   const PageId first_page = PageId::Containing(start);
   const PageCount pages = PageCount::FromHugePages(count);
@@ -840,7 +849,7 @@ bool PageHeap::AddReservation(std::size_t huge_pages) {
   reserved_huge_pages_ += count;
   reservation->whole_free.SetRange(own_huge_pages, count - own_huge_pages);
   reservation->longest_free_bound = count;
-  if (huge_pages_ == HugePages::kAsked) RefuseUnused(reservation);
+  reservation->refuses_huge_pages = refused;
   reservation->next = reservations_;
   reservations_ = reservation;
   return true;
@@ -929,7 +938,7 @@ bool PageHeap::UnreserveFree() {
           continue;
         }
         // A new mapping lies there.
-        if (i >= reservation->refused_from) {
+        if (reservation->refuses_huge_pages) {
           static_cast<void>(RefuseHugePages(huge_page->first_page.start(), kHugePageBytes));
         }
         ::new (huge_page) HugePage;

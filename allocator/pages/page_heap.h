@@ -120,9 +120,9 @@ class PageHeap {
   };
   Fall BeginGivingBack() TARN_EXCLUDES(lock_);
   enum class Excess : std::uint8_t { kDone, kMore };
-  // Releases whole huge pages, at least `least_bytes` if there are as many. With `scattered`, where no whole one is left,
-  // also free pages of huge pages in use.
-  Excess ReleaseExcess(std::size_t least_bytes, bool scattered, std::size_t* released_bytes) TARN_EXCLUDES(lock_);
+  // Releases whole huge pages, at least `least_bytes` if there are as many. Where no whole one is left, free pages of huge
+  // pages in use go, too.
+  Excess ReleaseExcess(std::size_t least_bytes, std::size_t* released_bytes) TARN_EXCLUDES(lock_);
   // `ns`: the time that it took.
   void EndGivingBack(std::size_t released_bytes, std::uint64_t ns, Excess excess) TARN_EXCLUDES(lock_);
 
@@ -258,8 +258,6 @@ class PageHeap {
   bool PopulateHugePage(const Run& run, PageCount pages) TARN_REQUIRES(lock_);
   // Whether huge pages of the kernel's are asked for, which is found out when the first could be.
   bool BacksHugePages() TARN_REQUIRES(lock_);
-  // What of the reservation was never in use, from there to its end, refuses huge pages from now on.
-  static void RefuseUnused(Reservation* reservation);
   // Large objects are not populated, since it is not known how much of them will be used. But what is used is seldom
   // scattered, so the kernel is asked for huge pages, as far as it takes whole ones that are not resident: NoteAsked looks
   // for them, and the caller asks when it has let the lock go.
@@ -286,6 +284,8 @@ class PageHeap {
   Span* AllocateMapped(PageCount pages, PageCount alignment, bool prefer_zero, std::size_t record_objects)
       TARN_EXCLUDES(lock_);
   static void* MapCommitted(std::size_t bytes, std::size_t alignment_bytes);
+  // Advises huge pages for all of a mapping, or none.
+  static void AdviseMapping(void* start, std::size_t bytes, bool huge_pages);
   bool ResizeWithinReservation(Span* span, PageCount pages, Run* added) TARN_REQUIRES(lock_);
   bool ResizeWithinMapping(Span* span, PageCount pages) TARN_EXCLUDES(lock_);
   // How much memory of free huge pages is not given back at once.

@@ -6,17 +6,16 @@
 // never more than a share of what is in use, so small processes touch what they use, and nothing else.
 //
 // Huge pages of the kernel's:
-//   where the system's setting is `madvise`, and TARN_HUGE_PAGES does not say no. With `always` the kernel brings them
-//   by itself, at every touch, and with `never` there are none;
+//   unless the system's setting is `never`, or TARN_HUGE_PAGES says no;
 //   for huge pages that become dense: behind the growth of objects of up to 8 KiB, and for large objects that malloc is
 //   asked for (calloc's may be tables that stay empty);
 //   not for ever: what became sparse is broken up by the scavenger (page_heap_release.cc).
-// The kernel knows the wish by mapping, and a process has only some ten thousands of these. So what is not in use yet of
-// all reservations refuses huge pages from the moment that the first is wanted on; one for small objects is asked for only
-// as long as it takes to touch it, which leaves one mapping again. khugepaged finds nothing to do there, so nothing that
-// was released comes back by itself. Memory that was in use before stays as it is: to refuse it would take a mapping for
-// each of its parts, and where there is none left for the next, a reservation whose parts differ for ever, each of which
-// costs a mapping more when it is committed.
+// Every reservation refuses huge pages from its start (MADV_NOHUGEPAGE). With the setting `always` the kernel would make a
+// huge page of the first byte that is touched, and khugepaged would fill again what was released, so nearly nothing of a
+// burst would go back. The setting does not matter to the refusal, for it may change while the process runs.
+// The kernel knows such advice by mapping, and a process has only some ten thousands of these. So a huge page for small
+// objects is asked for only as long as it takes to touch it, which leaves one mapping again. khugepaged finds nothing to
+// do there, so nothing that was released comes back by itself.
 #include "allocator/pages/page_heap.h"
 
 #include <algorithm>
@@ -75,8 +74,7 @@ bool PageHeap::PopulateHugePage(const Run& run, PageCount pages) {
   if (in_use_.bytes() / kPopulateShareDivisor < kHugePageBytes) return false;
   // Nothing of it is resident: all that is not the run is free and zero.
   if (huge_page->zero.Count() + pages.raw() != kPagesPerHugePage || !BacksHugePages()) return false;
-  const Reservation& reservation = *huge_page->reservation;
-  if (huge_page < reservation.huge_pages + reservation.refused_from) return false;
+  if (!huge_page->reservation->refuses_huge_pages) return false;
   if (backing_failed_ && MillisecondsBetween(backing_failed_at_ms_, CoarseMilliseconds()) < kTryAgainMs) return false;
   InFlight rest;
   TakeOut(&rest, huge_page, huge_page->zero);
@@ -96,34 +94,16 @@ bool PageHeap::PopulateHugePage(const Run& run, PageCount pages) {
 bool PageHeap::BacksHugePages() {
   if (huge_pages_ != HugePages::kUnknown) return huge_pages_ == HugePages::kAsked;
   huge_pages_ = HugePages::kLeftAlone;
-  if (OsPageBytes() != kOsPageBytes || ReadHugePageSetting() != HugePageSetting::kMadvise) return false;
-  // Until the next huge page is committed, what is refused and what is not cost each reservation a mapping more.
-  if (!HasSpareMappings()) return false;
-  for (Reservation* reservation = reservations_; reservation != nullptr; reservation = reservation->next) {
-    RefuseUnused(reservation);
-  }
+  if (OsPageBytes() != kOsPageBytes || ReadHugePageSetting() == HugePageSetting::kNever) return false;
   huge_pages_ = HugePages::kAsked;
   return true;
 }
 
-void PageHeap::RefuseUnused(Reservation* reservation) {
-  std::size_t first = reservation->huge_page_count;
-  while (first != 0 && reservation->whole_free.Test(first - 1) && !reservation->huge_pages[first - 1].committed)
-    --first;
-  const std::size_t bytes = (reservation->huge_page_count - first) * kHugePageBytes;
-  // One mapping or a part of one, so all of it or none.
-  if (bytes != 0 && RefuseHugePages((reservation->first_page + PageCount::FromHugePages(first)).start(), bytes)) {
-    reservation->refused_from = first;
-  }
-}
-
 void PageHeap::NoteAsked(Run* run) {
-  const Reservation& reservation = *run->huge_page->reservation;
-  const auto index = static_cast<std::size_t>(run->huge_page - reservation.huge_pages);
-  const std::size_t end = run->asked_first + run->asked_count;
-  run->asked_first = std::max(run->asked_first, reservation.refused_from - std::min(index, reservation.refused_from));
-  run->asked_count = end - std::min(run->asked_first, end);
-  if (run->asked_count < kAskFloorHugePages || asked_ + run->asked_count > kMaxAskedHugePages) run->asked_count = 0;
+  if (run->asked_count < kAskFloorHugePages || asked_ + run->asked_count > kMaxAskedHugePages ||
+      !run->huge_page->reservation->refuses_huge_pages) {
+    run->asked_count = 0;
+  }
   HugePage* const first = run->huge_page + run->asked_first;
   for (std::size_t i = 0; i < run->asked_count; ++i) SetBacking(&first[i], Backing::kAsked);
 }

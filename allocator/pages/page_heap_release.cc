@@ -241,7 +241,7 @@ PageHeap::Fall PageHeap::BeginGivingBack() {
   return fall;
 }
 
-PageHeap::Excess PageHeap::ReleaseExcess(std::size_t least_bytes, bool scattered, std::size_t* released_bytes) {
+PageHeap::Excess PageHeap::ReleaseExcess(std::size_t least_bytes, std::size_t* released_bytes) {
   {
     LockHolder holder(lock_);
     const PublishAtEnd publish{this};
@@ -257,7 +257,6 @@ PageHeap::Excess PageHeap::ReleaseExcess(std::size_t least_bytes, bool scattered
     }
     if (excess_bytes() == 0) return Excess::kDone;
     if (*released_bytes >= least_bytes) return Excess::kMore;
-    if (!scattered) return Excess::kDone;
     // Behind the last one, the hand would come to the first again.
     if (!in_excess_pass_) idle_hand_ = {};
     in_excess_pass_ = true;

@@ -19,17 +19,7 @@
 namespace tarn_test {
 namespace {
 
-bool AllHugePagesAreTheKernels() {
-  char setting[64] = {};
-  if (FILE* const file = fopen("/sys/kernel/mm/transparent_hugepage/enabled", "r")) {
-    static_cast<void>(!fgets(setting, sizeof setting, file));
-    fclose(file);
-  }
-  return strstr(setting, "[always]") != nullptr;
-}
-
 TEST(ReleaseDelay, EndsBeforeTheScavengersThreadDoes) {
-  if (AllHugePagesAreTheKernels()) GTEST_SKIP() << "huge pages in use are left alone here";
   ExpectGoodEnd(2 * kPatienceSeconds, [] {
     ParkAThread();
     constexpr size_t kBytes = 48 * kMiB;

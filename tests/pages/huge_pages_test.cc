@@ -12,6 +12,8 @@
 #include "allocator/os/virtual_memory.h"
 #include "allocator/pages/page_heap.h"
 #include "size_classes/size_classes.h"
+#include "tests/os/in_child.h"
+#include "tests/os/mapping_facts.h"
 #include "tests/pages/fresh_page_heap.h"
 
 namespace tarn {
@@ -19,6 +21,7 @@ namespace {
 
 using tarn_test::ExpectConsistent;
 using tarn_test::FreshPageHeap;
+using tarn_test::HasMappingFlag;
 using tarn_test::IsZero;
 using tarn_test::kMiB;
 using tarn_test::Large;
@@ -31,8 +34,8 @@ constexpr std::size_t kLargeHeapPages = 72 * kMiB / kPageBytes;
 class HugePages : public testing::Test {
  protected:
   void SetUp() override {
-    if (ReadHugePageSetting() != HugePageSetting::kMadvise || OsPageBytes() != 4096) {
-      GTEST_SKIP() << "the system's setting is not madvise";
+    if (ReadHugePageSetting() == HugePageSetting::kNever || OsPageBytes() != 4096) {
+      GTEST_SKIP() << "the system has no huge pages";
     }
   }
 };
@@ -62,9 +65,6 @@ std::vector<Span*> SmallSpans(PageHeap& heap, std::size_t huge_pages) {
   while (spans.size() < huge_pages * kPagesPerHugePage) spans.push_back(heap.AllocateSmall(size_class));
   return spans;
 }
-
-// Takes the huge page that came with the heap's reservation: what is in use before the first wish stays as it is.
-void TakeTheFirst(PageHeap& heap) { static_cast<void>(Large(heap, kPagesPerHugePage)); }
 
 char* HugePageOf(const Span* span) { return static_cast<char*>(span->huge_page->first_page.start()); }
 
@@ -163,7 +163,6 @@ TEST_F(HugePages, StayWhereTheyAreDenseAndGoWhereTheyBecameSparse) {
 
 TEST_F(HugePages, AreAskedForWhereLargeObjectsTakeThemWhole) {
   PageHeap& heap = FreshPageHeap();
-  TakeTheFirst(heap);
   // Four and a half.
   Span* const span = Large(heap, 4 * kPagesPerHugePage + kPagesPerHugePage / 2);
   EXPECT_EQ(heap.published()->asked_huge_pages, 4u);
@@ -185,7 +184,6 @@ TEST_F(HugePages, AreAskedForWhereLargeObjectsTakeThemWhole) {
 
 TEST_F(HugePages, AreAskedForWhatALargeObjectGrowsInto) {
   PageHeap& heap = FreshPageHeap();
-  TakeTheFirst(heap);
   Span* span = Large(heap, kPagesPerHugePage + 100);
   ASSERT_EQ(heap.published()->asked_huge_pages, 0u);
   // The rest of the huge page that it has begun, three whole ones, and a part of the next.
@@ -221,7 +219,6 @@ TEST_F(HugePages, AreNotAskedForTablesThatMayStayEmpty) {
 
 TEST_F(HugePages, PartsOfAnObjectThatShrankDoNotComeBackByThemselves) {
   PageHeap& heap = FreshPageHeap();
-  TakeTheFirst(heap);
   Span* const span = Large(heap, 4 * kPagesPerHugePage);
   std::memset(span->start(), 1, span->bytes());
   // The last huge page is cut in two.
@@ -236,7 +233,6 @@ TEST_F(HugePages, PartsOfAnObjectThatShrankDoNotComeBackByThemselves) {
 
 TEST_F(HugePages, OfAnObjectThatMovedAreNotResidentBehindIt) {
   PageHeap& heap = FreshPageHeap();
-  TakeTheFirst(heap);
   Span* const span = Large(heap, 4 * kPagesPerHugePage + 10);
   char* const before = static_cast<char*>(span->start());
   std::memset(before, 1, span->bytes());
@@ -251,6 +247,85 @@ TEST_F(HugePages, OfAnObjectThatMovedAreNotResidentBehindIt) {
   EXPECT_TRUE(IsZero(next->start(), kPageBytes));
   *before = 1;
   EXPECT_EQ(ResidentBytes(before, kHugePageBytes), kPageBytes) << "what was read, by the kernel's page of zeros";
+}
+
+// --- Where none were asked for -------------------------------------------------------------------------------------
+
+// Whatever the system's setting is: it may change, and `always` would fill what is not refused.
+class HugePagesRefused : public testing::Test {
+ protected:
+  void SetUp() override {
+    void* const probe = Reserve(kHugePageBytes, kHugePageBytes);
+    ASSERT_NE(probe, nullptr);
+    const bool refused = RefuseHugePages(probe, kHugePageBytes) && HasMappingFlag(probe, "nh");
+    Unreserve(probe, kHugePageBytes);
+    if (!refused) GTEST_SKIP() << "the kernel has no huge pages, or does not say what a mapping refuses";
+  }
+};
+
+const void* LastByteOf(const Span* span) { return static_cast<const char*>(span->start()) + span->bytes() - 1; }
+
+TEST_F(HugePagesRefused, ByReservationsFromTheirStart) {
+  PageHeap& heap = FreshPageHeap();
+  const void* const metadata = heap.AllocateMetadata(64, 64, MetadataKind::kPages);
+  const Span* const small = heap.AllocateSmall(MallocSizeClass(64));
+  const Span* const large = Large(heap, kPagesPerHugePage / 2);
+  bool zero = false;
+  const Span* const table =
+      heap.AllocateLarge(PageCount(8 * kPagesPerHugePage), PageCount(1), &zero, /*prefer_zero=*/true);
+  const Reservation& reservation = *table->huge_page->reservation;
+  const PageId last_page =
+      reservation.first_page + PageCount::FromHugePages(reservation.huge_page_count) - PageCount(1);
+  const void* const addresses[] = {metadata,       small->start(),    large->start(),
+                                   table->start(), LastByteOf(table), last_page.start()};
+  for (const void* const address : addresses) {
+    EXPECT_TRUE(HasMappingFlag(address, "nh")) << address << tarn_test::MappingFlags(address);
+  }
+  // So one byte brings one page.
+  *static_cast<volatile char*>(large->start()) = 1;
+  EXPECT_EQ(ResidentBytes(large->start(), large->bytes()), OsPageBytes());
+}
+
+TEST_F(HugePagesRefused, ByMappingsOfTheirOwn) {
+  PageHeap& heap = FreshPageHeap();
+  heap.AllowHugePages(false);
+  bool zero = false;
+  constexpr PageCount kOwnMapping = PageCount::FromHugePages(Reservation::kMaxHugePages / 2 + 1);
+  Span* const table = heap.AllocateLarge(kOwnMapping, PageCount(1), &zero);
+  ASSERT_EQ(table->kind, SpanKind::kMapped);
+  EXPECT_TRUE(HasMappingFlag(table->start(), "nh"));
+  EXPECT_TRUE(HasMappingFlag(LastByteOf(table), "nh"));
+  Span* const moved = Large(heap, 4 * kPagesPerHugePage);
+  *static_cast<volatile char*>(moved->start()) = 1;
+  if (heap.MoveLarge(moved, PageCount(8 * kPagesPerHugePage))) {
+    EXPECT_TRUE(HasMappingFlag(moved->start(), "nh"));
+    EXPECT_TRUE(HasMappingFlag(LastByteOf(moved), "nh"));
+  }
+  heap.Deallocate(moved);
+  heap.Deallocate(table);
+}
+
+// When memory runs out, free huge pages are mapped anew.
+TEST_F(HugePagesRefused, ByWhatGaveUpItsCharge) {
+  EXPECT_EQ(tarn_test::ComplaintOfChild([] {
+              PageHeap& heap = tarn_test::FreshPageHeap();
+              Span* spans[12];
+              bool zero;
+              for (Span*& span : spans) {
+                span = heap.AllocateLarge(PageCount(kPagesPerHugePage), PageCount(1), &zero);
+                TARN_REQUIRE(span != nullptr);
+              }
+              // Free ones between others, which keep their addresses.
+              const void* const freed = spans[4]->start();
+              for (std::size_t i = 0; i < 10; i += 2) heap.Deallocate(spans[i]);
+              TARN_REQUIRE(HasMappingFlag(freed, "wr") && HasMappingFlag(freed, "nh"));
+              tarn_test::LimitFurtherData(3 * kHugePageBytes);
+              Span* const large = heap.AllocateLarge(PageCount(6 * kPagesPerHugePage), PageCount(1), &zero);
+              TARN_REQUIRE(large != nullptr);
+              TARN_REQUIRE(!HasMappingFlag(freed, "wr") && HasMappingFlag(freed, "nh"));
+              heap.CheckInvariants();
+            }),
+            "");
 }
 
 }  // namespace

@@ -15,7 +15,6 @@
 #include <thread>
 #include <vector>
 
-#include "allocator/os/huge_page_setting.h"
 #include "allocator/os/virtual_memory.h"
 #include "allocator/pages/page_map.h"
 #include "tests/pages/fresh_page_heap.h"
@@ -618,9 +617,6 @@ TEST(PageHeap, GrowthTellsOfMemoryThatTheKernelHasToProvide) {
 
 // Small spans of fresh memory are resident, and so is what follows them, but no more than a share of the heap.
 TEST(PageHeapPopulate, AGrowingHeapIsPopulatedAheadAndASmallOneIsNot) {
-  if (ReadHugePageSetting() == HugePageSetting::kAlways) {
-    GTEST_SKIP() << "the first touch of a huge page makes all of it resident";
-  }
   PageHeap& heap = FreshPageHeap();
   const SizeClass size_class = MallocSizeClass(64);
   Span* first = heap.AllocateSmall(size_class);

@@ -164,7 +164,7 @@ std::size_t GiveBack(PageHeap& heap, std::uint64_t ns = 1000) {
   PageHeap::Excess excess;
   do {
     std::size_t released_bytes = 0;
-    excess = heap.ReleaseExcess(kHugePageBytes, true, &released_bytes);
+    excess = heap.ReleaseExcess(kHugePageBytes, &released_bytes);
     all_bytes += released_bytes;
   } while (excess == PageHeap::Excess::kMore);
   heap.EndGivingBack(all_bytes, ns, excess);
