@@ -696,10 +696,6 @@ bool PageHeap::TakeThese(HugePage* first, std::size_t count) {
     reservation = reservation->next;
     TARN_CHECK(reservation != nullptr);
   }
-  InFlight in_flight;
-  in_flight.huge_page = first;
-  in_flight.count = count;
-  in_flight.committed_by = reservation;
   const std::uint32_t now_ms = CoarseMilliseconds();
   const auto index = static_cast<std::size_t>(first - reservation->huge_pages);
   bool all_committed = true;
@@ -721,35 +717,44 @@ bool PageHeap::TakeThese(HugePage* first, std::size_t count) {
     }
     huge_page->state = HugePageState::kTaken;
   }
-  if (!all_committed) {
-    in_flight_.PushFront(&in_flight);
-    lock_.Release();
-    bool refused = false;
-    for (std::size_t i = 0; i < count && !refused; ++i) {
-      // Nobody else looks at huge pages that are taken.
-      if (first[i].committed) continue;
-      std::size_t end = i + 1;
-      while (end < count && !first[end].committed) ++end;
-      refused = !Commit(first[i].first_page.start(), (end - i) * kHugePageBytes);
-      in_flight.committed = refused ? in_flight.committed : end;
-      i = end - 1;
-    }
-    lock_.Acquire();
-    IntrusiveList<InFlight>::Remove(&in_flight);
-    for (std::size_t i = 0; i < in_flight.committed; ++i) {
-      if (first[i].committed) continue;
-      first[i].committed = true;
-      ++committed_huge_pages_;
-      free_ += PageCount(kPagesPerHugePage);
-      free_zero_ += PageCount(kPagesPerHugePage);
-    }
-    if (refused) {
-      PutBack(in_flight);
-      return false;
-    }
-  }
+  if (!all_committed && !CommitTaken(first, count, reservation)) return false;
   for (std::size_t i = 0; i < count; ++i) first[i].state = HugePageState::kPacked;
   return true;
+}
+
+bool PageHeap::CommitTaken(HugePage* first, std::size_t count, Reservation* reservation) {
+  InFlight in_flight_under_lock;
+  // Without a record the lock stays held.
+  InFlight* const listed = NewInFlight();
+  InFlight& in_flight = listed != nullptr ? *listed : in_flight_under_lock;
+  in_flight.huge_page = first;
+  in_flight.count = count;
+  in_flight.committed_by = reservation;
+  if (listed != nullptr) {
+    in_flight_.PushFront(listed);
+    lock_.Release();
+  }
+  bool refused = false;
+  for (std::size_t i = 0; i < count && !refused; ++i) {
+    // Nobody else looks at huge pages that are taken.
+    if (first[i].committed) continue;
+    std::size_t end = i + 1;
+    while (end < count && !first[end].committed) ++end;
+    refused = !Commit(first[i].first_page.start(), (end - i) * kHugePageBytes);
+    in_flight.committed = refused ? in_flight.committed : end;
+    i = end - 1;
+  }
+  if (listed != nullptr) lock_.Acquire();
+  for (std::size_t i = 0; i < in_flight.committed; ++i) {
+    if (first[i].committed) continue;
+    first[i].committed = true;
+    ++committed_huge_pages_;
+    free_ += PageCount(kPagesPerHugePage);
+    free_zero_ += PageCount(kPagesPerHugePage);
+  }
+  if (refused) PutBack(in_flight);
+  if (listed != nullptr) DeleteInFlight(listed);
+  return !refused;
 }
 
 // Huge pages that were taken become free again.

@@ -198,8 +198,9 @@ class PageHeap {
   static constexpr std::size_t kAskFloorHugePages = 2;
 
   // What is on its way while the lock is not held: free pages that are marked as used while they are released or
-  // populated, or huge pages that are taken while they are committed. On the stack of whoever does it, and in the list
-  // for the child of a fork, where that thread is no more and they would be lost.
+  // populated, or huge pages that are taken while they are committed. The list is for the child of a fork, where the
+  // thread is gone and its pages would be lost. Records are metadata: a signal handler may jump out of the system call,
+  // and a record on the stack would stay in the list.
   struct InFlight : ListLink<InFlight> {
     HugePage* huge_page = nullptr;
     HugePage::PageBits pages;             // of that huge page
@@ -207,6 +208,11 @@ class PageHeap {
     std::size_t committed = 0;            // of which so many are done,
     Reservation* committed_by = nullptr;  // and come from here
   };
+
+  // An empty record, on no list. Null where metadata has no room: makes no room itself, because that takes huge pages.
+  InFlight* NewInFlight() TARN_REQUIRES(lock_);
+  // Takes the record off the list, if it is there, and keeps it for the next.
+  void DeleteInFlight(InFlight* in_flight) TARN_REQUIRES(lock_);
 
   // Free pages of several huge pages in use that go to the kernel by one call.
   struct ReleaseBatch;
@@ -224,6 +230,8 @@ class PageHeap {
   HugePage* FindHugePages(std::size_t count, std::size_t alignment, bool zero_only = false) TARN_REQUIRES(lock_);
   // Takes these, which are free: committed, on no list, kPacked with all pages free. The lock is not held meanwhile.
   bool TakeThese(HugePage* first, std::size_t count) TARN_REQUIRES(lock_);
+  // Commits those of them that are not, or puts them back.
+  bool CommitTaken(HugePage* first, std::size_t count, Reservation* reservation) TARN_REQUIRES(lock_);
   void PutBack(const InFlight& in_flight) TARN_REQUIRES(lock_);
   void PutWholeFree(HugePage* huge_page) TARN_REQUIRES(lock_);
   void RemoveWholeFree(HugePage* huge_page) TARN_REQUIRES(lock_);
@@ -242,7 +250,7 @@ class PageHeap {
 
   // Takes these free pages out, as if they were allocated, so that nobody else can get them while the lock is not held.
   void TakeOut(InFlight* in_flight, HugePage* huge_page, HugePage::PageBits pages) TARN_REQUIRES(lock_);
-  // And makes them free again.
+  // And makes them free again. Deletes the record.
   void BringBack(InFlight* in_flight, bool zero) TARN_REQUIRES(lock_);
   // Adds pages of a packed huge page, as far as they are whole pages of the kernel's. The batch has room.
   void AddToBatch(ReleaseBatch* batch, HugePage* huge_page, const HugePage::PageBits& pages) TARN_REQUIRES(lock_);
@@ -360,6 +368,10 @@ class PageHeap {
   std::size_t released_bytes_total_ TARN_GUARDED_BY(lock_) = 0;
   // Written under the lock.
   tarn_snapshot_pages published_ = {};
+  // Records of what is in flight. The first serves a short process, and costs it no page of metadata.
+  IntrusiveList<InFlight> spare_in_flight_ TARN_GUARDED_BY(lock_);
+  InFlight first_in_flight_ TARN_GUARDED_BY(lock_);
+  bool gave_first_in_flight_ TARN_GUARDED_BY(lock_) = false;
   // Packed huge pages by the length of their longest free run; bit i of nonempty_ says that list i has one. The lists
   // stand at the end, because they are long: a short process touches few of them, and so fewer pages.
   static constexpr std::size_t kPackingLists = kPagesPerHugePage + 64;

@@ -54,19 +54,19 @@ void PageHeap::PopulateAhead(const Run& run, PageCount pages, std::size_t object
   const std::size_t first = run.first_page.raw() % kPagesPerHugePage + pages.raw();
   const std::size_t most = std::min(PageCount::FromBytesCeil(goal_bytes).raw(), kPagesPerHugePage - first);
   const auto next = huge_page->zero.NextRun(first);
-  InFlight ahead;
+  InFlight* const ahead = next.count != 0 && next.first == first ? NewInFlight() : nullptr;
   std::size_t ahead_pages = 0;
-  if (next.count != 0 && next.first == first) {
+  if (ahead != nullptr) {
     ahead_pages = std::min(next.count, most);
     HugePage::PageBits bits;
     bits.SetRange(first, ahead_pages);
-    TakeOut(&ahead, huge_page, bits);
+    TakeOut(ahead, huge_page, bits);
   }
   lock_.Release();
   const bool populated = Populate(run.first_page.start(), (pages + PageCount(ahead_pages)).bytes());
   lock_.Acquire();
   if (populated) NoteTouched(huge_page, ahead_pages);
-  if (ahead_pages != 0) BringBack(&ahead, !populated);
+  if (ahead != nullptr) BringBack(ahead, !populated);
 }
 
 bool PageHeap::PopulateHugePage(const Run& run, PageCount pages) {
@@ -76,16 +76,17 @@ bool PageHeap::PopulateHugePage(const Run& run, PageCount pages) {
   if (huge_page->zero.Count() + pages.raw() != kPagesPerHugePage || !BacksHugePages()) return false;
   if (!huge_page->reservation->refuses_huge_pages) return false;
   if (backing_failed_ && MillisecondsBetween(backing_failed_at_ms_, CoarseMilliseconds()) < kTryAgainMs) return false;
-  InFlight rest;
-  TakeOut(&rest, huge_page, huge_page->zero);
+  InFlight* const rest = NewInFlight();
+  if (rest == nullptr) return false;
+  TakeOut(rest, huge_page, huge_page->zero);
   lock_.Release();
   const bool backed = BackByHugePage(huge_page->first_page.start(), kHugePageBytes);
   lock_.Acquire();
   if (backed) {
     SetBacking(huge_page, Backing::kHuge);
-    NoteTouched(huge_page, rest.pages.Count());
+    NoteTouched(huge_page, rest->pages.Count());
   }
-  BringBack(&rest, !backed);
+  BringBack(rest, !backed);
   backing_failed_ = !backed;
   if (!backed) backing_failed_at_ms_ = CoarseMilliseconds();
   return backed;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <new>
 
 #include "allocator/os/clock.h"
 #include "allocator/os/stack_memory.h"
@@ -17,7 +18,7 @@ namespace {
 constexpr std::size_t kTrackersPerHold = 64;
 // A huge page of the kernel's is broken when so many of its pages are idle. docs/memory-return.md has the figures.
 constexpr std::size_t kSparseIdlePages = kPagesPerHugePage / 16;
-// What the functions with a batch, of nearly 5 KiB, need of the stack beyond it. They touch it before they take the lock,
+// What the functions with a batch, of some 4 KiB, need of the stack beyond it. They touch it before they take the lock,
 // so that a stack overflow leaves the lock free.
 constexpr std::size_t kReleaseStackBytes = 2048;
 // What stays free and resident when the use has fallen, as a share of what is in use, as its inverse: half of what counts as
@@ -25,6 +26,22 @@ constexpr std::size_t kReleaseStackBytes = 2048;
 constexpr std::size_t kFallKeepDivisor = 8;
 
 }  // namespace
+
+PageHeap::InFlight* PageHeap::NewInFlight() {
+  if (InFlight* spare = spare_in_flight_.PopFront()) return spare;
+  if (!gave_first_in_flight_) {
+    gave_first_in_flight_ = true;
+    return &first_in_flight_;
+  }
+  void* memory = metadata_.Allocate(sizeof(InFlight), alignof(InFlight), MetadataKind::kPages);
+  return memory == nullptr ? nullptr : ::new (memory) InFlight;
+}
+
+void PageHeap::DeleteInFlight(InFlight* in_flight) {
+  if (in_flight->linked()) IntrusiveList<InFlight>::Remove(in_flight);
+  *in_flight = {};
+  spare_in_flight_.PushFront(in_flight);
+}
 
 void PageHeap::TakeOut(InFlight* in_flight, HugePage* huge_page, HugePage::PageBits pages) {
   if (huge_page->state == HugePageState::kWholeFree) {
@@ -43,9 +60,9 @@ void PageHeap::TakeOut(InFlight* in_flight, HugePage* huge_page, HugePage::PageB
 }
 
 void PageHeap::BringBack(InFlight* in_flight, bool zero) {
-  IntrusiveList<InFlight>::Remove(in_flight);
   HugePage* const huge_page = in_flight->huge_page;
-  const HugePage::PageBits& pages = in_flight->pages;
+  const HugePage::PageBits pages = in_flight->pages;
+  DeleteInFlight(in_flight);
   Unlist(huge_page);
   for (auto run = pages.NextRun(0); run.count != 0; run = pages.NextRun(run.first + run.count)) {
     MarkFree(huge_page, run.first, run.count, zero);
@@ -54,8 +71,9 @@ void PageHeap::BringBack(InFlight* in_flight, bool zero) {
 }
 
 std::size_t PageHeap::ReleaseWhole(HugePage* huge_page) {
-  InFlight in_flight;
-  TakeOut(&in_flight, huge_page, huge_page->free);
+  InFlight* const in_flight = NewInFlight();
+  if (in_flight == nullptr) return 0;
+  TakeOut(in_flight, huge_page, huge_page->free);
   const bool stopped = StopAsking(huge_page, 1);
   lock_.Release();
   const bool released = tarn::Release(huge_page->first_page.start(), kHugePageBytes);
@@ -64,13 +82,13 @@ std::size_t PageHeap::ReleaseWhole(HugePage* huge_page) {
     SetBacking(huge_page, Backing::kSmall);
     huge_page->was_released = true;
   }
-  BringBack(&in_flight, released && stopped);
+  BringBack(in_flight, released && stopped);
   if (!released || !stopped) return 0;
   released_bytes_total_ += kHugePageBytes;
   return kHugePageBytes;
 }
 
-// On the stack of whoever releases, some 5 KiB.
+// On the stack of the thread that releases, some 4 KiB.
 struct PageHeap::ReleaseBatch {
   static constexpr std::size_t kHugePages = 8;
 
@@ -81,7 +99,7 @@ struct PageHeap::ReleaseBatch {
 
   std::size_t huge_page_count = 0;
   std::size_t range_count = 0;
-  InFlight in_flight[kHugePages];
+  InFlight* in_flight[kHugePages];
   MemoryRange ranges[kPagesPerHugePage];
 };
 
@@ -98,13 +116,19 @@ void PageHeap::AddToBatch(ReleaseBatch* batch, HugePage* huge_page, const HugePa
                                            PageCount(end - first).bytes()};
   }
   if (batch->range_count == range_count_before) return;
-  TakeOut(&batch->in_flight[batch->huge_page_count++], huge_page, whole);
+  InFlight* const in_flight = NewInFlight();
+  if (in_flight == nullptr) {
+    batch->range_count = range_count_before;
+    return;
+  }
+  TakeOut(in_flight, huge_page, whole);
+  batch->in_flight[batch->huge_page_count++] = in_flight;
 }
 
 std::size_t PageHeap::ReleaseBatched(ReleaseBatch* batch) {
   if (batch->huge_page_count == 0) return 0;
   for (std::size_t i = 0; i < batch->huge_page_count; ++i) {
-    static_cast<void>(StopAsking(batch->in_flight[i].huge_page, 1));
+    static_cast<void>(StopAsking(batch->in_flight[i]->huge_page, 1));
   }
   lock_.Release();
   std::size_t released = ReleaseRanges(batch->ranges, batch->range_count);
@@ -112,18 +136,19 @@ std::size_t PageHeap::ReleaseBatched(ReleaseBatch* batch) {
   std::size_t released_bytes = 0;
   for (std::size_t i = 0; i < released; ++i) released_bytes += batch->ranges[i].bytes;
   for (std::size_t i = 0; i < batch->huge_page_count; ++i) {
-    InFlight& in_flight = batch->in_flight[i];
+    InFlight* const in_flight = batch->in_flight[i];
     std::size_t runs = 0;
-    for (auto run = in_flight.pages.NextRun(0); run.count != 0; run = in_flight.pages.NextRun(run.first + run.count)) {
+    const HugePage::PageBits& pages = in_flight->pages;
+    for (auto run = pages.NextRun(0); run.count != 0; run = pages.NextRun(run.first + run.count)) {
       ++runs;
     }
     // Of a huge page of which only some ranges went, all count as not released.
     const bool all = released >= runs;
     released -= all ? runs : released;
-    HugePage* const huge_page = in_flight.huge_page;
+    HugePage* const huge_page = in_flight->huge_page;
     if (all) huge_page->was_released = true;
     if (all && huge_page->backing == Backing::kHuge) SetBacking(huge_page, Backing::kSmall);
-    BringBack(&in_flight, all && huge_page->backing == Backing::kSmall);
+    BringBack(in_flight, all && huge_page->backing == Backing::kSmall);
     // The others may have become free meanwhile.
     if (huge_page->state == HugePageState::kWholeFree) huge_page->freed_at_ms = CoarseMilliseconds();
   }
@@ -302,8 +327,8 @@ void PageHeap::RepairInForkedChild() {
   // Whoever released these is no more; whether it had come to it is not known.
   while (InFlight* in_flight = in_flight_.front()) {
     if (in_flight->committed_by != nullptr) {
-      IntrusiveList<InFlight>::Remove(in_flight);
       PutBack(*in_flight);
+      DeleteInFlight(in_flight);
       continue;
     }
     BringBack(in_flight, false);

@@ -4,11 +4,18 @@
 // child.
 
 #include <gtest/gtest.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 
+#include <algorithm>
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <string>
 #include <thread>
 
@@ -122,6 +129,65 @@ TEST(Jump, ALimitsCheckThatWasLeftIsNotTakenForOneUnderWay) {
               const std::uint64_t before = process_heap.limits.published()->checks;
               process_heap.limits.Check(true);
               TARN_REQUIRE(process_heap.limits.published()->checks == before + 1);
+            }),
+            "");
+}
+
+// Stops the calls of madvise from now on, each by a SIGSYS. False: the system has no such filters.
+bool TrapMadvise() {
+  struct sock_filter filter[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_madvise, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRAP),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  struct sock_fprog program = {static_cast<unsigned short>(std::size(filter)), filter};
+  return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+}
+
+// The first call is jumped out of; the later ones return without doing anything.
+std::atomic<int> g_traps = 0;
+void OnTrap(int) {
+  if (g_traps.fetch_add(1) == 0) siglongjmp(g_back, 1);
+}
+
+void ReleaseAll() {
+  SlowPathScope scope(SlowPathScope::Opener::kProgram);
+  static_cast<void>(process_heap.page_heap.ReleaseFree(0, true));
+}
+
+// Runs the body with the stack below the caller's frame full of a pattern, and fails if anything has changed there.
+template <typename Body>
+[[gnu::noinline]] void WatchTheStackBelow(const Body& body) {
+  constexpr unsigned char kPattern = 0x5a;
+  unsigned char room[128 << 10];
+  std::fill(std::begin(room), std::end(room), kPattern);
+  asm volatile("" : : "r"(room) : "memory");
+  body();
+  asm volatile("" : : "r"(room) : "memory");
+  TARN_REQUIRE(std::all_of(std::begin(room), std::end(room), [](auto byte) { return byte == kPattern; }));
+}
+
+// The pages that were on their way are lost. Nothing of tarn's may write to the stack that the jump has given up.
+TEST(Jump, OutOfAReleaseLeavesNothingOnTheStack) {
+  EXPECT_EQ(ComplaintOfChild([] {
+              Start();
+              PageHeap& page_heap = process_heap.page_heap;
+              bool zero;
+              page_heap.Deallocate(page_heap.AllocateLarge(PageCount::FromHugePages(4), PageCount(1), &zero));
+              struct sigaction action = {};
+              action.sa_handler = OnTrap;
+              TARN_REQUIRE(sigaction(SIGSYS, &action, nullptr) == 0);
+              if (!TrapMadvise()) return;
+              if (sigsetjmp(g_back, 1) == 0) {
+                Deeper([] { ReleaseAll(); });
+                TARN_REQUIRE(g_traps != 0);
+              }
+              TARN_REQUIRE(g_traps == 1);
+              WatchTheStackBelow([] {
+                ReleaseAll();
+                AllocateAndFree();
+              });
             }),
             "");
 }
