@@ -186,11 +186,14 @@ TEST_P(ForkLocks, AForkThatWaitsForARegistrationHoldsNoOtherLock) {
               alarm(kHangSeconds);
               StartHeap(GetParam());
               RegisterForkHandlers();
-              std::thread registers([] {
+              // Made before, for that takes locks of a fork.
+              const std::vector<NamedLock> locks = LocksOfAFork();
+              std::thread registers([&locks] {
                 LockHolder holder(ForkRegistrationLock());
                 while (!ForkRegistrationLock().HasWaiters()) sched_yield();
-                for (const NamedLock& each : LocksOfAFork()) {
-                  if (each.lock != &ForkRegistrationLock()) TARN_REQUIRE(!each.lock->IsHeld());
+                for (const NamedLock& each : locks) {
+                  // Nothing else is safe to call while the fork holds locks of libc's.
+                  if (each.lock != &ForkRegistrationLock() && each.lock->IsHeld()) _exit(3);
                 }
                 UseEveryFloor();
               });
@@ -485,8 +488,21 @@ TEST_P(UnseenFork, TheChildBeginsAnewOnlyWhereAnotherThreadWasChangingTheHeap) {
   EXPECT_EQ(ComplaintOfChild([] {
               alarm(kHangSeconds);
               StartHeap(GetParam());
+              UseEveryFloor();
               void* object = AllocateSlow(300000, Request::kMalloc);
               Span* span = page_map.SpanOf(PageId::Containing(object));
+              const auto lists_have_spans = [](bool some) {
+                for (int c = 1; c < kSizeClassCount; ++c) {
+                  TARN_REQUIRE((process_heap.transfer_caches[c].central().Stats().spans != 0) == some);
+                  TARN_REQUIRE((process_heap.sampled_lists[c].Stats().spans != 0) == some);
+                }
+              };
+              for (int c = 1; c < kSizeClassCount; ++c) {
+                void* one;
+                TARN_REQUIRE(process_heap.transfer_caches[c].central().RemoveRange(&one, 1) == 1);
+                TARN_REQUIRE(process_heap.sampled_lists[c].RemoveRange(&one, 1) == 1);
+              }
+              lists_have_spans(true);
               for (const NamedLock& held : LocksOfAFork()) {
                 const pid_t child = BareForkUnder(held.lock);
                 if (child == 0) {
@@ -495,6 +511,7 @@ TEST_P(UnseenFork, TheChildBeginsAnewOnlyWhereAnotherThreadWasChangingTheHeap) {
                   void* own = AllocateSlow(300000, Request::kMalloc);
                   TARN_REQUIRE(process_heap.page_heap.IsAbandoned(span) == held.guards_heap);
                   TARN_REQUIRE(!process_heap.page_heap.IsAbandoned(page_map.SpanOf(PageId::Containing(own))));
+                  lists_have_spans(!held.guards_heap);
                   FreeSlow(object, "free");
                   FreeSlow(own, "free");
                   _exit(0);
