@@ -1,14 +1,21 @@
 // The budget for giving memory back from the program's own slow paths.
 //
-// A release costs twice: the calls that release, and the page faults when the memory is used again. Memory that nobody
-// uses again was worth the calls. So only memory that returns is charged, with the time that its release took and with
-// the page faults. The charge is a debt that time pays off, 3 % of what elapses. While there is debt, nothing is released.
-// So a first fall of the use gives everything back at once, and a program whose use falls and rises again for ever loses
-// at most 3 % of its time.
+// A release costs twice: the calls that release, and the page faults when the memory is used again. Memory that stays
+// unused was worth the calls. So only memory that returns is charged, with the time that its release took and with the
+// page faults. The charge is a debt that time pays off, 3 % of what elapses. With debt, nothing is released.
 //
-// Falls that were all followed by a return within half a minute show a program that works in bursts. Each doubles the
-// charge of the next, up to 16 times, so such a program loses less and less. A fall that was not followed by a return
-// halves it.
+// The first fall of a process is answered whatever its size and whenever it comes: no later call may come by. If the
+// memory returns, this first release was in vain, and its cost is the most that a short program loses.
+//
+// A return of an eighth or more shows that the program works in bursts. Then the charge is multiplied:
+//
+//   by 8                memory that was away for less than the default release delay. A program whose use rises and
+//                       falls that fast keeps its memory, and loses less than half a percent
+//   by 2, up to 16      for each fall before that was followed by a return within half a minute. A fall that was not
+//                       followed by a return takes one doubling back
+//
+// Both together are at most 32. The multiplied part of the debt is at most what a minute pays off, so a program that once
+// worked in large bursts gives memory back again a minute later.
 //
 // Pure: no lock, no system call. Guarded by the page heap's lock. All zero at the start (heap/process_heap.h). Times are
 // those of CoarseMilliseconds().
@@ -28,10 +35,17 @@ class ReleaseBudget {
   static constexpr std::uint64_t kTimeDivisor = 32;
   // Debt below this does not count: what a growing program takes back of released memory, page by page. Chosen.
   static constexpr std::uint64_t kNoDebtNs = 1'000'000;
-  // The page faults of a MiB: 256 of 0.6 us. Measured (docs/memory-return.md).
-  static constexpr std::uint64_t kFaultNsPerMiB = 150'000;
+  // The page faults of a MiB: 256 of 1.6 us. Measured (docs/memory-return.md).
+  static constexpr std::uint64_t kFaultNsPerMiB = 400'000;
   static constexpr std::uint32_t kLongestGapMs = 30'000;
-  static constexpr unsigned kMostDoublings = 4;
+  // Shorter than this, the gap is that of a burst. Demand::kDefaultWindowMs.
+  static constexpr std::uint32_t kShortGapMs = 1500;
+  static constexpr unsigned kShortGapDoublings = 3;
+  static constexpr unsigned kMostReturnDoublings = 4;
+  static constexpr unsigned kMostDoublings = 5;
+  // A smaller share of what was released is no burst: what a program allocates while it frees much more.
+  static constexpr std::size_t kBurstDivisor = 8;
+  static constexpr std::uint64_t kLongestDebtNs = 60'000'000'000 / kTimeDivisor;
 
   // `bytes` were released, which took `ns`.
   void NoteRelease(std::size_t bytes, std::uint64_t ns, std::uint32_t now_ms) {
@@ -49,12 +63,15 @@ class ReleaseBudget {
     // A preempted release seems to have taken long; no machine takes longer than this.
     const std::uint64_t release_ns_per_mib =
         released_bytes_ < kMiB ? kFaultNsPerMiB : std::min(released_ns_ / (released_bytes_ / kMiB), kMostNsPerMiB);
-    debt_ns_ += ((release_ns_per_mib + kFaultNsPerMiB) * bytes / kMiB) << doublings_;
-    if (!regretted_ && returned_bytes_ >= released_bytes_ / 2 &&
-        MillisecondsBetween(released_at_ms_, now_ms) < kLongestGapMs) {
-      regretted_ = true;
-      doublings_ = std::min(doublings_ + 1, kMostDoublings);
+    const std::uint64_t cost_ns = (release_ns_per_mib + kFaultNsPerMiB) * bytes / kMiB;
+    const std::uint32_t gap_ms = MillisecondsBetween(released_at_ms_, now_ms);
+    unsigned doublings = 0;
+    if (returned_bytes_ >= released_bytes_ / kBurstDivisor) {
+      doublings = std::min(doublings_ + (gap_ms < kShortGapMs ? kShortGapDoublings : 0), kMostDoublings);
     }
+    // What the multiplication adds stops at kLongestDebtNs, the cost itself does not.
+    debt_ns_ = std::max(debt_ns_ + cost_ns, std::min(debt_ns_ + (cost_ns << doublings), kLongestDebtNs));
+    if (returned_bytes_ >= released_bytes_ / 2 && gap_ms < kLongestGapMs) regretted_ = true;
   }
 
   bool Allows(std::uint32_t now_ms) {
@@ -65,10 +82,14 @@ class ReleaseBudget {
 
  private:
   static constexpr std::size_t kMiB = std::size_t{1} << 20;
-  static constexpr std::uint64_t kMostNsPerMiB = 4 * kFaultNsPerMiB;
+  static constexpr std::uint64_t kMostNsPerMiB = kFaultNsPerMiB;
 
   void BeginFall(std::uint32_t now_ms) {
-    if (!regretted_ && MillisecondsBetween(released_at_ms_, now_ms) >= kLongestGapMs && doublings_ != 0) --doublings_;
+    if (regretted_) {
+      doublings_ = std::min(doublings_ + 1, kMostReturnDoublings);
+    } else if (MillisecondsBetween(released_at_ms_, now_ms) >= kLongestGapMs && doublings_ != 0) {
+      --doublings_;
+    }
     regretted_ = false;
     released_bytes_ = 0;
     released_ns_ = 0;

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -45,15 +46,71 @@ TEST(ReleaseBudget, FallsThatAreNotFollowedByAReturnCostNothing) {
   }
 }
 
+// The debt, in milliseconds until it is paid: what 100 MiB cost by which each return is charged.
+constexpr std::uint64_t kHundredMiBNs = 20'000'000 + 100 * ReleaseBudget::kFaultNsPerMiB;
+constexpr std::uint32_t kPaysOneMs = kHundredMiBNs * ReleaseBudget::kTimeDivisor / 1'000'000;
+
+// Releases 100 MiB, which return all at once `away_ms` later. Returns the time of the return.
+std::uint32_t FallAndReturn(ReleaseBudget* budget, std::uint32_t now_ms, std::uint32_t away_ms) {
+  budget->NoteRelease(100 * kBudgetMiB, 20'000'000, now_ms);
+  budget->NoteReturn(100 * kBudgetMiB, now_ms + away_ms);
+  return now_ms + away_ms;
+}
+
+// How long nothing is released after `now_ms`, to a hundredth of a second.
+std::uint32_t RefusedMs(ReleaseBudget budget, std::uint32_t now_ms) {
+  std::uint32_t passed_ms = 0;
+  while (!budget.Allows(now_ms + passed_ms)) passed_ms += 10;
+  return passed_ms;
+}
+
 TEST(ReleaseBudget, AReturnIsPaidForByTime) {
   ReleaseBudget budget;
-  budget.NoteRelease(100 * kBudgetMiB, 20'000'000, kBudgetStartMs);
-  budget.NoteReturn(100 * kBudgetMiB, kBudgetStartMs);
-  const std::uint64_t debt_ns = 20'000'000 + 100 * ReleaseBudget::kFaultNsPerMiB;
-  const auto paid_ms = static_cast<std::uint32_t>(debt_ns * ReleaseBudget::kTimeDivisor / 1'000'000);
-  EXPECT_FALSE(budget.Allows(kBudgetStartMs));
-  EXPECT_FALSE(budget.Allows(kBudgetStartMs + paid_ms - 100));
-  EXPECT_TRUE(budget.Allows(kBudgetStartMs + paid_ms));
+  const std::uint32_t now_ms = FallAndReturn(&budget, kBudgetStartMs, ReleaseBudget::kShortGapMs);
+  EXPECT_NEAR(RefusedMs(budget, now_ms), kPaysOneMs, 50);
+}
+
+TEST(ReleaseBudget, AReturnAfterAShortGapIsChargedEightfold) {
+  ReleaseBudget budget;
+  const std::uint32_t now_ms = FallAndReturn(&budget, kBudgetStartMs, ReleaseBudget::kShortGapMs - 1);
+  EXPECT_NEAR(RefusedMs(budget, now_ms), 8 * kPaysOneMs, 50);
+}
+
+TEST(ReleaseBudget, EachReturnDoublesTheNextChargeAndAFallWithoutOneHalvesIt) {
+  ReleaseBudget budget;
+  std::uint32_t now_ms = kBudgetStartMs;
+  for (const unsigned times : {1u, 2u, 4u, 8u, 16u, 16u}) {
+    now_ms = FallAndReturn(&budget, now_ms, ReleaseBudget::kLongestGapMs - 1);
+    const std::uint32_t refused_ms = RefusedMs(budget, now_ms);
+    EXPECT_NEAR(refused_ms, times * kPaysOneMs, 50);
+    now_ms += refused_ms;
+  }
+  budget.NoteRelease(100 * kBudgetMiB, 20'000'000, now_ms);
+  budget.NoteReturn(8192, now_ms + ReleaseBudget::kLongestGapMs);
+  now_ms = FallAndReturn(&budget, now_ms + ReleaseBudget::kLongestGapMs, ReleaseBudget::kLongestGapMs - 1);
+  EXPECT_NEAR(RefusedMs(budget, now_ms), 8 * kPaysOneMs, 50);
+}
+
+TEST(ReleaseBudget, ABurstIsRefusedForAMinuteAtMostUnlessItCostsMore) {
+  for (const std::size_t mib : {1000u, 4000u, 40'000u}) {
+    ReleaseBudget budget;
+    budget.NoteRelease(mib * kBudgetMiB, mib * 100'000, kBudgetStartMs);
+    budget.NoteReturn(mib * kBudgetMiB, kBudgetStartMs + 10);
+    const auto pays_ms = static_cast<std::uint32_t>(mib * (100'000 + ReleaseBudget::kFaultNsPerMiB) *
+                                                    ReleaseBudget::kTimeDivisor / 1'000'000);
+    EXPECT_NEAR(RefusedMs(budget, kBudgetStartMs + 10), std::max(pays_ms, 60'000u), 50) << mib;
+  }
+}
+
+// What is allocated while much more is freed is no burst.
+TEST(ReleaseBudget, AFallWithAFewAllocationsInItGoesOn) {
+  ReleaseBudget budget;
+  std::uint32_t now_ms = kBudgetStartMs;
+  for (int i = 0; i < 50; ++i, now_ms += 1) {
+    ASSERT_TRUE(budget.Allows(now_ms)) << i;
+    budget.NoteRelease(2 * kBudgetMiB, 200'000, now_ms);
+    budget.NoteReturn(16384, now_ms);
+  }
 }
 
 TEST(ReleaseBudget, AGrowingProgramThatTakesReleasedPagesBackIsNotHindered) {
@@ -83,6 +140,19 @@ TEST(ReleaseBudget, BurstsOfASecondLoseLittleInTheLongRun) {
   LostNs(&budget, 100 * kBudgetMiB, 20'000'000, 1000, kAllMs);
   const std::uint64_t later_ns = LostNs(&budget, 100 * kBudgetMiB, 20'000'000, 1000, kAllMs);
   EXPECT_LE(later_ns, std::uint64_t{kAllMs} * 1'000'000 / 300);
+}
+
+// In its first seconds, too, a program loses the first fall and no more.
+TEST(ReleaseBudget, BurstsOfAShortProgramCostOneFall) {
+  for (const std::size_t mib : {8u, 100u, 1000u}) {
+    for (const std::uint32_t period_ms : {1u, 10u, 50u, 300u}) {
+      ReleaseBudget budget;
+      const std::uint64_t release_ns = mib * 100'000;
+      const std::uint64_t fall_ns = release_ns + mib * ReleaseBudget::kFaultNsPerMiB;
+      const auto all_ms = static_cast<std::uint32_t>(std::min<std::size_t>(mib * 50, 5000));
+      EXPECT_EQ(LostNs(&budget, mib * kBudgetMiB, release_ns, period_ms, all_ms), fall_ns) << mib << " " << period_ms;
+    }
+  }
 }
 
 }  // namespace

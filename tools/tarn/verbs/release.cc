@@ -54,13 +54,12 @@ const Verb kReleaseVerb = {
     .details =
         "As malloc_trim(0) in the process: caches are drained, and all free pages go. The process pays for it with "
         "page "
-        "faults when it needs memory again. It is done by the process itself: by the scavenger's thread, if it is "
-        "there "
-        "(within half a second, while the program goes on), by tarn_background_tick, or by a thread of the program "
-        "that allocates or frees. A process that sleeps and has no such thread cannot answer (exit code 1). The "
-        "request "
-        "then stands, and is served when the process comes to it. Two requests at once have the same answer. As for a "
-        "debugger, the caller needs the right to write to the process.",
+        "faults when it needs memory again. The process does it itself, at the next allocation or free of any thread "
+        "that misses the caches, or in tarn_background_tick. With TARN_BACKGROUND=on the scavenger's thread does it, "
+        "if "
+        "it is there, within half a second. A process that sleeps and has no such thread cannot answer (exit code 1). "
+        "The request then stands, and is served when the process comes to it. Two requests at once have the same "
+        "answer. As for a debugger, the caller needs the right to write to the process.",
     .prepare = PrepareRelease,
 };
 
