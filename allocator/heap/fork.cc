@@ -173,8 +173,10 @@ void AfterForkInChild() {
 // what they are, and can be freed (pages/page_heap_abandon.cc). With the profile it is the same by itself.
 void RepairUnpreparedChild() {
   thread_state.tid = 0;
-  // Another thread may have been in the middle of a fork; then it held all locks, between two changes.
-  const bool at_rest = fork_state.locked;
+  // Another thread may have been in the middle of a fork; then it held all locks, between two changes. Those that it had
+  // held before, where its fork came from a signal handler, are in the middle of one.
+  bool at_rest = fork_state.locked;
+  for (const bool held_before : fork_state.held_before) at_rest = at_rest && !held_before;
   fork_state = {};
   const auto half_changed = [at_rest](const Lock& lock) { return !at_rest && lock.IsHeld(); };
   bool abandon = half_changed(process_heap.page_heap.lock());

@@ -522,6 +522,57 @@ TEST_P(UnseenFork, TheChildBeginsAnewOnlyWhereAnotherThreadWasChangingTheHeap) {
             "");
 }
 
+thread_local bool stops_in_fork = false;
+std::atomic<bool> stopped_in_fork = false;
+std::atomic<bool> fork_goes_on = false;
+
+// Registered before tarn's handlers, so it runs when these hold all locks.
+void StopInFork() {
+  if (!stops_in_fork) return;
+  stopped_in_fork.store(true);
+  while (!fork_goes_on.load()) sched_yield();
+}
+
+// The other thread is in the middle of a fork, with all locks, and one of them was its own: its fork came from a signal
+// handler that interrupted a change. Without one of its own nothing is half changed.
+TEST_P(UnseenFork, TheChildBeginsAnewWhereAForkOfAnotherThreadInterruptedAChange) {
+  for (const bool in_a_change : {true, false}) {
+    EXPECT_EQ(ComplaintOfChild([in_a_change] {
+                alarm(kHangSeconds);
+                TARN_REQUIRE(pthread_atfork(&StopInFork, nullptr, nullptr) == 0);
+                StartHeap(GetParam());
+                RegisterForkHandlers();
+                UseEveryFloor();
+                void* object = AllocateSlow(300000, Request::kMalloc);
+                Span* span = page_map.SpanOf(PageId::Containing(object));
+                std::thread other([in_a_change]() TARN_NO_THREAD_SAFETY_ANALYSIS {
+                  SlowPathScope scope(SlowPathScope::Opener::kProgram);
+                  Lock& lock = process_heap.page_heap.lock();
+                  if (in_a_change) lock.Acquire();
+                  stops_in_fork = true;
+                  const pid_t child = fork();
+                  if (child == 0) _exit(0);
+                  if (in_a_change) lock.Release();
+                  RequireGoodChild(child, "fork");
+                });
+                while (!stopped_in_fork.load()) sched_yield();
+                const pid_t child = BareFork();
+                if (child == 0) {
+                  alarm(kHangSeconds);
+                  if (!fork_mark.IsWiped()) _exit(0);
+                  TARN_REQUIRE(AllocateSlow(300000, Request::kMalloc) != nullptr);
+                  TARN_REQUIRE(process_heap.page_heap.IsAbandoned(span) == in_a_change);
+                  _exit(0);
+                }
+                RequireGoodChild(child, "bare fork");
+                fork_goes_on.store(true);
+                other.join();
+                FreeSlow(object, "free");
+              }),
+              "");
+  }
+}
+
 TEST_P(UnseenFork, TheChildPutsBackWhatADrainHasTakenOut) {
   EXPECT_EQ(ComplaintOfChild([] {
               alarm(kHangSeconds);
