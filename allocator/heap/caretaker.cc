@@ -214,7 +214,7 @@ void Caretaker::RunThread() {
     SlowPathScope scope;
     LockHolder holder(self.lock_.lock);
     self.thread_ = ThisThread();
-    self.thread_id_.store(ThreadId(), std::memory_order_relaxed);
+    self.thread_id_.store(KernelThreadId(), std::memory_order_relaxed);
   }
   while (true) {
     const std::uint32_t word = self.wake_word_.load(std::memory_order_acquire);

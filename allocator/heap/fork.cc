@@ -130,11 +130,9 @@ void AfterForkInParent() TARN_NO_THREAD_SAFETY_ANALYSIS {
 }
 
 void AfterForkInChild() {
-  // Asked under the id that the thread had in the parent.
   const bool interrupted_drain = process_heap.cpu_cache.drain_lock().HeldByThisThread();
   const bool interrupted_cycle = !fork_state.locked_cycle && process_heap.scavenger.cycle_lock().HeldByThisThread();
   const bool registers = fork_state.locked ? fork_state.registering_before : registration_lock.HeldByThisThread();
-  thread_state.tid = 0;  // The child's only thread has a new one.
   registers ? registration_lock.AdoptInForkedChild() : registration_lock.ResetInForkedChild();
   if (!process_heap.started()) return;
   const bool was_locked = fork_state.locked;
@@ -172,7 +170,6 @@ void AfterForkInChild() {
 // finished for a thread that is gone, so all of it is left behind, and the child begins with an empty heap; its objects stay
 // what they are, and can be freed (pages/page_heap_abandon.cc). With the profile it is the same by itself.
 void RepairUnpreparedChild() {
-  thread_state.tid = 0;
   // Another thread may have been in the middle of a fork; then it held all locks, between two changes. Those that it had
   // held before, where its fork came from a signal handler, are in the middle of one.
   bool at_rest = fork_state.locked;

@@ -4,10 +4,12 @@
 
 #include "allocator/heap/process_heap.h"
 #include "allocator/os/clock.h"
+#include "allocator/os/huge_page_setting.h"
 #include "allocator/os/memory_facts.h"
 #include "allocator/os/stack_memory.h"
 #include "allocator/os/stall.h"
 #include "allocator/os/thread_state.h"
+#include "allocator/os/virtual_memory.h"
 
 namespace tarn {
 
@@ -17,8 +19,10 @@ namespace {
 constexpr std::uint32_t kReadEveryMs = 1000;
 // Of a container's limit, `auto` leaves a tenth for what tarn does not see: stacks, files, other processes. Chosen.
 constexpr std::size_t kAutoPercent = 90;
-// Without a limit there is nothing to look at, but one may be set: so often is it looked for. Programs that stay below
-// never read a file.
+// The first look, which reads what the system says. Short programs never come here, and a sandbox that is entered after the
+// first MiB is not met by it. Chosen.
+constexpr std::size_t kFactsAtBytes = std::size_t{768} << 10;
+// Without a limit there is nothing to look at, but one may be set: so often is it looked for.
 constexpr std::size_t kUnlimitedStepBytes = std::size_t{64} << 20;
 // The distance of two looks near the limit, as its inverse, and at least. Each costs some ten microseconds, and the page
 // faults of a MiB some hundred.
@@ -64,18 +68,18 @@ bool NeedsReading(LimitSetting::Kind kind) {
 void Limits::Init(LimitSetting soft, LimitSetting hard) {
   soft_kind_.store(soft.kind, std::memory_order_relaxed);
   soft_value_.store(soft.value, std::memory_order_relaxed);
+  soft_asked_for_.store(soft.asked_for, std::memory_order_relaxed);
   if (soft.kind == LimitSetting::Kind::kBytes) Store(&tarn_snapshot_limits::not_soft_bytes, ~soft.value);
   if (hard.kind != LimitSetting::Kind::kNone) SetHard(hard);
-  if (soft.kind != LimitSetting::Kind::kNone) {
-    // `auto` waits until the heap is large enough for a container to matter.
-    process_heap.page_heap.SetNextCheck(soft.kind == LimitSetting::Kind::kAuto ? kUnlimitedStepBytes / 2 : 0);
-  }
+  const bool at_once = soft.kind == LimitSetting::Kind::kBytes || soft.kind == LimitSetting::Kind::kPercent;
+  process_heap.page_heap.SetNextCheck(at_once ? 0 : kFactsAtBytes);
 }
 
 void Limits::SetSoft(LimitSetting setting) {
   SlowPathScope scope;
   soft_kind_.store(setting.kind, std::memory_order_relaxed);
   soft_value_.store(setting.value, std::memory_order_relaxed);
+  soft_asked_for_.store(setting.asked_for, std::memory_order_relaxed);
   Store(&tarn_snapshot_limits::not_soft_bytes, ~LimitBytes(setting.kind, setting.value));
   read_again_.store(true, std::memory_order_relaxed);
   if (!scope.nested()) process_heap.page_heap.SetNextCheck(0);
@@ -101,12 +105,32 @@ void Limits::ReadLimits() {
   }
 }
 
-std::size_t Limits::UsedBytes() const {
-  const std::size_t resident_bytes = ResidentBytes();
-  if (resident_bytes != 0) return resident_bytes;
-  // Without /proc, what the page heap believes.
+// All that a program which set no limit makes tarn read. Later it makes no call for it, for a sandbox may forbid that.
+void Limits::ReadFacts() {
+  static_cast<void>(KnownHugePageSetting());
+  EndNames();
+  has_facts_ = true;
+}
+
+bool Limits::MayReadFiles() const {
+  const LimitSetting::Kind soft_kind = soft_kind_.load(std::memory_order_relaxed);
+  return soft_kind == LimitSetting::Kind::kBytes || soft_kind == LimitSetting::Kind::kPercent ||
+         soft_asked_for_.load(std::memory_order_relaxed) || hard_bytes() != SIZE_MAX ||
+         callbacks_.load(std::memory_order_relaxed) != 0;
+}
+
+std::size_t Limits::OwnBytes() {
   const PageHeapStats pages = process_heap.page_heap.Stats();
   return pages.in_use_bytes + pages.free_warm_bytes + pages.mapped_bytes + pages.metadata_used_bytes;
+}
+
+std::size_t Limits::UsedBytes() const {
+  if (MayReadFiles()) {
+    const std::size_t resident_bytes = ResidentBytes();
+    if (resident_bytes != 0) return resident_bytes;
+  }
+  // Without /proc, what the page heap believes.
+  return OwnBytes() + other_bytes_;
 }
 
 void Limits::Check(bool may_call_back) {
@@ -123,11 +147,16 @@ void Limits::Check(bool may_call_back) {
     const bool needs_reading = NeedsReading(soft_kind_.load(std::memory_order_relaxed)) ||
                                NeedsReading(hard_kind_.load(std::memory_order_relaxed));
     // A thread of tarn's own may not open the files.
+    const bool due = !has_read_ || (MayReadFiles() && MillisecondsBetween(read_at_ms_, now_ms) >= kReadEveryMs);
     const bool reads = !thread_state.is_background &&
-                       (read_again_.exchange(false, std::memory_order_relaxed) ||
-                        (needs_reading && (!has_read_ || MillisecondsBetween(read_at_ms_, now_ms) >= kReadEveryMs)));
+                       (read_again_.exchange(false, std::memory_order_relaxed) || (needs_reading && due));
+    if (!has_facts_ && !thread_state.is_background) ReadFacts();
     if (reads) {
       ReadLimits();
+      if (!has_read_ && soft_bytes() != SIZE_MAX) {
+        const std::size_t resident_bytes = ResidentBytes();
+        other_bytes_ = resident_bytes - std::min(resident_bytes, OwnBytes());
+      }
       has_read_ = true;
       read_at_ms_ = now_ms;
     }

@@ -30,12 +30,14 @@ struct LimitSetting {
   enum class Kind : std::uint8_t { kNone, kBytes, kPercent, kAuto };
   Kind kind = Kind::kNone;
   std::size_t value = 0;  // bytes, or percent of the container's limit or the machine's memory
+  // kAuto: somebody asked for it, so files are read for it all the time. Else once, at the first check (Limits::Check).
+  bool asked_for = false;
 };
 
 // Of a number as tarn_set_memory_limit takes it: SIZE_MAX is none, 0 the container's.
 constexpr LimitSetting SoftLimitSetting(std::size_t bytes) {
   if (bytes == SIZE_MAX) return {LimitSetting::Kind::kNone, 0};
-  if (bytes == 0) return {LimitSetting::Kind::kAuto, 0};
+  if (bytes == 0) return {LimitSetting::Kind::kAuto, 0, true};
   return {LimitSetting::Kind::kBytes, bytes};
 }
 
@@ -89,8 +91,13 @@ class Limits {
   void Store(Field field, std::uint64_t value) { __atomic_store_n(&(published_.*field), value, __ATOMIC_RELAXED); }
   void Add(Field field, std::uint64_t value) { __atomic_fetch_add(&(published_.*field), value, __ATOMIC_RELAXED); }
 
+  void ReadFacts();
   void ReadLimits();
   std::size_t UsedBytes() const;
+  // What the page heap has, as far as it knows: pages in use that were never touched count.
+  static std::size_t OwnBytes();
+  // A limit, or a callback, was asked for by the user or the program.
+  bool MayReadFiles() const;
   std::size_t Release(std::size_t bytes, std::uint32_t now_ms);
   // How far it is to the next threshold; 0 when one is passed and has not been told.
   std::size_t DistanceToCallback(std::size_t used_bytes) const;
@@ -99,6 +106,7 @@ class Limits {
   // Written by whoever sets them and by Check; torn settings cannot be, for each is one atomic.
   std::atomic<LimitSetting::Kind> soft_kind_ = LimitSetting::Kind::kNone;
   std::atomic<std::size_t> soft_value_ = 0;
+  std::atomic<bool> soft_asked_for_ = false;
   std::atomic<LimitSetting::Kind> hard_kind_ = LimitSetting::Kind::kNone;
   std::atomic<std::size_t> hard_value_ = 0;
   std::atomic<bool> read_again_ = false;
@@ -106,6 +114,9 @@ class Limits {
   // One thread at a time looks; the fields below are its own.
   std::atomic<std::uint32_t> checking_ = 0;
   bool has_read_ = false;
+  bool has_facts_ = false;
+  // What was resident besides the page heap's memory when the container's limit was read.
+  std::size_t other_bytes_ = 0;
   std::uint32_t read_at_ms_ = 0;
   std::uint32_t drained_at_ms_ = 0;
   std::uint64_t fresh_bytes_at_check_ = 0;

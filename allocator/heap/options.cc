@@ -76,7 +76,7 @@ bool ParseBackground(std::string_view value, BackgroundSetting* result) {
 TARN_COLD bool ParseLimit(std::string_view value, LimitSetting* result, bool may_be_auto) {
   constexpr std::uint64_t kMostBytes = std::uint64_t{1} << 46;
   if (value == "auto" && may_be_auto) {
-    *result = {LimitSetting::Kind::kAuto, 0};
+    *result = {LimitSetting::Kind::kAuto, 0, true};
     return true;
   }
   if (value == "off" || value == "none") {

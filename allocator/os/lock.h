@@ -64,11 +64,11 @@ class TARN_CAPABILITY("lock") Lock {
 
   // For the child of a fork, where no other thread is left: makes the lock free whatever it was.
   void ResetInForkedChild() { word_.store(0, std::memory_order_relaxed); }
-  // For the child of a fork whose only thread holds the lock, under the id that it had in the parent.
+  // For the child of a fork whose only thread holds the lock: no other thread sleeps on it.
   void AdoptInForkedChild() { word_.store(ThreadId(), std::memory_order_relaxed); }
 
  private:
-  // Thread ids stay below 2^22 (PID_MAX_LIMIT), so the top bit is free.
+  // Thread ids stay below 2^31 (os/thread_state.h), so the top bit is free.
   static constexpr std::uint32_t kHasWaiters = std::uint32_t{1} << 31;
 
   TARN_COLD void AcquireSlow();

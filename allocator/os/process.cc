@@ -21,6 +21,8 @@ namespace tarn {
 
 std::uint64_t ProcessId() { return static_cast<std::uint64_t>(SystemCall(SYS_getpid)); }
 
+std::uint32_t KernelThreadId() { return static_cast<std::uint32_t>(SystemCall(SYS_gettid)); }
+
 std::uintptr_t ProgramEntry() { return ::getauxval(AT_ENTRY); }
 
 bool HasOneThread() { return &__libc_single_threaded != nullptr && __libc_single_threaded != 0; }

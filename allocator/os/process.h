@@ -7,6 +7,8 @@
 namespace tarn {
 
 std::uint64_t ProcessId();
+// The calling thread's id as the kernel counts.
+std::uint32_t KernelThreadId();
 
 // libc knows for certain that the process has one thread, those of tarn's that libc does not know aside (glibc 2.32; an
 // older one does not say, and the answer is no).

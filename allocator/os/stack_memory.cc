@@ -1,19 +1,22 @@
 #include "allocator/os/stack_memory.h"
 
 #include <errno.h>
+#include <linux/futex.h>
 #include <signal.h>
 
 #include "allocator/os/system_call.h"
 
 namespace tarn {
 
-// rt_sigprocmask with an operation that does not exist: the kernel copies the new mask in before it looks at the
-// operation, so it answers EFAULT where it cannot read and EINVAL where it can, and changes nothing. No sandbox forbids
-// the call. (The idea is that of abseil's AddressIsReadable.)
+// A futex call that moves no sleeper from the address to another word, if the address holds 0. The kernel reads the address
+// first, and answers EFAULT where it cannot. Otherwise it answers 0, or EAGAIN for another value, and changes nothing.
+// FUTEX_WAIT would read too, but could take a wake away from a sleeper on the same word. A sandbox that allows locks
+// allows the call.
 bool IsReadable(std::uintptr_t address) {
-  constexpr int kNoSuchOperation = -1;
-  constexpr unsigned long kKernelMaskBytes = 8;
-  return SystemCall(SYS_rt_sigprocmask, kNoSuchOperation, address, nullptr, kKernelMaskBytes) != -EFAULT;
+  constexpr int kWakeNone = 0;
+  constexpr unsigned long kMoveNone = 0;
+  std::uint32_t target = 0;
+  return SystemCall(SYS_futex, address, FUTEX_CMP_REQUEUE_PRIVATE, kWakeNone, kMoveNone, &target, 0) != -EFAULT;
 }
 
 // What lies below the stack pointer may be poisoned.

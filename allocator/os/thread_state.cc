@@ -3,8 +3,7 @@
 #include <atomic>
 #include <cerrno>
 
-#include "allocator/os/system_call.h"
-
+#include "allocator/base/attributes.h"
 #include "allocator/os/crash.h"
 #include "allocator/os/fork_mark.h"
 #include "allocator/os/stack_memory.h"
@@ -13,10 +12,22 @@ namespace tarn {
 
 constinit thread_local ThreadState thread_state;
 
-std::uint32_t ThreadId() {
-  if (thread_state.tid == 0) thread_state.tid = static_cast<std::uint32_t>(SystemCall(SYS_gettid));
-  return thread_state.tid;
+namespace {
+
+TARN_IN_TOUCHED_DATA constinit std::atomic<std::uint32_t> last_id = 0;
+
+TARN_COLD std::uint32_t NewId() {
+  constexpr std::uint32_t kMostIds = (std::uint32_t{1} << 31) - 1;
+  std::uint32_t id = 0;
+  // Relaxed: numbers only have to differ.
+  while (id == 0) id = (last_id.fetch_add(1, std::memory_order_relaxed) + 1) & kMostIds;
+  return thread_state.id = id;
 }
+
+}  // namespace
+
+// A signal handler may come in between, and gives its thread another number. It holds no lock any more when it returns.
+std::uint32_t ThreadId() { return thread_state.id != 0 ? thread_state.id : NewId(); }
 
 // The fences keep the compiler from moving a lock past the mark: the only other observer is a signal handler on the
 // same thread.

@@ -30,8 +30,8 @@ struct ThreadState {
   RseqArea area = {0, -1, 0, 0, 0, -1, 0};
   // Thread mode: the index of the thread's own slab, or -1.
   std::int32_t slab_index = -1;
-  // The thread's id as the kernel counts, or 0 when it was not asked for yet. Owners of locks are named by it.
-  std::uint32_t tid = 0;
+  // The number that tarn gave the thread, or 0 before it has one. Names the owner of a lock.
+  std::uint32_t id = 0;
   // How many slow paths of tarn this thread is in, as far as it knows: one that a signal handler jumped out of
   // (siglongjmp) never ends. See SlowPathScope.
   std::uint32_t slow_path_depth = 0;
@@ -62,7 +62,8 @@ inline std::ptrdiff_t ThreadPointerOffset(const void* field_of_thread_state) {
   return static_cast<const char*>(field_of_thread_state) - static_cast<const char*>(__builtin_thread_pointer());
 }
 
-// The calling thread's id; asks the kernel once per thread.
+// Returns the calling thread's number: 1 and up, below 2^31. Not the kernel's, which takes a system call. The child of a
+// fork keeps the number of the thread that forked. A number comes again after 2^31 threads.
 std::uint32_t ThreadId();
 
 // Counts the stall that began at stall_start_ns (os/stall.h).

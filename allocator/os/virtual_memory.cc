@@ -17,15 +17,17 @@ namespace tarn {
 
 namespace {
 
-// Of linux/fcntl.h: PIDFD_SELF_THREAD (Linux 6.14), which stands for the caller; of linux/mman.h: MADV_POPULATE_WRITE (5.14);
-// and a call's number, the same on all architectures but alpha. Older headers lack them.
+// Of linux/fcntl.h: PIDFD_SELF_THREAD (Linux 6.14), which stands for the caller; of linux/mman.h: MADV_POPULATE_WRITE (5.14)
+// and MADV_COLLAPSE (6.1); and a call's number, the same on all architectures but alpha. Older headers lack them.
 constexpr int kPidfdSelf = -10000;
 constexpr int kPopulateWrite = 23;
+constexpr int kCollapse = 25;
 constexpr long kProcessMadvise = 440;
 
 // The kernel does not know the call or the advice, so it is not asked again. Nothing else depends on these.
 std::atomic<bool> no_ranges = false;
 std::atomic<bool> no_populate = false;
+std::atomic<bool> no_names = false;
 
 static_assert(sizeof(MemoryRange) == sizeof(iovec));
 static_assert(offsetof(MemoryRange, start) == offsetof(iovec, iov_base));
@@ -154,14 +156,18 @@ bool BackByHugePage(void* start, std::size_t bytes) {
   if (!WantHugePages(start, bytes)) return false;
   // Nobody else uses this memory.
   *static_cast<volatile char*>(start) = 0;
+  // Collapsing a huge page that is one already takes a look at its entry. Of no bytes it fails where the kernel does not
+  // know the advice; then small pages are as good for the answer.
+  const bool answers = SystemCall(SYS_madvise, start, 0, kCollapse) == 0;
+  const bool backed = answers ? Advise(start, bytes, kCollapse) : Populate(start, bytes);
   static_cast<void>(RefuseHugePages(start, bytes));
-  const std::size_t os_page_bytes = OsPageBytes();
-  unsigned char resident = 0;
-  void* const last_page = static_cast<char*>(start) + bytes - os_page_bytes;
-  return SystemCall(SYS_mincore, last_page, os_page_bytes, &resident) == 0 && (resident & 1) != 0;
+  return backed;
 }
 
+void EndNames() { no_names.store(true, std::memory_order_relaxed); }
+
 void NameMemory(void* start, std::size_t bytes, const char* name) {
+  if (no_names.load(std::memory_order_relaxed)) return;
   // linux/prctl.h: PR_SET_VMA and PR_SET_VMA_ANON_NAME, which older headers lack.
   constexpr int kSetVma = 0x53564d41;
   constexpr unsigned long kAnonymousName = 0;

@@ -22,7 +22,7 @@ namespace tarn {
 // The kernel's page size in bytes: a power of two, 4 KiB on x86-64, up to 64 KiB elsewhere.
 std::size_t OsPageBytes();
 
-// RLIMIT_AS in bytes; SIZE_MAX where there is no limit.
+// Asks for RLIMIT_AS in bytes; SIZE_MAX where there is no limit.
 std::size_t AddressSpaceLimitBytes();
 
 // `alignment` is a power of two of at least OsPageBytes().
@@ -63,11 +63,14 @@ bool WantHugePages(void* start, std::size_t bytes);
 // WantHugePages and BackByHugePage leave no more mappings behind than there were.
 bool RefuseHugePages(void* start, std::size_t bytes);
 // Brings one huge page, committed, refused and with nothing resident, into memory as one of the kernel's. Contents do not
-// change: they are zero. False: it had none; then at most one of the kernel's small pages is resident.
+// change: they are zero. False: it had none; then some of the kernel's small pages may be resident. Before Linux 6.1, small
+// pages in its place count as one.
 bool BackByHugePage(void* start, std::size_t bytes);
 
 // Names memory in /proc/PID/maps, as [anon:<name>], where the kernel can (Linux 5.17 with CONFIG_ANON_VMA_NAME). `name`
 // has at most 79 characters, none of them of \ ` $ [ ].
 void NameMemory(void* start, std::size_t bytes, const char* name);
+// Nothing is named any more, for a name takes a system call that a sandbox may forbid.
+void EndNames();
 
 }  // namespace tarn

@@ -42,13 +42,6 @@ constexpr std::size_t kWarmShareDivisor = 4;
 constexpr std::size_t kScavengerWantedBytes = std::size_t{4} << 20;
 constexpr std::size_t kMetadataAlignmentBytes = 64;
 
-std::size_t ReservationGoal() {
-  const std::size_t limit_bytes = AddressSpaceLimitBytes();
-  if (limit_bytes == SIZE_MAX) return kReservationHugePages;
-  return std::clamp(limit_bytes / kLimitedReservationDivisor / kHugePageBytes, kMinReservationHugePages,
-                    kReservationHugePages);
-}
-
 // The page map knows addresses up to here.
 bool IsServable(const void* start, std::size_t bytes) {
   return reinterpret_cast<std::uintptr_t>(start) + bytes <= std::uintptr_t{1} << kAddressBits;
@@ -359,8 +352,7 @@ bool PageHeap::MoveLarge(Span* span, PageCount pages) {
   pages = PageCount::FromBytesCeil(bytes);
   if (old_pages.bytes() % os_page_bytes != 0 || span->start_address() % os_page_bytes != 0) return false;
   // Addresses are dear where they are limited.
-  std::size_t mapping_bytes =
-      AddressSpaceLimitBytes() == SIZE_MAX ? RoundUp(bytes * kMappingGrowth, kHugePageBytes) : bytes;
+  std::size_t mapping_bytes = AddressSpaceIsLimited() ? bytes : RoundUp(bytes * kMappingGrowth, kHugePageBytes);
   void* start = Reserve(mapping_bytes, kHugePageBytes);
   if (start == nullptr && mapping_bytes != bytes) start = Reserve(mapping_bytes = bytes, kHugePageBytes);
   if (start == nullptr) return false;
@@ -860,8 +852,23 @@ bool PageHeap::AddReservation(std::size_t huge_pages) {
   return true;
 }
 
+// The limit of addresses is asked for at the first reservation, or the first object that moves.
+std::size_t PageHeap::ReservationGoal() {
+  std::size_t goal = reservation_goal_.load(std::memory_order_relaxed);
+  if (goal != 0) return goal;
+  const std::size_t limit_bytes = AddressSpaceLimitBytes();
+  goal = limit_bytes == SIZE_MAX ? kReservationHugePages
+                                 : std::clamp(limit_bytes / kLimitedReservationDivisor / kHugePageBytes,
+                                              kMinReservationHugePages, kReservationHugePages - 1);
+  reservation_goal_.store(goal, std::memory_order_relaxed);
+  return goal;
+}
+
+bool PageHeap::AddressSpaceIsLimited() { return ReservationGoal() != kReservationHugePages; }
+
 void* PageHeap::ReserveAtLeast(std::size_t huge_pages, std::size_t* count) {
   *count = std::max(ReservationGoal(), huge_pages);
+  bool refused = false;
   while (true) {
     const std::size_t bytes = *count * kHugePageBytes;
     void* start = Reserve(bytes, kHugePageBytes);
@@ -870,6 +877,14 @@ void* PageHeap::ReserveAtLeast(std::size_t huge_pages, std::size_t* count) {
       return nullptr;
     }
     if (start != nullptr || *count == huge_pages) return start;
+    if (!refused) {
+      // The limit may have come later. What it is costs a system call, which a sandbox may forbid by now.
+      refused = true;
+      const std::size_t goal = std::max(*count / kLimitedReservationDivisor, kMinReservationHugePages);
+      reservation_goal_.store(goal, std::memory_order_relaxed);
+      *count = std::max(goal, huge_pages);
+      continue;
+    }
     *count = std::max(*count / 2, huge_pages);
   }
 }

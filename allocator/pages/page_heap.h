@@ -237,6 +237,9 @@ class PageHeap {
   void RemoveWholeFree(HugePage* huge_page) TARN_REQUIRES(lock_);
   void ForgetWholeFree(HugePage* huge_page) TARN_REQUIRES(lock_);
   bool AddReservation(std::size_t huge_pages) TARN_REQUIRES(lock_);
+  // The usual size of a reservation, in huge pages.
+  std::size_t ReservationGoal();
+  bool AddressSpaceIsLimited();
   void* ReserveAtLeast(std::size_t huge_pages, std::size_t* count) TARN_REQUIRES(lock_);
   bool UnreserveFree() TARN_REQUIRES(lock_);
   Reservation* NewReservation(std::size_t count) TARN_REQUIRES(lock_);
@@ -339,6 +342,8 @@ class PageHeap {
   std::atomic<std::uint64_t> fresh_bytes_ = 0;
   // Written under the lock, and cleared by whoever answers; read without it.
   std::atomic<std::uint32_t> attention_ = 0;
+  // 0: not known yet. Written by any thread: those that find it unknown find the same.
+  std::atomic<std::size_t> reservation_goal_ = 0;
   // Kept up to date so that Stats() and the policies need no walk.
   PageCount in_use_ TARN_GUARDED_BY(lock_);
   PageCount large_in_use_ TARN_GUARDED_BY(lock_);

@@ -95,7 +95,7 @@ bool PageHeap::PopulateHugePage(const Run& run, PageCount pages) {
 bool PageHeap::BacksHugePages() {
   if (huge_pages_ != HugePages::kUnknown) return huge_pages_ == HugePages::kAsked;
   huge_pages_ = HugePages::kLeftAlone;
-  if (OsPageBytes() != kOsPageBytes || ReadHugePageSetting() == HugePageSetting::kNever) return false;
+  if (OsPageBytes() != kOsPageBytes || KnownHugePageSetting() == HugePageSetting::kNever) return false;
   huge_pages_ = HugePages::kAsked;
   return true;
 }

@@ -14,6 +14,7 @@
 
 #include "allocator/cpu_cache/cpu_cache.h"
 #include "allocator/cpu_cache/slab_ops.h"
+#include "allocator/os/process.h"
 #include "tests/cpu_cache/floors.h"
 #include "tests/os/in_child.h"
 
@@ -104,7 +105,7 @@ TEST(ThreadCache, AHandlerFindsNothingInASlabThatItsThreadDrains) {
     void* object = SlabPop(kLaterClass);
     ASSERT_NE(object, nullptr);
     ASSERT_TRUE(SlabPush(kLaterClass, object));
-    drainer_id = ThreadId();
+    drainer_id = KernelThreadId();
     while (!locked) sched_yield();
     floors.cpu_cache.DrainAll("malloc_trim");
   });
@@ -287,7 +288,6 @@ TEST(ThreadCache, AForkedChildTakesWhatTheOthersHadCached) {
   }
   while (ready.load() != kThreads) sched_yield();
   EXPECT_EQ(tarn_test::ComplaintOfChild([&] {
-              thread_state.tid = 0;
               floors.cpu_cache.RepairInForkedChild(true, false);
               for (int c = 1; c < kSizeClassCount; ++c) {
                 TARN_REQUIRE(floors.cpu_cache.ClassStats(static_cast<SizeClass>(c)).cached_objects == 0);
@@ -306,7 +306,6 @@ TEST(ThreadCache, AForkedChildTakesWhatTheOthersHadCached) {
             "");
   // A child that forked out of a slow path may not, but works all the same.
   EXPECT_EQ(tarn_test::ComplaintOfChild([&] {
-              thread_state.tid = 0;
               floors.cpu_cache.RepairInForkedChild(false, false);
               floors.cpu_cache.AttachThread();
               void* object = floors.Allocate(3);

@@ -21,6 +21,7 @@
 
 #include "allocator/entry/slow_path.h"
 #include "allocator/heap/process_heap.h"
+#include "allocator/os/process.h"
 #include "allocator/os/thread_state.h"
 #include "tests/os/in_child.h"
 
@@ -312,7 +313,7 @@ TEST(Jump, LeavesNobodyAsleep) {
               lock.Acquire();
               std::atomic<std::uint32_t> waiter_id = 0;
               std::thread waiter([&]() TARN_NO_THREAD_SAFETY_ANALYSIS {
-                waiter_id = ThreadId();
+                waiter_id = KernelThreadId();
                 lock.Acquire();
                 lock.Release();
               });
