@@ -10,7 +10,7 @@
 // A return of an eighth or more shows that the program works in bursts. Then the charge is multiplied:
 //
 //   by 8                memory that was away for less than the default release delay. A program whose use rises and
-//                       falls that fast keeps its memory, and loses less than half a percent
+//                       falls that fast keeps its memory
 //   by 2, up to 16      for each fall before that was followed by a return within half a minute. A fall that was not
 //                       followed by a return takes one doubling back
 //
