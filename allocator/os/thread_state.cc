@@ -57,7 +57,9 @@ SlowPathScope::~SlowPathScope() {
 }
 
 bool SlowPathScope::MustNotLock() {
-  const bool stands_above = frame_ > thread_state.slow_path_frame;
+  // At the marked one's own address no handler of the program can stand: its frames lie below what it interrupted.
+  const bool stands_above =
+      frame_ > thread_state.slow_path_frame || (opener_ == Opener::kProgram && frame_ == thread_state.slow_path_frame);
   switch (FindHeldLocks()) {
     case HeldLocks::kHeld:
       if (stands_above && OnTheStackOf(thread_state.slow_path_frame)) ReportAbandonedLock();

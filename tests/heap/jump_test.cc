@@ -204,6 +204,32 @@ TEST(Jump, WithALockHeldEndsWithALine) {
   EXPECT_EQ(end.output, kAbandoned);
 }
 
+volatile bool g_jumped;
+
+[[gnu::noinline]] void JumpWithALockOnce() TARN_NO_THREAD_SAFETY_ANALYSIS {
+  SlowPathScope scope(SlowPathScope::Opener::kProgram);
+  const bool nested = scope.nested();
+  TARN_REQUIRE(nested == g_jumped);
+  if (nested) return;
+  g_jumped = true;
+  process_heap.page_heap.lock().Acquire();
+  raise(SIGUSR1);
+}
+
+// A loop comes back to the very address that it was thrown from, where no handler's slow path can stand.
+TEST(Jump, WithALockHeldEndsWithALineAlsoAtTheSamePlace) {
+  const ChildEnd end = RunInChild([] {
+    Start();
+    Handle(Jump);
+    g_jumped = false;
+    static_cast<void>(sigsetjmp(g_back, 1));
+    // After the jump the second call has to end the process.
+    JumpWithALockOnce();
+  });
+  EXPECT_EQ(end.signal, SIGABRT);
+  EXPECT_EQ(end.output, kAbandoned);
+}
+
 TEST(Jump, ALockOfThisThreadIsNotWaitedFor) {
   const ChildEnd end = RunInChild([]() TARN_NO_THREAD_SAFETY_ANALYSIS {
     Start();
