@@ -95,9 +95,9 @@ void RepairUnseenFork();
 //   no lock held       The thread goes on, whether the marked slow path is alive or gone. A slow path that the program
 //                      opened (Opener::kProgram) drops the mark if it stands at the marked one's place on the stack or
 //                      above, which proves the jump on one stack, or after kForgetAfter such calls in a row. Dropping the
-//                      mark of a
-//                      slow path that is alive (a handler on an alternate stack that lies higher, a context that was
-//                      swapped out) is harmless: it holds no lock, and its end sets the depth that it began with.
+//                      mark of a slow path that is alive (a handler on an alternate stack that lies higher, a context
+//                      that was swapped out) is harmless: it holds no lock, and its end sets the depth that it began
+//                      with.
 //   a lock held        If the new slow path stands there, and both on the same stack (sigaltstack(2) says which), the
 //                      lock will never be released: one line, and abort. Else the answer is NULL, as for a handler. A
 //                      loop that calls malloc again from where it was left stands at the marked one's very place.
