@@ -556,15 +556,21 @@ void PageHeap::FreeRun(HugePage* huge_page, PageId first_page, PageCount pages, 
   std::size_t index = IndexInHugePage(first_page);
   for (std::size_t left = pages.raw(); left != 0; ++huge_page) {
     const std::size_t here = std::min(left, kPagesPerHugePage - index);
+    const PageCount warm_before(huge_page->warm_pages());
     Unlist(huge_page);
     if (zero) SetBacking(huge_page, Backing::kSmall);
     MarkFree(huge_page, index, here, zero);
     Relist(huge_page);
-    if (huge_page->state == HugePageState::kWholeFree) huge_page->freed_at_ms = now_ms;
+    if (huge_page->state == HugePageState::kWholeFree) {
+      huge_page->freed_at_ms = now_ms;
+      // What was left because its huge page was dense goes with the whole.
+      unreleasable_ -= std::min(unreleasable_, warm_before);
+    }
     left -= here;
     index = 0;
   }
   freed_since_fall_bytes_ += pages.bytes();
+  freed_in_excess_pass_ += in_excess_pass_ ? pages : PageCount(0);
   if (!scavenger_at_work_) NoteFall(now_ms);
 }
 

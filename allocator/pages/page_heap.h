@@ -333,6 +333,8 @@ class PageHeap {
   IdleHand idle_hand_ TARN_GUARDED_BY(lock_);
   // ReleaseExcess goes over the huge pages in use.
   bool in_excess_pass_ TARN_GUARDED_BY(lock_) = false;
+  // Pages that became free while it did, maybe behind it.
+  PageCount freed_in_excess_pass_ TARN_GUARDED_BY(lock_);
   std::size_t freed_since_fall_bytes_ TARN_GUARDED_BY(lock_) = 0;
   std::atomic<bool> falling_ = false;
   // 0: none, so that a page heap is all zeroes at the start (heap/process_heap.h).

@@ -300,9 +300,11 @@ void PageHeap::EndGivingBack(std::size_t released_bytes, std::uint64_t ns, Exces
     return;
   }
   in_excess_pass_ = false;
-  // What is left would be left again.
+  // What is left would be left again, unless the pass has not seen it.
   const PageCount warm = free_ - free_zero_;
-  unreleasable_ = warm.bytes() > in_use_.bytes() / kFallKeepDivisor + kHugePageBytes ? warm : PageCount(0);
+  const PageCount unseen = std::min(warm, freed_in_excess_pass_);
+  freed_in_excess_pass_ = PageCount(0);
+  unreleasable_ = warm.bytes() > in_use_.bytes() / kFallKeepDivisor + kHugePageBytes ? warm - unseen : PageCount(0);
 }
 
 void PageHeap::BeginScavenging() {
@@ -323,6 +325,7 @@ void PageHeap::RepairInForkedChild() {
   const PublishAtEnd publish{this};
   scavenger_at_work_ = false;
   in_excess_pass_ = false;
+  freed_in_excess_pass_ = PageCount(0);
   unreleasable_ = PageCount(0);
   // Whoever released these is no more; whether it had come to it is not known.
   while (InFlight* in_flight = in_flight_.front()) {

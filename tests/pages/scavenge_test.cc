@@ -2,14 +2,17 @@
 
 #include <errno.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 
 #include <chrono>
 #include <cstring>
+#include <map>
 #include <vector>
 
 #include "allocator/os/clock.h"
 #include "allocator/pages/page_heap.h"
+#include "size_classes/size_classes.h"
 #include "tests/os/in_child.h"
 #include "tests/pages/fresh_page_heap.h"
 
@@ -194,6 +197,84 @@ TEST(Fall, IsNoneWhereAQuarterOfTheUseIsFree) {
   heap.Deallocate(span);
   EXPECT_EQ(heap.attention() & PageHeap::kFallen, 0u);
   heap.Deallocate(kept);
+}
+
+// Spans of one page that fill whole huge pages, by huge page.
+using SpansByHugePage = std::map<HugePage*, std::vector<Span*>>;
+
+SpansByHugePage FillHugePages(PageHeap& heap, std::size_t huge_pages) {
+  const SizeClass size_class = MallocSizeClass(64);
+  SpansByHugePage spans;
+  for (std::size_t i = 0; i < huge_pages * kPagesPerHugePage; ++i) {
+    Span* const span = heap.AllocateSmall(size_class);
+    Touch(span);
+    spans[span->huge_page].push_back(span);
+  }
+  return spans;
+}
+
+void FreeSome(PageHeap& heap, std::vector<Span*>* spans, std::size_t count) {
+  for (; count != 0 && !spans->empty(); --count) {
+    heap.Deallocate(spans->back());
+    spans->pop_back();
+  }
+}
+
+// A pass stops after a while, and goes on in the next slow path. What came free behind it meanwhile is not taken for what
+// cannot be released.
+TEST(Fall, OfPagesBehindAPassIsSeenAfterIt) {
+  constexpr std::size_t kBehindPages = kPagesPerHugePage * 3 / 8;
+  PageHeap& heap = FreshPageHeap();
+  SpansByHugePage spans = FillHugePages(heap, 16);
+  for (auto& [huge_page, here] : spans) FreeSome(heap, &here, kPagesPerHugePage / 2);
+  heap.BeginGivingBack();
+  std::size_t released_bytes = 0;
+  ASSERT_EQ(heap.ReleaseExcess(kHugePageBytes, &released_bytes), PageHeap::Excess::kMore);
+  heap.EndGivingBack(released_bytes, 1000, PageHeap::Excess::kMore);
+  // The huge pages that the pass is through with: nothing free of them is resident.
+  std::size_t behind = 0;
+  for (auto& [huge_page, here] : spans) {
+    if (here.size() < kPagesPerHugePage / 2 || huge_page->warm_pages() != 0 || ++behind > 7) continue;
+    FreeSome(heap, &here, kBehindPages);
+  }
+  ASSERT_GE(behind, 7u);
+  GiveBack(heap);
+  const std::size_t left_bytes = heap.Stats().free_warm_bytes;
+  EXPECT_GE(left_bytes, PageCount(7 * kBehindPages).bytes());
+  EXPECT_EQ(heap.attention() & PageHeap::kFallen, 0u);
+  FreeSome(heap, &spans.begin()->second, 1);
+  EXPECT_NE(heap.attention() & PageHeap::kFallen, 0u);
+  GiveBack(heap);
+  EXPECT_LT(heap.Stats().free_warm_bytes, left_bytes / 2);
+  ExpectConsistent(heap);
+}
+
+// Pages that could not be released in a huge page in use can be when all of it is free.
+TEST(Fall, OfHugePagesThatBecameFreeCountsWhatWasLeftOfThem) {
+  PageHeap& heap = FreshPageHeap();
+  SpansByHugePage spans = FillHugePages(heap, 16);
+  // Locked memory is not released.
+  for (const auto& [huge_page, here] : spans) {
+    if (mlock(huge_page->first_page.start(), kHugePageBytes) != 0) GTEST_SKIP() << "RLIMIT_MEMLOCK is too low";
+  }
+  for (auto& [huge_page, here] : spans) FreeSome(heap, &here, kPagesPerHugePage / 2);
+  EXPECT_EQ(GiveBack(heap), 0u);
+  const std::size_t left_bytes = heap.Stats().free_warm_bytes;
+  for (const auto& [huge_page, here] : spans) {
+    ASSERT_EQ(munlock(huge_page->first_page.start(), kHugePageBytes), 0);
+  }
+  // Less than would be a fall by itself.
+  std::size_t whole = 0;
+  for (auto& [huge_page, here] : spans) {
+    if (whole == 2 || here.size() != kPagesPerHugePage / 2) continue;
+    EXPECT_EQ(heap.attention() & PageHeap::kFallen, 0u) << whole;
+    FreeSome(heap, &here, kPagesPerHugePage);
+    if (huge_page->state == HugePageState::kWholeFree) ++whole;
+  }
+  EXPECT_EQ(whole, 2u);
+  EXPECT_NE(heap.attention() & PageHeap::kFallen, 0u);
+  EXPECT_GT(GiveBack(heap), left_bytes / 2);
+  ExpectConsistent(heap);
 }
 
 TEST(Fall, GivesBackFreePagesOfHugePagesInUse) {
