@@ -41,7 +41,7 @@
 #include "allocator/heap/thread_exit.h"
 #include "allocator/os/clock.h"
 #include "allocator/os/crash.h"
-#include "allocator/os/process.h"
+#include "allocator/os/fork_mark.h"
 #include "allocator/os/rseq.h"
 #include "allocator/os/thread_state.h"
 
@@ -197,7 +197,7 @@ bool EmptyStacks(tarn_pool* pool, bool alone) TARN_REQUIRES(pool->lock.lock) {
 void Tick(tarn_pool* pool, bool alone = false) {
   RequireHandle(pool, HandleKind::kPool, "tarn_pool_tick");
   PrepareThread();
-  const std::uint64_t process = ProcessId();
+  const std::uint64_t process = fork_mark.generation();
   std::size_t dying;
   {
     SlowPathScope scope;
@@ -226,7 +226,7 @@ void Tick(tarn_pool* pool, bool alone = false) {
 bool IsTicking(tarn_pool* pool) {
   SlowPathScope scope;
   LockHolder holder(pool->lock.lock);
-  return pool->ticking == ProcessId();
+  return pool->ticking == fork_mark.generation();
 }
 
 bool IsWatched(tarn_pool* pool) {

@@ -33,7 +33,7 @@ bool HasPlace(std::size_t own) {
 
 void Caretaker::Prepare() {
   if (prepared_.load(std::memory_order_acquire)) return;
-  process_id_.store(ProcessId(), std::memory_order_relaxed);
+  process_id_.store(process_heap.scavenger.process_id(), std::memory_order_relaxed);
   AddForkLock(&lock_);
   // Release pairs with the acquires: a fork knows the lock of whoever sees this.
   prepared_.store(true, std::memory_order_release);

@@ -105,6 +105,9 @@ class Scavenger {
   static constexpr std::size_t kCycleStackBytes = 6144;
   Lock& cycle_lock() TARN_THREAD_ANNOTATION(lock_returned(cycle_lock_)) { return cycle_lock_; }
 
+  // As it was at the start, or at the last fork that was seen. Makes no system call.
+  std::uint64_t process_id() const { return process_id_; }
+
  private:
   struct Cycle {
     std::size_t released_bytes = 0;

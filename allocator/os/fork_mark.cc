@@ -50,6 +50,7 @@ bool ForkMark::BeginRepair() {
 }
 
 void ForkMark::Renew() {
+  generation_.fetch_add(1, std::memory_order_relaxed);
   std::atomic<std::uint32_t>* word = word_.load(std::memory_order_relaxed);
   if (word != nullptr) word->store(kLaid, std::memory_order_release);
 }

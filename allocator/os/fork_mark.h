@@ -32,14 +32,17 @@ class ForkMark {
   }
   // Of the threads that find the mark wiped, one gets true and has to Renew it; the others return after that.
   [[nodiscard]] bool BeginRepair();
-  // Lays the mark anew, where there was one.
+  // Lays the mark anew, where there was one, and begins the next generation.
   void Renew();
+  // Differs between a process and its forked children, once these have run their handlers or repairs. Never 0.
+  std::uint32_t generation() const { return generation_.load(std::memory_order_relaxed) + 1; }
 
  private:
   static constexpr std::uint32_t kLaid = 1;
   static constexpr std::uint32_t kRepairs = 2;
 
   std::atomic<std::atomic<std::uint32_t>*> word_ = nullptr;
+  std::atomic<std::uint32_t> generation_ = 0;
 };
 
 extern constinit ForkMark fork_mark;

@@ -19,7 +19,8 @@
 #include <thread>
 #include <vector>
 
-#include "tarn/arena.h"
+#include "allocator/include/tarn/arena.h"
+#include "allocator/include/tarn/pool.h"
 #include "tests/life/process.h"
 
 namespace {
@@ -81,7 +82,17 @@ void Work(unsigned seed, size_t total_bytes) {
   for (char* object : objects) free(object);
 }
 
-void WorkThrough(bool with_threads) {
+// Without threads, for with them a pool has a thread of its own.
+void UsePool(tarn_pool* pool) {
+  for (int i = 0; i < 100; ++i) {
+    void* object = tarn_pool_get(pool);
+    if (object == nullptr) object = malloc(1000);
+    tarn_pool_put(pool, object);
+    if (i % 10 == 0) tarn_pool_tick(pool);
+  }
+}
+
+void WorkThrough(bool with_threads, tarn_pool* pool) {
   for (unsigned round = 1; round <= 2; ++round) {
     Work(round, 300 * kMiB);
     if (with_threads) {
@@ -101,6 +112,7 @@ void WorkThrough(bool with_threads) {
     tarn::Arena arena;
     for (int i = 0; i < 1000; ++i) TARN_LIFE_REQUIRE(arena.Allocate(5000, 16) != nullptr);
     arena.Reset();
+    if (!with_threads) UsePool(pool);
     malloc_trim(0);
   }
 }
@@ -115,8 +127,12 @@ int main() {
       std::vector<void*> first(kMiB / 1024);
       for (void*& object : first) memset(object = malloc(1024), 1, 1024);
       for (void* object : first) free(object);
+      tarn_pool_options options = {};
+      options.drop = [](void* object, void*) { free(object); };
+      tarn_pool* const pool = tarn_pool_create(&options);
+      TARN_LIFE_REQUIRE(pool != nullptr);
       EnterSandbox(with_threads, clock_needs_call);
-      WorkThrough(with_threads);
+      WorkThrough(with_threads, pool);
     });
     if (what_happened == "exit code 77") return kNothingToTest;
     if (!what_happened.empty()) {
