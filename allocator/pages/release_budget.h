@@ -2,7 +2,8 @@
 //
 // A release costs twice: the calls that release, and the page faults when the memory is used again. Memory that stays
 // unused was worth the calls. So only memory that returns is charged, with the time that its release took and with the
-// page faults. The charge is a debt that time pays off, 3 % of what elapses. With debt, nothing is released.
+// page faults. The charge is a debt that time pays off, 3 % of what elapses. With debt, nothing is released. Time without
+// debt is a credit, of ten seconds at most, since the next fall may come right after the return.
 //
 // The first fall of a process is answered whatever its size and whenever it comes: no later call may come by. If the
 // memory returns, this first release was in vain, and its cost is the most that a short program loses.
@@ -32,9 +33,9 @@ namespace tarn {
 class ReleaseBudget {
  public:
   // The share of time that may be lost, as its inverse: 3 %.
-  static constexpr std::uint64_t kTimeDivisor = 32;
+  static constexpr std::int64_t kTimeDivisor = 32;
   // Debt below this does not count: what a growing program takes back of released memory, page by page. Chosen.
-  static constexpr std::uint64_t kNoDebtNs = 1'000'000;
+  static constexpr std::int64_t kNoDebtNs = 1'000'000;
   // The page faults of a MiB: 256 of 1.6 us. Measured (docs/memory-return.md).
   static constexpr std::uint64_t kFaultNsPerMiB = 400'000;
   static constexpr std::uint32_t kLongestGapMs = 30'000;
@@ -45,11 +46,14 @@ class ReleaseBudget {
   static constexpr unsigned kMostDoublings = 5;
   // A smaller share of what was released is no burst: what a program allocates while it frees much more.
   static constexpr std::size_t kBurstDivisor = 8;
-  static constexpr std::uint64_t kLongestDebtNs = 60'000'000'000 / kTimeDivisor;
+  static constexpr std::int64_t kLongestDebtNs = 60'000'000'000 / kTimeDivisor;
+  static constexpr std::uint32_t kMostCreditMs = 10'000;
+  static constexpr std::int64_t kMostCreditNs = std::int64_t{kMostCreditMs} * 1'000'000 / kTimeDivisor;
 
   // `bytes` were released, which took `ns`.
   void NoteRelease(std::size_t bytes, std::uint64_t ns, std::uint32_t now_ms) {
     if (bytes == 0) return;
+    Settle(now_ms);
     if (returned_bytes_ != 0) BeginFall(now_ms);
     released_bytes_ += bytes;
     released_ns_ += ns;
@@ -63,7 +67,7 @@ class ReleaseBudget {
     // A preempted release seems to have taken long; no machine takes longer than this.
     const std::uint64_t release_ns_per_mib =
         released_bytes_ < kMiB ? kFaultNsPerMiB : std::min(released_ns_ / (released_bytes_ / kMiB), kMostNsPerMiB);
-    const std::uint64_t cost_ns = (release_ns_per_mib + kFaultNsPerMiB) * bytes / kMiB;
+    const auto cost_ns = static_cast<std::int64_t>((release_ns_per_mib + kFaultNsPerMiB) * bytes / kMiB);
     const std::uint32_t gap_ms = MillisecondsBetween(released_at_ms_, now_ms);
     unsigned doublings = 0;
     if (returned_bytes_ >= released_bytes_ / kBurstDivisor) {
@@ -97,12 +101,13 @@ class ReleaseBudget {
   }
 
   void Settle(std::uint32_t now_ms) {
-    const std::uint64_t paid_ns = std::uint64_t{MillisecondsBetween(settled_at_ms_, now_ms)} * 1'000'000 / kTimeDivisor;
-    debt_ns_ -= std::min(debt_ns_, paid_ns);
+    const std::uint32_t passed_ms = settled_at_ms_ == 0 ? 0 : MillisecondsBetween(settled_at_ms_, now_ms);
+    debt_ns_ = std::max(debt_ns_ - std::int64_t{passed_ms} * 1'000'000 / kTimeDivisor, -kMostCreditNs);
     settled_at_ms_ = now_ms;
   }
 
-  std::uint64_t debt_ns_ = 0;
+  // Negative: a credit.
+  std::int64_t debt_ns_ = 0;
   std::uint32_t settled_at_ms_ = 0;
   unsigned doublings_ = 0;
   // Of the last fall.

@@ -67,13 +67,21 @@ std::uint32_t RefusedMs(ReleaseBudget budget, std::uint32_t now_ms) {
 TEST(ReleaseBudget, AReturnIsPaidForByTime) {
   ReleaseBudget budget;
   const std::uint32_t now_ms = FallAndReturn(&budget, kBudgetStartMs, ReleaseBudget::kShortGapMs);
-  EXPECT_NEAR(RefusedMs(budget, now_ms), kPaysOneMs, 50);
+  EXPECT_NEAR(RefusedMs(budget, now_ms), kPaysOneMs - ReleaseBudget::kShortGapMs, 50);
+}
+
+// The fall that comes right after a return is answered, too, if memory was away for long enough before.
+TEST(ReleaseBudget, TimeBetweenAReleaseAndItsReturnPays) {
+  ReleaseBudget budget;
+  const std::uint32_t now_ms = FallAndReturn(&budget, kBudgetStartMs, 5000);
+  EXPECT_TRUE(budget.Allows(now_ms));
+  EXPECT_TRUE(budget.Allows(FallAndReturn(&budget, now_ms, 5000)));
 }
 
 TEST(ReleaseBudget, AReturnAfterAShortGapIsChargedEightfold) {
   ReleaseBudget budget;
   const std::uint32_t now_ms = FallAndReturn(&budget, kBudgetStartMs, ReleaseBudget::kShortGapMs - 1);
-  EXPECT_NEAR(RefusedMs(budget, now_ms), 8 * kPaysOneMs, 50);
+  EXPECT_NEAR(RefusedMs(budget, now_ms), 8 * kPaysOneMs - ReleaseBudget::kShortGapMs, 50);
 }
 
 TEST(ReleaseBudget, EachReturnDoublesTheNextChargeAndAFallWithoutOneHalvesIt) {
@@ -82,13 +90,14 @@ TEST(ReleaseBudget, EachReturnDoublesTheNextChargeAndAFallWithoutOneHalvesIt) {
   for (const unsigned times : {1u, 2u, 4u, 8u, 16u, 16u}) {
     now_ms = FallAndReturn(&budget, now_ms, ReleaseBudget::kLongestGapMs - 1);
     const std::uint32_t refused_ms = RefusedMs(budget, now_ms);
-    EXPECT_NEAR(refused_ms, times * kPaysOneMs, 50);
+    const std::uint32_t charged_ms = times * kPaysOneMs;
+    EXPECT_NEAR(refused_ms, charged_ms - std::min(charged_ms, ReleaseBudget::kMostCreditMs), 50);
     now_ms += refused_ms;
   }
   budget.NoteRelease(100 * kBudgetMiB, 20'000'000, now_ms);
   budget.NoteReturn(8192, now_ms + ReleaseBudget::kLongestGapMs);
   now_ms = FallAndReturn(&budget, now_ms + ReleaseBudget::kLongestGapMs, ReleaseBudget::kLongestGapMs - 1);
-  EXPECT_NEAR(RefusedMs(budget, now_ms), 8 * kPaysOneMs, 50);
+  EXPECT_NEAR(RefusedMs(budget, now_ms), 8 * kPaysOneMs - ReleaseBudget::kMostCreditMs, 50);
 }
 
 TEST(ReleaseBudget, ABurstIsRefusedForAMinuteAtMostUnlessItCostsMore) {
@@ -97,7 +106,7 @@ TEST(ReleaseBudget, ABurstIsRefusedForAMinuteAtMostUnlessItCostsMore) {
     budget.NoteRelease(mib * kBudgetMiB, mib * 100'000, kBudgetStartMs);
     budget.NoteReturn(mib * kBudgetMiB, kBudgetStartMs + 10);
     const auto pays_ms = static_cast<std::uint32_t>(mib * (100'000 + ReleaseBudget::kFaultNsPerMiB) *
-                                                    ReleaseBudget::kTimeDivisor / 1'000'000);
+                                                    std::uint64_t{ReleaseBudget::kTimeDivisor} / 1'000'000);
     EXPECT_NEAR(RefusedMs(budget, kBudgetStartMs + 10), std::max(pays_ms, 60'000u), 50) << mib;
   }
 }
