@@ -276,9 +276,10 @@ PageHeap::Excess PageHeap::ReleaseExcess(std::size_t least_bytes, std::size_t* r
       return warm_bytes - std::min(warm_bytes, in_use_.bytes() / kFallKeepDivisor);
     };
     while (*released_bytes < least_bytes && excess_bytes() != 0 && !warm_.empty()) {
-      const std::size_t step_bytes = ReleaseWhole(warm_.back());
-      if (step_bytes == 0) return Excess::kDone;
-      *released_bytes += step_bytes;
+      // Parts of it may have gone before, and bring nothing.
+      const PageCount warm(warm_.back()->warm_pages());
+      if (ReleaseWhole(warm_.back()) == 0) return Excess::kDone;
+      *released_bytes += warm.bytes();
     }
     if (excess_bytes() == 0) return Excess::kDone;
     if (*released_bytes >= least_bytes) return Excess::kMore;

@@ -220,6 +220,21 @@ void FreeSome(PageHeap& heap, std::vector<Span*>* spans, std::size_t count) {
   }
 }
 
+// A huge page of which a part went before brings the rest only. Slow paths go on until they have released as much as came
+// free, so they would end too early otherwise.
+TEST(Fall, CountsWhatWasResidentOfHugePages) {
+  PageHeap& heap = FreshPageHeap();
+  SpansByHugePage spans = FillHugePages(heap, 8);
+  for (auto& [huge_page, here] : spans) FreeSome(heap, &here, kPagesPerHugePage / 2);
+  GiveBack(heap);
+  for (auto& [huge_page, here] : spans) FreeSome(heap, &here, kPagesPerHugePage);
+  const std::size_t warm_bytes = heap.Stats().free_warm_bytes;
+  const std::size_t released_bytes = GiveBack(heap);
+  EXPECT_GE(released_bytes, 4 * kHugePageBytes / 2);
+  EXPECT_EQ(released_bytes, warm_bytes - heap.Stats().free_warm_bytes);
+  ExpectConsistent(heap);
+}
+
 // A pass stops after a while, and goes on in the next slow path. What came free behind it meanwhile is not taken for what
 // cannot be released.
 TEST(Fall, OfPagesBehindAPassIsSeenAfterIt) {
