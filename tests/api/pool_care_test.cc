@@ -33,16 +33,29 @@ struct Counted {
 
 constexpr unsigned kHourMs = 3'600'000;
 
-void Fill(tarn::Pool<Counted>& pool, int objects) {
-  std::vector<Counted*> some;
+template <typename T>
+void Fill(tarn::Pool<T>& pool, int objects) {
+  std::vector<T*> some;
   for (int i = 0; i < objects; ++i) some.push_back(pool.Get());
-  for (Counted* object : some) pool.Put(object);
+  for (T* object : some) pool.Put(object);
 }
 
-// The process has more than that, and gets no smaller: memory is short.
+// The process has more than the limit, and gets no smaller. That it counts as short of memory then is seen at once by a pool
+// that nobody else looks after; without that, it would be in vain to wait for more.
 void MakeMemoryShort() {
+  struct Witness {
+    explicit Witness(int* live_) : live(live_) { ++*live; }
+    ~Witness() { --*live; }
+    int* live;
+  };
+  int live = 0;
+  tarn::Pool<Witness> pool({.make = [&live] { return new Witness(&live); }, .epoch_ms = TARN_POOL_NO_EPOCHS});
+  Fill(pool, 100);
   tarn::SetMemoryLimit(1 << 20);
   tarn::SetMemoryLimit(tarn::kNoLimit);
+  TARN_REQUIRE(live == 100);
+  Fill(pool, 90);
+  TARN_REQUIRE(live <= 90);
 }
 
 TEST(PoolCare, PoolsAreEmptiedWhenMemoryIsShort) {
