@@ -85,11 +85,10 @@ TARN_EXPORT int tarn_set_preset(const char* name) {
     return -1;
   }
   PrepareThread();
-  if (thread_state.slow_path_depth != 0) {
+  if (thread_state.slow_path_depth != 0 || !process_heap.SetPreset(preset)) {
     errno = EBUSY;
     return -1;
   }
-  process_heap.SetPreset(preset);
   process_heap.limits.Check(true);
   return 0;
 }

@@ -87,6 +87,7 @@ void Limits::SetSoft(LimitSetting setting) {
 
 void Limits::SetHard(LimitSetting setting) {
   SlowPathScope scope;
+  if (scope.nested()) return;
   hard_kind_.store(setting.kind, std::memory_order_relaxed);
   hard_value_.store(setting.value, std::memory_order_relaxed);
   const std::size_t bytes = LimitBytes(setting.kind, setting.value);

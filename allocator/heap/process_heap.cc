@@ -121,7 +121,11 @@ void ProcessHeap::ApplyProfileRate(std::size_t rate_bytes) {
   cpu_cache.RestartSampling();
 }
 
-void ProcessHeap::SetPreset(Preset preset) {
+bool ProcessHeap::SetPreset(Preset preset) {
+  {
+    SlowPathScope scope;
+    if (scope.nested()) return false;
+  }
   Options next = kDefaultOptions;
   ChangeSettings([&] {
     next = options;
@@ -148,6 +152,7 @@ void ProcessHeap::SetPreset(Preset preset) {
     profile_dumps.SetLimitShare(next.profile_limit_percent);
   }
   if (next.stats) KeepStderr();
+  return true;
 }
 
 void ProcessHeap::SetUpSampledLists() {

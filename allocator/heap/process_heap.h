@@ -84,10 +84,12 @@ struct alignas(4096) ProcessHeap {
   // What the program itself sets. Of several threads that set the same at once, any may have the last word. Called in no
   // slow path.
   void SetMemoryLimit(LimitSetting setting);
+  // Does nothing in a signal handler that interrupted a slow path with a lock.
   void SetHardLimit(LimitSetting setting);
   // The mean distance of the samples, from now on; 0: none are taken.
   void SetProfileRate(std::size_t rate_bytes);
-  void SetPreset(Preset preset);
+  // Returns false, and changes nothing, in a signal handler that interrupted a slow path with a lock.
+  [[nodiscard]] bool SetPreset(Preset preset);
 
  private:
   void Start();

@@ -280,6 +280,27 @@ TEST(Interrupt, AHandlerGetsNullWhereALockIsHeld) {
             "");
 }
 
+TEST(Interrupt, AHandlerChangesNoSettingWhereALockIsHeld) {
+  EXPECT_EQ(ComplaintOfChild([]() TARN_NO_THREAD_SAFETY_ANALYSIS {
+              Start();
+              process_heap.SetMemoryLimit({LimitSetting::Kind::kBytes, std::size_t{1} << 40});
+              Handle([](int) {
+                process_heap.SetHardLimit({LimitSetting::Kind::kBytes, std::size_t{1} << 41});
+                TARN_REQUIRE(!process_heap.SetPreset(Preset::kDevelopment));
+              });
+              {
+                SlowPathScope scope(SlowPathScope::Opener::kProgram);
+                process_heap.page_heap.lock().Acquire();
+                raise(SIGUSR1);
+                process_heap.page_heap.lock().Release();
+              }
+              TARN_REQUIRE(process_heap.limits.hard_bytes() == SIZE_MAX);
+              TARN_REQUIRE(process_heap.limits.soft_bytes() == std::size_t{1} << 40);
+              TARN_REQUIRE(process_heap.preset() == Preset::kOff);
+            }),
+            "");
+}
+
 // The alternate stack lies in a frame above: its addresses look as if the slow path had been left.
 TEST(Interrupt, AHandlerOnAnAlternateStackAboveGetsNullWhereALockIsHeld) {
   EXPECT_EQ(ComplaintOfChild([]() TARN_NO_THREAD_SAFETY_ANALYSIS {
