@@ -19,9 +19,10 @@ constexpr std::uint32_t kPressureEveryMs = 100;
 constexpr std::uint32_t kTryAgainMs = 60'000;
 // Chosen: how long the end of the process waits for a duty that is running.
 constexpr std::uint32_t kExitWaitMs = 1000;
-// Of the calls that change a thread's rights, libc passes on those for ids to all threads, so capabilities are left. The
-// program has a thread besides its first one, or /proc does not say. `own`: how many of those counted are the caretaker. The
-// scavenger's thread counts where it was there before and behind: one too many is harmless, one too few is not.
+// Of the calls that change a thread's rights, libc passes on those for ids to all threads, so capabilities are left.
+// The program has a thread besides its first one, or /proc does not say. `own`: how many of those counted are the
+// caretaker. The scavenger's thread counts where it was there before and behind: one too many is harmless, one too few
+// is not.
 bool HasPlace(std::size_t own) {
   const bool scavenger_before = Scavenger::ThreadIsAlive();
   const std::size_t threads = CountThreads();
@@ -64,8 +65,8 @@ bool Caretaker::IsAtWork() {
     return false;
   }
   if (ProcessId() != process_id_.load(std::memory_order_relaxed)) return false;
-  // Both may change with the next call of the program's, and this one may be the last for a long time. So they are looked at
-  // each time, and remembered for none.
+  // Both may change with the next call of the program's, and this one may be the last for a long time. So they are
+  // looked at each time, and remembered for none.
   if (process_heap.background.PrivilegesForbidCare() || !HasPlace(0)) return false;
   return StartThread();
 }
@@ -240,9 +241,9 @@ bool Caretaker::EndsThread(bool in_place) {
       word = handle_word_.load(std::memory_order_relaxed);
       if (handle_state_ != HandleState::kUnknown) {
         alive_.store(false, std::memory_order_relaxed);
-        // A slow path that saw `alive_` leaves its pool to this thread, and may have found a thread of the program's that was
-        // not there when the threads were counted. So they are counted once more behind the store: a slow path either
-        // made that thread before it, or sees the store and waits in StartThread for the lock.
+        // A slow path that saw `alive_` leaves its pool to this thread, and may have found a thread of the program's
+        // that was not there when the threads were counted. So they are counted once more behind the store: a slow path
+        // either made that thread before it, or sees the store and waits in StartThread for the lock.
         std::atomic_thread_fence(std::memory_order_seq_cst);
         if (!in_place && !process_heap.background.stopped() && HasPlace(1)) {
           alive_.store(true, std::memory_order_relaxed);

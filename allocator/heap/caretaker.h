@@ -10,9 +10,10 @@
 //   a duty   runs at once and then as often as it says, until it says that nothing is left; then it has to Ask again;
 //   the end  of the thread comes with that of the last duty. It ends too when the process has no other thread besides its
 //            first one, and when the first one has other capabilities: of the calls that change a thread's rights, libc
-//            passes on to all threads those that change ids. The next call of a pool brings it back when that has changed.
-//            What is a thread's own beside these, a seccomp filter or no_new_privs, it has from the thread that called the
-//            pool first, like each thread of the program. Nothing keeps a process alive whose own threads have ended.
+//            passes on to all threads those that change ids. The next call of a pool brings it back when that has
+//            changed. What is a thread's own beside these, a seccomp filter or no_new_privs, it has from the thread
+//            that called the pool first, like each thread of the program. Nothing keeps a process alive whose own
+//            threads have ended.
 //
 // Where it may not exist (heap/background.h) or the system refuses it, pools look after themselves whenever they are called,
 // and tarn_background_tick() runs the duties on the program's thread.

@@ -102,8 +102,8 @@ bool Scavenger::StartsThread() {
   }
   // A child of _Fork or vfork is another process, with memory that is not its own or threads that it lost.
   if (ProcessId() != process_id_) return false;
-  // Without another thread it would end at once. The kernel is asked once in each tick of the clock, and soon enough: one that
-  // was refused for longer would be missing where a thread comes, works, and falls silent.
+  // Without another thread it would end at once. The kernel is asked once in each tick of the clock, and soon enough:
+  // one that was refused for longer would be missing where a thread comes, works, and falls silent.
   const std::uint32_t now_ms = CoarseMilliseconds();
   if (alone_at_ms_.load(std::memory_order_relaxed) == now_ms) return false;
   if (CountThreads() < 2) {
@@ -140,7 +140,8 @@ void Scavenger::RunThread(BareThreadBegin begin) {
   bool wanted = begin == BareThreadBegin::kStripped && ProcessIsAsItWas();
   std::uint32_t busy_at_ms = CoarseMilliseconds();
   bool finished = false;
-  // What was refused once would be refused again. Not so where another thread was missing: the next may come at any time.
+  // What was refused once would be refused again. Not so where another thread was missing: the next may come at any
+  // time.
   if (begin != BareThreadBegin::kStripped || !FirstThreadHasSameIds()) self.Refuse(busy_at_ms);
   for (; wanted && !BareThreadIsHeld(); wanted = ProcessIsAsItWas()) {
     Cycle cycle;

@@ -57,8 +57,8 @@ bool BareThreadIsHeld();
 
 // On the bare thread: the first thread has the ids with which this one began.
 bool FirstThreadHasSameIds();
-// The same, and the process has another thread besides these two. False: the thread has no place there any more, and shall
-// end. False too where /proc does not say.
+// The same, and the process has another thread besides these two. False: the thread has no place there any more, and
+// shall end. False too where /proc does not say.
 bool ProcessIsAsItWas();
 
 // Sleeps, or returns earlier; at once when the thread is held.

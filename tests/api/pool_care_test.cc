@@ -40,8 +40,8 @@ void Fill(tarn::Pool<T>& pool, int objects) {
   for (T* object : some) pool.Put(object);
 }
 
-// The process has more than the limit, and gets no smaller. That it counts as short of memory then is seen at once by a pool
-// that nobody else looks after; without that, it would be in vain to wait for more.
+// The process has more than the limit, and gets no smaller. That it counts as short of memory then is seen at once by a
+// pool that nobody else looks after; without that, it would be in vain to wait for more.
 void MakeMemoryShort() {
   struct Witness {
     explicit Witness(int* live_) : live(live_) { ++*live; }
@@ -73,8 +73,8 @@ bool IsAlone() {
   return threads == 1;
 }
 
-// The caretaker ends with the last thread of the program's besides its first, though objects are left. The next call of a
-// pool in a process that has threads again brings it back, and there may be no further call.
+// The caretaker ends with the last thread of the program's besides its first, though objects are left. The next call of
+// a pool in a process that has threads again brings it back, and there may be no further call.
 TEST(PoolCare, TheThreadComesBackWithTheProgramsThreads) {
   for (const bool same_pool : {false, true}) {
     const std::string complaint = tarn_test::ComplaintOfChild([same_pool] {

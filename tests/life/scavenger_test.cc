@@ -127,8 +127,8 @@ TEST(Scavenger, GivesBackWhatRepeatedPeaksLeft) {
   ExpectGoodEnd(2 * kBodySeconds, [] {
     StartScavenger();
     const size_t before = ResidentBytes();
-    // What came back after a gap is kept for three times as long. So the gaps grow, until memory is kept for longer than the
-    // thread stays that has nothing to do (five seconds).
+    // What came back after a gap is kept for three times as long. So the gaps grow, until memory is kept for longer
+    // than the thread stays that has nothing to do (five seconds).
     for (const long gap_us : {1'300'000, 3'000'000}) {
       Burst(200 * kMiB, 400000);
       Sleep(gap_us);
