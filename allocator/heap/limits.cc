@@ -19,9 +19,9 @@ namespace {
 constexpr std::uint32_t kReadEveryMs = 1000;
 // Of a container's limit, `auto` leaves a tenth for what tarn does not see: stacks, files, other processes. Chosen.
 constexpr std::size_t kAutoPercent = 90;
-// The first look, which reads what the system says. Short programs never come here, and a sandbox that is entered after the
-// first MiB is not met by it. Chosen.
-constexpr std::size_t kFactsAtBytes = std::size_t{768} << 10;
+// The first look, which reads what the system says. It takes some 80 us, so the shortest programs do not come here, and it
+// is early, so that a program has it behind itself when it enters a sandbox. Chosen.
+constexpr std::size_t kFactsAtBytes = std::size_t{128} << 10;
 // Without a limit there is nothing to look at, but one may be set: so often is it looked for.
 constexpr std::size_t kUnlimitedStepBytes = std::size_t{64} << 20;
 // The distance of two looks near the limit, as its inverse, and at least. Each costs some ten microseconds, and the page

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "allocator/os/cpus.h"
+#include "allocator/os/process.h"
 #include "allocator/os/stall.h"
 #include "allocator/os/system_call.h"
 #include "allocator/os/thread_state.h"
@@ -101,6 +102,9 @@ RseqSupport DetectRseq(bool by_thread) {
 }
 
 bool AbortAllSequences() {
+  // The program's only thread is in no sequence: it is here, and a signal that brought it here has restarted the one that
+  // it interrupted. A thread of tarn's runs none, but may run beside that thread.
+  if (HasOneThread() && !thread_state.is_background) return true;
   NoteStall();
   const long result = SystemCall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ, 0, 0);
   if (result == 0) return true;
