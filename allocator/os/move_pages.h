@@ -25,7 +25,8 @@ enum class MoveResult : std::uint8_t {
 // committed afterwards. The ranges do not overlap. What cannot be moved is copied.
 //
 // Pages that move keep what the kernel knows of them: locked, left out of core dumps, protection. Pages that are copied
-// stay locked, and lose the rest. With MCL_FUTURE in force the source stays locked, too.
+// stay locked from Linux 5.4 on, and lose the rest. Before, nothing says what is locked, and all pages are copied. With
+// MCL_FUTURE in force the source stays locked, too.
 //
 // With `huge_pages`, huge pages are advised for a destination that is copied to.
 [[nodiscard]] MoveResult MovePages(void* from, void* to, std::size_t bytes, bool huge_pages);
