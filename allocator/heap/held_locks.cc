@@ -37,6 +37,8 @@ HeldLocks FindHeldLocks() {
 // A jump out of Lock::Release, between the release and the wake, leaves a sleeper to wake. A wake in vain does no harm.
 void RepairAfterJump() {
   process_heap.limits.RepairAfterJump();
+  process_heap.scavenger.RepairAfterJump();
+  process_heap.profile_dumps.RepairAfterJump();
   process_heap.cpu_cache.RepairAfterJump();
   const auto wake = [](Lock& lock) {
     lock.WakeAfterJump();

@@ -63,6 +63,7 @@ void ProfileDumps::SetLimitShare(unsigned percent) {
 }
 
 void ProfileDumps::DumpNearLimit(unsigned, std::size_t, std::size_t, void*) {
+  SlowPathScope scope;
   process_heap.profile_dumps.Dump(Reason::kLimit);
 }
 
@@ -76,12 +77,14 @@ void ProfileDumps::HandleSignal() {
 void ProfileDumps::AttendPeak() {
   // First, so that what other threads add meanwhile counts for the next step.
   process_heap.page_heap.SetNextPeak(process_heap.options.profile_growth_bytes);
+  SlowPathScope scope;
   Dump(Reason::kGrowth);
 }
 
 void ProfileDumps::AtExit() {
   if (!process_heap.options.profile_at_exit) return;
-  for (int i = 0; i < kMostYieldsAtExit && writing_.load(std::memory_order_relaxed); ++i) YieldCpu();
+  for (int i = 0; i < kMostYieldsAtExit && writing_.load(std::memory_order_relaxed) != 0; ++i) YieldCpu();
+  SlowPathScope scope;
   Dump(Reason::kExit);
 }
 
@@ -91,12 +94,13 @@ void ProfileDumps::Dump(Reason reason) {
   // mark is seen to be down here.
   wanted_.fetch_or(Bit(reason));
   while (wanted_.load() != 0) {
-    if (writing_.exchange(true)) break;
+    std::uint32_t nobody = 0;
+    if (!writing_.compare_exchange_strong(nobody, ThreadId())) break;
     const std::uint32_t wanted = wanted_.exchange(0);
     for (const Reason each : {Reason::kExit, Reason::kSignal, Reason::kGrowth, Reason::kLimit}) {
       if ((wanted & Bit(each)) != 0) WriteFile(each);
     }
-    writing_.store(false);
+    writing_.store(0);
   }
   errno = saved_errno;
 }

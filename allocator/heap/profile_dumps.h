@@ -13,11 +13,16 @@
 //
 // One profile is written at a time. Whoever finds another at it, be it a thread or the very code that a handler has
 // interrupted, leaves its wish for that one, which looks again at its end.
+//
+// A signal handler may jump out of the writer. Except in the signal's own handler, whose stack may be too small for it,
+// the writer is a slow path: the thread's next one that notices the jump takes its mark away (RepairAfterJump).
 #pragma once
 
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+
+#include "allocator/os/thread_state.h"
 
 namespace tarn {
 
@@ -45,7 +50,12 @@ class ProfileDumps {
   void AtExit();
 
   // The child of a fork: whoever was writing is no more.
-  void RepairInForkedChild() { writing_.store(false, std::memory_order_relaxed); }
+  void RepairInForkedChild() { writing_.store(0, std::memory_order_relaxed); }
+  // After a jump out of a slow path of the calling thread, which may have been writing.
+  void RepairAfterJump() {
+    std::uint32_t writer = ThreadId();
+    writing_.compare_exchange_strong(writer, 0, std::memory_order_release, std::memory_order_relaxed);
+  }
 
  private:
   static void DumpNearLimit(unsigned percent, std::size_t used_bytes, std::size_t limit_bytes, void* argument);
@@ -54,7 +64,8 @@ class ProfileDumps {
 
   // Bit i: one is wanted for Reason i.
   std::atomic<std::uint32_t> wanted_ = 0;
-  std::atomic<bool> writing_ = false;
+  // The thread that writes, or 0.
+  std::atomic<std::uint32_t> writing_ = 0;
   std::atomic<bool> complained_ = false;
   // The next name's, and the process that has come so far: a child's begin anew. Of whoever is writing.
   std::uint64_t number_ = 0;

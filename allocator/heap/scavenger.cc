@@ -110,9 +110,12 @@ bool Scavenger::StartsThread() {
     alone_at_ms_.store(now_ms, std::memory_order_relaxed);
     return false;
   }
-  if (starting_.exchange(true, std::memory_order_acquire)) return true;
+  std::uint32_t nobody = 0;
+  if (!starting_.compare_exchange_strong(nobody, ThreadId(), std::memory_order_acquire, std::memory_order_relaxed)) {
+    return true;
+  }
   StartThread();
-  starting_.store(false, std::memory_order_release);
+  starting_.store(0, std::memory_order_release);
   return true;
 }
 
@@ -245,9 +248,12 @@ void Scavenger::ServeReleaseRequest() {
 }
 
 void Scavenger::ServeLimitRequest(bool may_call_back) {
-  // The process id before the flag, as before the lock above. Acquire pairs with the release below: one sets after the other.
+  // The process id before the mark, as before the lock above. Acquire pairs with the release below: one sets after the other.
+  std::uint32_t nobody = 0;
   if (!IsUnanswered(__atomic_load_n(&limit_.request, __ATOMIC_RELAXED), &limit_.answered) ||
-      ProcessId() != process_id_ || setting_limit_.exchange(true, std::memory_order_acquire)) {
+      ProcessId() != process_id_ ||
+      !setting_limit_.compare_exchange_strong(nobody, ThreadId(), std::memory_order_acquire,
+                                              std::memory_order_relaxed)) {
     return;
   }
   // Each read once: they may change at any time.
@@ -263,7 +269,7 @@ void Scavenger::ServeLimitRequest(bool may_call_back) {
     // Release: whoever reads the number, and then the bytes, gets those of this answer or a later.
     __atomic_store_n(&limit_.answered, request, __ATOMIC_RELEASE);
   }
-  setting_limit_.store(false, std::memory_order_release);
+  setting_limit_.store(0, std::memory_order_release);
   if (is_whole) process_heap.limits.Check(may_call_back);
 }
 
@@ -349,13 +355,20 @@ bool Scavenger::ThreadIsAlive() { return BareThreadIsAlive(); }
 void Scavenger::ForgetThreadInForkedChild() {
   ForgetBareThreadInForkedChild();
   start_again_.store(false, std::memory_order_relaxed);
-  starting_.store(false, std::memory_order_relaxed);
+  starting_.store(0, std::memory_order_relaxed);
   process_id_ = ProcessId();
   // What was asked was asked of the parent.
   __atomic_store_n(&release_.request, release_.answered, __ATOMIC_RELAXED);
   __atomic_store_n(&release_.begun, release_.answered, __ATOMIC_RELAXED);
   __atomic_store_n(&limit_.request, limit_.answered, __ATOMIC_RELAXED);
-  setting_limit_.store(false, std::memory_order_relaxed);
+  setting_limit_.store(0, std::memory_order_relaxed);
+}
+
+void Scavenger::RepairAfterJump() {
+  for (std::atomic<std::uint32_t>* mark : {&starting_, &setting_limit_}) {
+    std::uint32_t thread_id = ThreadId();
+    mark->compare_exchange_strong(thread_id, 0, std::memory_order_release, std::memory_order_relaxed);
+  }
 }
 
 }  // namespace tarn

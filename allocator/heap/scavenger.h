@@ -44,7 +44,7 @@
 //   the words are torn       the check is wrong until the write has come to its end, and right at the next look
 //   a limit that is too low  is kept by giving memory back within a tenth of the time, as any (heap/limits.h)
 //
-// It is set in no slow path and without the cycle lock, as by the program itself: a flag keeps others out, and a nested call
+// It is set in no slow path and without the cycle lock, as by the program itself: a mark keeps others out, and a nested call
 // of a signal handler that finds it goes on without. Who sets it looks at the limit afterwards, so that memory goes back at
 // once and not only when more is wanted; that look may call the program back.
 //
@@ -100,6 +100,8 @@ class Scavenger {
   void HoldThread();
   void LetThread();
   void ForgetThreadInForkedChild();
+  // After a jump out of a slow path of the calling thread, which may have been a start of the thread or a request's answer.
+  void RepairAfterJump();
   // What a cycle needs of the stack, mostly for the page heap's batches. A thread of the program touches it before it takes
   // the cycle lock: a stack overflow must leave the lock free (SlowPathScope).
   static constexpr std::size_t kCycleStackBytes = 6144;
@@ -150,7 +152,8 @@ class Scavenger {
   std::atomic<std::uint32_t> refused_at_ms_ = 0;
   // The tick in which the process had one thread.
   std::atomic<std::uint32_t> alone_at_ms_ = 0;
-  std::atomic<bool> starting_ = false;
+  // The thread that starts it, or 0.
+  std::atomic<std::uint32_t> starting_ = 0;
   std::atomic<bool> start_again_ = false;
   std::atomic<std::uint32_t> last_cycle_ms_ = 0;
 
@@ -163,11 +166,11 @@ class Scavenger {
 
   // Read from outside.
   tarn_snapshot_scavenger published_ = {};
-  // `request`, and what comes with it, is written from outside, the rest under the cycle lock, of the limit's by who has the
-  // flag, and by a fork's child.
+  // `request`, and what comes with it, is written from outside, the rest under the cycle lock, of the limit's by the thread in
+  // setting_limit_, and by a fork's child.
   tarn_snapshot_release release_ = {};
   tarn_snapshot_limit_request limit_ = {};
-  std::atomic<bool> setting_limit_ = false;
+  std::atomic<std::uint32_t> setting_limit_ = 0;
 };
 
 }  // namespace tarn

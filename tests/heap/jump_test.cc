@@ -134,11 +134,11 @@ TEST(Jump, ALimitsCheckThatWasLeftIsNotTakenForOneUnderWay) {
             "");
 }
 
-// Stops the calls of madvise from now on, each by a SIGSYS. False: the system has no such filters.
-bool TrapMadvise() {
+// Stops these calls from now on, each by a SIGSYS. False: the system has no such filters.
+bool TrapCalls(std::uint32_t number) {
   struct sock_filter filter[] = {
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_madvise, 0, 1),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 1),
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRAP),
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
   };
@@ -179,7 +179,7 @@ TEST(Jump, OutOfAReleaseLeavesNothingOnTheStack) {
               struct sigaction action = {};
               action.sa_handler = OnTrap;
               TARN_REQUIRE(sigaction(SIGSYS, &action, nullptr) == 0);
-              if (!TrapMadvise()) return;
+              if (!TrapCalls(SYS_madvise)) return;
               if (sigsetjmp(g_back, 1) == 0) {
                 Deeper([] { ReleaseAll(); });
                 TARN_REQUIRE(g_traps != 0);
@@ -189,6 +189,34 @@ TEST(Jump, OutOfAReleaseLeavesNothingOnTheStack) {
                 ReleaseAll();
                 AllocateAndFree();
               });
+            }),
+            "");
+}
+
+// Has each opening of a file jumped out of. What the process reads once has been read.
+bool JumpOutOfOpenings() {
+  Start();
+  process_heap.limits.Check(true);
+  struct sigaction action = {};
+  action.sa_handler = [](int) {
+    ++g_traps;
+    siglongjmp(g_back, 1);
+  };
+  TARN_REQUIRE(sigaction(SIGSYS, &action, nullptr) == 0);
+  return TrapCalls(SYS_openat);
+}
+
+TEST(Jump, AWriterOfProfilesThatWasLeftIsNotTakenForOneUnderWay) {
+  EXPECT_EQ(ComplaintOfChild([] {
+              if (!JumpOutOfOpenings()) return;
+              for (int i = 0; i < 3; ++i) {
+                if (sigsetjmp(g_back, 1) == 0) {
+                  Deeper([] { process_heap.profile_dumps.AttendPeak(); });
+                  TARN_REQUIRE(false);
+                }
+                AllocateAndFree();
+              }
+              TARN_REQUIRE(g_traps == 3);
             }),
             "");
 }
