@@ -108,14 +108,18 @@ Slab* CpuCache::NewSlab(std::size_t budget_bytes) {
 }
 
 Slab* CpuCache::Populate(std::size_t index) {
-  if (entries_[index].claimed.exchange(true, std::memory_order_relaxed)) return nullptr;
+  std::uint32_t nobody = 0;
+  if (!entries_[index].claimed_by.compare_exchange_strong(nobody, ThreadId(), std::memory_order_relaxed))
+    return nullptr;
   Slab* slab = NewSlab(budget_bytes_);
   if (slab == nullptr) {
-    entries_[index].claimed.store(false, std::memory_order_relaxed);
+    entries_[index].claimed_by.store(0, std::memory_order_relaxed);
     return nullptr;
   }
   // Under the lock, because a drain that is under way must not find a slab in the table that it did not take out.
   LockHolder holder(drain_lock_);
+  // A signal handler in here may have taken the claim for one that was left by a jump. The slab is lost then.
+  if (entries_[index].slab.load(std::memory_order_relaxed) != nullptr) return nullptr;
   entries_[index].slab.store(slab, std::memory_order_release);
   return PutIntoTable(index, slab) ? slab : nullptr;
 }
@@ -566,7 +570,7 @@ void CpuCache::RepairInForkedChild(bool may_lock, bool interrupted_drain) {
       if (slab != nullptr) {
         slab_table.slabs[i].store(slab, std::memory_order_relaxed);
       } else {
-        entries_[i].claimed.store(false, std::memory_order_relaxed);
+        entries_[i].claimed_by.store(0, std::memory_order_relaxed);
         slab_table.slabs[i].store(EmptySlab(), std::memory_order_relaxed);
       }
     }
@@ -588,7 +592,15 @@ void CpuCache::RepairInForkedChild(bool may_lock, bool interrupted_drain) {
 }
 
 void CpuCache::RepairAfterJump() {
-  if (mode_ != CacheMode::kThread || thread_state.slab_index < 0) return;
+  if (mode_ == CacheMode::kCpu) {
+    for (std::size_t i = 0; i < index_bound_; ++i) {
+      if (entries_[i].slab.load(std::memory_order_relaxed) != nullptr) continue;
+      std::uint32_t claimant = ThreadId();
+      entries_[i].claimed_by.compare_exchange_strong(claimant, 0, std::memory_order_relaxed);
+    }
+    return;
+  }
+  if (thread_state.slab_index < 0) return;
   const auto index = static_cast<std::size_t>(thread_state.slab_index);
   Slab* slab = entries_[index].slab.load(std::memory_order_relaxed);
   if (slab != nullptr) PutIntoTable(index, slab);

@@ -107,7 +107,8 @@ class CpuCache {
   static void BeginVfork() { ++thread_state.vfork_calls; }
   void BeginVforkChild();
   void EndVfork();
-  // After a jump out of a slow path of the calling thread (thread mode), which may have been a drain of its slab.
+  // After a jump out of a slow path of the calling thread, which may have been making a slab (CPU mode) or a drain of its own
+  // slab (thread mode).
   void RepairAfterJump();
   Lock& drain_lock() TARN_THREAD_ANNOTATION(lock_returned(drain_lock_)) { return drain_lock_; }
 
@@ -132,8 +133,8 @@ class CpuCache {
   struct Entry {
     // The slab of this index, whether it is in the table or not. Null: not populated.
     std::atomic<Slab*> slab;
-    // Somebody is making the slab, or has made it.
-    std::atomic<bool> claimed;
+    // The thread that makes the slab, or has made it; 0: none.
+    std::atomic<std::uint32_t> claimed_by;
   };
 
   bool NeedsAttachSlow() const;
