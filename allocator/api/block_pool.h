@@ -14,12 +14,12 @@
 // Misuse is seen when a block reaches its region: a second free, a pointer that is no block of this pool. With `checked`
 // there are no stacks, so that is at the call.
 //
-// Ending objects one by one (BeginEndOfObjects), where each has a destructor that may free or allocate blocks of this pool:
-// the stacks are flushed and all regions with live blocks go to `ending`, marked as such. There a set bit means "ended", no
-// matter whether the pool took the block (NextToEnd) or a destructor did (ClaimToEnd). Both set the bit under the lock, so
-// each block is handed to one of them. Blocks of these regions are not handed out again until all is over, so a pointer that
-// an ended object owns still names what it named. New blocks come from new regions. Once `ending` has none left, the regions
-// that have live blocks by then follow, and so on until there are none.
+// Ending objects one by one (BeginEndOfObjects), where each has a destructor that may free or allocate blocks of this
+// pool: the stacks are flushed and all regions with live blocks go to `ending`, marked as such. There a set bit means
+// "ended", no matter whether the pool took the block (NextToEnd) or a destructor did (ClaimToEnd). Both set the bit
+// under the lock, so each block is handed to one of them. Blocks of these regions are not handed out again until all is
+// over, so a pointer that an ended object owns still names what it named. New blocks come from new regions. Once
+// `ending` has none left, the regions that have live blocks by then follow, and so on until there are none.
 #pragma once
 
 #include <cstddef>
@@ -80,8 +80,8 @@ class BlockPool {
     FreeSlow(block, call);
   }
 
-  // Ends live blocks one by one. Nobody but the destructors of what is ended uses the pool meanwhile; they may use all but
-  // BeginEndOfObjects, FreeAll and Destroy, and hand blocks of before the begin to ClaimToEnd in place of Free.
+  // Ends live blocks one by one. Only the destructors of what is ended use the pool until then. They may use all
+  // but BeginEndOfObjects, FreeAll and Destroy, and hand blocks of before the begin to ClaimToEnd in place of Free.
   enum class ToEnd {
     kEnded,     // by NextToEnd or an earlier claim: its destructor has run, or runs
     kClaimed,   // the caller runs the destructor, and that is all

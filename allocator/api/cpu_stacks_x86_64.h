@@ -1,7 +1,8 @@
 // The operations of CpuStacks as restartable sequences; cpu_cache/slab_ops_x86_64.h explains what all sequences share.
 //
-// Inside [start, commit): miss unless the thread is registered; read the id, compare it with the bound, find the stack, read its word; decide; commit with one
-// store to the word. An abort leaves nothing but a value in a slot above the top, which nobody reads.
+// Inside [start, commit): miss unless the thread is registered; read the id, compare it with the bound, find the stack,
+// read its word; decide; commit with one store to the word. An abort leaves nothing but a value in a slot above the
+// top, which nobody reads.
 #pragma once
 
 #include <cstddef>

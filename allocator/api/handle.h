@@ -1,12 +1,14 @@
-// Handles of the user's API: the records of pools, heaps and concurrent arenas, each at the start of a region of its own.
+// Handles of the user's API: the records of pools, heaps and concurrent arenas, each at the start of a region of its
+// own.
 //
-// The span record of the region says which kind of handle lives there, so a pointer that is none, that is of another kind
-// or whose handle has ended is named as such: at each end, and on slow paths. Hit paths do not look; a handle that ends
-// leaves them without anything to hit.
+// The span record of the region says which kind of handle lives there, so a pointer that is none, that is of another
+// kind or whose handle has ended is named as such: at each end, and on slow paths. Hit paths do not look; a handle that
+// ends leaves them without anything to hit.
 //
-// Protocol of the mark: 0, then the kind (OpenHandle), then the kind with kEnding (BeginEnd), then 0 (FreeHandle). BeginEnd
-// is one compare-exchange, so of two ends of one handle at the same time exactly one goes on. Records of spans are never
-// unmapped, so any pointer may be looked up. A handle at the address of one that has ended is indistinguishable from it.
+// Protocol of the mark: 0, then the kind (OpenHandle), then the kind with kEnding (BeginEnd), then 0 (FreeHandle).
+// BeginEnd is one compare-exchange, so of two ends of one handle at the same time exactly one goes on. Records of spans
+// are never unmapped, so any pointer may be looked up. A handle at the address of one that has ended is
+// indistinguishable from it.
 #pragma once
 
 #include <cstdint>
@@ -21,8 +23,8 @@ enum class HandleKind : std::uint8_t { kBlockPool = 1, kConcurrentArena, kFixedP
 // The record at the region's start is complete.
 void OpenHandle(Span* region, HandleKind kind);
 
-// Claims the end of the handle. Ends the process with a line when `handle` is none of this kind, or ends already. `call`
-// is named in the line.
+// Claims the end of the handle. Ends the process with a line when `handle` is none of this kind, or ends already.
+// `call` is named in the line.
 void BeginEnd(const void* handle, HandleKind kind, const char* call);
 
 // Ends the process with a line unless the handle lives. One that is just ending lives: destructors may use it.

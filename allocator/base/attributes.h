@@ -7,8 +7,8 @@
 #define TARN_ALWAYS_INLINE __attribute__((always_inline)) inline
 // The function is a slow path: it stands apart from the hot code and is never merged into it.
 #define TARN_COLD __attribute__((noinline, cold))
-// The variable lies in initialised data though it is zero. The loader has written the last page of that in every process,
-// so the variable costs no page fault of its own.
+// The variable lies in initialised data though it is zero. The loader has written the last page of that in every
+// process, so the variable costs no page fault of its own.
 #define TARN_IN_TOUCHED_DATA __attribute__((section(".data")))
 #define TARN_NOINLINE __attribute__((noinline))
 

@@ -156,8 +156,8 @@ bool CpuCache::NeedsAttachSlow() const {
 
 void CpuCache::AttachThread() {
   if (rseq_.register_threads && mode_ == CacheMode::kCpu) {
-    // A child of vfork would register its parent's area for itself. The ids in it would stay behind when the child ends, and
-    // the parent would run sequences that nobody restarts.
+    // A child of vfork would register its parent's area for itself. The ids in it would stay behind when the child
+    // ends, and the parent would run sequences that nobody restarts.
     if (thread_state.vfork_calls != 0) return;
     // One attempt: a thread that the kernel refuses goes without a slab.
     if (!RegisterThreadArea()) thread_state.exiting = true;

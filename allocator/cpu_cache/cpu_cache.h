@@ -102,13 +102,13 @@ class CpuCache {
   // slow path; what the slabs of the other threads hold is lost then (thread mode). With `interrupted_drain` it was
   // interrupted in a drain, which goes on when the signal handler returns: everything stays as it is.
   void RepairInForkedChild(bool may_lock, bool interrupted_drain);
-  // vfork, and clone with CLONE_VM and CLONE_VFORK: called by the parent before, by the child first of all, and by the
+  // vfork, and clone with CLONE_VM and CLONE_VFORK: the parent's step before, the child's first step, and the
   // parent when it goes on. See vfork_child.cc.
   static void BeginVfork() { ++thread_state.vfork_calls; }
   void BeginVforkChild();
   void EndVfork();
-  // After a jump out of a slow path of the calling thread, which may have been making a slab (CPU mode) or a drain of its own
-  // slab (thread mode).
+  // After a jump out of a slow path of the calling thread, which may have been making a slab (CPU mode) or a drain of
+  // its own slab (thread mode).
   void RepairAfterJump();
   Lock& drain_lock() TARN_THREAD_ANNOTATION(lock_returned(drain_lock_)) { return drain_lock_; }
 

@@ -112,8 +112,8 @@ struct SlabTable {
   // Requests below this are served by the hit path. 0 until the allocator has started, so that the very first malloc,
   // which the loader may make before any constructor ran, takes the slow path without a test of its own.
   std::size_t hit_limit_bytes;
-  // The same for operator new, and for its other forms; both stay 0 where the program has replaced what they are defined
-  // by (entry/replaced.h).
+  // The same for operator new, and for its other forms; both stay 0 where the program has replaced what they are
+  // defined by (entry/replaced.h).
   std::size_t new_limit_bytes;
   std::size_t derived_new_limit_bytes;
   // Offsets from the thread pointer of the field that holds the index of the thread's slab, and of rseq_cs.
@@ -121,8 +121,8 @@ struct SlabTable {
   std::ptrdiff_t rseq_cs_offset;
   // Which forms of operator delete may go by the hit path of free: kDirectDelete and so on.
   std::uint32_t direct_operators;
-  // A thread without a slab of its own has the index -1 (thread mode), or one that is not registered the cpu_id -1 or -2:
-  // the two entries below index 0 hold the empty slab, so that no operation needs a test of the range.
+  // A thread without a slab of its own has the index -1 (thread mode), or one that is not registered the cpu_id -1 or
+  // -2: the two entries below index 0 hold the empty slab, so that no operation needs a test of the range.
   Slab* unregistered[2];
   std::atomic<Slab*> slabs[kMaxSlabs];
 };
@@ -132,8 +132,8 @@ extern constinit SlabTable slab_table;
 // Capacity zero and a sample due in every class: both operations fall into their slow paths by themselves. Only its
 // headers exist, all zeroes, in read-only memory.
 //
-// There is one for each number of vfork children that keep an index empty (cpu_cache/vfork_child.cc): they overlap, each
-// begins one header behind the other. So one compare-and-exchange of the table entry changes the number, too.
+// There is one for each number of vfork children that keep an index empty (cpu_cache/vfork_child.cc): they overlap,
+// each begins one header behind the other. So one compare-and-exchange of the table entry changes the number, too.
 inline constexpr std::size_t kMaxVforkChildren = 31;
 extern const SlabHeader empty_headers[kSizeClassCount + kMaxVforkChildren];
 inline Slab* EmptySlab(std::size_t vfork_children = 0) {

@@ -1,16 +1,16 @@
 // The slab operations for x86-64 as restartable sequences.
 //
 // Each sequence: publish the descriptor in rseq_cs; then, inside [start, commit): miss unless the thread is registered;
-// read the id, table[id], the header; decide; and commit with one store. If the kernel preempts, migrates or signals the thread inside, or membarrier
-// restarts it, it continues at the abort handler, which begins anew: nothing was stored but values into slots above the
-// top, which nobody reads. Leaving by a jump (slow path) stores nothing either. rseq_cs is not cleared afterwards: the
-// kernel ignores a descriptor whose range does not hold the instruction pointer, and the library is never unloaded
-// (-z nodelete).
+// read the id, table[id], the header; decide; and commit with one store. If the kernel preempts, migrates or signals
+// the thread inside, or membarrier restarts it, it continues at the abort handler, which begins anew: nothing was
+// stored but values into slots above the top, which nobody reads. Leaving by a jump (slow path) stores nothing either.
+// rseq_cs is not cleared afterwards: the kernel ignores a descriptor whose range does not hold the instruction pointer,
+// and the library is never unloaded (-z nodelete).
 //
-// The test for the registration. The kernel restarts sequences of registered threads only. It writes -1 to cpu_id when it
-// ends a registration, but 0 to mm_cid (kernel/rseq.c, rseq_reset_rseq_cpu_node_id), so the sign of cpu_id decides and not
-// that of the id. cpu_id lies 4 bytes before rseq_cs (linux/rseq.h), which costs no register. The branch is never taken in
-// a healthy thread and stands outside of the chain of loads that leads to the slab.
+// The test for the registration. The kernel restarts sequences of registered threads only. It writes -1 to cpu_id when
+// it ends a registration, but 0 to mm_cid (kernel/rseq.c, rseq_reset_rseq_cpu_node_id), so the sign of cpu_id decides
+// and not that of the id. cpu_id lies 4 bytes before rseq_cs (linux/rseq.h), which costs no register. The branch is
+// never taken in a healthy thread and stands outside of the chain of loads that leads to the slab.
 //
 // The index and everything derived from it live only within the sequence; nothing of it is kept from one operation to
 // the next.

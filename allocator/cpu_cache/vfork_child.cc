@@ -1,27 +1,29 @@
 // The child of vfork, and of clone with CLONE_VM and CLONE_VFORK: another process on its parent's memory, its
 // thread-local memory included, while the parent's thread waits.
 //
-// The kernel gives such a child no registration (include/linux/rseq.h, rseq_fork): nobody updates the ids that it reads,
-// and nobody restarts its sequences. It reads the ids of the waiting thread, and another thread of the parent may run
-// under the same ones. So no sequence of the child may find a slab. Nothing that the child could read in passing says
-// that it is one, and the ids are the kernel's to write. But its index cannot change. So the child withdraws the slab of
-// this index: it puts an empty slab into the table before it does anything else. All of its operations miss then, and so
-// do those of other threads that come to run under the index; they go past the cache until the child execs or ends. Nobody
-// has to be restarted, for the child never touches the slab, and the others have it to themselves as before.
+// The kernel gives such a child no registration (include/linux/rseq.h, rseq_fork): nobody updates the ids that it
+// reads, and nobody restarts its sequences. It reads the ids of the waiting thread, and another thread of the parent
+// may run under the same ones. So no sequence of the child may find a slab. Nothing that the child could read in
+// passing says that it is one, and the ids are the kernel's to write. But its index cannot change. So the child
+// withdraws the slab of this index: it puts an empty slab into the table before it does anything else. All of its
+// operations miss then, and so do those of other threads that come to run under the index; they go past the cache until
+// the child execs or ends. Nobody has to be restarted, for the child never touches the slab, and the others have it to
+// themselves as before.
 //
 //   table entry   slab --child--> EmptySlab(1) --another child--> EmptySlab(2) --end--> EmptySlab(1) --end--> EmptySlab()
 //                  ^                                                                                            |
 //                  +--------------------- under the drain lock: a drain, or the next miss ----------------------+
 //
-// Two children may have one index: the parent of the first waits, and another thread got its id. Hence the count, which is
-// a part of the entry's value; all changes are compare-and-exchange. A slab comes into the table from EmptySlab() only,
-// and under the drain lock only. The lock is tried and never waited for, here: the interrupted parent may hold it.
+// Two children may have one index: the parent of the first waits, and another thread got its id. Hence the count, which
+// is a part of the entry's value; all changes are compare-and-exchange. A slab comes into the table from EmptySlab()
+// only, and under the drain lock only. The lock is tried and never waited for, here: the interrupted parent may hold
+// it.
 //
 // At kMaxVforkChildren the count stays where it is, and the index without a slab: memory is safe, and misses are slow.
 // The same holds for the index of a child that was killed before its parent learnt of the withdrawal.
 //
-// Where threads register themselves (libc does not), the parent may not have done so before. The child then leaves it undone,
-// and goes past the cache (CpuCache::AttachThread).
+// Where threads register themselves (libc does not), the parent may not have done so before. The child then leaves it
+// undone, and goes past the cache (CpuCache::AttachThread).
 //
 // In the thread mode the slab is the waiting thread's, which the child may use like everything else of that thread.
 #include <algorithm>

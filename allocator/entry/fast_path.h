@@ -48,8 +48,8 @@ TARN_ALWAYS_INLINE bool FreeHit(void* object) {
   return SlabPush(size_class, object);
 }
 
-// As FreeHit, for the forms of operator delete that `direct` names: false where the program has replaced what the form is
-// defined by, or checks want to see its size.
+// As FreeHit, for the forms of operator delete that `direct` names: false where the program has replaced what the form
+// is defined by, or checks want to see its size.
 TARN_ALWAYS_INLINE bool DeleteHit(void* object, std::uint32_t direct) {
   if ((slab_table.direct_operators & direct) == 0) [[unlikely]]
     return false;

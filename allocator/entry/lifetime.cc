@@ -15,7 +15,8 @@ namespace tarn {
 void Load() {
   // An exchange, so that the memory is written first: read first and written then, it takes two page faults.
   if (process_heap.loaded.exchange(true, std::memory_order_relaxed)) return;
-  // A thread of the thread mode allocates a record of libc's when it is prepared; a sanitizer's malloc may not be ready.
+  // A thread of the thread mode allocates a record of libc's when it is prepared; a sanitizer's malloc may not be
+  // ready.
   SanitizerServes() ? process_heap.EnsureStarted() : PrepareThread();
   RegisterForkHandlers();
   EndStartOfClock();

@@ -90,7 +90,8 @@ TARN_EXPORT void* reallocarray(void* object, std::size_t count, std::size_t byte
   return Replaced(Function::kRealloc) ? bound::Reallocate(object, total_bytes) : realloc(object, total_bytes);
 }
 
-// C23 7.24.3.4 and .5. A wrong size is undefined there; these free by the object's own, and note it where checks are on.
+// C23 7.24.3.4 and .5. A wrong size is undefined there; these free by the object's own, and note it where checks are
+// on.
 TARN_EXPORT void free_sized(void* object, std::size_t bytes) {
   Replaced(Function::kFree) ? bound::Free(object) : FreeSized(object, bytes, "free_sized");
 }

@@ -108,7 +108,7 @@ std::uint32_t ReplacedFunctions() {
   std::uint32_t replaced = known.load(std::memory_order_relaxed);
   if (replaced == 0) [[unlikely]] {
     replaced = FindReplaced() | kKnown;
-    // Whoever finds it finds the same, so the order is of no consequence.
+    // Each thread finds the same, so the order does not matter.
     known.store(replaced, std::memory_order_relaxed);
   }
   return replaced & ~kKnown;

@@ -14,11 +14,11 @@
 //   cfree, free_sized, ...     by free
 //   valloc, pvalloc            as the aligned new
 //
-// malloc, free, calloc, realloc, memalign, aligned_alloc and posix_memalign themselves serve whoever reaches them: the
+// malloc, free, calloc, realloc, memalign, aligned_alloc and posix_memalign themselves serve each caller: the
 // program's own definition may call them (dlsym with RTLD_NEXT).
 //
 // A definition counts if it is found before tarn's in the order of the loader's search, and libc is not. What a library
-// defines that stands behind tarn is not called by anybody. Where tarn is loaded by dlopen nothing counts.
+// defines that stands behind tarn has no caller. Where tarn is loaded by dlopen nothing counts.
 #pragma once
 
 #include <cstddef>
@@ -26,8 +26,8 @@
 
 #include "allocator/base/attributes.h"
 
-// A second, hidden name for tarn's own definition, tarn_own_<name>, in the file that has the definition. By the assembler:
-// for a compiler's alias the types would have to match.
+// A second, hidden name for tarn's own definition, tarn_own_<name>, in the file that has the definition. By the
+// assembler: for a compiler's alias the types would have to match.
 #define TARN_OWN_NAME(name, symbol) \
   asm(".globl tarn_own_" #name "\n.hidden tarn_own_" #name "\n.set tarn_own_" #name ", " symbol "\n")
 
@@ -51,7 +51,7 @@ enum class Function : unsigned {
   kCount,
 };
 
-// Bits of Function. Looked for once; whoever calls first does it, without a lock.
+// Bits of Function. The first caller looks for them, without a lock.
 TARN_NOINLINE std::uint32_t ReplacedFunctions();
 
 constexpr std::uint32_t Bit(Function function) { return std::uint32_t{1} << static_cast<unsigned>(function); }
@@ -71,8 +71,8 @@ void* Reallocate(void* object, std::size_t bytes);
 void* AllocateAligned(std::size_t alignment, std::size_t bytes);
 }  // namespace bound
 
-// Opens the hit paths of the operators as far as nothing is replaced and no check wants to see sizes. Called by their slow
-// paths, once the heap has started.
+// Opens the hit paths of the operators as far as nothing is replaced and no check wants to see sizes. Called by their
+// slow paths, once the heap has started.
 void OpenOperators();
 
 }  // namespace tarn

@@ -121,9 +121,9 @@ Span* SlowSpan(const void* object, const char* call) {
 
 // --- One owner per object ------------------------------------------------------------------------------------------
 
-// A free or realloc of an object that is not small first claims the object, by one atomic step. A program may call two of
-// them for one object at once, which is misuse. The claim decides: one call goes on, each other one ends the process with
-// a line, and no structure behind the claim is changed twice.
+// A free or realloc of an object that is not small first claims the object, by one atomic step. A program may call two
+// of them for one object at once, which is misuse. The claim decides: one call goes on, each other one ends the process
+// with a line, and no structure behind the claim is changed twice.
 //
 //   Large object:    PageMap::Claim replaces the page map's entry by null. The winner owns the span record and the pages,
 //                    and calls PageHeap::Deallocate, or resizes. While realloc has the claim, the map has no entry for
@@ -131,11 +131,11 @@ Span* SlowSpan(const void* object, const char* call) {
 //   Sampled object:  ClaimSample replaces the number of the object's sample by 0. A live object always has a number:
 //                    kNoSample where the profile had no memory. realloc claims at its free of the old object.
 //
-// A call may lose time between its look at the map and its claim, and another call may free the object then. If the pages
-// or the record were handed out again, the claim fails (another record stands in the map), or the object there is a new
-// one at the same address. The latter is a free of the new object: no allocator without tags in pointers can tell.
-// A span record that was reused as another kind is seen by the second look of ClaimLarge. Records stay mapped for ever,
-// so every look is safe.
+// A call may lose time between its look at the map and its claim, and another call may free the object then. If the
+// pages or the record were handed out again, the claim fails (another record stands in the map), or the object there is
+// a new one at the same address. The latter is a free of the new object: no allocator without tags in pointers can
+// tell. A span record that was reused as another kind is seen by the second look of ClaimLarge. Records stay mapped for
+// ever, so every look is safe.
 //
 // A fork while another thread has the claim: the child cannot free that object. Its owner is the thread that is gone.
 
@@ -148,7 +148,7 @@ void ClaimLarge(Span* span, const void* object, const char* call) {
     ReportBadPointer(call, object);
 }
 
-// Ends a claim without a free: the object is as it was, or as the page heap made it meanwhile.
+// Ends a claim without a free: the object is as it was, or as the page heap has made it.
 void* Disclaim(Span* span) {
   page_map.Register(span);
   return span->start();
@@ -199,8 +199,8 @@ void* AllocateSampled(SizeClass size_class, std::size_t bytes, unsigned shift) {
   return object;
 }
 
-// An object in the span of sampled ones, without a sample. At a limit, a free of a sampled object makes room for its size
-// like any other: there may be no memory but that object.
+// An object in the span of sampled ones, without a sample. At a limit, a free of a sampled object makes room for its
+// size like any other: there may be no memory but that object.
 void* AllocateFromSampled(SizeClass size_class) {
   if (!process_heap.has_sampled_lists()) return nullptr;
   void* object;
@@ -409,7 +409,7 @@ TARN_COLD void CheckFreedSize(const void* object, std::size_t bytes, const char*
   if (bytes > object_bytes) NoteSize(call, object, bytes, object_bytes);
 }
 
-// operator new gives each size one class, or so many pages.
+// operator new gives each size one class, or one number of pages.
 TARN_COLD void CheckDeletedSize(const void* object, std::size_t bytes, std::size_t alignment, const char* call) {
   if (MayBeForeign(object)) return;
   const SizeClass size_class = ClassOfObject(object, call);

@@ -23,9 +23,9 @@ enum class Request { kMalloc, kNew };
 // `call` is named when the pointer turns out to be none of ours. Null is allowed and does nothing.
 TARN_NOINLINE void FreeSlow(void* object, const char* call);
 
-// free_sized and free_aligned_sized: frees the object by its own size. Where checks are on, notes a size that the object
-// cannot have been asked for with; it may be larger than usual, because realloc leaves a shrunk object where it is. Null
-// is allowed.
+// free_sized and free_aligned_sized: frees the object by its own size. Where checks are on, notes a size that the
+// object cannot have been asked for with; it may be larger than usual, because realloc leaves a shrunk object where it
+// is. Null is allowed.
 TARN_NOINLINE void FreeSized(void* object, std::size_t bytes, const char* call);
 
 // The sized operator delete: frees the object by its own size. Where checks are on, notes a size for which operator new

@@ -1,14 +1,14 @@
 // vfork, and clone with the flags of vfork, for cpu_cache/vfork_child.cc: the child has to withdraw its parent's slab
 // before anything of it can allocate.
 //
-// vfork returns twice, the second time on a stack that the child has written over. So it cannot be a C function that calls
-// libc's: the return address waits in a register, which the kernel keeps, and the parent puts it back. The functions that
-// are called in between use the stack below, which is free on both sides. libc's way through a shadow stack is kept: the
-// child of a process with one jumps back, because a return would take the entry that the parent still needs
-// (glibc, sysdeps/unix/sysv/linux/x86_64/vfork.S).
+// vfork returns twice, the second time on a stack that the child has written over. So it cannot be a C function that
+// calls libc's: the return address waits in a register, which the kernel keeps, and the parent puts it back. The
+// functions that are called in between use the stack below, which is free on both sides. libc's way through a shadow
+// stack is kept: the child of a process with one jumps back, because a return would take the entry that the parent
+// still needs (glibc, sysdeps/unix/sysv/linux/x86_64/vfork.S).
 //
-// libc's posix_spawn, system and popen make their children by a clone of their own and allocate nothing there. A child by
-// the bare system call is not seen; docs/fork-and-signals.md says so.
+// libc's posix_spawn, system and popen make their children by a clone of their own and allocate nothing there. A child
+// by the bare system call is not seen; docs/fork-and-signals.md says so.
 #include <cerrno>
 #include <cstdarg>
 

@@ -1,18 +1,20 @@
 // When threads of tarn's own may exist (TARN_BACKGROUND).
 //
 // A program may do things that only a process with one thread can (unshare, setns), count its threads, give up rights,
-// put itself into a sandbox. A thread that it does not know of gets in the way. So there are two rules above all settings:
-// a process that never made a thread of its own gets none of tarn's, and tarn_stop_background() ends them for good.
+// put itself into a sandbox. A thread that it does not know of gets in the way. So there are two rules above all
+// settings: a process that never made a thread of its own gets none of tarn's, and tarn_stop_background() ends them for
+// good.
 //
 //               the scavenger's thread                     the caretaker of pools
 //   off         never                                      never
 //   auto        never                                      in a process without privileges
 //   on          yes                                        yes
 //
-// The scavenger's thread has a seccomp filter of its own (os/bare_thread.h). The kernel refuses a filter for all threads
-// (SECCOMP_FILTER_FLAG_TSYNC) while one thread has a filter that the others have not. Browsers set such filters, so `auto`
-// leaves it out: there, slow paths give memory back. The caretaker is a thread of libc's like any other, and runs only
-// where a program uses pools. A process has privileges when it has capabilities, which root has, or AT_SECURE is set.
+// The scavenger's thread has a seccomp filter of its own (os/bare_thread.h). The kernel refuses a filter for all
+// threads (SECCOMP_FILTER_FLAG_TSYNC) while one thread has a filter that the others have not. Browsers set such
+// filters, so `auto` leaves it out: there, slow paths give memory back. The caretaker is a thread of libc's like any
+// other, and runs only where a program uses pools. A process has privileges when it has capabilities, which root has,
+// or AT_SECURE is set.
 #pragma once
 
 #include <atomic>

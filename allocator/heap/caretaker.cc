@@ -253,7 +253,7 @@ bool Caretaker::EndsThread(bool in_place) {
         return true;
       }
     }
-    // Whoever started this thread has not got so far.
+    // The thread that started this one has not got there yet.
     WaitOnWord(handle_word_, word, kForever);
   }
 }

@@ -15,8 +15,8 @@
 //            that called the pool first, like each thread of the program. Nothing keeps a process alive whose own
 //            threads have ended.
 //
-// Where it may not exist (heap/background.h) or the system refuses it, pools look after themselves whenever they are called,
-// and tarn_background_tick() runs the duties on the program's thread.
+// Where it may not exist (heap/background.h) or the system refuses it, pools look after themselves whenever they are
+// called, and tarn_background_tick() runs the duties on the program's thread.
 //
 // Rounds: whoever runs duties takes them from a list, one at a time, with no lock held while it runs; there is one runner
 // at a time. Dismiss waits for the duty that is running. The child of a fork puts back what a runner had in hand that is
@@ -64,8 +64,8 @@ class Caretaker {
   // Counts the reports.
   std::uint32_t pressure() const { return pressure_.load(std::memory_order_relaxed); }
 
-  // Returns when the thread has ended, which Background::Stop keeps from coming back. Where the thread itself calls, it ends
-  // behind the function that it runs. In no slow path, with no lock held.
+  // Returns when the thread has ended, which Background::Stop keeps from coming back. Where the thread itself calls, it
+  // ends behind the function that it runs. In no slow path, with no lock held.
   void Stop();
 
   void RepairInForkedChild();

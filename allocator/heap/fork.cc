@@ -11,25 +11,25 @@
 // as it is: in the child the same thread returns from the handler and goes on. No lock is acquired while another one is
 // held (os/lock.h), so none of the other holders can be waiting for the interrupted thread, and waiting for them ends.
 //
-// The scavenger's thread is one that libc does not know of. A fork ends it and waits for its end, and starts it again in the
-// parent. Not so a fork from a slow path: a cycle may be waiting for the lock that this thread holds. What a cycle has on
-// its way is then lost in the child, but for pages under release, which the page heap finds again.
+// The scavenger's thread is one that libc does not know of. A fork ends it and waits for its end, and starts it again
+// in the parent. Not so a fork from a slow path: a cycle may be waiting for the lock that this thread holds. What a
+// cycle has on its way is then lost in the child, but for pages under release, which the page heap finds again.
 //
 // A drain holds its lock while it calls into the other floors, so waiting for it might not end; the child repairs what
 // a drain can leave behind instead (CpuCache::RepairInForkedChild).
 //
-// Order against libc, again. glibc 2.36 and later give up the lock of the list of handlers while they run one, and hold it
-// from the last prepare handler to the end of the fork. A thread in pthread_atfork allocates under that lock when the list
-// has to grow: it would wait for our locks, and the fork for it. So registrations hold a lock of ours around libc's
-// (entry/register_atfork.cc), and the prepare handler acquires it before all others.
+// Order against libc, again. glibc 2.36 and later give up the lock of the list of handlers while they run one, and hold
+// it from the last prepare handler to the end of the fork. A thread in pthread_atfork allocates under that lock when
+// the list has to grow: it would wait for our locks, and the fork for it. So registrations hold a lock of ours around
+// libc's (entry/register_atfork.cc), and the prepare handler acquires it before all others.
 //
 // A process with a single thread needs none of this: nobody else can hold a lock. Most forks in the world are of this
 // kind, and cost nothing here.
 //
-// _Fork and a bare clone run no handlers. POSIX allows their child only async-signal-safe calls if the process had threads,
-// but programs allocate there. The first slow path finds the mark wiped out that every fork wipes (os/fork_mark.h), and
-// makes all locks free that a thread held that is not there. What such a lock guarded may be half changed; see
-// RepairUnpreparedChild for what is done about it.
+// _Fork and a bare clone run no handlers. POSIX allows their child only async-signal-safe calls if the process had
+// threads, but programs allocate there. The first slow path finds the mark wiped out that every fork wipes
+// (os/fork_mark.h), and makes all locks free that a thread held that is not there. What such a lock guarded may be half
+// changed; see RepairUnpreparedChild for what is done about it.
 #include <pthread.h>
 
 #include "allocator/heap/fork_locks.h"
@@ -86,7 +86,8 @@ void BeforeFork() TARN_NO_THREAD_SAFETY_ANALYSIS {
   if (!process_heap.started() || (HasOneThread() && !Scavenger::ThreadIsAlive())) return;
   SignalMask signals = 0;
   if (!BlockSignals(&signals)) return;
-  // A fork from a signal handler that interrupted a slow path cannot: the thread may wait for a lock that this one holds.
+  // A fork from a signal handler that interrupted a slow path cannot: the thread may wait for a lock that this one
+  // holds.
   const bool hold_thread = thread_state.slow_path_depth == 0;
   if (hold_thread) process_heap.scavenger.HoldThread();
   // First, while no other lock is held that its holder may be waiting for.
@@ -165,13 +166,13 @@ void AfterForkInChild() {
 // The same for the child of a fork that ran no handlers. The calling thread is the only one that was there at the fork,
 // and was in no slow path; no lock is its own.
 //
-// A lock that is held means that another thread may have been in the middle of a change. A transfer cache is good at each
-// instant, for one store of its size makes a change. Central lists and the page heap are not. Their state cannot be
-// finished for a thread that is gone, so all of it is left behind, and the child begins with an empty heap; its objects stay
-// what they are, and can be freed (pages/page_heap_abandon.cc). With the profile it is the same by itself.
+// A lock that is held means that another thread may have been in the middle of a change. A transfer cache is good at
+// each instant, for one store of its size makes a change. Central lists and the page heap are not. Their state cannot
+// be finished for a thread that is gone, so all of it is left behind, and the child begins with an empty heap; its
+// objects stay what they are, and can be freed (pages/page_heap_abandon.cc). With the profile it is the same by itself.
 void RepairUnpreparedChild() {
-  // Another thread may have been in the middle of a fork; then it held all locks, between two changes. Those that it had
-  // held before, where its fork came from a signal handler, are in the middle of one.
+  // Another thread may have been in the middle of a fork; then it held all locks, between two changes. Those that it
+  // had held before, where its fork came from a signal handler, are in the middle of one.
   bool at_rest = fork_state.locked;
   for (const bool held_before : fork_state.held_before) at_rest = at_rest && !held_before;
   fork_state = {};

@@ -19,8 +19,8 @@ namespace {
 constexpr std::uint32_t kReadEveryMs = 1000;
 // Of a container's limit, `auto` leaves a tenth for what tarn does not see: stacks, files, other processes. Chosen.
 constexpr std::size_t kAutoPercent = 90;
-// The first look, which reads what the system says. It takes some 80 us, so the shortest programs do not come here, and it
-// is early, so that a program has it behind itself when it enters a sandbox. Chosen.
+// The first look, which reads what the system says. It takes some 80 us, so the shortest programs do not come here, and
+// it is early, so that a program has it behind itself when it enters a sandbox. Chosen.
 constexpr std::size_t kFactsAtBytes = std::size_t{128} << 10;
 // Without a limit there is nothing to look at, but one may be set: so often is it looked for.
 constexpr std::size_t kUnlimitedStepBytes = std::size_t{64} << 20;
@@ -70,7 +70,7 @@ void Limits::Init(LimitSetting soft, LimitSetting hard) {
   soft_value_.store(soft.value, std::memory_order_relaxed);
   soft_asked_for_.store(soft.asked_for, std::memory_order_relaxed);
   if (soft.kind == LimitSetting::Kind::kBytes) Store(&tarn_snapshot_limits::not_soft_bytes, ~soft.value);
-  if (hard.kind != LimitSetting::Kind::kNone) SetHard(hard);
+  if (hard.kind != LimitSetting::Kind::kNone) ApplyHard(hard);
   const bool at_once = soft.kind == LimitSetting::Kind::kBytes || soft.kind == LimitSetting::Kind::kPercent;
   process_heap.page_heap.SetNextCheck(at_once ? 0 : kFactsAtBytes);
 }
@@ -87,7 +87,10 @@ void Limits::SetSoft(LimitSetting setting) {
 
 void Limits::SetHard(LimitSetting setting) {
   SlowPathScope scope;
-  if (scope.nested()) return;
+  if (!scope.nested()) ApplyHard(setting);
+}
+
+void Limits::ApplyHard(LimitSetting setting) {
   hard_kind_.store(setting.kind, std::memory_order_relaxed);
   hard_value_.store(setting.value, std::memory_order_relaxed);
   const std::size_t bytes = LimitBytes(setting.kind, setting.value);

@@ -92,6 +92,7 @@ class Limits {
   void Add(Field field, std::uint64_t value) { __atomic_fetch_add(&(published_.*field), value, __ATOMIC_RELAXED); }
 
   void ReadFacts();
+  void ApplyHard(LimitSetting setting);
   void ReadLimits();
   std::size_t UsedBytes() const;
   // What the page heap has, as far as it knows: pages in use that were never touched count.

@@ -11,10 +11,10 @@
 //   4. hit_limit_bytes opens the hit path
 //
 // What needs libc's own start-up to be over waits for the library's constructor (entry/lifetime.cc), and allocations do
-// not: fork handlers are registered there, and there the sampling begins. A sample asks _dl_find_object, and in a static
-// program libc allocates within that function's own initialisation, which is not over then. Before the constructor the
-// rate is 0, whatever the setting says. libc calls constructors, those of .preinit_array included, after the last of its
-// own initialisations, so none of the program's code runs before.
+// not: fork handlers are registered there, and there the sampling begins. A sample asks _dl_find_object, and in a
+// static program libc allocates within that function's own initialisation, which is not over then. Before the
+// constructor the rate is 0, whatever the setting says. libc calls constructors, those of .preinit_array included,
+// after the last of its own initialisations, so none of the program's code runs before.
 #pragma once
 
 #include <atomic>
@@ -105,7 +105,7 @@ extern constinit ProcessHeap process_heap;
 
 // Registers the handlers that make fork safe (heap/fork.cc).
 void RegisterForkHandlers();
-// Held around each registration of fork handlers with libc, by whoever makes it.
+// Held by the registering thread around each registration of fork handlers with libc.
 Lock& ForkRegistrationLock();
 
 }  // namespace tarn

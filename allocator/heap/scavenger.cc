@@ -185,8 +185,8 @@ void Scavenger::HoldThread() {
 
 void Scavenger::LetThread() {
   LetBareThread();
-  // It may have had something left to do, and the program may come by no slow path any more. Of several threads that fork,
-  // the last one starts it.
+  // It may have had something left to do, and the program may come by no slow path any more. Of several threads that
+  // fork, the last one starts it.
   if (BareThreadIsHeld() || !start_again_.exchange(false, std::memory_order_relaxed)) return;
   SlowPathScope scope;
   if (!scope.nested()) static_cast<void>(StartsThread());
@@ -248,7 +248,8 @@ void Scavenger::ServeReleaseRequest() {
 }
 
 void Scavenger::ServeLimitRequest(bool may_call_back) {
-  // The process id before the mark, as before the lock above. Acquire pairs with the release below: one sets after the other.
+  // The process id before the mark, as before the lock above. Acquire pairs with the release below: one sets after the
+  // other.
   std::uint32_t nobody = 0;
   if (!IsUnanswered(__atomic_load_n(&limit_.request, __ATOMIC_RELAXED), &limit_.answered) ||
       ProcessId() != process_id_ ||

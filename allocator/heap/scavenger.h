@@ -10,11 +10,13 @@
 //   finds the page heap asking for it (4 MiB to gain), and ends when there was little to do for five seconds;
 //   tarn_background_tick(), called by the program when it likes.
 //
-// The thread's CPU time is at most a hundredth of the time that passes: after each cycle it sleeps a hundred times as long
-// as the cycle took, and at least half a second where nothing is due earlier. A cycle of it stops after some 20 ms.
+// The thread's CPU time is at most a hundredth of the time that passes: after each cycle it sleeps a hundred times as
+// long as the cycle took, and at least half a second where nothing is due earlier. A cycle of it stops after some 20
+// ms.
 //
-// Without the thread, nobody may come by when the program has fallen silent. So the free that lets the use fall far below
-// what is resident gives back at once what is not likely to be wanted (GiveBack; pages/release_budget.h bounds the time).
+// Without the thread, nobody may come by when the program has fallen silent. So the free that lets the use fall far
+// below what is resident gives back at once what is not likely to be wanted (GiveBack; pages/release_budget.h bounds
+// the time).
 //
 // A request from outside (tarn_snapshot_release) is served by whoever of these looks next, and by any slow path where there
 // is no thread; where there is one, slow paths leave it to the thread, which looks at least twice a second, so that
@@ -44,12 +46,12 @@
 //   the words are torn       the check is wrong until the write has come to its end, and right at the next look
 //   a limit that is too low  is kept by giving memory back within a tenth of the time, as any (heap/limits.h)
 //
-// It is set in no slow path and without the cycle lock, as by the program itself: a mark keeps others out, and a nested call
-// of a signal handler that finds it goes on without. Who sets it looks at the limit afterwards, so that memory goes back at
-// once and not only when more is wanted; that look may call the program back.
+// It is set in no slow path and without the cycle lock, as by the program itself: a mark keeps others out, and a nested
+// call of a signal handler that finds it goes on without. Who sets it looks at the limit afterwards, so that memory
+// goes back at once and not only when more is wanted; that look may call the program back.
 //
-// Fork: the thread is not in the child, which starts its own when it may have one. A fork ends the thread and waits for the
-// end of a cycle in a slow path, by the cycle lock, so that nothing is lost that is on its way. See heap/fork.cc.
+// Fork: the thread is not in the child, which starts its own when it may have one. A fork ends the thread and waits for
+// the end of a cycle in a slow path, by the cycle lock, so that nothing is lost that is on its way. See heap/fork.cc.
 #pragma once
 
 #include <atomic>
@@ -100,10 +102,11 @@ class Scavenger {
   void HoldThread();
   void LetThread();
   void ForgetThreadInForkedChild();
-  // After a jump out of a slow path of the calling thread, which may have been a start of the thread or a request's answer.
+  // After a jump out of a slow path of the calling thread, which may have been a start of the thread or a request's
+  // answer.
   void RepairAfterJump();
-  // What a cycle needs of the stack, mostly for the page heap's batches. A thread of the program touches it before it takes
-  // the cycle lock: a stack overflow must leave the lock free (SlowPathScope).
+  // What a cycle needs of the stack, mostly for the page heap's batches. A thread of the program touches it before it
+  // takes the cycle lock: a stack overflow must leave the lock free (SlowPathScope).
   static constexpr std::size_t kCycleStackBytes = 6144;
   Lock& cycle_lock() TARN_THREAD_ANNOTATION(lock_returned(cycle_lock_)) { return cycle_lock_; }
 
@@ -166,8 +169,8 @@ class Scavenger {
 
   // Read from outside.
   tarn_snapshot_scavenger published_ = {};
-  // `request`, and what comes with it, is written from outside, the rest under the cycle lock, of the limit's by the thread in
-  // setting_limit_, and by a fork's child.
+  // `request`, and what comes with it, is written from outside, the rest under the cycle lock, of the limit's by the
+  // thread in setting_limit_, and by a fork's child.
   tarn_snapshot_release release_ = {};
   tarn_snapshot_limit_request limit_ = {};
   std::atomic<std::uint32_t> setting_limit_ = 0;

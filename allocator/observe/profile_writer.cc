@@ -262,8 +262,8 @@ Message<24> ValueType(std::uint64_t type, std::uint64_t unit) {
   return message;
 }
 
-// These three have room for all frames of a stack, or for names, each. They stay functions of their own, so that the stack
-// holds what one of them needs and not the sum.
+// These three have room for all frames of a stack, or for names, each. They stay functions of their own, so that the
+// stack holds what one of them needs and not the sum.
 [[gnu::noinline]] void PutSample(const tarn_snapshot_bucket& bucket, const std::uint64_t* frames, Output* output) {
   // Ids of locations are their addresses.
   Message<SnapshotReader<OwnMemory>::kMaxFrames * 10> locations;

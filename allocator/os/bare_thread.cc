@@ -174,8 +174,8 @@ void HoldBareThread() {
   WakeWaiters(bare_thread.holds);
   auto* const id = reinterpret_cast<int*>(&bare_thread.id);
   while (const int value = bare_thread.id.load()) {
-    // The kernel wakes one waiter when it zeroes the id, and wakes those that map the word from elsewhere, too: not the private
-    // kind. The bound is for a start that is given up or under way, which wakes nobody.
+    // The kernel wakes one waiter when it zeroes the id, and wakes those that map the word from elsewhere, too: not the
+    // private kind. The bound is for a start that is given up or under way, which wakes nobody.
     const timespec some_time = {0, 1'000'000};
     SystemCall(SYS_futex, id, FUTEX_WAIT, value, &some_time, nullptr, 0);
   }

@@ -15,7 +15,8 @@
 //   It takes part in fork like any other thread, that is, not at all; `__libc_single_threaded` does not know of it.
 //
 // The kernel counts it: /proc/self/task has one entry more, and what works only in a process with one thread (unshare
-// and setns of a user namespace, unshare(2)) fails while it runs. So is there none in such a process (heap/background.h).
+// and setns of a user namespace, unshare(2)) fails while it runs. So is there none in such a process
+// (heap/background.h).
 #pragma once
 
 #include <cstddef>
@@ -45,8 +46,8 @@ bool BareThreadIsAlive();
 // The child of a fork has no such thread.
 void ForgetBareThreadInForkedChild();
 
-// Returns when there is no such thread; none is started until LetBareThread is called as often. Not with a lock held that
-// the thread may wait for.
+// Returns when there is no such thread; none is started until LetBareThread is called as often. Not with a lock held
+// that the thread may wait for.
 void HoldBareThread();
 void LetBareThread();
 // Behind HoldBareThread: returns when the kernel does not count it any more, either.

@@ -64,8 +64,8 @@ std::uint32_t CoarseMilliseconds() {
 }
 
 // At the start by the system call (measured: 380 ns, through the vDSO 35): every process asks a few times then, and the
-// shorter way reads the clock source's page and so would cost it two page faults. Later a sandbox may forbid the call. The
-// time of a thread's CPU the vDSO does not know.
+// shorter way reads the clock source's page and so would cost it two page faults. Later a sandbox may forbid the call.
+// The time of a thread's CPU the vDSO does not know.
 void EndStartOfClock() { by_vdso.store(true, std::memory_order_relaxed); }
 
 std::uint64_t MonotonicNanoseconds() { return Nanoseconds(Read(CLOCK_MONOTONIC)); }

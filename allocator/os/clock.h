@@ -24,7 +24,8 @@ std::uint64_t MonotonicNanoseconds();
 // Nanoseconds since 1970 (CLOCK_REALTIME).
 std::uint64_t RealtimeNanoseconds();
 
-// The process's start is over: from now on the clocks above are read without a system call, where the kernel has a vDSO.
+// The process's start is over: from now on the clocks above are read without a system call, where the kernel has a
+// vDSO.
 void EndStartOfClock();
 
 // CPU time of the calling thread in nanoseconds.

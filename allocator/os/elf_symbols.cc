@@ -52,8 +52,8 @@ std::uint32_t FindByGnuHash(const DynamicTables& tables, const char* name) {
   }
 }
 
-// The older table: two words, the second of which is the number of symbols. Only the vDSO of some kernels needs it, which
-// has a dozen symbols.
+// The older table: two words, the second of which is the number of symbols. Only the vDSO of some kernels needs it,
+// which has a dozen symbols.
 std::uint32_t FindInRow(const DynamicTables& tables, const char* name) {
   const std::uint32_t symbol_count = tables.hash[1];
   for (std::uint32_t index = 1; index < symbol_count; ++index) {

@@ -1,4 +1,5 @@
-// A mark that a fork wipes out: it tells the child of a fork that ran no handlers (_Fork, a bare clone) from its parent.
+// A mark that a fork wipes out: it tells the child of a fork that ran no handlers (_Fork, a bare clone) from its
+// parent.
 //
 // A page that the kernel gives to a child as zeroes (MADV_WIPEONFORK, Linux 4.14) holds the word 1. A child that shares
 // its parent's memory (vfork) shares the page and finds the mark. Reading it costs two loads, no system call.
@@ -7,8 +8,8 @@
 //   0         a forked child before its repair
 //   kRepairs  one of its threads is at it
 //
-// The page is made when the process has a second thread for the first time: before that, nobody else can have been in the
-// middle of anything. Where the kernel refuses, no fork without handlers is ever noticed.
+// The page is made when the process has a second thread for the first time: before that, nobody else can have been in
+// the middle of anything. Where the kernel refuses, no fork without handlers is ever noticed.
 #pragma once
 
 #include <atomic>

@@ -15,8 +15,8 @@ enum class HugePageSetting : std::uint8_t {
 // function of libc's that could be a cancellation point. May change errno.
 HugePageSetting ReadHugePageSetting();
 
-// Returns the setting as it was when this process first asked. A thread of tarn's own may not open the file: where nobody has
-// asked yet, it gets kNever.
+// Returns the setting as it was when this process first asked. A thread of tarn's own may not open the file: where
+// nobody has asked yet, it gets kNever.
 HugePageSetting KnownHugePageSetting();
 
 }  // namespace tarn

@@ -1,5 +1,5 @@
-// dlsym takes the loader's lock, and costs a short process page faults. So the function is looked up in the dynamic symbols of
-// libc.
+// dlsym takes the loader's lock, and costs a short process page faults. So the function is looked up in the dynamic
+// symbols of libc.
 #include "allocator/os/libc_function.h"
 
 #include "allocator/os/load_order.h"

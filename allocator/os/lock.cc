@@ -49,8 +49,8 @@ void Lock::AcquireSlow() {
       continue;
     }
     if (fork_mark.IsWiped()) [[unlikely]] {
-      // The child of a fork without handlers, in a slow path that a signal handler interrupted for the fork. The owner is
-      // not this thread, so it is in the parent.
+      // The child of a fork without handlers, in a slow path that a signal handler interrupted for the fork. The owner
+      // is not this thread, so it is in the parent.
       ResetInForkedChild();
       continue;
     }

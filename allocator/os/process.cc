@@ -34,7 +34,7 @@ std::size_t CountThreads() {
 }
 
 void AwaitEndOfThread(long thread_id) {
-  // The bound is for an id that another thread has got meanwhile.
+  // The bound is for an id that another thread has got since.
   constexpr int kMostLooks = 20'000;
   const long process_id = SystemCall(SYS_getpid);
   for (int i = 0; thread_id != 0 && i < kMostLooks; ++i) {

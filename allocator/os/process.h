@@ -17,8 +17,8 @@ bool HasOneThread();
 // How many threads the kernel counts; 0: /proc does not say.
 std::size_t CountThreads();
 
-// Returns when the kernel has forgotten the thread of this process with that id, which has ended or is about to: it counts for
-// the kernel for a moment after its end was seen. 0: there was none.
+// Returns when the kernel has forgotten the thread of this process with that id, which has ended or is about to: it
+// counts for the kernel for a moment after its end was seen. 0: there was none.
 void AwaitEndOfThread(long thread_id);
 
 // Lets another thread run.

@@ -35,8 +35,8 @@ std::int32_t ReadId(std::ptrdiff_t offset) {
 }
 
 // The area's cpu_id must be the CPU that the kernel names. A migration between the two looks may spoil a trial, so
-// there are several; an area that nobody updates fails them all on every CPU but one. Returns why the area cannot be used,
-// or null.
+// there are several; an area that nobody updates fails them all on every CPU but one. Returns why the area cannot be
+// used, or null.
 const char* DoubtOfCpuId(std::ptrdiff_t cpu_id_offset) {
   for (int trial = 0; trial < 8; ++trial) {
     unsigned int cpu = 0;
@@ -102,8 +102,8 @@ RseqSupport DetectRseq(bool by_thread) {
 }
 
 bool AbortAllSequences() {
-  // The program's only thread is in no sequence: it is here, and a signal that brought it here has restarted the one that
-  // it interrupted. A thread of tarn's runs none, but may run beside that thread.
+  // The program's only thread is in no sequence: it is here, and a signal that brought it here has restarted the one
+  // that it interrupted. A thread of tarn's runs none, but may run beside that thread.
   if (HasOneThread() && !thread_state.is_background) return true;
   NoteStall();
   const long result = SystemCall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ, 0, 0);

@@ -8,10 +8,10 @@
 
 namespace tarn {
 
-// A futex call that moves no sleeper from the address to another word, if the address holds 0. The kernel reads the address
-// first, and answers EFAULT where it cannot. Otherwise it answers 0, or EAGAIN for another value, and changes nothing.
-// FUTEX_WAIT would read too, but could take a wake away from a sleeper on the same word. A sandbox that allows locks
-// allows the call.
+// A futex call that moves no sleeper from the address to another word, if the address holds 0. The kernel reads the
+// address first, and answers EFAULT where it cannot. Otherwise it answers 0, or EAGAIN for another value, and changes
+// nothing. FUTEX_WAIT would read too, but could take a wake away from a sleeper on the same word. A sandbox that allows
+// locks allows the call.
 bool IsReadable(std::uintptr_t address) {
   constexpr int kWakeNone = 0;
   constexpr unsigned long kMoveNone = 0;

@@ -10,7 +10,7 @@ namespace tarn {
 // keeps errno.
 bool IsReadable(std::uintptr_t address);
 
-// Touches the stack so many bytes below the caller: an overflow comes here or not at all. Reads, so that the kernel
+// Touches the stack `bytes` below the caller: an overflow comes here or not at all. Reads, so that the kernel
 // need not supply memory for it.
 void ProbeStack(std::size_t bytes);
 

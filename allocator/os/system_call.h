@@ -12,10 +12,10 @@
 // neither read nor changed. Integers, enumerations and pointers are passed as they are; what is left out is 0.
 //
 // What os/ still takes from libc, because libc itself is needed: its registration of fork handlers, exit handlers and
-// thread-local destructors; pthread_create and its attributes, for threads that libc knows; sigaction, because libraries
-// that chain handlers (the JVM's libjsig) have to see ours; abort; getauxval, environ, errno and the variables by which
-// libc reports itself (__libc_stack_end, __rseq_offset); and memcpy, strlen and the like, which compilers call by
-// themselves. The test `interposable_calls` holds the list.
+// thread-local destructors; pthread_create and its attributes, for threads that libc knows; sigaction, because
+// libraries that chain handlers (the JVM's libjsig) have to see ours; abort; getauxval, environ, errno and the
+// variables by which libc reports itself (__libc_stack_end, __rseq_offset); and memcpy, strlen and the like, which
+// compilers call by themselves. The test `interposable_calls` holds the list.
 #pragma once
 
 #include <sys/syscall.h>

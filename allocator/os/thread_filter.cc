@@ -34,8 +34,8 @@ constexpr std::uint32_t ArgumentOffset(int index, bool high) {
                                     (high ? 4 : 0));
 }
 
-// A filter is a program that only jumps forwards. Each rule ends in a decision or goes on with the next one; the number of
-// the call is loaded again where a rule has loaded something else.
+// A filter is a program that only jumps forwards. Each rule ends in a decision or goes on with the next one; the number
+// of the call is loaded again where a rule has loaded something else.
 class Filter {
  public:
   // All of the calls with this number.
@@ -97,13 +97,14 @@ bool InstallFilter() {
   filter.Allow(kProcessMadvise);
   filter.AllowWithout(SYS_mmap, 2, PROT_EXEC);
   filter.AllowWithout(SYS_mprotect, 2, PROT_EXEC);
-  // How many threads there are; whether the ids are still those of the first thread, of which only a limit is read; and how
-  // much is resident.
+  // How many threads there are; whether the ids are still those of the first thread, of which only a limit is read; and
+  // how much is resident.
   filter.AllowWhere(SYS_newfstatat, 1, address(kTasksPath));
   filter.AllowWhere(SYS_prlimit64, 2, 0);
   filter.AllowWhere(SYS_openat, 1, address(kStatmPath));
   filter.Allow(SYS_read);
-  // The end of the process after a misuse, with a line on stderr. The thread has no descriptors but what it opens by these.
+  // The end of the process after a misuse, with a line on stderr. The thread has no descriptors but what it opens by
+  // these.
   filter.AllowWhere(SYS_openat, 1, address(kFirstStderrPath));
   for (const std::uint32_t number : {SYS_write, SYS_close, SYS_getpid, SYS_gettid, SYS_rt_sigprocmask}) {
     filter.Allow(number);

@@ -11,9 +11,9 @@ namespace tarn {
 //   thread_filter.cc. Others fail with EPERM.
 //
 // The process keeps all of its own. The user and group ids stay what they were: to change them makes the process not
-// dumpable for the kernel (commit_creds in its kernel/cred.c), which the program would see. No call that is left goes by
-// an id. False: the kernel refuses one of these; then the thread shall end.
-// `keep_stderr`: its table holds descriptor 2.
+// dumpable for the kernel (commit_creds in its kernel/cred.c), which the program would see. No call that is left goes
+// by an id. False: the kernel refuses one of these; then the thread shall end. `keep_stderr`: its table holds
+// descriptor 2.
 bool StripThread(bool keep_stderr);
 
 }  // namespace tarn

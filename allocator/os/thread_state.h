@@ -62,8 +62,8 @@ inline std::ptrdiff_t ThreadPointerOffset(const void* field_of_thread_state) {
   return static_cast<const char*>(field_of_thread_state) - static_cast<const char*>(__builtin_thread_pointer());
 }
 
-// Returns the calling thread's number: 1 and up, below 2^31. Not the kernel's, which takes a system call. The child of a
-// fork keeps the number of the thread that forked. A number comes again after 2^31 threads.
+// Returns the calling thread's number: 1 and up, below 2^31. Not the kernel's, which takes a system call. The child of
+// a fork keeps the number of the thread that forked. A number comes again after 2^31 threads.
 std::uint32_t ThreadId();
 
 // Counts the stall that began at stall_start_ns (os/stall.h).
@@ -79,8 +79,8 @@ enum class HeldLocks {
 HeldLocks FindHeldLocks();
 // Repairs what a slow path of this thread that never ends has left behind. Implemented there too.
 void RepairAfterJump();
-// Repairs the child of a fork that ran no handlers, where the mark is wiped (os/fork_mark.h). Called in the first slow path,
-// by a thread that is in no other. Implemented by heap/fork.cc.
+// Repairs the child of a fork that ran no handlers, where the mark is wiped (os/fork_mark.h). Called in the first slow
+// path, by a thread that is in no other. Implemented by heap/fork.cc.
 void RepairUnseenFork();
 
 // Marks the calling thread as being inside a slow path for as long as it lives, and keeps errno.
@@ -121,8 +121,8 @@ class SlowPathScope {
   // True: no lock may be taken.
   bool nested() { return outer_depth_ != 0 && MustNotLock(); }
 
-  // The stack that slow paths need, from the scope to the deepest call under a lock. Measured with -fstack-usage: 2.7 KiB
-  // for a refill that sweeps.
+  // The stack that slow paths need, from the scope to the deepest call under a lock. Measured with -fstack-usage: 2.7
+  // KiB for a refill that sweeps.
   static constexpr std::size_t kSlowPathStackBytes = 4096;
   // Chosen: a handler rarely misses so often, and each of these calls looks at all locks, in some microseconds.
   static constexpr std::uint32_t kForgetAfter = 64;

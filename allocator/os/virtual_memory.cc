@@ -17,8 +17,9 @@ namespace tarn {
 
 namespace {
 
-// Of linux/fcntl.h: PIDFD_SELF_THREAD (Linux 6.14), which stands for the caller; of linux/mman.h: MADV_POPULATE_WRITE (5.14)
-// and MADV_COLLAPSE (6.1); and a call's number, the same on all architectures but alpha. Older headers lack them.
+// Of linux/fcntl.h: PIDFD_SELF_THREAD (Linux 6.14), which stands for the caller; of linux/mman.h: MADV_POPULATE_WRITE
+// (5.14) and MADV_COLLAPSE (6.1); and a call's number, the same on all architectures but alpha. Older headers lack
+// them.
 constexpr int kPidfdSelf = -10000;
 constexpr int kPopulateWrite = 23;
 constexpr int kCollapse = 25;
@@ -156,8 +157,8 @@ bool BackByHugePage(void* start, std::size_t bytes) {
   if (!WantHugePages(start, bytes)) return false;
   // Nobody else uses this memory.
   *static_cast<volatile char*>(start) = 0;
-  // Collapsing a huge page that is one already takes a look at its entry. Of no bytes it fails where the kernel does not
-  // know the advice; then small pages are as good for the answer.
+  // Collapsing a huge page that is one already takes a look at its entry. Of no bytes it fails where the kernel does
+  // not know the advice; then small pages are as good for the answer.
   const bool answers = SystemCall(SYS_madvise, start, 0, kCollapse) == 0;
   const bool backed = answers ? Advise(start, bytes, kCollapse) : Populate(start, bytes);
   static_cast<void>(RefuseHugePages(start, bytes));

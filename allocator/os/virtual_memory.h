@@ -10,8 +10,8 @@
 // next touch brings zeroes.
 //
 // All functions are thread-safe, take addresses and lengths in multiples of OsPageBytes(), may change errno, and say
-// false or null when the kernel refuses; nothing has changed then (but that a part may be released). Decommit is the one
-// that may leave less than there was.
+// false or null when the kernel refuses; nothing has changed then (but that a part may be released). Decommit is the
+// one that may leave less than there was.
 #pragma once
 
 #include <cstddef>
@@ -62,9 +62,9 @@ bool WantHugePages(void* start, std::size_t bytes);
 // The kernel makes no huge pages there from now on, where it has some they stay (MADV_NOHUGEPAGE). The state in which
 // WantHugePages and BackByHugePage leave no more mappings behind than there were.
 bool RefuseHugePages(void* start, std::size_t bytes);
-// Brings one huge page, committed, refused and with nothing resident, into memory as one of the kernel's. Contents do not
-// change: they are zero. False: it had none; then some of the kernel's small pages may be resident. Before Linux 6.1, small
-// pages in its place count as one.
+// Brings one huge page, committed, refused and with nothing resident, into memory as one of the kernel's. Contents do
+// not change: they are zero. False: it had none; then some of the kernel's small pages may be resident. Before Linux
+// 6.1, small pages in its place count as one.
 bool BackByHugePage(void* start, std::size_t bytes);
 
 // Names memory in /proc/PID/maps, as [anon:<name>], where the kernel can (Linux 5.17 with CONFIG_ANON_VMA_NAME). `name`

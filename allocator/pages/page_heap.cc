@@ -32,9 +32,9 @@ constexpr std::size_t kMoveFloorBytes = std::size_t{4} << 20;
 constexpr std::size_t kMappingGrowth = 2;
 // Each such object takes up to four of the 65530 mappings that a process may have, so beyond this they are copied.
 constexpr std::size_t kMaxMovedObjects = 4096;
-// Free huge pages keep their memory up to this, up to a share of what is in use, and up to the recent peak: programs that
-// allocate and free large blocks in turn must not fault each time. What goes beyond is released at once by the thread that
-// frees it.
+// Free huge pages keep their memory up to this, up to a share of what is in use, and up to the recent peak: programs
+// that allocate and free large blocks in turn must not fault each time. What goes beyond is released at once by the
+// thread that frees it.
 constexpr std::size_t kWarmFloorBytes = std::size_t{64} << 20;
 constexpr std::size_t kWarmShareDivisor = 4;
 // A scavenger is wanted when so much more is free and warm than what the last one could not release: less is not worth

@@ -13,9 +13,9 @@
 // would only pile up more reservations. It is not held while memory is committed or released: the pages are marked as
 // taken or used meanwhile.
 //
-// Free memory goes back (page_heap_release.cc) in four ways: at once, by the thread that frees more than is worth keeping
-// (KeepWarmBytes); when the use has fallen, by the thread whose free let it fall (ReleaseExcess); by age and demand
-// (ReleaseUnwanted, ReleaseIdlePages), both driven by heap/scavenger.h; on request (ReleaseFree).
+// Free memory goes back (page_heap_release.cc) in four ways: at once, by the thread that frees more than is worth
+// keeping (KeepWarmBytes); when the use has fallen, by the thread whose free let it fall (ReleaseExcess); by age and
+// demand (ReleaseUnwanted, ReleaseIdlePages), both driven by heap/scavenger.h; on request (ReleaseFree).
 #pragma once
 
 #include <atomic>
@@ -81,8 +81,8 @@ class PageHeap {
   // otherwise), shrinking gives the tail back and always works within a reservation.
   [[nodiscard]] bool ResizeLarge(Span* span, PageCount pages) TARN_EXCLUDES(lock_);
   // Moves a large span of a few MiB or more to a mapping of its own, where it has `pages` and room to grow: the kernel
-  // moves the memory, nothing is copied. False: it is too small for that, or cannot be; nothing has changed then. Nobody may
-  // free the span meanwhile (PageMap::Claim).
+  // moves the memory, nothing is copied. False: it is too small for that, or cannot be; nothing has changed then.
+  // The caller has claimed the span (PageMap::Claim).
   [[nodiscard]] bool MoveLarge(Span* span, PageCount pages) TARN_EXCLUDES(lock_);
 
   // Zero-filled memory for the allocator itself, never given back. `alignment` is at most 4096.
@@ -112,22 +112,22 @@ class PageHeap {
   void BeginScavenging() TARN_EXCLUDES(lock_);
   void EndScavenging(bool finished = true) TARN_EXCLUDES(lock_);
 
-  // The answer to kFallen, by one thread at a time: BeginGivingBack, then ReleaseExcess until it says kDone or time is up,
-  // then EndGivingBack. What is free and resident beyond an eighth of what is in use is excess.
+  // The answer to kFallen, by one thread at a time: BeginGivingBack, then ReleaseExcess until it says kDone or time is
+  // up, then EndGivingBack. What is free and resident beyond an eighth of what is in use is excess.
   struct Fall {
     std::size_t freed_bytes = 0;  // since the last fall was answered
     std::size_t in_use_bytes = 0;
   };
   Fall BeginGivingBack() TARN_EXCLUDES(lock_);
   enum class Excess : std::uint8_t { kDone, kMore };
-  // Releases whole huge pages, at least `least_bytes` if there are as many. Where no whole one is left, free pages of huge
-  // pages in use go, too.
+  // Releases whole huge pages, at least `least_bytes` if there are as many. Where no whole one is left, free pages of
+  // huge pages in use go, too.
   Excess ReleaseExcess(std::size_t least_bytes, std::size_t* released_bytes) TARN_EXCLUDES(lock_);
   // `ns`: the time that it took.
   void EndGivingBack(std::size_t released_bytes, std::uint64_t ns, Excess excess) TARN_EXCLUDES(lock_);
 
-  // The use falls, and caches were emptied for it: flushes go past the transfer caches, or what they keep would keep spans
-  // that are empty otherwise. Ends when a class needs objects again.
+  // The use falls, and caches were emptied for it: flushes go past the transfer caches, or what they keep would keep
+  // spans that are empty otherwise. Ends when a class needs objects again.
   bool falling() const { return falling_.load(std::memory_order_relaxed); }
   void SetFalling(bool falling) { falling_.store(falling, std::memory_order_relaxed); }
 
@@ -155,8 +155,8 @@ class PageHeap {
 
   // In the child of a fork, whose only thread is not inside of any function of this class.
   void RepairInForkedChild() TARN_EXCLUDES(lock_);
-  // In the child of a fork where a thread that is no more was in the middle of a change: begins anew, without anything of
-  // what there was (page_heap_abandon.cc). The only thread is inside of no function of this class.
+  // In the child of a fork where a thread that is no more was in the middle of a change: begins anew, without anything
+  // of what there was (page_heap_abandon.cc). The only thread is inside of no function of this class.
   void AbandonInForkedChild();
   // The span is of before that. It cannot be resized, and its objects go to no free list.
   bool IsAbandoned(const Span* span) const { return abandoned_ != nullptr && LiesInAbandoned(span); }
@@ -285,7 +285,7 @@ class PageHeap {
   bool PermitsMapping(const void* start, std::size_t bytes) const TARN_REQUIRES(lock_);
   // Memory came into use that was not resident.
   void NoteFresh(std::size_t bytes) TARN_REQUIRES(lock_);
-  // So many pages of the huge page, which were not resident, become so.
+  // `zero_pages` of the huge page, which were not resident, become so.
   void NoteTouched(const HugePage* huge_page, std::size_t zero_pages) TARN_REQUIRES(lock_);
   // Memory became free: somebody may have to give some back.
   void NoteFall(std::uint32_t now_ms) TARN_REQUIRES(lock_);

@@ -10,12 +10,12 @@
 //   for huge pages that become dense: behind the growth of objects of up to 8 KiB, and for large objects that malloc is
 //   asked for (calloc's may be tables that stay empty);
 //   not for ever: what became sparse is broken up by the scavenger (page_heap_release.cc).
-// Every reservation refuses huge pages from its start (MADV_NOHUGEPAGE). With the setting `always` the kernel would make a
-// huge page of the first byte that is touched, and khugepaged would fill again what was released, so nearly nothing of a
-// burst would go back. The setting does not matter to the refusal, for it may change while the process runs.
-// The kernel knows such advice by mapping, and a process has only some ten thousands of these. So a huge page for small
-// objects is asked for only as long as it takes to touch it, which leaves one mapping again. khugepaged finds nothing to
-// do there, so nothing that was released comes back by itself.
+// Every reservation refuses huge pages from its start (MADV_NOHUGEPAGE). With the setting `always` the kernel would
+// make a huge page of the first byte that is touched, and khugepaged would fill again what was released, so nearly
+// nothing of a burst would go back. The setting does not matter to the refusal, for it may change while the process
+// runs. The kernel knows such advice by mapping, and a process has only some ten thousands of these. So a huge page for
+// small objects is asked for only as long as it takes to touch it, which leaves one mapping again. khugepaged finds
+// nothing to do there, so nothing that was released comes back by itself.
 #include "allocator/pages/page_heap.h"
 
 #include <algorithm>

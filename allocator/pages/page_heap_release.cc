@@ -21,8 +21,8 @@ constexpr std::size_t kSparseIdlePages = kPagesPerHugePage / 16;
 // What the functions with a batch, of some 4 KiB, need of the stack beyond it. They touch it before they take the lock,
 // so that a stack overflow leaves the lock free.
 constexpr std::size_t kReleaseStackBytes = 2048;
-// What stays free and resident when the use has fallen, as a share of what is in use, as its inverse: half of what counts as
-// a fall, so that not every free after it counts as the next one.
+// What stays free and resident when the use has fallen, as a share of what is in use, as its inverse: half of what
+// counts as a fall, so that not every free after it counts as the next one.
 constexpr std::size_t kFallKeepDivisor = 8;
 
 }  // namespace

@@ -83,8 +83,8 @@ class PageMap {
   // Registers all pages of a small span, or the first page of a large one; and takes that back.
   void Register(Span* span);
   void Unregister(Span* span);
-  // Takes an object with a span of its own out of the map, if the map still names the span for `page`, its first one. Of
-  // several callers one gets true and owns the span; Register gives it back (entry/slow_path.cc has the protocol).
+  // Takes an object with a span of its own out of the map, if the map still names the span for `page`, its first one.
+  // Of several callers one gets true and owns the span; Register gives it back (entry/slow_path.cc has the protocol).
   [[nodiscard]] bool Claim(PageId page, Span* span);
   // The same for the other pages of a large span, for whoever wants to find it from any of them.
   void RegisterRest(Span* span) { StoreRest(span, span); }

@@ -2,8 +2,8 @@
 //
 // A release costs twice: the calls that release, and the page faults when the memory is used again. Memory that stays
 // unused was worth the calls. So only memory that returns is charged, with the time that its release took and with the
-// page faults. The charge is a debt that time pays off, 3 % of what elapses. With debt, nothing is released. Time without
-// debt is a credit, of ten seconds at most, since the next fall may come right after the return.
+// page faults. The charge is a debt that time pays off, 3 % of what elapses. With debt, nothing is released. Time
+// without debt is a credit, of ten seconds at most, since the next fall may come right after the return.
 //
 // The first fall of a process is answered whatever its size and whenever it comes: no later call may come by. If the
 // memory returns, this first release was in vain, and its cost is the most that a short program loses.
@@ -15,11 +15,11 @@
 //   by 2, up to 16      for each fall before that was followed by a return within half a minute. A fall that was not
 //                       followed by a return takes one doubling back
 //
-// Both together are at most 32. The multiplied part of the debt is at most what a minute pays off, so a program that once
-// worked in large bursts gives memory back again a minute later.
+// Both together are at most 32. The multiplied part of the debt is at most what a minute pays off, so a program that
+// once worked in large bursts gives memory back again a minute later.
 //
-// Pure: no lock, no system call. Guarded by the page heap's lock. All zero at the start (heap/process_heap.h). Times are
-// those of CoarseMilliseconds().
+// Pure: no lock, no system call. Guarded by the page heap's lock. All zero at the start (heap/process_heap.h). Times
+// are those of CoarseMilliseconds().
 #pragma once
 
 #include <algorithm>

@@ -1,5 +1,5 @@
-// Edges of pools and arenas at which a slip would go unseen for long: the last room below a limit, what is counted, what is
-// used again.
+// Edges of pools and arenas at which a slip would go unseen for long: the last room below a limit, what is counted,
+// what is used again.
 #include <gtest/gtest.h>
 #include <tarn/arena.h>
 #include <tarn/concurrent_arena.h>

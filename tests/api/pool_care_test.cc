@@ -192,7 +192,8 @@ TEST(PoolCare, TheEndOfTheProcessDoesNotWaitForEpochs) {
       testing::ExitedWithCode(0), "");
 }
 
-// Functions that run at exit may end what the program's destructors rely on, so exit waits a second for one that is running.
+// Functions that run at exit may end what the program's destructors rely on, so exit waits a second for one that is
+// running.
 TEST(PoolCare, ExitWaitsForADestructorThatRuns) {
   static std::atomic<bool> is_running = false;
   static std::atomic<bool> is_exiting = false;

@@ -112,7 +112,8 @@ TEST(Pool, RefusesWhatHasGrownAndWhatIsTooMany) {
   EXPECT_EQ(static_cast<std::size_t>(Buffer::live), pool.Stats().cached_objects);
 }
 
-// Exactly, and no array is written beyond its end: each object is in one place, in the shared part as among the victims.
+// Exactly, and no array is written beyond its end: each object is in one place, in the shared part as among the
+// victims.
 TEST(Pool, KeepsWhatItHasRoomForAndNotOneMore) {
   static std::set<void*> dropped;
   for (const bool checked : {true, false}) {

@@ -1,5 +1,5 @@
-// Threads whose ids are not true: unregistered ones, and children of vfork, which run on their parent's ids. No sequence of
-// theirs may find a slab.
+// Threads whose ids are not true: unregistered ones, and children of vfork, which run on their parent's ids. No
+// sequence of theirs may find a slab.
 
 #include <gtest/gtest.h>
 #include <sched.h>

@@ -1,5 +1,5 @@
-// Objects of libc's malloc, given to tarn's functions: libc gets them. What nobody owns is answered with tarn's line, also
-// where libc has handed out memory.
+// Objects of libc's malloc, given to tarn's functions: libc gets them. What nobody owns is answered with tarn's line,
+// also where libc has handed out memory.
 
 #include <dlfcn.h>
 #include <gtest/gtest.h>

@@ -231,8 +231,8 @@ TEST(Realloc, ReadsNothingBehindALargeObject) {
 
 TEST(Realloc, ReadsNothingBehindASmallObject) {
   constexpr size_t kSize = 32 * kKiB;
-  // Some of the size that it grows to are in a cache, so that no memory is made accessible for it. A cache takes up a size
-  // when it is used again and again.
+  // Some of the size that it grows to are in a cache, so that no memory is made accessible for it. A cache takes up a
+  // size when it is used again and again.
   for (int i = 0; i < 100; ++i) {
     void* const first = Opaque(malloc(2 * kSize));
     void* const second = Opaque(malloc(2 * kSize));

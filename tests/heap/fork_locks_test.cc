@@ -1,5 +1,5 @@
-// The handlers of fork, step by step: each lock that a fork has to wait for is held by another thread until the fork waits,
-// and each thing that the child repairs is left in disorder by a thread that is stopped in the middle.
+// The handlers of fork, step by step: each lock that a fork has to wait for is held by another thread until the fork
+// waits, and each thing that the child repairs is left in disorder by a thread that is stopped in the middle.
 //
 // Every body runs in a child, for a process registers the handlers once. Nothing here waits for a time to pass.
 
@@ -411,7 +411,8 @@ struct Inherited {
   }
 };
 
-// A lock that a bare fork finds held, under an id that is not the child's. That takes no other thread, nor a wait for one.
+// A lock that a bare fork finds held, under an id that is not the child's. That takes no other thread, nor a wait for
+// one.
 pid_t BareForkUnder(Lock* held) TARN_NO_THREAD_SAFETY_ANALYSIS {
   held->Acquire();
   const pid_t child = BareFork();

@@ -1,7 +1,7 @@
 // Registrations of fork handlers by other threads while a thread forks.
 //
-// libc keeps the handlers in a list that grows by allocation, under a lock that fork takes, too. An allocator whose prepare
-// handler holds its locks from before that waits for a thread that waits for it.
+// libc keeps the handlers in a list that grows by allocation, under a lock that fork takes, too. An allocator whose
+// prepare handler holds its locks from before that waits for a thread that waits for it.
 
 #include <gtest/gtest.h>
 #include <pthread.h>

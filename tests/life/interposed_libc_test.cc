@@ -1,6 +1,6 @@
 // A program that defines functions of libc which ask the kernel, as libfaketime, sandboxes and recorders do: each
-// allocates before it passes the call on. tarn must call none of them, for its slow paths may hold a lock or be a thread
-// that libc does not know; and they must get their memory.
+// allocates before it passes the call on. tarn must call none of them, for its slow paths may hold a lock or be a
+// thread that libc does not know; and they must get their memory.
 
 #include <dlfcn.h>
 #include <fcntl.h>

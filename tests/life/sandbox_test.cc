@@ -1,8 +1,8 @@
 // A program that is ended by its sandbox for any system call but a few: it has allocated its first
 // quarter of a megabyte, and goes on.
 //
-// The filter allows what docs/memory-return.md promises for then, under "Sandboxes", and what libc itself needs to start
-// and join threads. strace -f shows the call that a process which ended by SIGSYS made last.
+// The filter allows what docs/memory-return.md promises for then, under "Sandboxes", and what libc itself needs to
+// start and join threads. strace -f shows the call that a process which ended by SIGSYS made last.
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <malloc.h>

@@ -1,6 +1,6 @@
-// Memory goes back: in the slow paths of a program with one thread, and by a thread of tarn's own where it was asked for
-// (TARN_BACKGROUND=on, which this test is started with). When the thread comes and goes, what it does in an idle process,
-// and that it disturbs nobody. Every body runs in a child, for each process has one of its own.
+// Memory goes back: in the slow paths of a program with one thread, and by a thread of tarn's own where it was asked
+// for (TARN_BACKGROUND=on, which this test is started with). When the thread comes and goes, what it does in an idle
+// process, and that it disturbs nobody. Every body runs in a child, for each process has one of its own.
 
 #include <dirent.h>
 #include <dlfcn.h>
@@ -539,7 +539,8 @@ TEST(LimitRequest, IsKeptAtOnce) {
     // By a slow path, and by a tick.
     for (const bool tick : {false, true}) {
       bool kept = false;
-      // Keeping the limit takes a tenth of the time at most, and a busy machine may use that up: such a try does not count.
+      // Keeping the limit takes a tenth of the time at most, and a busy machine may use that up: such a try does not
+      // count.
       for (bool skipped = true; !kept && skipped;) {
         tarn_set_memory_limit(TARN_LIMIT_NONE);
         SmallBurst();
@@ -593,8 +594,8 @@ TEST(LimitRequest, IsNeverAMixtureOfTwo) {
     words.Ask(kOne);
     SlowPath();
     std::atomic<bool> over = false;
-    // Now and then it stays until it is answered, or somebody has written over it: else a busy machine would hardly ever
-    // show whole words to this thread.
+    // Now and then it stays until it is answered, or somebody has written over it: else a busy machine would hardly
+    // ever show whole words to this thread.
     const auto ask = [&] {
       for (int i = 0; !over; ++i) {
         const uint64_t bytes = i % 2 == 0 ? kOne : kOther;

@@ -108,8 +108,8 @@ bool Sleeps(pid_t tid) {
   return length != 0 && end_of_name != nullptr && end_of_name[2] == 'S';
 }
 
-// A release wakes one of two sleepers. While that one holds the lock, the word has to say that there is another; a release
-// without the mark would leave it asleep for ever. In a child, which ends with the sleeper if the mark is lost.
+// A release wakes one of two sleepers. While that one holds the lock, the word has to say that there is another; a
+// release without the mark would leave it asleep for ever. In a child, which ends with the sleeper if the mark is lost.
 TEST(Lock, KeepsTheMarkOfTheOthersThatSleep) {
   if (tarn_test::kThreadSanitizer) GTEST_SKIP() << "no threads in a forked child of it";
   EXPECT_EQ(tarn_test::ComplaintOfChild([]() TARN_NO_THREAD_SAFETY_ANALYSIS {

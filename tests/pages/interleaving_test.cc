@@ -83,8 +83,8 @@ TEST_F(Interleaving, HugePagesUnderCommitAreFreeInTheChildOfFork) {
             "");
 }
 
-// A free huge page goes back to the kernel, the call fails half-way, and another thread's mapping lands there. It is left
-// alone for ever.
+// A free huge page goes back to the kernel, the call fails half-way, and another thread's mapping lands there. It is
+// left alone for ever.
 TEST_F(Interleaving, AHugePageWhoseAddressesAreLostIsNeverUsedAgain) {
   EXPECT_EQ(tarn_test::ComplaintOfChild([] {
               PageHeap& heap = tarn_test::FreshPageHeap();

@@ -13,8 +13,8 @@ namespace {
 constexpr std::size_t kBudgetMiB = std::size_t{1} << 20;
 constexpr std::uint32_t kBudgetStartMs = 1'000'000;
 
-// A program whose use rises by `bytes` and falls again, every `period_ms`, for `all_ms`. Returns the time that was lost:
-// that of each release whose memory returned, and of the page faults.
+// A program whose use rises by `bytes` and falls again, every `period_ms`, for `all_ms`. Returns the time that was
+// lost: that of each release whose memory returned, and of the page faults.
 std::uint64_t LostNs(ReleaseBudget* budget, std::size_t bytes, std::uint64_t release_ns, std::uint32_t period_ms,
                      std::uint32_t all_ms) {
   std::uint64_t lost_ns = 0;

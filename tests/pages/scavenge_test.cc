@@ -220,8 +220,8 @@ void FreeSome(PageHeap& heap, std::vector<Span*>* spans, std::size_t count) {
   }
 }
 
-// A huge page of which a part went before brings the rest only. Slow paths go on until they have released as much as came
-// free, so they would end too early otherwise.
+// A huge page of which a part went before brings the rest only. Slow paths go on until they have released as much as
+// came free, so they would end too early otherwise.
 TEST(Fall, CountsWhatWasResidentOfHugePages) {
   PageHeap& heap = FreshPageHeap();
   SpansByHugePage spans = FillHugePages(heap, 8);
@@ -235,8 +235,8 @@ TEST(Fall, CountsWhatWasResidentOfHugePages) {
   ExpectConsistent(heap);
 }
 
-// A pass stops after a while, and goes on in the next slow path. What came free behind it meanwhile is not taken for what
-// cannot be released.
+// A pass stops after a while, and goes on in the next slow path. What came free behind it meanwhile is not taken for
+// what cannot be released.
 TEST(Fall, OfPagesBehindAPassIsSeenAfterIt) {
   constexpr std::size_t kBehindPages = kPagesPerHugePage * 3 / 8;
   PageHeap& heap = FreshPageHeap();
@@ -321,7 +321,8 @@ TEST(Fall, OfMemoryThatJustReturnedIsLeftAlone) {
   };
   EXPECT_TRUE(rise_and_fall());
   EXPECT_EQ(GiveBack(heap, 20'000'000), 64 * kHugePageBytes);
-  // What was released comes back: a second of debt or more. A machine that takes as long to touch it has earned it again.
+  // What was released comes back: a second of debt or more. A machine that takes as long to touch it has earned it
+  // again.
   const auto start = std::chrono::steady_clock::now();
   const bool fallen = rise_and_fall();
   EXPECT_TRUE(!fallen || std::chrono::steady_clock::now() - start >= std::chrono::seconds(1));

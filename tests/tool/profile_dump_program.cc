@@ -41,8 +41,8 @@ __attribute__((noinline)) void Keep() {
   }
 }
 
-// The kernel's own frame of a handler, which differs from processor to processor (3 KB with AVX-512, 12 KB with AMX), and
-// the 4 KiB that docs/statistics-and-profiles.md promises; with a page behind them that nobody may touch.
+// The kernel's own frame of a handler, which differs from processor to processor (3 KB with AVX-512, 12 KB with AMX),
+// and the 4 KiB that docs/statistics-and-profiles.md promises; with a page behind them that nobody may touch.
 void UseSmallSignalStack() {
   const auto page_bytes = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
   const std::size_t stack_bytes = tarn_test::SignalFrameBytes() + 4096;

@@ -94,8 +94,8 @@ typedef struct tarn_arena_stats {
 void tarn_arena_init_with(tarn_arena* arena, const tarn_arena_options* options, int poison);
 // Resets, and gives all memory back. The arena is as after tarn_arena_init, with the same options.
 void tarn_arena_release(tarn_arena* arena);
-// Releases and takes the arena out of the statistics. Ends the process with a line on stderr when a function that the arena
-// runs at its reset calls it.
+// Releases and takes the arena out of the statistics. Ends the process with a line on stderr when a function that the
+// arena runs at its reset calls it.
 void tarn_arena_destroy(tarn_arena* arena);
 // Runs the destructors, the last registered first, and makes all memory free again; keeps the chunks.
 void tarn_arena_reset(tarn_arena* arena);

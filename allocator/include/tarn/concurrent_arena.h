@@ -44,8 +44,8 @@ static inline tarn_concurrent_arena* tarn_concurrent_arena_create(const tarn_con
 }
 // Null is ignored. Ends the process with a line on stderr when a function that the arena runs at its reset calls it.
 void tarn_concurrent_arena_destroy(tarn_concurrent_arena* arena);
-// `alignment` is a power of two; 0 stands for 16. Null when refused; errno is not changed, but for EINVAL when the alignment is
-// above 16 and no power of two.
+// `alignment` is a power of two; 0 stands for 16. Null when refused; errno is not changed, but for EINVAL when the
+// alignment is above 16 and no power of two.
 void* tarn_concurrent_arena_allocate(tarn_concurrent_arena* arena, size_t bytes, size_t alignment);
 // Has run(object) called at the reset, the last registered first; it must not throw. 0: refused, nothing is registered.
 int tarn_concurrent_arena_add_cleanup(tarn_concurrent_arena* arena, void (*run)(void* object), void* object);

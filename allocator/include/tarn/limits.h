@@ -1,8 +1,8 @@
 // tarn/limits.h: how much memory the process may have, and giving memory back.
 //
 // For C, with the same in C++ in namespace tarn. All functions may be called from any thread, and keep errno. Sizes are
-// bytes. Nothing here is needed for tarn to give memory back: frees do that (docs/memory-return.md). In a program that may run
-// without tarn, look the functions up by dlsym or declare them weak.
+// bytes. Nothing here is needed for tarn to give memory back: frees do that (docs/memory-return.md). In a program that
+// may run without tarn, look the functions up by dlsym or declare them weak.
 #ifndef TARN_LIMITS_H
 #define TARN_LIMITS_H
 
@@ -52,10 +52,10 @@ size_t tarn_release_memory(size_t bytes);
 // UINT32_MAX: not before memory has been freed again.
 uint32_t tarn_background_tick(void);
 
-// Ends the threads of tarn's own, as far as there are any (TARN_BACKGROUND), and keeps them away: when it returns, there are
-// none, in this process and its children by fork. For programs that are about to enter a sandbox, give up rights, or need
-// to be without other threads. Memory goes back as in programs that never had such a thread. Not for signal handlers. In a
-// destructor that a pool runs (tarn/pool.h), the thread that runs it ends behind it.
+// Ends the threads of tarn's own, as far as there are any (TARN_BACKGROUND), and keeps them away: when it returns,
+// there are none, in this process and its children by fork. For programs that are about to enter a sandbox, give up
+// rights, or need to be without other threads. Memory goes back as in programs that never had such a thread. Not for
+// signal handlers. In a destructor that a pool runs (tarn/pool.h), the thread that runs it ends behind it.
 void tarn_stop_background(void);
 
 // What has been done, since the process's start.

@@ -10,16 +10,15 @@
 // CPU keeps, without a lock or an atomic instruction; every few dozen objects a batch passes to or from the pool's
 // regions under a lock. Free memory is not written to; regions without objects go back.
 //
-// Misuse: a second Destroy, a pointer that is no object of the pool or is another pool's, end the process with a line on
-// stderr when the object reaches its region, which is later than the call; with `checked`, at the call. A pool with
-// `checked` that dies with live objects says so on stderr.
-// Destructors may create and destroy other objects of the same pool, also while DestroyAll or the pool's end runs them. Each
-// object is ended once, whether the pool comes to it first or an object that owns it. DestroyAll ends objects in no
-// particular order; a destructor that always creates another object keeps it going for ever. A destructor that throws:
-// Destroy frees the memory and lets the exception pass. DestroyAll lets it pass too, and the objects that it has not come
-// to live on. At the pool's end std::terminate is called. A destructor that ends its own pool ends the process with a line
-// on stderr.
-// Objects: up to 1 GiB each, aligned up to 2 MiB. With limit_bytes set, regions never take more than that.
+// Misuse: a second Destroy, a pointer that is no object of the pool or is another pool's, end the process with a line
+// on stderr when the object reaches its region, which is later than the call; with `checked`, at the call. A pool with
+// `checked` that dies with live objects says so on stderr. Destructors may create and destroy other objects of the same
+// pool, also while DestroyAll or the pool's end runs them. Each object is ended once, whether the pool comes to it
+// first or an object that owns it. DestroyAll ends objects in no particular order; a destructor that always creates
+// another object keeps it going for ever. A destructor that throws: Destroy frees the memory and lets the exception
+// pass. DestroyAll lets it pass too, and the objects that it has not come to live on. At the pool's end std::terminate
+// is called. A destructor that ends its own pool ends the process with a line on stderr. Objects: up to 1 GiB each,
+// aligned up to 2 MiB. With limit_bytes set, regions never take more than that.
 //
 // For C and C++. With TARN_C_INTERFACE_ONLY defined, a C++ program gets what a C program gets.
 #ifndef TARN_OBJECT_POOL_H
@@ -66,8 +65,9 @@ void tarn_object_pool_for_each(tarn_object_pool* pool, void (*visit)(void* objec
 tarn_object_pool_stats tarn_object_pool_get_stats(tarn_object_pool* pool);
 
 // The end of all objects one by one, where each has a destructor that may use the pool, as the C++ class below does it:
-// begin; then next until it returns null, and for each object its destructor, and no free; then finish. In between, what
-// has a destructor to run and an object to free asks claim first. Nobody but those destructors uses the pool meanwhile.
+// begin; then next until it returns null, and for each object its destructor, and no free; then finish. In between,
+// what has a destructor to run and an object to free asks claim first. Nobody but those destructors uses the pool
+// meanwhile.
 typedef enum tarn_object_pool_claim {
   TARN_OBJECT_ENDED,     // has been ended, or is just being ended: nothing to do
   TARN_OBJECT_CLAIMED,   // run the destructor, do not free

@@ -182,10 +182,11 @@ typedef struct tarn_snapshot_release {
 //      is done, and answered_bytes is the limit in force. When `answered` has come to it with another value, then somebody
 //      else asked at the same time, and that was taken. When the words are not those that were written, they have been
 //      overwritten, by such a one or by a fork: 2. again.
-// The process takes a request when it comes to it, at the same places as the above, and only while the check is right: words
-// that do not belong together are left until one of the writers writes again. What was set stays until it is set anew.
-// Each half of the check depends on every bit of both words, so no mixture of the halves of two requests is right by its
-// structure: the sum is mixed as splitmix64 does it (Steele, Lea, Flood, OOPSLA 2014). Words that are all zero are not right.
+// The process takes a request when it comes to it, at the same places as the above, and only while the check is right:
+// words that do not belong together are left until one of the writers writes again. What was set stays until it is set
+// anew. Each half of the check depends on every bit of both words, so no mixture of the halves of two requests is right
+// by its structure: the sum is mixed as splitmix64 does it (Steele, Lea, Flood, OOPSLA 2014). Words that are all zero
+// are not right.
 static inline uint64_t tarn_snapshot_limit_check(uint64_t request, uint64_t request_bytes) {
   uint64_t mixed = request * 0x9E3779B97F4A7C15u + request_bytes * 0xD1B54A32D192ED03u;
   mixed = (mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9u;

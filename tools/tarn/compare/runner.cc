@@ -93,8 +93,8 @@ double CpuSeconds(pid_t pid) {
   return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) * 1e-9;
 }
 
-// Whether one of its threads runs, waits for a CPU, or waits for a disk. On a busy machine a process can use hardly any CPU
-// and be far from silent.
+// Whether one of its threads runs, waits for a CPU, or waits for a disk. On a busy machine a process can use hardly any
+// CPU and be far from silent.
 bool IsAtWork(pid_t pid) {
   std::error_code error;
   for (const auto& thread : std::filesystem::directory_iterator(fmt::format("/proc/{}/task", pid), error)) {
