@@ -720,7 +720,9 @@ bool PageHeap::TakeThese(HugePage* first, std::size_t count) {
   return true;
 }
 
-bool PageHeap::CommitTaken(HugePage* first, std::size_t count, Reservation* reservation) {
+// The analysis of locks cannot follow a lock that is given up on a condition.
+bool PageHeap::CommitTaken(HugePage* first, std::size_t count,
+                           Reservation* reservation) TARN_NO_THREAD_SAFETY_ANALYSIS {
   InFlight in_flight_under_lock;
   // Without a record the lock stays held.
   InFlight* const listed = NewInFlight();
