@@ -107,7 +107,7 @@ class Scavenger {
   void RepairAfterJump();
   // What a cycle needs of the stack, mostly for the page heap's batches. A thread of the program touches it before it
   // takes the cycle lock: a stack overflow must leave the lock free (SlowPathScope).
-  static constexpr std::size_t kCycleStackBytes = 6144;
+  static constexpr std::size_t kCycleStackBytes = 8192;
   Lock& cycle_lock() TARN_THREAD_ANNOTATION(lock_returned(cycle_lock_)) { return cycle_lock_; }
 
   // As it was at the start, or at the last fork that was seen. Makes no system call.

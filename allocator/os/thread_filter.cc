@@ -91,8 +91,8 @@ bool InstallFilter() {
   const auto address = [](const char* path) { return std::uint64_t{reinterpret_cast<std::uintptr_t>(path)}; };
   Filter filter;
   filter.RequireArchitecture(AUDIT_ARCH_X86_64);
-  for (const std::uint32_t number : {SYS_futex, SYS_madvise, SYS_munmap, SYS_membarrier, SYS_clock_gettime, SYS_exit}) {
-    filter.Allow(number);
+  for (const int number : {SYS_futex, SYS_madvise, SYS_munmap, SYS_membarrier, SYS_clock_gettime, SYS_exit}) {
+    filter.Allow(static_cast<std::uint32_t>(number));
   }
   filter.Allow(kProcessMadvise);
   filter.AllowWithout(SYS_mmap, 2, PROT_EXEC);
@@ -106,8 +106,8 @@ bool InstallFilter() {
   // The end of the process after a misuse, with a line on stderr. The thread has no descriptors but what it opens by
   // these.
   filter.AllowWhere(SYS_openat, 1, address(kFirstStderrPath));
-  for (const std::uint32_t number : {SYS_write, SYS_close, SYS_getpid, SYS_gettid, SYS_rt_sigprocmask}) {
-    filter.Allow(number);
+  for (const int number : {SYS_write, SYS_close, SYS_getpid, SYS_gettid, SYS_rt_sigprocmask}) {
+    filter.Allow(static_cast<std::uint32_t>(number));
   }
   filter.AllowWhere(SYS_tgkill, 0, process_id);
   return filter.Install();
