@@ -5,7 +5,6 @@
 
 #include <chrono>
 #include <cstdio>
-#include <source_location>
 #include <thread>
 
 #include "tests/base/patience.h"
@@ -13,13 +12,14 @@
 namespace tarn_test {
 
 // Ends the program, or the child that waits, when it does not come: with the place, long before the test's time limit.
+// (Clang 14 has no std::source_location.)
 template <typename Condition>
-void WaitFor(Condition condition, std::source_location place = std::source_location::current()) {
+void WaitFor(Condition condition, const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
   constexpr std::chrono::seconds kPatience(kPatienceSeconds);
   const auto deadline = std::chrono::steady_clock::now() + kPatience;
   while (!condition()) {
     if (std::chrono::steady_clock::now() > deadline) {
-      std::fprintf(stderr, "%s:%u: waited in vain\n", place.file_name(), place.line());
+      std::fprintf(stderr, "%s:%d: waited in vain\n", file, line);
       _exit(1);
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
