@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "allocator/os/cpus.h"
+#include "allocator/os/process.h"
 #include "allocator/os/thread_state.h"
 #include "tests/os/in_child.h"
 
@@ -33,6 +34,13 @@ constexpr bool kBuiltWithRseq = false;
 #else
 constexpr bool kBuiltWithRseq = true;
 #endif
+
+// With one thread only there is nothing to restart, and the kernel is not asked.
+void StartAnotherThread() {
+  std::thread([] {
+    while (true) pause();
+  }).detach();
+}
 
 bool LibcRegisters() { return &__rseq_size != nullptr && __rseq_size != 0; }
 
@@ -149,6 +157,7 @@ TEST(Rseq, AllSequencesCanBeRestartedAlsoInAForkedChild) {
   if (!kBuiltWithRseq) GTEST_SKIP() << "built without rseq";
   EXPECT_EQ(InChildWithRseq([](const RseqSupport& support) {
               if (!support.remote_abort) return;
+              StartAnotherThread();
               TARN_REQUIRE(AbortAllSequences());
               TARN_REQUIRE(tarn_test::ComplaintOfChild([] { TARN_REQUIRE(AbortAllSequences()); }).empty());
             }),
@@ -162,6 +171,8 @@ TEST(Rseq, WithoutMembarrierNothingIsRestarted) {
               if (!tarn_test::RefuseSystemCall(SYS_membarrier, ENOSYS)) return;
               const RseqSupport support = DetectRseq(false);
               TARN_REQUIRE(!support.remote_abort);
+              if (HasOneThread()) TARN_REQUIRE(AbortAllSequences());
+              StartAnotherThread();
               TARN_REQUIRE(!AbortAllSequences());
             }),
             "");
