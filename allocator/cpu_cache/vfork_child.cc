@@ -10,7 +10,7 @@
 // the child execs or ends. Nobody has to be restarted, for the child never touches the slab, and the others have it to
 // themselves as before.
 //
-//   table entry   slab --child--> EmptySlab(1) --another child--> EmptySlab(2) --end--> EmptySlab(1) --end--> EmptySlab()
+//   table entry   slab --child--> EmptySlab(1) --another--> EmptySlab(2) --end--> EmptySlab(1) --end--> EmptySlab()
 //                  ^                                                                                            |
 //                  +--------------------- under the drain lock: a drain, or the next miss ----------------------+
 //

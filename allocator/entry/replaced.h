@@ -71,8 +71,8 @@ void* Reallocate(void* object, std::size_t bytes);
 void* AllocateAligned(std::size_t alignment, std::size_t bytes);
 }  // namespace bound
 
-// Opens the hit paths of the operators as far as nothing is replaced and no check wants to see sizes. Called by their
-// slow paths, once the heap has started.
+// Opens the hit paths of the operators as far as nothing is replaced and no check wants to see sizes. Their
+// slow paths do so once the heap has started.
 void OpenOperators();
 
 }  // namespace tarn

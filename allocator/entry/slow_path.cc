@@ -125,7 +125,7 @@ Span* SlowSpan(const void* object, const char* call) {
 // of them for one object at once, which is misuse. The claim decides: one call goes on, each other one ends the process
 // with a line, and no structure behind the claim is changed twice.
 //
-//   Large object:    PageMap::Claim replaces the page map's entry by null. The winner owns the span record and the pages,
+//   Large object:    PageMap::Claim replaces the page map's entry by null. The winner owns the record and the pages,
 //                    and calls PageHeap::Deallocate, or resizes. While realloc has the claim, the map has no entry for
 //                    the object. Disclaim puts the entry back, for the old or the new pages.
 //   Sampled object:  ClaimSample replaces the number of the object's sample by 0. A live object always has a number:

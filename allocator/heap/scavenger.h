@@ -8,7 +8,7 @@
 //   the slow paths of the program, as their last act, at most twice a second and for some 1 ms;
 //   a thread of our own (os/bare_thread.h), where one may exist (heap/background.h). It is started by the slow path that
 //   finds the page heap asking for it (4 MiB to gain), and ends when there was little to do for five seconds;
-//   tarn_background_tick(), called by the program when it likes.
+//   tarn_background_tick(), at times that the program chooses.
 //
 // The thread's CPU time is at most a hundredth of the time that passes: after each cycle it sleeps a hundred times as
 // long as the cycle took, and at least half a second where nothing is due earlier. A cycle of it stops after some 20

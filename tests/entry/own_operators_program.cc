@@ -1,5 +1,5 @@
 // A program that replaces some of the operators only, as leak counters do: its objects stand 16 bytes behind what it
-// got from malloc, so that whoever goes past its operators frees a wrong pointer. Which operators, OWN_FORMS says:
+// got from malloc, so that a call past its operators frees a wrong pointer. Which operators, OWN_FORMS says:
 //
 //   1  the two basic forms
 //   2  these, and those for arrays

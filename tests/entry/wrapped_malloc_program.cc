@@ -1,5 +1,5 @@
 // A program whose malloc counts and passes on to the next one in the order of search, which is tarn's: the usual way to
-// watch a program's allocations. Its objects have a header, so that whoever goes past it frees a wrong pointer.
+// watch a program's allocations. Its objects have a header, so that a caller that goes past it frees a wrong pointer.
 //
 // Exits with 0 if the operators and the derived functions are counted.
 

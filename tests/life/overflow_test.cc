@@ -42,7 +42,7 @@ void Jump(int) { siglongjmp(t_back, 1); }
   void* object = Opaque(malloc(size));
   TARN_LIFE_REQUIRE(object != nullptr);
   if (depth % 3 == 0) free(object);
-  // What the heap holds falls meanwhile, so that memory is given back at every depth.
+  // The heap's use falls all the time, so that memory is given back at every depth.
   for (int i = 0; i < 3 && t_held_count > 0; ++i) free(t_held[--t_held_count]);
   if (depth == kBottomless) return 0;
   return Recurse(round, depth + 1) + static_cast<std::size_t>(frame[0]);

@@ -66,8 +66,8 @@ tarn_object_pool_stats tarn_object_pool_get_stats(tarn_object_pool* pool);
 
 // The end of all objects one by one, where each has a destructor that may use the pool, as the C++ class below does it:
 // begin; then next until it returns null, and for each object its destructor, and no free; then finish. In between,
-// what has a destructor to run and an object to free asks claim first. Nobody but those destructors uses the pool
-// meanwhile.
+// what has a destructor to run and an object to free asks claim first. Only those destructors use the pool until
+// then.
 typedef enum tarn_object_pool_claim {
   TARN_OBJECT_ENDED,     // has been ended, or is just being ended: nothing to do
   TARN_OBJECT_CLAIMED,   // run the destructor, do not free
