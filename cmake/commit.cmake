@@ -1,3 +1,5 @@
+# SPDX-License-Identifier: Apache-2.0
+#
 # Writes OUTPUT from the template INPUT, with the commit of the tree in SOURCE, if that is not what it says already:
 #   cmake -DGIT=... -DSOURCE=... -DINPUT=... -DOUTPUT=... -P commit.cmake
 # Part of every build, for the configuration does not notice a commit. Without git, or outside of a

@@ -1,3 +1,5 @@
+# SPDX-License-Identifier: Apache-2.0
+#
 # The compile and link flags of tarn, with their reasons.
 #
 #   tarn_common_flags()              warnings, sanitizers and definitions for every room

@@ -1,3 +1,5 @@
+# SPDX-License-Identifier: Apache-2.0
+#
 # tarn_install(): the names of the libraries for users, and what `cmake --install` puts where.
 #
 # Called by the root CMakeLists.txt after the rooms; says nothing while the libraries do not exist.

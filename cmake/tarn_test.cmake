@@ -1,3 +1,5 @@
+# SPDX-License-Identifier: Apache-2.0
+#
 # How tests are declared.
 #
 #   tarn_add_test(NAME n SOURCES a.cc ... [LINK shared|static|core|none] [LIBS lib...] [GTEST]

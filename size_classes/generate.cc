@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Writes size_class_table.h to stdout: chooses the classes and their spans by rules.h, within the limits of spec.h.
 //
 // Run by hand after a change of the two (README.md); a test runs it too and compares its output with the committed
@@ -32,6 +34,8 @@ Waste InternalWaste(std::size_t size_bytes, std::size_t previous_bytes) {
 int main() {
   const tarn::SizeList sizes = tarn::ChooseSizes(tarn::SizeRules{});
   std::printf(
+      "// SPDX-License-Identifier: Apache-2.0\n"
+      "//\n"
       "// The table of size classes. Written by size_classes/generate.cc: change spec.h or rules.h and run that.\n"
       "// clang-format off\n"
       "//\n"

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The rules by which the table follows from the spec: which sizes there are, how long their spans are, and the rest of
 // a row.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The table of size classes. Written by size_classes/generate.cc: change spec.h or rules.h and run that.
 // clang-format off
 //

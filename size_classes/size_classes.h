@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // From a request to a size class, and from a class to what the allocator needs to know of it.
 //
 // Called by everybody above this room; the fast path of malloc indexes the two lookup tables itself. Includes std only;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The spec of the size classes: the limits within which the table has to stay, and what one row of it says.
 //
 // Included by the generator, which chooses the classes, by the table that it writes, and by size_classes.h, which

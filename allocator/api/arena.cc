@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The slow paths of tarn/arena.h: chunks, resets, rewinds.
 //
 // A chunk is a region (heap/regions.h); its Span record is the chunk's record, and the list link of that record puts it

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "allocator/api/block_pool.h"
 
 #include <algorithm>

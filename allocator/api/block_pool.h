@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A pool of blocks of one size in regions of its own: what ObjectPool is, and each size of a Heap.
 //
 // Called by object_pool.cc and heap.cc; calls heap/regions.h for regions.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Whether a pool, an arena or a heap is in the checked mode: by its own option, or all of them by TARN_CHECK.
 #pragma once
 

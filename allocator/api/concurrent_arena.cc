@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // tarn/concurrent_arena.h: bump regions per CPU.
 //
 // The arena's table (CpuStacks, cpu_stacks.h) has one word per CPU: the address of the CPU's BumpRegion. An allocation

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Stacks of pointers, one per CPU (or per thread, in the thread mode), for the pools of the user's API.
 //
 // The same idea as the slabs of malloc (cpu_cache/slab.h), for one size: pop and push are restartable sequences on the

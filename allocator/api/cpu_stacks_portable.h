@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The operations of CpuStacks without rseq, in plain C++: the stack belongs to the running thread.
 #pragma once
 

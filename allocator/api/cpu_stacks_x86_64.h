@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The operations of CpuStacks as restartable sequences; cpu_cache/slab_ops_x86_64.h explains what all sequences share.
 //
 // Inside [start, commit): miss unless the thread is registered; read the id, compare it with the bound, find the stack,

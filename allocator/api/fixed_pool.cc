@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // tarn/fixed_pool.h: one region with the blocks, another one with the pool's record and the bits.
 //
 // Bits. Bit i of `free_bits` is set when block i is free; bit w of `summary` is set when word w of free_bits may have a

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Handles of the user's API: the records of pools, heaps and concurrent arenas, each at the start of a region of its
 // own.
 //

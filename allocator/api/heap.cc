@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // tarn/heap.h: a BlockPool per size class, made when the class is first asked for, and large objects in regions of
 // their own.
 //

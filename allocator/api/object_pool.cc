@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // tarn/object_pool.h in terms of a BlockPool: the handle is the pool itself.
 #define TARN_C_INTERFACE_ONLY
 #include "allocator/include/tarn/object_pool.h"

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // tarn/pool.h: per-CPU stacks in front of a locked array of shared objects, and behind that one of victims.
 //
 //   Get:  the CPU's stack, else half a stack from the shared ones, else a victim

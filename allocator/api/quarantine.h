@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Chunks of arenas in the checked mode whose objects have ended: their memory is gone, their addresses stay taken for a
 // while, so that whoever uses such an object still ends where it happens.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The registry of named arenas, pools and heaps: finding a name's record, and counting in it.
 //
 // The records are plain memory that is never given back (allocator/include/tarn/registry.h says what is in them).

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // How many CPUs (or threads, in the thread mode) get a stack or bump region of their own in each pool and arena.
 #pragma once
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Attributes that the compilers spell as extensions, under one set of names.
 #pragma once
 

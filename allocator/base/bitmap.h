@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A bitmap of a fixed number of bits: single bits, ranges, and the search for runs.
 //
 // Used for the pages of a huge page and the huge pages of a reservation. Not thread-safe; the owner's lock guards it.

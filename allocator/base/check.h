@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Checks: TARN_DCHECK for what our own code guarantees (debug builds only), TARN_CHECK where a cheap test in the
 // release build keeps a broken invariant from corrupting a user's data. Misuse by the program is not a check: it is
 // reported through os/crash.h with a message of its own.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A doubly linked list whose links are members of the elements, so that it never allocates.
 //
 // An element derives from ListLink<Tag> once per list that it may be on at the same time. The list is a ring through a

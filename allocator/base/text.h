@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Formatting into caller's memory, for code that may neither allocate nor use stdio.
 //
 // A Text is a bounded buffer on the stack: what does not fit is cut, never written beyond the end.

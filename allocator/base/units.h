@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Units of address space: our pages and huge pages, as types that do not mix with bytes.
 //
 // A page is kPageBytes (8 KiB) of ours, whatever the kernel's page size is; a huge page is an aligned 2 MiB. PageCount

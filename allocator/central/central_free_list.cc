@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "allocator/central/central_free_list.h"
 
 #include "allocator/central/span_objects.h"

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The central free list of one size class: the owner of all spans of that class.
 //
 // Called by the transfer cache, in batches. Calls the page heap for spans, with no lock held.

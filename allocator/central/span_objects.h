@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The objects of a span: taking free ones out and putting them back, by bits.
 //
 // Called by the central free list under its lock, except FindObject, which needs none. Nothing here touches the objects

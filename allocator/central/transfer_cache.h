@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The transfer cache of one size class: objects on their way from one CPU cache to another, without the spans.
 //
 // Called by the CPU cache; calls the central free list for what it cannot serve or hold. An array of pointers under a

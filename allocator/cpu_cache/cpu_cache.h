@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The CPU cache: all slabs, and the policy over them.
 //
 // entry/ calls AllocateSlow and DeallocateSlow when a pop or push missed; calls the transfer caches for batches.

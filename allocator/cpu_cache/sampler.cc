@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "allocator/cpu_cache/sampler.h"
 
 #include <algorithm>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Which allocations are sampled for the heap profile.
 //
 // Called by the CPU cache (when is the next sample of a class due?) and by entry/ (is this allocation, which no slab

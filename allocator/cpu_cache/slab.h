@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A slab: the table of cached pointers of one (virtual) CPU, or of one thread where there is no rseq.
 //
 // Pop and Push work on it (cpu_cache/slab_ops.h); cpu_cache/cpu_cache.h decides what is in it.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The seam between the architectures: each offers the six operations on the current slab.
 //
 //   bool SlabTryPop(c, &object)        the top object of the class; false: empty, a sample is due, or no slab

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The slab operations for the mode without rseq, in plain C++: the slab belongs to the running thread.
 //
 // Used where there is no assembly for the architecture, and by the build without rseq, which valgrind and the thread

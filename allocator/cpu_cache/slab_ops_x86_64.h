@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The slab operations for x86-64 as restartable sequences.
 //
 // Each sequence: publish the descriptor in rseq_cs; then, inside [start, commit): miss unless the thread is registered;

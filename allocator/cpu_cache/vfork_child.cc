@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The child of vfork, and of clone with CLONE_VM and CLONE_VFORK: another process on its parent's memory, its
 // thread-local memory included, while the parent's thread waits.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The hit paths: all that a malloc or free of a small object runs when the CPU's slab can serve it.
 //
 // Included by malloc.cc and operator_new.cc only. Read first; then slab_ops_x86_64.h for the sequences, then

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // What happens at the library's own start and end, beside the first allocation.
 //
 // Nothing waits for these: an allocation before the constructor or after the destructor works like any other.

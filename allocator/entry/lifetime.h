@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The library's own start, as far as the first allocation does not bring it about.
 #pragma once
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The functions of tarn/limits.h and tarn/preset.h.
 #include "allocator/include/tarn/limits.h"
 #include "allocator/include/tarn/preset.h"

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // malloc and its family, as C23, POSIX and glibc's manual have them.
 //
 // A call of a small size: the hit path (fast_path.h), or by a tail call the slow path (slow_path.h). Only here is errno

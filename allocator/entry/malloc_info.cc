@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // What glibc offers to look into malloc and to tune it, told of tarn: mallinfo, malloc_info, malloc_stats, malloc_trim,
 // mallopt.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The one file of the library that knows exceptions: it is compiled with them, the others are not.
 //
 // The library depends on libc alone, so everything of the C++ run time is weak here, the personality routine included:

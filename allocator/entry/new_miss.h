@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // operator new where the hit path could not serve: the slow path, the new-handler, bad_alloc.
 //
 // Where the program has replaced malloc, or the operator that a form is defined by, these go by the program's

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Pointers that are not tarn's, and the allocator that may own them: the one that the process would use without tarn.
 //
 // Such pointers come from libraries that were loaded with RTLD_DEEPBIND and call libc's malloc, from __libc_malloc, and

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The public functions that look into the heap: tarn/memstats.h and tarn/profile.h.
 #include <errno.h>
 

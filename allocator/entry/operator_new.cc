@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The replaceable operator new and delete of C++20 [new.delete]: twelve forms of delete, eight of new.
 //
 // When there is no memory the throwing forms call the new-handler until it gives up, then throw bad_alloc, both by way

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // In a program that links tarn statically: the start before all constructors. Executables may have this section, shared
 // libraries may not.
 #include "allocator/entry/lifetime.h"

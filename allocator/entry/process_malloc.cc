@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Which malloc the process uses: tarn's, or another one that stands in front of it in the search order.
 #include <malloc.h>
 #include <stdlib.h>

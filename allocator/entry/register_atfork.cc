@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // What pthread_atfork calls, in front of libc's: a registration and a fork must not wait for each other (heap/fork.cc
 // says how they would).
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "allocator/entry/replaced.h"
 
 #include <malloc.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The functions of malloc's family, and the operators, that the program defines itself although tarn is in the process.
 //
 // A program may define its own malloc (glibc's manual, "Replacing malloc"), or some of the operators only: the standard

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "allocator/entry/slow_path.h"
 
 #include <algorithm>

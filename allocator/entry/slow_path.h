@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Where a call goes that its hit path could not serve, and everything that is not malloc or free of a small object.
 //
 // Called by malloc.cc, operator_new.cc and malloc_info.cc. Null means that there is no memory (or that a signal handler

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // vfork, and clone with the flags of vfork, for cpu_cache/vfork_child.cc: the child has to withdraw its parent's slab
 // before anything of it can allocate.
 //

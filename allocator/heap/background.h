@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // When threads of tarn's own may exist (TARN_BACKGROUND).
 //
 // A program may do things that only a process with one thread can (unshare, setns), count its threads, give up rights,

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The caretaker: does what pools of the user's API have to do while nobody calls them.
 //
 // A pool of recycled objects destroys what nobody asks for, and everything when memory is short. Destroying runs functions

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // fork in a process with threads.
 //
 // The child has one thread, and a copy of every lock as it was at that moment. So the forking thread acquires all locks

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Locks that come and go with the pools of the user's API, for fork to find: it has to acquire them all.
 //
 // Whoever holds such a lock acquires no other one. See heap/fork.cc for what a fork needs, os/lock.h for the ranks.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // FindHeldLocks and RepairAfterJump of os/thread_state.h: a look at all locks of the heap, some 250.
 //
 // Only a slow path that finds another one of its thread under way comes here.

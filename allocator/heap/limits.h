@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // How much memory the process may have: a soft limit that is kept by giving memory back, a hard limit at which
 // allocations fail.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The settings of the process, from the environment.
 //
 // Read once, at the first allocation; ignored when the process runs with rights that its caller does not have. Every

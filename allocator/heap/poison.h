@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Telling AddressSanitizer which memory is nobody's at present, where it is in the process.
 //
 // The library itself is not compiled with it, so its functions are weak here. Only objects whose user is compiled with

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Sets of settings for the stages of a program's life, as TARN_PRESET names them.
 //
 // tarn/preset.h has the table of them.

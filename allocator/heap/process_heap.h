@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The composition root: the one heap of the process, and how it starts.
 //
 // entry/ and observe/ reach every floor through here. All of it is constinit and zero, so it exists before the first

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "allocator/heap/profile_dumps.h"
 
 #include <cerrno>

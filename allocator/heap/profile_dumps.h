@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Heap profiles that are written without anybody's call, as the settings TARN_PROFILE_* ask: at the process's end, on a
 // signal, whenever the heap has grown by so much, and near a limit.
 //

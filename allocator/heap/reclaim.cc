@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "allocator/heap/reclaim.h"
 
 #include "allocator/heap/process_heap.h"

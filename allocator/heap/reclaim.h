@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Gives up memory that is kept for speed: for those that ran out of memory, and for requests.
 //
 // One operation with a depth, so that no caller forgets a part. The caller is in a slow path and holds no lock.

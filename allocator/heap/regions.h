@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Regions: spans that belong to an arena or a pool of the user's API.
 //
 // Called by api/. A region is a large span whose record says so: its pages carry class 0 in the page map, so that free()

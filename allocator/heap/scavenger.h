@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The scavenger: gives memory back that the program does not use, also while the program sleeps.
 //
 // Works in cycles. One cycle drains what caches hold that nobody has used for a while, releases whole huge pages by age

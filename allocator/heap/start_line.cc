@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "allocator/heap/start_line.h"
 
 #include "allocator/base/text.h"

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The line that TARN_VERBOSE asks for.
 #pragma once
 

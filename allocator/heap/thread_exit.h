@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // What a thread needs before it takes a slow path, and what it leaves behind.
 #pragma once
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // What the unwinding tables of the program (.eh_frame) say of one instruction: how to get from a frame to its caller's.
 //
 // Called by the stack walk, on a miss of its cache. Reads the tables where the loader has mapped them, allocates

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The statistics of the own process, as the public header tells them, and as a table for people.
 #pragma once
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The heap profile: which stacks allocated what is live, and what ever was, by samples.
 //
 // Called by entry/ for each allocation that the sampler chose and for each free of one. Readers (the encoder, the

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Writes the heap profile of the own process as profile.proto (github.com/google/pprof), without allocating.
 //
 // Called by the public functions of tarn/profile.h. Reads the published tables like any reader from outside, so it takes

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The block that tells readers where the live counters lie (tarn/snapshot.h).
 #pragma once
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Reads the snapshot that a process publishes (tarn/snapshot.h), its own or another's.
 //
 // Called by memstats.cc on the own process and by the tarn tool on others. `Memory` knows how to copy:

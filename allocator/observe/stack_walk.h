@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The stack of the calling thread, as addresses of call sites.
 //
 // Called by the heap profile when an allocation is sampled, from anywhere: in any thread, in a signal handler, in a

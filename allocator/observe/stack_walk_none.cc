@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // For architectures whose frames nobody has described here yet: samples have no stacks.
 #include "allocator/observe/stack_walk.h"
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include <atomic>
 #include <bit>
 #include <type_traits>

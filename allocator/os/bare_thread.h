@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The one thread of tarn's own: made without libc, so that it can be made from within malloc.
 //
 // pthread_create cannot be called from a slow path. It takes locks that the caller may hold already: glibc frees the

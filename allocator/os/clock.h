@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Time, as the policies of the allocator need it.
 //
 // All functions are thread-safe, allocate nothing and may change errno.

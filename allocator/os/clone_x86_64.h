@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // clone(2) for a thread on a stack of its own. libc's function of that name may be interposed.
 #pragma once
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The last words: one line on stderr, then abort. The complete list of what tarn says to a program that misuses it.
 #pragma once
 

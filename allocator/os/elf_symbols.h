@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Looking up a function in the dynamic symbols of a loaded object, without the loader: no lock, no allocation, no libc.
 //
 // Sources: the ELF specification; "ELF: symbol lookup via DT_GNU_HASH" by flapenguin for the hash table's layout.

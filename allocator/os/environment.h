@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // What the process was started with: the environment, and whether it may be trusted.
 #pragma once
 

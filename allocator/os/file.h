@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Files, as the profile writer needs them: written and read in pieces, by bare system calls.
 //
 // open(2) and its kin are cancellation points in libc, which functions of an allocator must not be (see small_file.h).

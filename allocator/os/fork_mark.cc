@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "allocator/os/fork_mark.h"
 
 #include <sys/mman.h>

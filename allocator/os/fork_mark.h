@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A mark that a fork wipes out: it tells the child of a fork that ran no handlers (_Fork, a bare clone) from its
 // parent.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Sleeping on a word of four bytes until another thread changes it (futex(2)).
 //
 // For threads of the program and for the scavenger's; the waker need not know whether anybody sleeps.

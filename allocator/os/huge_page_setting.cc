@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "allocator/os/huge_page_setting.h"
 
 #include <atomic>

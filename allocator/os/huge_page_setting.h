@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // What the system says of transparent huge pages.
 #pragma once
 

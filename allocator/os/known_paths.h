@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Files that a thread which may open nothing else still opens: its filter compares the addresses of these names
 // (thread_filter.h). So each stands once, in memory that cannot be written.
 #pragma once

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // dlsym takes the loader's lock, and costs a short process page faults. So the function is looked up in the dynamic
 // symbols of libc.
 #include "allocator/os/libc_function.h"

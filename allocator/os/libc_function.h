@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A function of libc's own, by its name, past whatever stands in front of it. For the shared library.
 #pragma once
 

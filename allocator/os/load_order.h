@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The objects that the loader has loaded, in the order in which it searches them for symbols, and the functions that
 // they define.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Which loaded object an address belongs to, and where its unwinding table lies.
 //
 // glibc 2.35 and later answer this without a lock and without allocating (_dl_find_object, made for unwinders). Without

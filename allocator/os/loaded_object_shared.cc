@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A reference to _dl_find_object, even a weak one, would make the loader of an older glibc refuse the whole library for
 // the symbol's version. So the function is looked up when it is needed.
 #include <atomic>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "allocator/os/loaded_object.h"
 
 extern "C" __attribute__((weak)) int _dl_find_object(void* address, tarn::DlFindObjectResult* result);

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A lock of four bytes that knows its owner.
 //
 // Spins shortly, then sleeps in the kernel (futex), so that more threads than CPUs do no harm. The word holds the

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Moves the contents of memory to another address without copying, where the kernel can.
 //
 // The move is a series of mremap(MREMAP_DONTUNMAP) (Linux 5.7), each of a range within one mapping, and without

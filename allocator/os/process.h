@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The process and the scheduler, as far as the heap needs them.
 #pragma once
 

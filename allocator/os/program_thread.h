@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A thread such as the program itself would make, for running functions of the program's.
 //
 // Unlike the bare thread (os/bare_thread.h) libc knows it: it may call anything. It is made by pthread_create, so only

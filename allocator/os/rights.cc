@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "allocator/os/rights.h"
 
 #include <linux/capability.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // What the process may do, as the kernel sees it.
 #pragma once
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Restartable sequences and the barrier that goes with them: finding out what the kernel and libc offer.
 //
 // The sequences themselves are in cpu_cache/slab_ops_x86_64.h. Facts: linux/rseq.h, rseq(2) as glibc's manual tells it

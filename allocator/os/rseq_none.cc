@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Stands in for rseq.cc in the build without rseq: slabs belong to threads, and nothing is asked of the kernel.
 #include "allocator/os/rseq.h"
 #include "allocator/os/thread_state.h"

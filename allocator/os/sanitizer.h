@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The malloc of a sanitizer whose runtime is in the process, and whether there is one.
 //
 // AddressSanitizer, LeakSanitizer, MemorySanitizer and ThreadSanitizer find their bugs by being the malloc of the

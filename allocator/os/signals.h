@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Signals: blocking all of them for a while, those that a setting may name, and a handler for one of these.
 #pragma once
 

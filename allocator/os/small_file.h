@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The start of a small file of /proc or /sys, read in one go.
 //
 // By bare system calls: open(2) and its kin are cancellation points in libc, which malloc must not be, and the scavenger's

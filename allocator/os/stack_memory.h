@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The memory of stacks: what can be read, what is left, which stack the thread is on.
 #pragma once
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // How long allocations and frees stood still: a stall is the time from the first system call for memory, or the first wait
 // in the kernel for a lock, that a slow path comes to, to the end of that slow path.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // System calls made directly, past the functions of libc.
 //
 // Everything in allocator/os/ that asks the kernel goes through here, for three reasons. A program may define mmap,

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // By libc's syscall(2), for architectures whose instruction is not written down yet.
 #pragma once
 

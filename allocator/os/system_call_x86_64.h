@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The instruction. Arguments and clobbered registers: the psABI of x86-64, A.2.1, "Calling Conventions" of the kernel.
 #pragma once
 

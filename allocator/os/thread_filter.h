@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Takes everything from the calling thread that it does not need.
 #pragma once
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "allocator/os/thread_state.h"
 
 #include <atomic>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // What tarn keeps per thread: one small block in static TLS.
 //
 // The block holds no pointer that was derived from a CPU: kernels from 6.19 on do not rewrite the ids at every

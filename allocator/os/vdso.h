@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The functions that the kernel maps into each process, which answer some calls without entering it (vdso(7)).
 //
 // libc's own pointers to them are not for others, and its wrappers may be interposed (system_call.h).

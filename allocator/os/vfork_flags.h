@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The flags of clone(2) that make a child like vfork's.
 #pragma once
 

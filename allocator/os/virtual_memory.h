@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Address space and memory as states and transitions; the only callers of mmap and its kin.
 //
 //   (nothing) --Reserve--> Reserved --Commit----> Committed <--(touch)-- Released

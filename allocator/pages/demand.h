@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // How much free memory is likely to be wanted back, by what the program did lately.
 //
 // The page heap reports frees and returns; the scavenger and whoever frees ask. Two windows:

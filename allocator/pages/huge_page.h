@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // What the page heap knows of one huge page, and of the reservations that huge pages come from.
 //
 // Everything here is guarded by the page heap's lock.

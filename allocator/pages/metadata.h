@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The allocator's own memory: span records, leaves of the page map, slabs, trackers of huge pages.
 //
 // A bump allocator over blocks that the page heap hands in, with a free list per size of span record (the only thing

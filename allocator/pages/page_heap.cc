@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "allocator/pages/page_heap.h"
 
 #include <algorithm>

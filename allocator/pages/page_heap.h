@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The page heap: the owner of all spans and pages of the process.
 //
 // Called by the central free lists (spans of small objects), by entry/ (large objects), by the CPU cache (metadata).

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The part of the page heap that has the kernel bring memory which is about to be used: a page fault costs more than
 // anything that an allocator does. docs/memory-return.md has the figures.
 //

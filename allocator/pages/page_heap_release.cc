@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The part of the page heap that gives memory back to the kernel. Pages that are on their way are marked as used, so that
 // nobody else can have them while the lock is not held.
 #include "allocator/pages/page_heap.h"

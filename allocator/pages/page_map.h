@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // From an address to the size class and the span that it belongs to.
 //
 // A radix tree of two levels: the root has one entry per GiB of user address space; a leaf has, for each of our pages

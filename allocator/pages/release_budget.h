@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The budget for giving memory back from the program's own slow paths.
 //
 // A release costs twice: the calls that release, and the page faults when the memory is used again. Memory that stays

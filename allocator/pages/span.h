@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A span: a run of pages with one owner, and the bits that say which of its objects are free.
 //
 // Created and destroyed by the page heap (pages/page_heap.h). A span of small objects belongs to the central free list

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Pools and arenas against their peers, by google-benchmark, all in one process.
 //
 // The process's malloc is tarn's, and so is what std::pmr and Boost.Pool get their memory from: the comparison is of the

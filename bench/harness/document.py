@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The result document of a whole run: one tarn-bench/1 document, put together from one per workload.
 
 Called by runner.py. What stays true: the file on disk is always a whole document, the newest one that

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Measures the workloads one after the other with `tarn compare` and puts the results together.
 
 Started by bench/run. Calls workloads.py for the list, document.py for the result, and the tool in the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The list of workloads that bench/run measures: what each is about, and how much of it in each mode.
 
 Called by runner.py; calls nothing of ours. The programs are described in bench/workloads/README.md

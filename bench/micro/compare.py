@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Compares results of build/bench/micro: one JSON file of google-benchmark per allocator.
 
 Called by run, and by hand for files that are there already. The table goes to stdout. Figures are

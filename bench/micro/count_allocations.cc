@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // An example of <tarn/benchmark.h>: how often do three ways to join words allocate?
 //
 //   LD_PRELOAD=build/lib/libtarn.so build/bench/count_allocations

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The microbenchmarks of malloc and its family, on google-benchmark: whatever malloc the process has is measured.
 //
 // The program is not linked with tarn; preload the allocator. The context of the results names the files that malloc,

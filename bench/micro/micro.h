@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // What the files of this suite share: how an object is used, and how a result is counted.
 //
 // Every benchmark reports items per second, and an item is one allocation with its free; compare.py turns it back into

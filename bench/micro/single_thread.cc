@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // One thread: the paths of an allocator one by one.
 //
 // pair_*       one object, freed at once: the hit path at its best, by size

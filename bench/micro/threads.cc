@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Several threads: what they cost each other.
 //
 // threads_own      each thread with objects of its own: nothing is shared, so time per item should fall with the CPUs

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The input of the g++ program: a translation unit that is heavy on templates and the standard
 // library. It is only ever compiled, never run.
 //

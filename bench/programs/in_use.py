@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which allocator does a running process use?
 
 Called by measure.py while a measured process runs. A library that stands in

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Makes the inputs of the programs, the same ones in every run of the benchmark.
 
 Started by programs.py while it prepares, `inputs.py text|sql|git PATH NUMBER...`, as

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs one program once and says what it cost; decides in which order runs come.
 
 Called by run.py (the order) and programs.py (the runs). Calls in_use.py for the

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """What does it cost a program to be observed? The CPU time of redis-server and of python3, with and without.
 
 Run by hand, after a build; nothing calls it. Measured are the samples of the heap profile, which are always

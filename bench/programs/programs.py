@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The programs that are measured, and how each is prepared and run.
 
 Called by run.py; calls measure.py for the runs and starts inputs.py for the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The work of the two python programs: dicts, objects, strings, JSON and sorting.
 
 Started by programs.py with the number of rounds as its argument; prints a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Measures real programs under several allocators and prints a table of ratios.
 
 Started by tools/quickstart after the build, or by hand. Calls programs.py for the

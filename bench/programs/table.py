@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The table of results, and the sentence below it.
 
 Called by run.py with all runs; calls nothing of ours. Figures are medians over

@@ -1,3 +1,5 @@
+# SPDX-License-Identifier: Apache-2.0
+#
 # The work of the perl program: counts, groups and rewrites the words of a text.
 #
 # Started by programs.py with the text on standard input; prints a report that is

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The threaded C++ program: builds an inverted index of a text and answers questions from it.
 //
 // Compiled and started by programs.py: `word_index THREADS TEXT`. Documents of the text are parted

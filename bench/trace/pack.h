@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Makes a trace of a recording: puts the calls of all threads into one order, and names instead of addresses.
 #pragma once
 

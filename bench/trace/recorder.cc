@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // libtarn_trace.so: a library to preload before any allocator, which writes down what a program asks of it.
 //
 //   ALLOC_TRACE=/tmp/rec LD_PRELOAD="libtarn_trace.so libtarn.so" program ...

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The file that the recorder writes and `trace_tool pack` reads: the calls of one process, as they were made.
 //
 // It is an intermediate: large, quickly written, read once on the machine that wrote it. What is kept and shipped is

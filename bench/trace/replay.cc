@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // build/bench/replay: does what the threads of a recorded program did to malloc, on whatever malloc is preloaded.
 //
 //   LD_PRELOAD=libtarn.so build/bench/replay bench/traces/redis.trace --repeat 10

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A trace: what the threads of a program asked of malloc, without addresses and without time. In memory, and as a file.
 //
 // `trace_tool pack` makes it, `replay` runs it. docs/traces.md describes the file, byte by byte.

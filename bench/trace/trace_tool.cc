@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // build/bench/trace_tool: makes traces of recordings, and shows what is in them. docs/traces.md is the manual.
 
 #include <charconv>

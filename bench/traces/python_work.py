@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The work of the python trace: records to JSON and back, words out of it by regular expressions, an index of them."""
 
 import json

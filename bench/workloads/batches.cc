@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // One thread: batches of 1 to 10000 objects, allocated one after the other and freed in the reverse or the same order.
 //
 // Stands for the two orders in which programs tear down what they have built: recursion and scopes free the last

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Memory that must be zero: small objects, or blocks of 64 MiB after one of the same size was written and freed.
 //
 // `small` stands for C programs that calloc every structure. `large` stands for hash tables and sparse matrices, of

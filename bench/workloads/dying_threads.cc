@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A server whose threads die and hand their objects on.
 //
 // Each thread replaces random objects of a table, most of which a thread before it has allocated, then starts a

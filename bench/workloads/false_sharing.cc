@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Threads that write to small objects of their own: do two of these lie in one cache line?
 //
 // `active`: every thread allocates its objects itself, so an allocator that hands parts of one line to two threads

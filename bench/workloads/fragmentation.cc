@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A cache of constant size in bytes, whose objects change their sizes over time: how much memory does it hold at the
 // end for each live byte?
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Threads build a peak of 256 MiB of mixed sizes, keep little of it, and fall silent: resident memory over 30 s.
 //
 // Stands for a server after its busy hour. Some six per cent stay live: what each thread loaded first, and one of a

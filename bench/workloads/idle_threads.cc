@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // 128 threads that sit idle: what does each of them cost in resident memory?
 //
 // Stands for servers with a thread per connection. Tells bytes per thread, twice: after the thread has started and

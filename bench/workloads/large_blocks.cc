@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Twenty blocks of 5 to 25 MiB, one after the other replaced by a new one, every page written.
 //
 // Stands for programs that hold images, matrices or decoded files. A block that comes from fresh memory costs a fault

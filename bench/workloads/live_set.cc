@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A live set of constant count whose objects are replaced in random order, with sizes that are the rarer the larger
 // they are.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // 100 MiB of objects of one size are freed, then nothing happens: how much memory does the process keep?
 //
 // Stands for a service after a peak. Resident memory beyond what it was before is read at once and after 1, 5 and 30 s

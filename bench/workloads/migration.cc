@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Many threads on few CPUs; every object goes through a shared table and is freed by whoever finds it there.
 //
 // Stands for servers with a thread per client that share caches, sessions and queues. With more threads than CPUs, a

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A circle of threads: each allocates batches for the next one and frees those of the one before.
 //
 // Stands for stages of a service that both make and consume messages: every thread allocates as much as it frees, and

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A peak of 100 MiB every second: what does it cost that memory was given back in between?
 //
 // Stands for jobs by the clock and for frames: memory is built up, dropped, and needed again a moment later. An

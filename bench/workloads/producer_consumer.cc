@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Pairs of threads: one allocates, the other frees.
 //
 // Stands for pipelines and thread pools that hand objects over. Objects travel in batches of 100 through a ring

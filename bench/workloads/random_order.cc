@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // One thread: 1000 objects of 16 to 1024 random bytes, freed in random order, over and over.
 //
 // Stands for code that builds and tears down many small objects of mixed sizes, all of which fit into the caches: what

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Arrays that grow by realloc, each written up to its new end and checked over its old part.
 //
 // Stands for vectors, string builders and read buffers. Three ways to grow: `steps`, from 1 to 32 MiB in steps of 1

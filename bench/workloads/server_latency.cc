@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A server: threads handle requests, each with a working set of its own; every malloc and free is timed.
 //
 // A request reads its header fields into small strings, a body into a buffer, parses it into nodes, writes an answer,

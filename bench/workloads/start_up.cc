@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // 1000 short processes, one after the other.
 //
 // Stands for build systems and shell scripts. `true` is /bin/true, whose few allocations are the loader's and libc's,

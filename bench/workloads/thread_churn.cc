@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // 100000 threads, eight at a time, with a few objects each.
 //
 // Stands for programs that start a thread per task. What is measured is what an allocator does at a thread's first

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // One thread, C++ objects of 8 to 64 bytes, each freed 32 allocations later.
 //
 // Stands for programs that make a temporary for every step: strings, iterators, nodes of small trees, as in compilers

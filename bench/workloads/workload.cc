@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The parts of workload.h that no measured loop calls.
 #include "bench/workloads/workload.h"
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // What all workloads share: arguments, objects that are touched and checked, random numbers, sizes, threads, clocks,
 // resident memory, and the figures at the end.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /* The C API: an arena, a fixed pool, an object pool, a pool of used objects and a heap. */
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A bit set on an arena: 10 000 flags in 1256 bytes (157 words) instead of 10 000 bytes as bools.
 #include <tarn/arena.h>
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The buffer pool of the Go articles on sync.Pool: requests that each need a buffer, with and without a pool.
 #include <tarn/pool.h>
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The fixed-size allocator of the Go articles: 1000 blocks, 10 000 requests, half of the blocks freed.
 #include <tarn/fixed_pool.h>
 

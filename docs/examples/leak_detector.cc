@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The leak detector of the Go articles, without a server: it samples the heap's statistics, and says so when the heap has
 // grown from sample to sample for a whole window. A program that only allocates and frees is none that leaks.
 #include <tarn/memstats.h>

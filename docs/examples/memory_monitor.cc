@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The memory monitor of the Go articles: a program that serves its own /metrics and /health, and says so when its heap grows
 // beyond a threshold. With a number behind it, it goes on for so many seconds, for somebody to look at its pages.
 #include <tarn/monitor.h>

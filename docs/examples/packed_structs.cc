@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The order of fields and the size of indices decide how much a million records take: padding is memory, too.
 #include <tarn/object_pool.h>
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A request handler on an arena: everything that a request makes dies with it, in one step, and the memory of the last
 // request serves the next one.
 #include <tarn/arena.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A string interner: 100 000 log lines name 100 hosts, each of which is kept once.
 #include <tarn/interner.h>
 

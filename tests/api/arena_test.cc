@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Arenas: contents, chunks, resets, rewinds, destructors, limits, buffers, misuse, and what the statistics say.
 #include <gtest/gtest.h>
 #include <tarn/arena.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // TARN_CHECK=on: every pool, arena and heap is in its checked mode, though none asks for it. (Run with that setting.)
 #include <gtest/gtest.h>
 #include <tarn/arena.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Edges of pools and arenas at which a slip would go unseen for long: the last room below a limit, what is counted,
 // what is used again.
 #include <gtest/gtest.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Fixed pools: the maximum, exact misuse, threads, and what is said of a pool that dies full.
 #include <gtest/gtest.h>
 #include <tarn/fixed_pool.h>

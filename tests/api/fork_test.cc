@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Forks of a process whose threads are inside of pools.
 #include <gtest/gtest.h>
 #include <sys/wait.h>

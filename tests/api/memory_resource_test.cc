@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Every pool, arena and heap as a std::pmr::memory_resource: contents, alignment, sizes that do not fit, exhaustion.
 #include <gtest/gtest.h>
 #include <tarn/arena.h>

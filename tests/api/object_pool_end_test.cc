@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The end of all objects of a pool whose destructors use the pool: each object is ended once.
 #include <gtest/gtest.h>
 #include <tarn/object_pool.h>

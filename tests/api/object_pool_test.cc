@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Object pools: contents under threads, destructors, iteration, regions that go back, misuse.
 #include <gtest/gtest.h>
 #include <tarn/object_pool.h>

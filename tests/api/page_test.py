@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Compiles and runs the C++ examples of docs/pools-and-arenas.md, each as a function of one program."""
 
 import os

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Who looks after pools of recycled objects: under memory pressure, in the child of a fork, and by hand where there is no
 // thread for it (the tests of NoCaretaker run with TARN_BACKGROUND=off).
 #include <gtest/gtest.h>

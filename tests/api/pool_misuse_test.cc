@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Misuse of pools, arenas and heaps as handles: ended twice, used after their end, ended by their own objects, of
 // another kind. Each is answered by a line that names it, and never by a failed check of tarn's own.
 #include <errno.h>

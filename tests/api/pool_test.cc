@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Pools of recycled objects, heaps, and concurrent arenas.
 #include <gtest/gtest.h>
 #include <sched.h>

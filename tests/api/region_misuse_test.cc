@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // What malloc says of pointers that belong to an arena or a pool.
 #include <gtest/gtest.h>
 #include <malloc.h>

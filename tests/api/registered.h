@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // What the registry says of a pool or an arena of a test.
 #pragma once
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The registry when it is full, and names of its limits.
 #include <gtest/gtest.h>
 #include <tarn/arena.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Bitmap against an array of bools that does everything bit by bit.
 
 #include "allocator/base/bitmap.h"

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The checks: what they say, and that the debug kind costs nothing where it is off.
 
 #include "allocator/base/check.h"

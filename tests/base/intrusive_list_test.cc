@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // IntrusiveList against std::list, and its links as they are left behind.
 
 #include "allocator/base/intrusive_list.h"

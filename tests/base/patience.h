@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // How long tests wait for what must come.
 
 #ifndef TARN_TESTS_BASE_PATIENCE_H_

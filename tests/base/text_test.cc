@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Text: the formats against the C library's, and the cut at the capacity.
 
 #include "allocator/base/text.h"

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Pages and bytes: the conversions at their edges, and that the types do not mix.
 
 #include "allocator/base/units.h"

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Counts of <tarn/allocation_scope.h> and <tarn/benchmark.h> against code whose allocations are known.
 #include <gtest/gtest.h>
 

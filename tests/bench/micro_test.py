@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Tests of bench/micro: what run does with results and failures, what compare.py makes of them,
 and the real program for a moment. No test asserts a speed."""
 

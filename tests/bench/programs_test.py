@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Tests of bench/programs: order of runs, figures, proof of use, table, exit codes.
 
 Started by ctest. Tests that need a second allocator take libtarn.so (TARN_LIB) or

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Tests of bench/run with one tiny workload: results, report, interruption, a full disk, wrong arguments; and of the quick
 mode's end with workloads that take too long."""
 

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Tests of `tarn report` and `tarn machine`: the page, the table, the comparison of two documents.
 
 Started by ctest. The documents are made here, small and with figures that are known.

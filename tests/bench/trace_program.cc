@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A program whose allocations are known, for trace_test.py to record. Its sizes are its own, so that the test can tell
 // its events from those of libc. No stdio, no containers.
 //

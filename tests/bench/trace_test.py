@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Tests of allocation traces: what is recorded, what is packed, what replays, what is refused.
 
 Usage: trace_test.py RECORDER TRACE REPLAY PROGRAM

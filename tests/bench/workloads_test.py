@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Tests of bench/workloads: checksums, figures, wrong arguments. No test asserts a speed.
 
 Started by ctest. Every workload runs at a tiny scale, on libc's malloc and on tarn (TARN_LIB).

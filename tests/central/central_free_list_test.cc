@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The central free list: each object has one owner at a time, full spans go first, empty ones go back, and misuse ends
 // the process with the right words.
 

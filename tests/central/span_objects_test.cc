@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The bits of a span: every object is handed out once, found again, and taken back once.
 
 #include "allocator/central/span_objects.h"

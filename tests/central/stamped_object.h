@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Objects that know their owner, for tests in which objects wander between threads.
 //
 // The stamps are plain memory, so that ThreadSanitizer sees whether whoever hands an object on orders what its last

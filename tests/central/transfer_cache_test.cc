@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The transfer cache: last in, first out, within its bounds, and what it cannot hold goes to the spans.
 
 #include "allocator/central/transfer_cache.h"

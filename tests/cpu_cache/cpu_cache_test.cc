@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The policy over the slabs: when they come to be, what they may hold, and that the counters are exact.
 
 #include "allocator/cpu_cache/cpu_cache.h"

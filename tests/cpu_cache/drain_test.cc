@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Slabs under everything that disturbs a sequence: drains by other threads, migrations, signals. At the end every
 // object is accounted for: none was handed out twice (the stamps would show it), none is lost (the spans go back).
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "tests/cpu_cache/floors.h"
 
 #include "allocator/cpu_cache/slab_ops.h"

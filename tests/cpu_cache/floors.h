@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // All floors up to the CPU cache, put together by hand in one of the two modes, and what a program does with them.
 #pragma once
 

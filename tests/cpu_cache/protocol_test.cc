@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The protocols by which slabs come and go, each stopped at a step: a thread is inside, because the test holds a lock
 // that it needs next, and others look at what they may find. Nothing here waits for a time to pass.
 

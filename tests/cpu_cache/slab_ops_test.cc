@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The five operations on the current slab, one thread, against a stack.
 
 #include "allocator/cpu_cache/slab_ops.h"

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The thread mode: slabs go from thread to thread by attaching and detaching, and a fork leaves those of the others.
 
 #include <gtest/gtest.h>

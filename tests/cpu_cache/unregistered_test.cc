@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Threads whose ids are not true: unregistered ones, and children of vfork, which run on their parent's ids. No
 // sequence of theirs may find a slab.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // aligned_alloc, posix_memalign, memalign, valloc and pvalloc.
 
 #include <errno.h>

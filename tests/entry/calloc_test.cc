@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // calloc gives zeros, also where the memory was dirty before, and refuses products that overflow.
 
 #include <errno.h>

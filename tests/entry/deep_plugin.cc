@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A library for next_owner_test, which loads it with RTLD_DEEPBIND.
 #include <cstdlib>
 

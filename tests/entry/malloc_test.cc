@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // malloc, free, their sized and old forms, and malloc_usable_size: what POSIX, C23 and glibc's
 // manual say of them.
 

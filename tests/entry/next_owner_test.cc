@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Objects of libc's malloc, given to tarn's functions: libc gets them. What nobody owns is answered with tarn's line,
 // also where libc has handed out memory.
 

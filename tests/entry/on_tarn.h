@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Says whether this process allocates from tarn. Without this check every test here would pass
 // without a word on glibc's malloc if the linker had dropped the library.
 //

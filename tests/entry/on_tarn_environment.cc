@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A part of every googletest program here: refuses to run the tests on another allocator.
 
 #include <gtest/gtest.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The 20 replaceable forms of operator new and operator delete, and the loop over the new-handler.
 
 #include <errno.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // What happens when memory really runs out: RLIMIT_AS bounds the address space of a child.
 //
 // A program of its own, so that the children start with an allocator that has kept nothing of

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A program that replaces some of the operators only, as leak counters do: its objects stand 16 bytes behind what it
 // got from malloc, so that a call past its operators frees a wrong pointer. Which operators, OWN_FORMS says:
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // realloc and reallocarray: when the address stays, that the contents always do, and what null,
 // zero and impossible sizes mean.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // mallinfo, mallinfo2, malloc_info, malloc_stats, malloc_trim and mallopt: they tell and do the
 // real thing.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // What the tests of the malloc surface share: declarations that glibc's headers lack, a way to hide
 // values from the compiler, patterns for the contents of objects, and the resident size.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A program whose malloc counts and passes on to the next one in the order of search, which is tarn's: the usual way to
 // watch a program's allocations. Its objects have a header, so that a caller that goes past it frees a wrong pointer.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Runs a program again and again, and lets one memory system call fail each time.
 //
 //   fault_injector [option...] CALL -- PROGRAM [argument...]

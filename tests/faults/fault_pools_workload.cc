@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A program that fault_injector runs: uses pools, arenas and heaps in all ways, takes null and std::bad_alloc for an
 // answer, and sees to it that nothing else goes wrong.
 //

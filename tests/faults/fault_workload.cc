@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The program that fault_injector runs: allocates and frees in all ways, takes
 // null for an answer, and sees to it that nothing else goes wrong.
 //

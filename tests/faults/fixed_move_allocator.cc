@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // An allocator that moves large objects by mremap(MREMAP_FIXED), and goes on with its destination after the call has
 // failed, to prove that fault_injector finds such things: as tarn did, up to a crash on Linux 6.1.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // An allocator that does not look at what mmap returns, to prove that
 // fault_injector finds such things.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // How a program under fault_injector says where faults may begin and end.
 //
 // The mark is a system call that does nothing: prctl with an operation that no

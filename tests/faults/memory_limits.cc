@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // What an allocator does where memory or mappings are scarce.
 //
 //   memory_limits CASE

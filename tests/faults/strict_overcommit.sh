@@ -1,4 +1,6 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+#
 # Runs the memory limit cases and a stress run under vm.overcommit_memory=2. By hand only.
 #
 # The setting is the whole system's: the kernel then refuses to promise more memory than it has, and

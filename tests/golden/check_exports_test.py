@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Runs tools/check_exports on small libraries, each of which breaks one rule."""
 
 import os

@@ -1,3 +1,5 @@
+# SPDX-License-Identifier: Apache-2.0
+#
 # Functions with known hit paths, for fast_path_test.py. Each is global; its name says what the walk
 # has to say about it. The numbers are those of the instructions on the hit path.
 

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Runs tools/fast_path on hand-written functions whose hit paths are known."""
 
 import os

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """The functions that the built libraries take from libc, against the list of those that they may.
 
 A program may define any of libc's functions itself, and a sanitizer intercepts many of them. So the

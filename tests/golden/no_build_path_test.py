@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """libtarn.so does not say where it was built: neither in messages nor in its debug information."""
 
 import os

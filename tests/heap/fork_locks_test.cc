@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The handlers of fork, step by step: each lock that a fork has to wait for is held by another thread until the fork
 // waits, and each thing that the child repairs is left in disorder by a thread that is stopped in the middle.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Slow paths that a signal handler interrupts, or jumps out of by siglongjmp: what the thread may do afterwards.
 //
 // A test opens the scope itself, and holds the lock itself, so that the signal strikes exactly there. Each in a forked

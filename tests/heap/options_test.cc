@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The settings: every value, and what is said of those that cannot be used.
 
 #include "allocator/heap/options.h"

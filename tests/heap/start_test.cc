@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The start of the heap of the process: once, by the settings, in whatever thread comes first. Each in a forked child,
 // for a process has only one.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // What a process still gets at its limit: all that is kept for speed, in whatever form it is kept.
 //
 // Each body fills the memory up to a hard limit with objects of one size, gives a little back that stays in one kind of

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Registrations of fork handlers by other threads while a thread forks.
 //
 // libc keeps the handlers in a list that grows by allocation, under a lock that fork takes, too. An allocator whose

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Says what threads a program with threads, pools and much to give back has, and with which rights it runs.
 //
 // With an argument it waits for a thread of that name first, until its caller loses patience.

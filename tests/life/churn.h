@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Allocates, changes and frees objects at random and verifies the contents of each. A wrong byte or
 // a null ends the process with a line on stderr.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // libtarn.so opened by dlopen, by a program that runs on glibc's malloc, as a plug-in that was
 // linked with it would do. Its malloc is used by its address, beside glibc's.
 //

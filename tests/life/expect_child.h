@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // InChild of process.h as an expectation of googletest.
 
 #ifndef TARN_TESTS_LIFE_EXPECT_CHILD_H_

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // fork at any moment in a process with threads. Every body runs in a child that is ended by force,
 // and reported, when it hangs. The relatives of fork are in spawn_test.cc.
 

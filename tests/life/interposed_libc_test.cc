@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A program that defines functions of libc which ask the kernel, as libfaketime, sandboxes and recorders do: each
 // allocates before it passes the call on. tarn must call none of them, for its slow paths may hold a lock or be a
 // thread that libc does not know; and they must get their memory.

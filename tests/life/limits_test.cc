@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Limits on the memory of a process, by the environment and by tarn/limits.h; and memory given back on request. Every
 // body runs in a child, for a limit stays for good.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A program of position-dependent code that takes malloc's address, which is then that of its own jump table.
 #include <cstdlib>
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A malloc of its own: a library that stands in front of tarn, or, with a main function, a program that defines it.
 #include <cstddef>
 #include <cstring>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A program that recovers from overflows of its stack: its handler of SIGSEGV, on an alternate stack, jumps back by
 // siglongjmp. Most overflows strike in malloc, which a recursion calls at every depth.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A thread that makes its process one with threads, and does nothing else.
 
 #ifndef TARN_TESTS_LIFE_PARKED_THREAD_H_

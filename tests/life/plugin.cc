@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A plug-in for process_test: it allocates when it is loaded, when it is used and when it goes.
 
 #include <cstdlib>

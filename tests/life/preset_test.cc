@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // tarn/preset.h: a preset that a program chooses while it runs. Every body runs in a child, for it changes the process.
 
 #include "allocator/include/tarn/preset.h"

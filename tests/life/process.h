@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Processes for the tests of life in a process: a body in a child, or another program, with an end
 // by force where it hangs. Only children of the test's own are ever ended, by their id.
 

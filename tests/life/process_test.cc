@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Whole lives of processes: tests/life/program.cc preloaded and linked in every way, from the first
 // constructor to the last destructor, under AT_SECURE and under a limit of the address space. And
 // plug-ins that come and go.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A program that allocates in every phase of its life, and says on stdout which phases it reached.
 // process_test runs it preloaded and linked in three ways; the argument says how it ends, or what
 // else it does. It uses nothing of googletest, and no file of tarn, so that it can stand for any

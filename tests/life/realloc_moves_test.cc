@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // realloc of large objects whose memory the program, or a fork, has divided into several mappings of the kernel's.
 
 #include <errno.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // TARN_RELEASE_DELAY=8s, which the test is started with: what is kept for long is given back in the end.
 //
 // Pages of huge pages in use go at the second pass over them after they were freed, and the passes are as far apart as the

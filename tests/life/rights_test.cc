@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Threads of tarn's at the default setting, in programs that are started without privileges and with those of another
 // user. The program (background_program.cc) has threads, pools, and much to give back.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A program that is ended by its sandbox for any system call but a few: it has allocated its first
 // quarter of a megabyte, and goes on.
 //

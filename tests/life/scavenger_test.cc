@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Memory goes back: in the slow paths of a program with one thread, and by a thread of tarn's own where it was asked
 // for (TARN_BACKGROUND=on, which this test is started with). When the thread comes and goes, what it does in an idle
 // process, and that it disturbs nobody. Every body runs in a child, for each process has one of its own.

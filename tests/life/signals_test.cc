@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Signals in the middle of malloc and free, and threads that are moved between CPUs there.
 
 #include <gtest/gtest.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The relatives of fork, in a process with threads that allocate: _Fork, vfork, clone, posix_spawn.
 // Every body runs in a child that is ended by force, and reported, when it hangs.
 

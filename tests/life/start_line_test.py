@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """The line of TARN_VERBOSE: it says which caches serve malloc, or that tarn does not serve malloc at all."""
 
 import os

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A program without a dynamic section, for static_start_test: allocates, and says whether a sample of it was taken. C, so
 // that hardly anything runs beside libc's own start.
 #include <stdlib.h>

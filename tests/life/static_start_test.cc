@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Starts of static programs. libc allocates while it initialises itself, so a sample for the heap profile may fall due
 // before a stack can be walked; with TARN_PROFILE_RATE=1 each allocation is due.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Threads that come and go: many short ones that free each other's objects, destructors at their
 // end, memory that stays within bounds.
 

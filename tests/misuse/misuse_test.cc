@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Every misuse that the library promises to notice, each in a process of its own, matched to the
 // one line that it must leave on stderr before it aborts:
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Threads that end one object at the same time: exactly one call goes on, each other one gets the misuse line.
 //
 // A loser aborts. The handler of SIGABRT keeps it there, so one process can race many times: each round starts its

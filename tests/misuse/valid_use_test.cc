@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The other side of misuse_test.cc: uses that are unusual and valid, and must never end in an
 // abort. Each ends with malloc_trim(0), which empties all caches, so that an object that was filed
 // under a wrong class or freed twice by the library itself would be noticed here.

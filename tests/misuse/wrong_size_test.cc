@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A free by a wrong size goes by the object's own: a delete through a base class without a virtual destructor gives the
 // base's size, and programs do that. With TARN_CHECK=on each is noted by one line, which is not fatal.
 //

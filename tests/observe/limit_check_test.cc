@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The check of a request for another limit: no mixture of the halves of two requests is taken for one.
 #include <gtest/gtest.h>
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The statistics: at rest they are exact, and those of one floor fit those of the others; the identities hold always.
 
 #include "allocator/observe/memstats.h"

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The sampler draws what it says, and the profile keeps what it is told.
 
 #include "allocator/observe/profile.h"

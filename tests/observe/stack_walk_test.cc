@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The stack walk finds the callers, whatever their frames look like, and never touches what is not there.
 
 #include "allocator/observe/stack_walk.h"

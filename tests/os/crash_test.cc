@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The last words: every message as a user reads it, and where it goes when stderr is closed.
 
 #include "allocator/os/crash.h"

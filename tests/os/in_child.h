@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Code that runs in a forked child, for the tests of all rooms: limits, refused system calls, last words.
 //
 // googletest's assertions do not reach out of a child, so the body says TARN_REQUIRE, and the test expects that there

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The lock: only one thread inside, everybody gets in, and it knows whose it is.
 //
 // A lost wake-up shows as a hang, which the time limit of the test ends.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Moves of memory: the contents arrive wherever the program made borders of mappings, whatever the kernel refuses, and
 // whatever another thread maps meanwhile.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The process, as the start of the heap sees it.
 
 #include "allocator/os/process.h"

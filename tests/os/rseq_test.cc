@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Finding rseq: where there is one its ids are true, where there is none the reason is said.
 //
 // Runs twice, with libc's registration and (with the environment that CMakeLists.txt sets) with ours.

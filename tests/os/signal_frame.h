@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // How much of a stack the kernel takes to call a signal's handler.
 
 #ifndef TARN_TESTS_OS_SIGNAL_FRAME_H_

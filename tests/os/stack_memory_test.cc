@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Which memory can be read, found out without reading it.
 #include "allocator/os/stack_memory.h"
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // System calls of one thread that stop at the door of the kernel until the test lets them go on (seccomp's user
 // notification, Linux 5.5): for what happens while a thread is in the middle of something.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The state of a thread: its id, and the mark of a slow path.
 
 #include "allocator/os/thread_state.h"

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The states of address space and the transitions between them, as the kernel sees them.
 
 #include "allocator/os/virtual_memory.h"

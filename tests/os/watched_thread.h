@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A thread of which another one sees every system call of one kind before it is made, and decides about it.
 //
 // So a test makes an interleaving happen: while the thread stands in front of its call, the test maps memory, forks, or

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // What the page heap takes for wanted, told by hand.
 
 #include "allocator/pages/demand.h"

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Page heaps for tests, each with reservations of its own. The page map is that of the process.
 #pragma once
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // What another thread, a child of fork, or a reader from outside sees while an operation of the page heap is under way.
 // Each test stops the operation at that moment.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The allocator's own memory: a bump allocator, and records that are used again.
 
 #include "allocator/pages/metadata.h"

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Large objects that move to a mapping of their own to grow: their contents go along, the old pages are free and zero.
 
 #include <errno.h>

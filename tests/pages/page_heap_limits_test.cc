@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The page heap where the kernel refuses: an address space limit, and system calls that fail. Each in a forked child.
 
 #include <errno.h>

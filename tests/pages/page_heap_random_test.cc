@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Random operations on a page heap, against an oracle that remembers every span: nothing overlaps, nothing is lost,
 // what is told to be zero is zero, and the numbers add up. Then the same from several threads at once.
 

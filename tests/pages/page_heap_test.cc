@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The page heap, rule by rule: packing, coalescing, alignment, growing in place, what is zero, what is given back.
 
 #include "allocator/pages/page_heap.h"

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The page map: what was registered is found, and any bit pattern may be asked for.
 
 #include "allocator/pages/page_map.h"

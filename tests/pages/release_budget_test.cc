@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The budget for giving memory back from the program's own slow paths.
 #include "allocator/pages/release_budget.h"
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // What the page heap releases by itself: whole huge pages by age and demand, pages of huge pages in use by second looks.
 
 #include <errno.h>

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """A browser without a display draws a page that scripts have built: the picture is the same, to the byte, as on glibc.
 
 The second argument is firefox or chromium. firefox has a malloc of its own in the executable, and replaces some of the

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """A C++ compiler: the same object file to the byte, and a program that runs to the same output.
 
 The second argument is gcc or clang.

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """faketime, which interposes the clocks and the waits of libc, in front of tarn and behind it, with perl and Python.
 
 Both allocate and free much, wait, and have threads: what tarn does beside the program must not go through the functions

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """gdb on tarn, debugging a program on tarn: breakpoints, backtraces, threads, calls, watchpoints."""
 
 import programs

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """git: the same history made on both mallocs has the same hashes, and its repository is sound."""
 
 import random

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """java: compiles a program and runs it: strings, maps, threads, compression, direct buffers, under several collectors."""
 
 import programs

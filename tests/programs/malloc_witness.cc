@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Notes, for every process that it is preloaded into, whose malloc it has.
 //
 // Preloaded behind libtarn.so by the tests of this directory (programs.py). A

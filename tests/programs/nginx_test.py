@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """nginx under load: two workers, files and a proxy, compression, reloads; every body verified."""
 
 import gzip

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """node: buffers, JSON, compression, worker threads and children, to the same output.
 
 An argument gives how often it repeats the work; the longer test mode gives more.

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """perl: hashes, strings, regular expressions, closures, forks and interpreter threads."""
 
 import programs

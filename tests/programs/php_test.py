@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """php: arrays, strings, regular expressions, JSON, objects in circles, forks; with its own allocator and without."""
 
 import programs

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """postgresql: a database of pgbench's, the same load on both mallocs, and afterwards the same content of every table.
 
 pgbench's seed is fixed, and what its transactions add up does not depend on their order. The server listens on a socket

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """povray: a scene with hundreds of objects, and examples of its own where they are installed, parsed and rendered by
 several threads; every pixel as on glibc.
 

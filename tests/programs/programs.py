@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the tests of this directory share: running a program on glibc's malloc and on tarn.
 
 A test is a function that takes a Stage and is run by `main`. It fails by raising Failure, is

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Python's own tests, with every Python object from malloc (PYTHONMALLOC=malloc).
 
 The second argument names a group of modules of Python's test package, or `script`: a program of our

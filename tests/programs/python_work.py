@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Python doing a bit of everything; prints digests that depend on every result.
 
 Run by python_test.py on glibc and on tarn, with the same hash seed; the outputs must be equal.

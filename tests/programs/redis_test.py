@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """redis: its benchmark with pipelining, and a check of every value that we stored.
 
 Values are a function of their key, of 0 bytes to 60 KB. They are written, overwritten with other

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """The rule of programs.py: what fails on glibc already is skipped with its reason, what fails on tarn only fails.
 
 Usage: reference_test.py WITNESS

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """bash and the tools that scripts use: sort, awk, sed, tar, gzip, xz, find."""
 
 import programs

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """sqlite3: a database of its own making; every answer and the dump as on glibc."""
 
 import programs

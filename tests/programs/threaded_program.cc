@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A threaded C++ program of the ordinary kind: strings, maps, queues, shared
 // pointers, futures, threads that come and go. Its output is the same for any
 // number of threads and any allocator; threads_test.py compares it.

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """A threaded C++ program (threaded_program.cc), whose output does not depend on its threads."""
 
 import programs

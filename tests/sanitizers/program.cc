@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A program for sanitizers_test.py: allocates in several threads and in a child, and then has the bug that its argument
 // names, or none. No header of the C++ library, since this is compiled nine times.
 #include <malloc.h>

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Programs that are built with a sanitizer, and have tarn in every way: README.md, "Sanitizers", has the table.
 
   sanitizers_test.py gcc|clang

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A program whose requests are known, for the test of recorder and replay (record_and_replay says what follows from
 // them): 100 000 objects of 200 bytes, all live at once, of which every third one was an object of 16 bytes first.
 

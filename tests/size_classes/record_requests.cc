@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A library to preload that writes down every malloc and free of a program, for replay_requests.
 //
 //   REQUEST_TRACE_PREFIX=/tmp/trace. LD_PRELOAD=librecord_requests.so program ...

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Replays what record_requests wrote down on the spans of several tables of size classes, and prints what memory each
 // one would have taken.
 //

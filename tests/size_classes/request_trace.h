@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The file that record_requests writes and replay_requests reads: an array of these, in the order of the calls, zeros
 // behind the last one.
 #pragma once

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Holds the table of size classes to its spec, and the lookups to what a plain search of the table says: exhaustively,
 // for every request size, every alignment and every offset in a span.
 

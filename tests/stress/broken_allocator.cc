@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // An allocator with a fault, to prove that the stress test sees faults.
 //
 // Preloaded by checker_test.py into stress_any. It passes everything on to

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Proves that the stress test sees faults.
 
 Usage: checker_test.py STRESS SHIM

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Which file the malloc of this process comes from. A test that runs on the
 // wrong allocator proves nothing, so the stress and fault tests ask.
 

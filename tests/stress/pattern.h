@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // What the stress and fault tests write into objects, and how they find out
 // that somebody else wrote there.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A stress test for any malloc: many threads, every object's content verified.
 //
 // The program knows nothing about tarn. It uses the standard surface (malloc

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Tests of the tool's general behaviour, of `tarn run` and of `tarn compare`, with real commands.
 
 Started by ctest with TARN_LIB (libtarn.so) and TARN_BUILD. No test asserts a speed. Peers are not needed: a

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // tarn::Monitor in a program of its own: its pages, its errors, and that it disturbs nobody.
 #include <arpa/inet.h>
 #include <dirent.h>

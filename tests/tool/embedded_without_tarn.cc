@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A program with tarn::Monitor that does not run on tarn is told so.
 #include <tarn/monitor.h>
 

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """The files in docs/examples/monitor, against a server that watches a program: each must ask for what is there.
 
 Usage: monitor_examples_test.py TARN PROGRAM     (PROGRAM: serve_program.cc)

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The parts of `tarn serve` that need no process: metrics, trends, alerts, settings, addresses.
 #include <gtest/gtest.h>
 #include <unistd.h>

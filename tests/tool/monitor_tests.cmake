@@ -1,3 +1,5 @@
+# SPDX-License-Identifier: Apache-2.0
+#
 # Tests of `tarn serve`.
 tarn_add_test(NAME monitor_test SOURCES monitor_test.cc LINK none GTEST LIBS tarn_tool LABELS tool unit)
 tarn_test_wanted(wanted script tool)

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """The page of tarn serve in a headless Chromium: what it shows of a running program, by mouse and by keyboard, what a
 screen reader gets, and that it asks nobody but its server.
 

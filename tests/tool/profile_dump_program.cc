@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A program whose profiles are written by settings, for profile_dump_test.py: does what the letters of its input say, and
 // says "ready" before each.
 //

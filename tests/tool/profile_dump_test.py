@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """Heap profiles that settings ask for: at the end, on a signal, by growth, near a limit; each opened by pprof.
 
 Usage: profile_dump_test.py TARN PROGRAM     (PROGRAM: profile_dump_program.cc)

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """check, stat, top, heap, diff and options on running programs: redis-server and python3 under load, and on what is no
 such program.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A load for profile_live_test.py: holds 64 MiB in one function, and allocates and frees in another until it is ended."""
 
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Makes a profile of stacks that a process tells, with the tool's symbolizer: for profile_pprof_test.py.
 //
 //   profile_make PID FILE [DEBUG_DIRECTORY] < stacks

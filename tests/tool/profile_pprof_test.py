@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """Profiles of a C++ program as Go's own pprof shows them.
 
 The program, profile_target.cc, is built in every way in which names are found or lost: optimised with debug information,

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Holds a million objects that ten thousand stacks have allocated, each through some of two hundred functions: what
 // profile_live_test.py measures the tool on. Says "ready" and waits for the end of its input.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A program with known stacks of every kind, for profile_pprof_test.py, which finds the lines by the words behind //@.
 //
 // It prints one line per stack, the object's size and the calls in hexadecimal, then waits until its input ends.

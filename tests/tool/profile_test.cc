@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Profiles of the tool: what a file may hold and what is refused, sums and differences, totals by function, names of
 // functions, the maps of a process.
 

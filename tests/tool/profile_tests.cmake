@@ -1,3 +1,5 @@
+# SPDX-License-Identifier: Apache-2.0
+#
 # Tests of profiles and of the verbs that look into a process.
 tarn_add_test(NAME profile_test SOURCES profile_test.cc LINK none GTEST LIBS tarn_profile ${CMAKE_DL_LIBS}
               LABELS tool unit asan TIMEOUT 60)

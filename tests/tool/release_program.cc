@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // What release_test.py asks for memory: a program on tarn that does one thing for each word that it reads, then writes
 // "ready" and waits in read(2), which is none of tarn's code.
 //

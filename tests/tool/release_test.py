@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """tarn release and tarn limit on processes that answer, that cannot, and that are none of tarn's.
 
 Usage: release_test.py TARN PROGRAM     (PROGRAM: release_program.cc)

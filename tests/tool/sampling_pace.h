@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // For programs that allocate so much that the sampler would widen its rate if it came at once.
 #pragma once
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A program for serve_test.py, which tells it on its standard input what to do: "hold MIB", "leak SECONDS",
 // "free", "busy", "exec", "exec other", "end". It answers each line with "done".
 #include <poll.h>

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """tarn serve on running programs: what its pages say, what it does when the program ends and comes again, and what
 clients that are slow, broken or many do to it.
 

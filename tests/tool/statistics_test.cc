@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The arithmetic of `tarn compare` and `tarn report`: medians, intervals, verdicts, thinning, hashes.
 #include <gtest/gtest.h>
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """System calls that fail, for tests of what the tool says then."""
 
 import ctypes

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
 """tarn serve with several processes under one server, and the pages that change something in a process.
 
 Usage: targets_test.py TARN PROGRAM     (PROGRAM: serve_program.cc)

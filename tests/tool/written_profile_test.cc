@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The profile that a program writes of itself, as the tool reads it.
 
 #include <fcntl.h>

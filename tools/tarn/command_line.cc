@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The only file that includes CLI11, which takes longer to compile than a verb does.
 #include "tools/tarn/command_line.h"
 

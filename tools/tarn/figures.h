@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Figures as people read them, with the three digits that count.
 #pragma once
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // What a user reads of the verbs: --help, and the options as the man page and the completions need them.
 #pragma once
 

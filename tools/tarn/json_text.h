@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A JSON document as text, as all verbs and pages write it.
 #pragma once
 

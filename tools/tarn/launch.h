@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Starting a command with libtarn.so preloaded, for the verbs that do (run, serve).
 #pragma once
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The facts about a machine that a figure of it depends on: the "machine" of a result document.
 #pragma once
 

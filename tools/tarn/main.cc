@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The `tarn` command: finds the verb, parses its options, runs it, and turns errors into messages and exit codes.
 #include <fmt/format.h>
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Programs and libraries as files: where they are, and whether a preload can reach them.
 #pragma once
 

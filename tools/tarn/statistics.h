@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // What can be said of two allocators after some blocks of runs; for `tarn compare` and `tarn report` alike.
 //
 // A block runs every allocator once, so figures of one block share whatever disturbed the machine at that time. The

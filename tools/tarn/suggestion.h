@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // What somebody who misspelt a word probably meant.
 #pragma once
 

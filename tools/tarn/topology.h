@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Where CPUs lie to each other, from hwloc: what a report prints, and which CPUs a placement means.
 #pragma once
 

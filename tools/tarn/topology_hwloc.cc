@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // ReadTopology with hwloc.
 #include <algorithm>
 #include <memory>

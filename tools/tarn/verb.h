@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // What a verb of the tool is, and what it is given when it runs.
 //
 // Each verb is one file in tools/tarn/verbs/ that defines one constant of this type; verbs.cc lists them. Everything that

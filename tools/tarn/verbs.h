@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The table of all verbs, in the order in which `tarn --help` lists them.
 #pragma once
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // tarn/allocation_scope.h: how much a piece of code allocates. For C++17 and later.
 //
 //   tarn::AllocationScope scope;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // tarn/arena.h: memory that is given back all at once.
 //
 // An arena hands out memory by moving a pointer, a handful of instructions, and takes nothing back one by one: Reset()

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // tarn/bad_alloc.h: what the C++ headers do when there is no memory, or an argument makes no sense.
 #ifndef TARN_BAD_ALLOC_H
 #define TARN_BAD_ALLOC_H

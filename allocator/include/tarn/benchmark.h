@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // tarn/benchmark.h: allocations and bytes per iteration in the results of google-benchmark. For C++17 and later.
 //
 // Two ways, which may be used together:

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // tarn/concurrent_arena.h: an arena that several threads use at the same time.
 //
 // As tarn/arena.h, with a bump region per CPU: an allocation moves the pointer of the running CPU's region, in a

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // tarn/fixed_pool.h: blocks of one size, so many and no more.
 //
 //   tarn::FixedPool pool(256, 1000);             // 1000 blocks of 256 bytes

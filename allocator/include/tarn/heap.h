@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // tarn/heap.h: a heap of one's own, for a subsystem or a tenant.
 //
 //   tarn::Heap heap({.name = "plugin", .limit_bytes = 64 << 20});

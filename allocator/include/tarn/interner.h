@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // tarn/interner.h: each text once.
 //
 //   tarn::Interner names;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // tarn/limits.h: how much memory the process may have, and giving memory back.
 //
 // For C, with the same in C++ in namespace tarn. All functions may be called from any thread, and keep errno. Sizes are

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // tarn/malloc.h: the parts of tarn's malloc that the C library's headers do not declare.
 //
 // Everything else is where it always was: <stdlib.h>, <malloc.h>, <new>. A program needs this header only to call the

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // tarn/memory_resource.h: for std::pmr and for the allocators of the standard containers.
 //
 //   tarn::ScopedDefaultResource scope(&arena);             // std::pmr containers made from here on use the arena

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // tarn/memstats.h: what the heap holds, in numbers. For C and C++.
 //
 // The fields are those of Go's runtime.MemStats where malloc has the same thing, and more. A read takes no lock and stops

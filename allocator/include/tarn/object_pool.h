@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // tarn/object_pool.h: objects of one type in memory of their own.
 //
 //   tarn::ObjectPool<Order> orders("orders");

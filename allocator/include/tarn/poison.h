@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // tarn/poison.h: telling AddressSanitizer which memory is free, in programs that are compiled with it; else nothing.
 #ifndef TARN_POISON_H
 #define TARN_POISON_H

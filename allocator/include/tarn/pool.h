@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // tarn/pool.h: objects that are used again, as Go's sync.Pool has it.
 //
 //   tarn::Pool<std::string> buffers({.name = "buffers", .reset = [](std::string& s) { s.clear(); },

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // tarn/preset.h: settings for the stages of a program's life, all at once.
 //
 // The same as TARN_PRESET in the environment, for programs that know their stage themselves. For C, with the same in C++ in

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // tarn/profile.h: the heap profile of the own process. For C and C++.
 //
 // The profile is always on: about one allocation in 512 KiB is sampled with its stack, each with a probability that

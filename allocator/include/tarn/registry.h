@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // tarn/registry.h: the arenas, pools and heaps of this process that have a name.
 //
 // Objects of one kind with the same name share a record: their figures are added up. The figures are brought up to date

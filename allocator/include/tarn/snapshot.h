@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // tarn/snapshot.h: what tarn publishes of its heap for other processes to read.
 //
 // The library keeps one block, `tarn_snapshot` (a dynamic symbol of libtarn.so; in a static program a symbol, and in any

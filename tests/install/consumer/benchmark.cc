@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A user's suite for google-benchmark, with the columns of <tarn/benchmark.h>.
 #include <benchmark/benchmark.h>
 

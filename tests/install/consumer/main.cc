@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A C++ program whose allocations go through operator new and aligned operator new.
 #include <tarn/malloc.h>
 

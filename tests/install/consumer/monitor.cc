@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A C++ program that serves its own pages.
 #include <tarn/monitor.h>
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The allocators that are compared: where they are, and whether a process used one.
 #pragma once
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // What a result document says of the build of this tool.
 #pragma once
 

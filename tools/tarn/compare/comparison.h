@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A comparison from beginning to end: warm-up, blocks of runs in random order, and what comes out as a document of the
 // schema tarn-bench/1 and as a table.
 #pragma once

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // RSS over time in a bounded number of points, however long the process runs.
 #pragma once
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // One run of a command: started, watched from outside, and measured.
 //
 // The process is traced (ptrace) with one option, to be stopped when it exits: only there do its maps, its peak RSS and

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Alerts: figures that exceed their thresholds, and have done so clearly enough.
 #pragma once
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The pages below /control/, which change something in the process: POST /control/release and /control/limit.
 //
 // They are off unless the settings allow them. A request needs the header X-Tarn-Control: 1. A page of another site can make

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // tarn::Monitor: the monitor of `tarn serve`, in the process that it watches. What it reads it reads as from outside, by
 // process_vm_readv on the own process, so no address that has gone meanwhile can do harm; where that is refused, by
 // /proc/self/mem.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A heap profile as JSON for the page: texts, calls and stacks, each once. The page draws the flame graph from it, adds
 // up the allocation sites, and compares two of them.
 #pragma once

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The figures of a process over the last hour, for the charts of the page.
 //
 // Memory is bounded: at first every observation is kept; whenever there are too many, the least distance between two of

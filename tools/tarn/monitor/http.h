@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A request and a response as the monitor's pages see them: server.cc makes the one and sends the other.
 //
 // GET and HEAD arrive here, of HEAD the server leaves out the body; POST only at pages that take it.

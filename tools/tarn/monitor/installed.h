@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Files that lie beside the tool, or beside libtarn_monitor.so where this code is in that; in the build as after an install.
 #pragma once
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Where the monitor listens, and by which names it may be called.
 #pragma once
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // An observation in the formats of scrapers: Prometheus' text, OpenMetrics, and the JSON of monitors written in Go.
 #pragma once
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The monitor of one process: what it has seen, its alerts, and the pages that tell of them.
 #pragma once
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // What the monitor knows of a process at one moment.
 #pragma once
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The page for people: its file, and what it asks for below kPageApi. The documents are the page's own: they change with
 // it, and say which version they are of.
 #pragma once

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The pages below /debug/pprof/, with the rules of Go's net/http/pprof: names, parameters, headers, errors.
 #pragma once
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Where a request ends: what has to be known of it before all of it is there.
 #pragma once
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // An HTTP server for a few pages, which slow, broken or many clients cannot hurt.
 //
 // One thread waits for all connections and reads requests until they are whole, so that a slow client holds nothing but

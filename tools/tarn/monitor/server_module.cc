@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The only file that includes cpp-httplib, and the whole of the module. Of cpp-httplib we use what parses a request and
 // writes a response (process_request); sockets, threads and time limits are our own, because its own loop gives a thread
 // to each connection, and waits for slow clients in it.

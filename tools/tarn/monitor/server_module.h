@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // What server.cc loads when it is wanted: connections, threads, and cpp-httplib.
 //
 // It is a file of its own, tarn_http.so, because cpp-httplib's library brings OpenSSL and more with it, which would cost

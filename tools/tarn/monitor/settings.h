@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The settings of the monitor: a file of JSON, and thresholds of the command line.
 #pragma once
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // While it lives, the calling thread blocks all signals, and so do for good the threads that it starts.
 #pragma once
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "tools/tarn/monitor/target_spec.h"
 
 #include <fmt/format.h>

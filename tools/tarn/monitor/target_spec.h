@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // What a user names to be watched, and under which label.
 #pragma once
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // All processes that a server watches, each with its monitor, and the pages about them.
 //
 //   /targets              which there are: a page, JSON, or for Prometheus' http_sd_configs

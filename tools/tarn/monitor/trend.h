@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // What follows from several observations of one process: rates, pauses, steady growth.
 #pragma once
 

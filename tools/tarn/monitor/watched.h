@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The process that a monitor watches, and the one that comes after it.
 #pragma once
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // One ELF file with its debug information, wherever that is: which function, file and line an address is in, and what was
 // inlined there.
 //

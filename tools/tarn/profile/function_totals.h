@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // How much each function of a profile allocated: the table of `tarn top` and `tarn diff`.
 #pragma once
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Gzip in memory, for profiles: pprof's files are compressed, and may as well not be.
 #pragma once
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Profiles added up, and one taken from another.
 #pragma once
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // What a process has mapped: its /proc/PID/maps, and the build-ids of the files in it.
 #pragma once
 

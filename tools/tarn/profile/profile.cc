@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "tools/tarn/profile/profile.h"
 
 #include <limits>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A profile as bytes of profile.proto, without the compression around them.
 #pragma once
 

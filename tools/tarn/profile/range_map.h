@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Which of many address ranges an address is in.
 #pragma once
 

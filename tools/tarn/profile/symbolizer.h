@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Gives names, files and lines to the locations of a profile. `go tool pprof` has no means of its own to find those of C
 // and C++, so the file must carry them.
 #pragma once

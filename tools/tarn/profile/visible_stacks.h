@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The stacks of a profile as people read them: without the allocator's own frames, by the rules of pprof.
 #pragma once
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Charts as SVG, drawn here and not by a script in the page.
 //
 // Why not one of Debian's chart libraries: they need a script of 200 KB and more in every report, draw nothing when it

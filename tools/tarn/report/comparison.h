@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Two result documents of the same workloads, before and after a change: what is better, what is worse, what is the same.
 #pragma once
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A result document (schema tarn-bench/1) as plain structures.
 //
 // `tarn compare --json` and bench/run write such documents; the report and the comparison of two of them read them

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Text for pages: escaping, and figures as people read them.
 #pragma once
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // What a result document says of tarn: ratios and verdicts, the best peer, and all of it in one sentence.
 #pragma once
 

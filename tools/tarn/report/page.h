@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // What all pages and sections share: the frame, legends, chips.
 #pragma once
 

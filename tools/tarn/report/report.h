@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The report: one HTML file that tells what a result document says. It works offline and asks for nothing from outside.
 #pragma once
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The page is complete without this script; it adds the choice of the figure, sorting, and opening of workloads.
 "use strict";
 (() => {

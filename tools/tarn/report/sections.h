@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The sections of the report. Each appends to `out` its HTML, or nothing where the document has nothing for it.
 #pragma once
 

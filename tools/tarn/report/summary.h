@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The report without a page: for the terminal, for programs, and for a document in Markdown.
 #pragma once
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The heap profile of a running process, from the sample table that its allocator publishes.
 #pragma once
 

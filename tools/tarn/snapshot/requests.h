@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // What a running process can be asked to do: give its free memory back, and keep another soft limit. Used by the verbs
 // release and limit, and by the monitor's pages.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "tools/tarn/snapshot/target.h"
 
 #include <fmt/format.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A running process that uses tarn, and what the allocator in it publishes (tarn/snapshot.h).
 //
 // Nothing runs in the process that is looked into: its memory is copied by process_vm_readv(2), which needs the rights of

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Showing something again and again, until the user or the process has had enough.
 #pragma once
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // tarn check: whether a process uses tarn, or a program would, and if not, why.
 #include <elf.h>
 #include <fmt/format.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // tarn compare: a command under several allocators, measured and compared.
 #include <fmt/format.h>
 #include <sched.h>

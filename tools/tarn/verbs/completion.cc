@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // tarn completion: completions for shells, from the table of verbs.
 //
 // A value with bars (bash|zsh|fish) is one of these words; FILE and PATH are file names; VERB is a verb.

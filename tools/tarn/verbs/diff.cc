@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // tarn diff: what has grown between two profiles of a heap, by function, and as a profile.
 #include <fmt/format.h>
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // tarn heap: writes the heap profile of a running process, or gives names to one that the library has written.
 #include <fmt/format.h>
 #include <unistd.h>

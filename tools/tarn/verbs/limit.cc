@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // tarn limit: shows the memory limits of a running process, or has it keep another soft one.
 #include <fmt/format.h>
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // tarn machine: the facts about this machine that a measurement depends on, and where threads can be placed.
 #include "tools/tarn/machine.h"
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // tarn man: the manual pages, in roff, from the table of verbs.
 #include <fmt/format.h>
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // tarn options: the settings in force in a running process, and where each comes from.
 #include <fmt/format.h>
 

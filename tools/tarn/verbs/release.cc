@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // tarn release: asks a running process to give all free memory back to the kernel, and waits for the answer.
 #include <fmt/format.h>
 

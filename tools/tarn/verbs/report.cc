@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // tarn report: what result documents of `tarn compare --json` and bench/run say, as a table and as a page.
 #include "tools/tarn/report/report.h"
 

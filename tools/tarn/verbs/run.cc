@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // tarn run: executes a command with libtarn.so preloaded, in place of this process.
 #include <fmt/format.h>
 

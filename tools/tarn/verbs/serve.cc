@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // tarn serve: /metrics, /health and /debug/pprof of processes, from outside of them.
 #include <fcntl.h>
 #include <fmt/format.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // tarn size-classes: the table of sizes that the allocator serves.
 #include "size_classes/size_classes.h"
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // tarn stat: what the heap of a running process holds, in a dozen lines.
 #include <fmt/format.h>
 

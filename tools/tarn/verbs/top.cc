@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // tarn top: the allocation sites and size classes of a running process that hold the most, live.
 #include <fmt/format.h>
 #include <unistd.h>

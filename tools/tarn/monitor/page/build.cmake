@@ -1,3 +1,5 @@
+# SPDX-License-Identifier: Apache-2.0
+#
 # Builds the page in a directory of the build, never in the source tree. Whatever fails is told and leaves no page, but
 # fails nothing. The libraries are fetched only when the package files have changed.
 file(MAKE_DIRECTORY ${DIRECTORY})

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A chart over time by uPlot, with what a canvas lacks: values by keyboard, and names for screen readers.
 import uPlot from "uplot";
 import { element, setText } from "./dom.js";

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The sections "Size classes" and "Arenas, pools and heaps".
 import { $ } from "./dom.js";
 import { bytes, count, percent, withoutZeroes } from "./format.js";

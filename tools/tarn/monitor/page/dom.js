@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Elements. Names of functions and programs come from the process that is watched and may hold anything, so every text
 // goes in as text; nothing in this page is ever parsed as HTML.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The flame graph: d3-flame-graph draws it; the keyboard, names for screen readers, and colours are ours.
 import flamegraph from "d3-flame-graph";
 import { select } from "d3-selection";

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Numbers as people read them. Bytes are binary: 1 KiB is 1024 bytes.
 
 const UNITS = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Heap profiles: what /api/heap says, the tree of a flame graph, allocation sites, and the difference of two profiles.
 
 // The values of a stack, in the order in which the server sends them.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The section "Live heap": allocation sites, the flame graph, and the difference of two moments. A profile costs the
 // server time, so one is taken only when it is wanted.
 import { $, announce, element, setText } from "./dom.js";

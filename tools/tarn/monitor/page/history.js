@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The section "Over time": what the server has seen within the last hour, continued from what it says now.
 import { Chart } from "./chart.js";
 import { $, element } from "./dom.js";

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The page of tarn serve: asks for the figures every interval, and hands them to the sections.
 import "./page.css";
 import "uplot/dist/uPlot.min.css";

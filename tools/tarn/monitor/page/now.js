@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The section "Now", and the head of the page.
 import { $, element, setText } from "./dom.js";
 import { bytes, bytesParts, clock, count, duration, nanoseconds, percent, rate } from "./format.js";

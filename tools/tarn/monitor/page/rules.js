@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The section "Alerts", and the health in the head.
 import { $, announce, element, setText } from "./dom.js";
 import { clock, digits, percent, withoutZeroes } from "./format.js";

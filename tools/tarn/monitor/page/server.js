@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // What the server says. Paths are relative, for the page may lie below another path.
 
 const SCHEMA = "tarn-page/1";

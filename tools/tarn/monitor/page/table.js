@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // A table whose columns sort by buttons in their heads.
 //
 // A column: {key, title, value(row), show(row, value), text: it is text and no number, help, bar(row): share for a bar}.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // tarn/monitor.h: a program's own monitor. It serves the pages of `tarn serve` about the program that it is in: /metrics,
 // /health, /debug/pprof/ (docs/monitor.md tells what they say), and raises the same alerts.
 //
