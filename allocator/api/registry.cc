@@ -29,7 +29,7 @@ bool IsReady(const tarn_registry_record& record) {
   // out of use.
   for (int i = 0; i < 100; ++i) {
     if (__atomic_load_n(&record.state, __ATOMIC_ACQUIRE) == kReady) return true;
-    YieldCpu();
+    SleepBriefly();
   }
   return false;
 }

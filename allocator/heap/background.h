@@ -3,20 +3,19 @@
 // When threads of tarn's own may exist (TARN_BACKGROUND).
 //
 // A program may do things that only a process with one thread can (unshare, setns), count its threads, give up rights,
-// put itself into a sandbox. A thread that it does not know of gets in the way. So there are two rules above all
-// settings: a process that never made a thread of its own gets none of tarn's, and tarn_stop_background() ends them for
-// good.
+// put itself into a sandbox. A thread that it does not know of gets in the way. So there are none, unless they are asked
+// for. Two rules stand above the setting: a process that never made a thread of its own gets none of tarn's, and
+// tarn_stop_background() ends them for good.
 //
 //               the scavenger's thread                     the caretaker of pools
-//   off         never                                      never
-//   auto        never                                      in a process without privileges
+//   off, auto   never                                      never
 //   on          yes                                        yes
 //
 // The scavenger's thread has a seccomp filter of its own (os/bare_thread.h). The kernel refuses a filter for all
 // threads (SECCOMP_FILTER_FLAG_TSYNC) while one thread has a filter that the others have not. Browsers set such
-// filters, so `auto` leaves it out: there, slow paths give memory back. The caretaker is a thread of libc's like any
-// other, and runs only where a program uses pools. A process has privileges when it has capabilities, which root has,
-// or AT_SECURE is set.
+// filters. The caretaker is a thread of libc's like any other. Its start takes calls that a sandbox forbids, and the call
+// of a pool that wants it may come at any time; where it runs already, it stays outside of a filter that a thread sets for
+// itself. Without the threads, slow paths of malloc give memory back, and calls of pools end epochs.
 #pragma once
 
 #include <atomic>
@@ -32,14 +31,10 @@ class Background {
 
   void Init(BackgroundSetting setting) { setting_.store(setting, std::memory_order_relaxed); }
 
-  // The scavenger's thread may be started.
-  bool MayScavenge() const;
-  // The caretaker may be started, if the process's privileges do not forbid it.
-  bool MayCare() const;
-  // Asks the kernel.
-  bool PrivilegesForbidCare() const;
+  // Threads of tarn's own may be started. Makes no system call.
+  bool MayHaveThreads() const;
 
-  // From now on neither may. tarn_stop_background() then waits for the end of those that there are.
+  // From now on none may. tarn_stop_background() then waits for the end of those that there are.
   void Stop() { stopped_.store(true, std::memory_order_seq_cst); }
   bool stopped() const { return stopped_.load(std::memory_order_seq_cst); }
 

@@ -60,16 +60,17 @@ void Caretaker::Ask(Duty* duty) {
 bool Caretaker::IsAtWork() {
   if (alive_.load(std::memory_order_relaxed)) return true;
   if (thread_state.slow_path_depth != 0 || exiting_.load(std::memory_order_relaxed)) return false;
-  if (!process_heap.background.MayCare()) return false;
+  // The default ends here, without a system call: a sandbox may forbid those below.
+  if (!process_heap.background.MayHaveThreads()) return false;
   const std::uint32_t now_ms = CoarseMilliseconds();
   if (refused_.load(std::memory_order_relaxed) &&
       MillisecondsBetween(refused_at_ms_.load(std::memory_order_relaxed), now_ms) < kTryAgainMs) {
     return false;
   }
   if (ProcessId() != process_id_.load(std::memory_order_relaxed)) return false;
-  // Both may change with the next call of the program's, and this one may be the last for a long time. So they are
-  // looked at each time, and remembered for none.
-  if (process_heap.background.PrivilegesForbidCare() || !HasPlace(0)) return false;
+  // The answer may change with the next call of the program's, and this one may be the last for a long time. So it is
+  // asked for each time, and not remembered.
+  if (!HasPlace(0)) return false;
   return StartThread();
 }
 

@@ -5,7 +5,8 @@
 // A pool of recycled objects destroys what nobody asks for, and everything when memory is short. Destroying runs functions
 // of the program's, which may do whatever a program does: allocate, lock, throw away other pools. So neither the scavenger
 // can run them, whose thread libc does not know (os/bare_thread.h), nor an allocation of some thread that may hold a lock
-// which such a function wants. Hence a thread of the ordinary kind. It exists only while there is a duty:
+// which such a function wants. Hence a thread of the ordinary kind, where the user asks for threads of tarn's own
+// (heap/background.h). It exists only while there is a duty:
 //
 //   Ask      a pool that has got its first object asks for care; that starts or wakes the thread. Called by a function of
 //            the pool, outside of all locks, where the program could just as well have made a thread itself;
@@ -17,8 +18,8 @@
 //            that called the pool first, like each thread of the program. Nothing keeps a process alive whose own
 //            threads have ended.
 //
-// Where it may not exist (heap/background.h) or the system refuses it, pools look after themselves whenever they are
-// called, and tarn_background_tick() runs the duties on the program's thread.
+// Where there is none, which is the default, pools look after themselves on slow paths of their calls, and
+// tarn_background_tick() runs the duties on the program's thread. Neither makes a system call that malloc would not make.
 //
 // Rounds: whoever runs duties takes them from a list, one at a time, with no lock held while it runs; there is one runner
 // at a time. Dismiss waits for the duty that is running. The child of a fork puts back what a runner had in hand that is

@@ -6,6 +6,7 @@
 
 #include "allocator/heap/process_heap.h"
 #include "allocator/os/clock.h"
+#include "allocator/os/cpus.h"
 #include "allocator/os/huge_page_setting.h"
 #include "allocator/os/memory_facts.h"
 #include "allocator/os/stack_memory.h"
@@ -114,6 +115,8 @@ void Limits::ReadLimits() {
 // All that a program which set no limit makes tarn read. Later it makes no call for it, for a sandbox may forbid that.
 void Limits::ReadFacts() {
   static_cast<void>(KnownHugePageSetting());
+  // For pools that are made later.
+  if (process_heap.cpu_cache.mode() == CacheMode::kCpu) static_cast<void>(ConfiguredCpus());
   EndNames();
   has_facts_ = true;
 }

@@ -43,7 +43,7 @@ void ProcessHeap::SetUp() {
   State expected = State::kNotStarted;
   if (!state.compare_exchange_strong(expected, State::kStarting, std::memory_order_acquire)) {
     // Another thread is at it, which takes a few microseconds.
-    while (!started()) YieldCpu();
+    while (!started()) SleepBriefly();
     return;
   }
 

@@ -25,7 +25,7 @@ constexpr std::string_view kReasonNames[] = {"exit", "signal", "growth", "limit"
 constexpr int kMostTakenNames = 1000;
 // A process that lives about its limit comes near it again and again; the first few times tell the story. Chosen.
 constexpr std::uint64_t kMostLimitDumps = 10;
-constexpr int kMostYieldsAtExit = 100'000;
+constexpr int kMostSleepsAtExit = 1000;
 
 // A function of its own, so that a profile is written without the room for the line on the stack.
 [[gnu::noinline]] void ReportFailure(const char* path, int error) {
@@ -85,7 +85,7 @@ void ProfileDumps::AttendPeak() {
 
 void ProfileDumps::AtExit() {
   if (!process_heap.options.profile_at_exit) return;
-  for (int i = 0; i < kMostYieldsAtExit && writing_.load(std::memory_order_relaxed) != 0; ++i) YieldCpu();
+  for (int i = 0; i < kMostSleepsAtExit && writing_.load(std::memory_order_relaxed) != 0; ++i) SleepBriefly();
   SlowPathScope scope;
   Dump(Reason::kExit);
 }

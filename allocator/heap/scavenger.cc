@@ -56,7 +56,7 @@ void Scavenger::Attend() {
   if ((page_heap.attention() & PageHeap::kScavengerWanted) != 0 &&
       MillisecondsBetween(last_cycle_ms_.load(std::memory_order_relaxed), CoarseMilliseconds()) >= kLookEveryMs &&
       cycle_lock_.TryAcquire()) {
-    static_cast<void>(RunCycle(false));
+    static_cast<void>(RunCycle(kLongestInlineCycleNs));
     cycle_lock_.Release();
   }
 }
@@ -94,7 +94,7 @@ void Scavenger::GiveBack() {
 // --- The thread ----------------------------------------------------------------------------------------------------
 
 bool Scavenger::StartsThread() {
-  if (!process_heap.background.MayScavenge()) return false;
+  if (!process_heap.background.MayHaveThreads()) return false;
   if (BareThreadIsAlive()) return true;
   if (refused_.load(std::memory_order_relaxed)) {
     if (MillisecondsBetween(refused_at_ms_.load(std::memory_order_relaxed), CoarseMilliseconds()) < kTryAgainMs) {
@@ -153,7 +153,7 @@ void Scavenger::RunThread(BareThreadBegin begin) {
     {
       LockHolder holder(self.cycle_lock_);
       self.ServeReleaseRequest();
-      cycle = self.RunCycle(true);
+      cycle = self.RunCycle(kLongestCycleNs);
     }
     self.ServeLimitRequest(false);
     // A limit may have been lowered from outside.
@@ -210,7 +210,7 @@ std::uint32_t Scavenger::Tick() {
     ProbeStack(kCycleStackBytes);
     if (cycle_lock_.TryAcquire()) {
       ServeReleaseRequest();
-      next_ms = RunCycle(true).next_ms;
+      next_ms = RunCycle(kLongestCycleNs).next_ms;
       cycle_lock_.Release();
       ForgetStall();
     }
@@ -278,12 +278,12 @@ void Scavenger::ServeLimitRequest(bool may_call_back) {
 
 // --- Cycles --------------------------------------------------------------------------------------------------------
 
-Scavenger::Cycle Scavenger::RunCycle(bool by_thread) {
+Scavenger::Cycle Scavenger::RunCycle(std::uint64_t longest_ns) {
   PageHeap& page_heap = process_heap.page_heap;
   // The clock of the CPU time is a system call, which the program's threads may not be allowed.
-  const auto now_ns = by_thread ? &ThreadCpuNanoseconds : &MonotonicNanoseconds;
+  const auto now_ns = thread_state.is_background ? &ThreadCpuNanoseconds : &MonotonicNanoseconds;
   const std::uint64_t start_ns = now_ns();
-  const std::uint64_t end_ns = start_ns + (by_thread ? kLongestCycleNs : kLongestInlineCycleNs);
+  const std::uint64_t end_ns = start_ns + longest_ns;
   const std::uint32_t now_ms = CoarseMilliseconds();
   last_cycle_ms_.store(now_ms, std::memory_order_relaxed);
   Cycle cycle;

@@ -137,8 +137,8 @@ class Scavenger {
   void Refuse(std::uint32_t now_ms);
   // Releases what a fall of the use left, as far as it is worth the time (pages/release_budget.h).
   void GiveBack() TARN_REQUIRES(cycle_lock_);
-  // `by_thread`: nobody waits for it.
-  Cycle RunCycle(bool by_thread) TARN_REQUIRES(cycle_lock_);
+  // Ends after about `longest_ns`: CPU time in the thread, elapsed time elsewhere.
+  Cycle RunCycle(std::uint64_t longest_ns) TARN_REQUIRES(cycle_lock_);
   void Count(const Cycle& cycle);
   static bool IsUnanswered(std::uint64_t request, const std::uint64_t* answered) {
     return static_cast<std::int64_t>(request - __atomic_load_n(answered, __ATOMIC_RELAXED)) > 0;

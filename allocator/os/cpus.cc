@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <string_view>
 
+#include "allocator/base/attributes.h"
 #include "allocator/os/small_file.h"
 #include "allocator/os/system_call.h"
 
@@ -70,7 +71,7 @@ std::size_t CpuIdBound() {
 }
 
 std::size_t ConfiguredCpus() {
-  static constinit std::atomic<std::size_t> known = 0;
+  TARN_IN_TOUCHED_DATA static constinit std::atomic<std::size_t> known = 0;
   std::size_t cpus = known.load(std::memory_order_relaxed);
   if (cpus == 0) {
     cpus = CountConfiguredCpus();

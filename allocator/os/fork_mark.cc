@@ -47,7 +47,7 @@ bool ForkMark::BeginRepair() {
   std::atomic<std::uint32_t>* word = word_.load(std::memory_order_relaxed);
   std::uint32_t expected = 0;
   if (word->compare_exchange_strong(expected, kRepairs, std::memory_order_acquire)) return true;
-  while (IsWiped()) YieldCpu();
+  while (IsWiped()) SleepBriefly();
   return false;
 }
 

@@ -10,6 +10,7 @@
 #include <sys/auxv.h>
 #include <sys/resource.h>
 
+#include "allocator/os/futex.h"
 #include "allocator/os/known_paths.h"
 #include "allocator/os/small_file.h"
 #include "allocator/os/system_call.h"
@@ -46,7 +47,10 @@ void AwaitEndOfThread(long thread_id) {
   }
 }
 
-void YieldCpu() { static_cast<void>(SystemCall(SYS_sched_yield)); }
+void SleepBriefly() {
+  std::atomic<std::uint32_t> unchanged = 0;
+  WaitOnWord(unchanged, 0, 1);
+}
 
 ResidentSize ReadResidentSize() {
   ResidentSize size;

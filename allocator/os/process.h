@@ -23,8 +23,8 @@ std::size_t CountThreads();
 // counts for the kernel for a moment after its end was seen. 0: there was none.
 void AwaitEndOfThread(long thread_id);
 
-// Lets another thread run.
-void YieldCpu();
+// Lets other threads run, for a millisecond. By futex(2), which sandboxes allow, where they may forbid sched_yield(2).
+void SleepBriefly();
 
 // Where the program's own code begins to run, the loader's aside.
 std::uintptr_t ProgramEntry();

@@ -24,15 +24,6 @@ bool Read(int thread_id, Capabilities* capabilities) {
 
 }  // namespace
 
-bool HasCapabilities() {
-  Capabilities own;
-  if (!Read(0, &own)) return true;
-  for (const __user_cap_data_struct& word : own.words) {
-    if ((word.effective | word.permitted) != 0) return true;
-  }
-  return false;
-}
-
 bool SharesCapabilitiesWithFirstThread() {
   Capabilities own;
   Capabilities first;

@@ -5,9 +5,6 @@
 
 namespace tarn {
 
-// The calling thread has effective or permitted capabilities. Root has, as a rule. True where the kernel does not say.
-bool HasCapabilities();
-
 // The process's first thread has the same capabilities as the calling one.
 bool SharesCapabilitiesWithFirstThread();
 

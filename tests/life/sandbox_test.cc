@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A program that is ended by its sandbox for any system call but a few: it has allocated its first
-// quarter of a megabyte, and goes on.
+// quarter of a megabyte, and goes on. It makes and uses pools, arenas and heaps of each kind, too.
 //
 // The filter allows what docs/memory-return.md promises for then, under "Sandboxes", and what libc itself needs to
 // start and join threads. strace -f shows the call that a process which ended by SIGSYS made last.
@@ -15,6 +15,13 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <tarn/arena.h>
+#include <tarn/concurrent_arena.h>
+#include <tarn/fixed_pool.h>
+#include <tarn/heap.h>
+#include <tarn/limits.h>
+#include <tarn/object_pool.h>
+#include <tarn/pool.h>
 #include <unistd.h>
 
 #include <fstream>
@@ -22,8 +29,6 @@
 #include <thread>
 #include <vector>
 
-#include "allocator/include/tarn/arena.h"
-#include "allocator/include/tarn/pool.h"
 #include "tests/life/process.h"
 
 namespace {
@@ -44,9 +49,9 @@ void EnterSandbox(bool with_threads, bool clock_needs_call) {
   std::vector<uint32_t> allowed = {SYS_mmap,   SYS_munmap, SYS_mprotect,   SYS_madvise,
                                    SYS_mremap, SYS_futex,  SYS_exit_group, SYS_write};
   if (with_threads) {
-    for (const uint32_t number : {SYS_membarrier, SYS_clone, SYS_clone3, SYS_rseq, SYS_set_robust_list,
-                                  SYS_rt_sigprocmask, SYS_rt_sigaction, SYS_exit}) {
-      allowed.push_back(number);
+    for (const int number : {SYS_membarrier, SYS_clone, SYS_clone3, SYS_rseq, SYS_set_robust_list, SYS_rt_sigprocmask,
+                             SYS_rt_sigaction, SYS_exit}) {
+      allowed.push_back(static_cast<uint32_t>(number));
     }
   }
   if (clock_needs_call) allowed.push_back(SYS_clock_gettime);
@@ -85,24 +90,59 @@ void Work(unsigned seed, size_t total_bytes) {
   for (char* object : objects) free(object);
 }
 
-// Without threads, for with them a pool has a thread of its own.
-void UsePool(tarn_pool* pool) {
-  for (int i = 0; i < 100; ++i) {
-    void* object = tarn_pool_get(pool);
-    if (object == nullptr) object = malloc(1000);
-    tarn_pool_put(pool, object);
-    if (i % 10 == 0) tarn_pool_tick(pool);
+struct Buffer {
+  char bytes[2000] = {};
+};
+
+// Calls that hit, that miss, and that end an epoch.
+void UsePool(tarn::Pool<Buffer>& pool, int rounds) {
+  for (int round = 0; round < rounds; ++round) {
+    std::vector<Buffer*> some(round % 4 == 0 ? 300 : 3);
+    for (Buffer*& buffer : some) buffer = pool.Get();
+    for (Buffer* buffer : some) pool.Put(buffer);
+    if (round % 50 == 0) pool.Tick();
+    if (round % 50 == 25) tarn::BackgroundTick();
   }
 }
 
-void WorkThrough(bool with_threads, tarn_pool* pool) {
+// Pools of each kind, arenas and heaps, made and used here.
+void UseAllKinds(int rounds) {
+  tarn::Pool<Buffer> pool({.name = "of a thread", .epoch_ms = 1});
+  UsePool(pool, rounds);
+  for (int round = 0; round < 3; ++round) {
+    tarn::ObjectPool<Buffer> objects("objects");
+    for (int i = 0; i < 2000; ++i) objects.Destroy(objects.Create());
+    for (int i = 0; i < 2000; ++i) TARN_LIFE_REQUIRE(objects.Create() != nullptr);
+    objects.DestroyAll();
+    tarn::FixedPool blocks(64, 500);
+    for (int i = 0; i < 500; ++i) TARN_LIFE_REQUIRE(blocks.Allocate() != nullptr);
+    tarn::ConcurrentArena arena;
+    for (int i = 0; i < 3000; ++i) TARN_LIFE_REQUIRE(arena.Allocate(1000) != nullptr);
+    arena.Reset();
+    tarn::Heap heap;
+    for (size_t i = 0; i < 3000; ++i) heap.Free(heap.Allocate(i % 1000 + 1));
+    for (size_t i = 0; i < 100; ++i) TARN_LIFE_REQUIRE(heap.Allocate(100'000) != nullptr);
+    tarn::ArenaOptions options = {};
+    options.checked = true;
+    tarn::Arena checked(options);
+    TARN_LIFE_REQUIRE(checked.Allocate(5000, 16) != nullptr);
+    checked.Reset();
+  }
+}
+
+template <typename Work>
+void Beside(bool with_threads, const Work& work) {
+  std::vector<std::thread> threads;
+  for (unsigned i = 0; with_threads && i < 4; ++i) threads.emplace_back(work, i);
+  work(10);
+  for (std::thread& thread : threads) thread.join();
+}
+
+void WorkThrough(bool with_threads, tarn::Pool<Buffer>& early_pool) {
+  tarn::Pool<Buffer> late_pool({.epoch_ms = 1});
   for (unsigned round = 1; round <= 2; ++round) {
     Work(round, 300 * kMiB);
-    if (with_threads) {
-      std::vector<std::thread> threads;
-      for (unsigned i = 0; i < 4; ++i) threads.emplace_back(Work, i + 10, 30 * kMiB);
-      for (std::thread& thread : threads) thread.join();
-    }
+    Beside(with_threads, [](unsigned i) { Work(i + 10, 30 * kMiB); });
     // Grows until its pages move.
     char* large = static_cast<char*>(malloc(9 * kMiB));
     memset(large, 1, 9 * kMiB);
@@ -112,10 +152,11 @@ void WorkThrough(bool with_threads, tarn_pool* pool) {
     }
     free(large);
     free(calloc(1, 600 * kMiB));
-    tarn::Arena arena;
-    for (int i = 0; i < 1000; ++i) TARN_LIFE_REQUIRE(arena.Allocate(5000, 16) != nullptr);
-    arena.Reset();
-    if (!with_threads) UsePool(pool);
+    Beside(with_threads, [&](unsigned) {
+      UsePool(early_pool, 200);
+      UsePool(late_pool, 200);
+      UseAllKinds(200);
+    });
     malloc_trim(0);
   }
 }
@@ -130,12 +171,9 @@ int main() {
       std::vector<void*> first(kMiB / 4 / 1024);
       for (void*& object : first) memset(object = malloc(1024), 1, 1024);
       for (void* object : first) free(object);
-      tarn_pool_options options = {};
-      options.drop = [](void* object, void*) { free(object); };
-      tarn_pool* const pool = tarn_pool_create(&options);
-      TARN_LIFE_REQUIRE(pool != nullptr);
+      tarn::Pool<Buffer> early_pool({.name = "early", .epoch_ms = 1});
       EnterSandbox(with_threads, clock_needs_call);
-      WorkThrough(with_threads, pool);
+      WorkThrough(with_threads, early_pool);
     });
     if (what_happened == "exit code 77") return kNothingToTest;
     if (!what_happened.empty()) {

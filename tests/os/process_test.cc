@@ -15,7 +15,7 @@ namespace {
 
 TEST(Process, HasTheKernelsId) { EXPECT_EQ(ProcessId(), static_cast<std::uint64_t>(getpid())); }
 
-TEST(Process, YieldingComesBack) { YieldCpu(); }
+TEST(Process, ABriefSleepComesBack) { SleepBriefly(); }
 
 TEST(Process, ExitAtOnceRunsNoDestructors) {
   const tarn_test::ChildEnd end = tarn_test::RunInChild([] {

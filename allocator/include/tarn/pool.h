@@ -15,19 +15,20 @@
 //
 // Objects that nobody asks for go in two epochs: at the end of an epoch what lies in the pool becomes the pool's victims,
 // and the victims of the epoch before are destroyed; Get takes victims too, and those live on. (Go does that at each
-// garbage collection: sync.Pool, "victim cache".) An epoch ends when it is epoch_ms old, also in a program that sleeps,
-// or by Tick(). When memory is short, that is, near the soft limit (tarn/limits.h) with no free memory left to give back,
-// everything in the pool is destroyed.
+// garbage collection: sync.Pool, "victim cache".) An epoch ends when it is epoch_ms old, or by Tick(). When memory is
+// short, that is, near the soft limit (tarn/limits.h) with no free memory left to give back, everything in the pool is
+// destroyed.
 //
-// Who destroys: a thread of the ordinary kind, "tarn-caretaker", which runs T's destructor as any thread of the program
-// would, with all signals blocked and no lock of tarn's held. It is started by the first Put and exists only while a
-// pool has objects in it. The pool's end waits until that thread is done with it, so an object's destructor must not
-// wait for the thread that ends the pool; one that ends its own pool ends the process with a line on stderr. After exit() has
-// begun it destroys nothing more. Where there is no such thread (TARN_BACKGROUND=off, or the system refuses one), Get
-// and Put look whether an epoch is over, on their slow paths, and tarn_background_tick() does. In the child of a fork
-// the thread is started again by the first slow path of a Get or Put; an object that another thread was just destroying
-// is lost there. What a destructor puts back at the pool's end is destroyed at once. One that throws calls
-// std::terminate; `drop` in C must not throw.
+// Who destroys: the thread that calls. Get and Put look whether an epoch is over, on their slow paths, and
+// tarn_background_tick() does, for all pools. So T's destructor must not need a lock that the caller of Get or Put
+// holds. A pool that nobody calls keeps its objects. With TARN_BACKGROUND=on in the environment, and in a process with
+// threads, a thread of the ordinary kind does it, "tarn-caretaker", which runs T's destructor as any thread of the
+// program would, with all signals blocked and no lock of tarn's held. It is started by the first Put and exists only
+// while a pool has objects in it. The pool's end waits until that thread is done with it, so an object's destructor must
+// not wait for the thread that ends the pool; one that ends its own pool ends the process with a line on stderr. After
+// exit() has begun it destroys nothing more. In the child of a fork the thread is started again by the first slow path
+// of a Get or Put; an object that another thread was just destroying is lost there. What a destructor puts back at the
+// pool's end is destroyed at once. One that throws calls std::terminate; `drop` in C must not throw.
 //
 // Threads: any, at the same time; an object is moved without a lock or an atomic instruction in the common case. (Under a
 // lock where other CPUs' objects could not be had back: in the thread mode, and on kernels before 5.10.) The pool's end
