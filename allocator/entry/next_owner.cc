@@ -90,7 +90,7 @@ bool LooksLikeLibcs(const link_map& libc, const void* object) {
 const link_map* OwnerOf(const void* object) {
   const link_map* const owner = NextOwner();
   if (owner == nullptr) return nullptr;
-  return IsLibc(*owner) && !LooksLikeLibcs(*owner, object) ? nullptr : owner;
+  return owner == LoadedLibc() && !LooksLikeLibcs(*owner, object) ? nullptr : owner;
 }
 
 }  // namespace

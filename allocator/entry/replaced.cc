@@ -54,8 +54,9 @@ bool IsDefinedBefore(const char* name, const link_map* own) {
 }
 
 bool LibcIsBefore(const link_map* own) {
+  const link_map* const libc = LoadedLibc();
   for (const link_map* object = FirstLoadedObject(); object != nullptr && object != own; object = object->l_next) {
-    if (IsLibc(*object)) return true;
+    if (object == libc) return true;
   }
   return false;
 }

@@ -78,4 +78,12 @@ std::uintptr_t FindElfFunction(std::uintptr_t base, const ElfW(Dyn) * dynamic_se
   return index == 0 ? 0 : base + tables.symbols[index].st_value;
 }
 
+std::string_view ElfObjectName(std::uintptr_t base, const ElfW(Dyn) * dynamic_section) {
+  const char* const strings = TablesOf(base, dynamic_section).strings;
+  for (const ElfW(Dyn)* entry = dynamic_section; strings != nullptr && entry->d_tag != DT_NULL; ++entry) {
+    if (entry->d_tag == DT_SONAME) return strings + entry->d_un.d_val;
+  }
+  return {};
+}
+
 }  // namespace tarn

@@ -21,10 +21,8 @@ int ReadNumber(const char** text) {
 }  // namespace
 
 std::uintptr_t FindLibcFunction(const char* name) {
-  for (const link_map* object = FirstLoadedObject(); object != nullptr; object = object->l_next) {
-    if (IsLibc(*object)) return FindFunction(*object, name);
-  }
-  return 0;
+  const link_map* const libc = LoadedLibc();
+  return libc == nullptr ? 0 : FindFunction(*libc, name);
 }
 
 bool LibcIsGlibcFrom(int major, int minor) {

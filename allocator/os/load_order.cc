@@ -5,8 +5,10 @@
 #include <elf.h>
 #include <sys/auxv.h>
 
+#include <atomic>
 #include <string_view>
 
+#include "allocator/base/attributes.h"
 #include "allocator/os/elf_symbols.h"
 
 // The dynamic section of the object that this code is linked into. A static program has none.
@@ -53,9 +55,33 @@ const link_map* OwnLoadedObject() {
   return nullptr;
 }
 
-bool IsLibc(const link_map& object) {
-  constexpr std::string_view kLibc = "/libc.so.6";
-  return std::string_view(object.l_name).ends_with(kLibc);
+const link_map* FindLibc(const link_map* first, const link_map* own) {
+  for (const link_map* object = first; object != nullptr; object = object->l_next) {
+    if (std::string_view(object->l_name).ends_with("/libc.so.6")) return object;
+  }
+  // Only here is memory of all objects read, which costs page faults.
+  for (const link_map* object = first; object != nullptr; object = object->l_next) {
+    if (ElfObjectName(object->l_addr, object->l_ld) == "libc.so.6") return object;
+  }
+  // A library that stands in front of libc may define one of these, to do something before it calls libc's.
+  for (const link_map* object = first; object != nullptr; object = object->l_next) {
+    if (object != own && FindFunction(*object, "gnu_get_libc_version") != 0 &&
+        FindFunction(*object, "__libc_start_main") != 0) {
+      return object;
+    }
+  }
+  return nullptr;
+}
+
+const link_map* LoadedLibc() {
+  // libc is loaded at the start and stays. Any of several threads stores the same.
+  TARN_IN_TOUCHED_DATA static constinit std::atomic<const link_map*> known = nullptr;
+  const link_map* libc = known.load(std::memory_order_relaxed);
+  if (libc == nullptr) {
+    libc = FindLibc(FirstLoadedObject(), OwnLoadedObject());
+    known.store(libc, std::memory_order_relaxed);
+  }
+  return libc;
 }
 
 std::uintptr_t FindFunction(const link_map& object, const char* name) {

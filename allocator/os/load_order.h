@@ -20,8 +20,13 @@ const link_map* FirstLoadedObject();
 // The object that this code is part of. Null where it is not in the list.
 const link_map* OwnLoadedObject();
 
-// Returns whether the object is the C library.
-bool IsLibc(const link_map& object);
+// The C library among these objects; null: it is not there. Its file may have any name: where none is called libc.so.6,
+// the object with that name in its dynamic section (DT_SONAME) is the one, and else the one that defines what only glibc
+// defines. `own`, the object that this code is part of, may be null.
+const link_map* FindLibc(const link_map* first, const link_map* own);
+
+// The C library that is loaded; null: there is no list of objects, or not yet.
+const link_map* LoadedLibc();
 
 // The address of a function that the object defines; 0: it defines none of that name.
 std::uintptr_t FindFunction(const link_map& object, const char* name);

@@ -1,15 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Registrations of fork handlers by other threads while a thread forks.
+// Registrations of fork handlers by other threads while a thread forks, and where libc has another name.
 //
 // libc keeps the handlers in a list that grows by allocation, under a lock that fork takes, too. An allocator whose
 // prepare handler holds its locks from before that waits for a thread that waits for it.
 
+#include <dlfcn.h>
+#include <gnu/libc-version.h>
 #include <gtest/gtest.h>
 #include <pthread.h>
+#include <stdlib.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <atomic>
+#include <filesystem>
+#include <string>
 #include <thread>
 
 #include "tests/life/expect_child.h"
@@ -70,6 +76,46 @@ TEST(RegistrationOfForkHandlers, ByHandlersOfAFork) {
     stop = true;
     company.join();
   });
+}
+
+// --- With a libc under another name --------------------------------------------------------------------------------
+
+// What a bundle of a program with its libraries has, or a directory of links to libraries with their versions.
+constexpr char kRenamedLibc[] = "libc-of-a-bundle.so";
+
+template <typename Function>
+std::string FileThatDefines(Function* function) {
+  Dl_info info = {};
+  return dladdr(reinterpret_cast<void*>(function), &info) != 0 ? info.dli_fname : "";
+}
+
+// Runs itself again.
+TEST(RenamedLibc, TakesRegistrationsOfForkHandlers) {
+  const std::filesystem::path tarn = FileThatDefines(&malloc);
+  const std::filesystem::path libc = FileThatDefines(&gnu_get_libc_version);
+  ASSERT_EQ(tarn.filename().string().find("libtarn.so"), 0u) << tarn;
+  if (getenv("TARN_TEST_RENAMED_LIBC") != nullptr) {
+    ASSERT_EQ(libc.filename(), kRenamedLibc);
+    EXPECT_EQ(pthread_atfork(nullptr, nullptr, nullptr), 0);
+    return;
+  }
+  ASSERT_TRUE(libc.is_absolute()) << libc;
+  std::string directory = (std::filesystem::temp_directory_path() / "tarn_libc_XXXXXX").string();
+  ASSERT_NE(mkdtemp(directory.data()), nullptr);
+  const std::string copy = directory + "/" + kRenamedLibc;
+  std::filesystem::copy_file(libc, copy);
+  const pid_t child = fork();
+  if (child == 0) {
+    // The loader takes the copy for libc.so.6, by the name within the file. Tarn stays in front of it.
+    setenv("LD_PRELOAD", (tarn.string() + ":" + copy).c_str(), 1);
+    setenv("TARN_TEST_RENAMED_LIBC", "1", 1);
+    execl("/proc/self/exe", "atfork_test", "--gtest_filter=RenamedLibc.*:RegistrationOfForkHandlers.By*", nullptr);
+    _exit(127);
+  }
+  int status = -1;
+  EXPECT_TRUE(WaitFor(child, 2 * kBodySeconds, &status));
+  EXPECT_EQ(status, 0);
+  std::filesystem::remove_all(directory);
 }
 
 }  // namespace
