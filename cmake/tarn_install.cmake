@@ -6,7 +6,7 @@
 # The same names serve in the build tree (add_subdirectory) and after find_package(tarn):
 #   tarn::tarn          libtarn.so
 #   tarn::tarn_static   libtarn.a
-#   tarn::monitor       libtarn_monitor.so; installed by tools/tarn, where that is built
+#   tarn::monitor       libtarn_monitor.so; installed by tools/monitor, where that is built
 
 function(tarn_install)
   set(targets "")
@@ -39,7 +39,9 @@ function(tarn_install)
   install(EXPORT tarn_targets NAMESPACE tarn:: DESTINATION ${package_dir})
   if(EXISTS ${PROJECT_SOURCE_DIR}/allocator/include/tarn)
     install(DIRECTORY ${PROJECT_SOURCE_DIR}/allocator/include/tarn
-            DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+            DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
+            # Of tarn::monitor, which installs it.
+            PATTERN monitor.h EXCLUDE)
   endif()
 
   configure_package_config_file(

@@ -251,7 +251,7 @@ TEST(Scavenger, MayBeCutOffByExit) {
   }
 }
 
-// --- Requests from outside (tarn_snapshot_release); `tarn release` itself is tested in tests/tool ---------------------
+// --- Requests from outside (tarn_snapshot_release); `tarn release` itself is tested in tests/tools --------------------
 
 // The words of a request, written and read as another process would. By dlsym: a plain reference would have the linker
 // make a copy of the block in the program.

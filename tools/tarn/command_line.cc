@@ -10,7 +10,7 @@
 #include <cmath>
 #include <type_traits>
 
-#include "tools/tarn/suggestion.h"
+#include "tools/base/suggestion.h"
 
 namespace tarn::tool {
 

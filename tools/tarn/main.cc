@@ -8,10 +8,10 @@
 #include <string>
 #include <vector>
 
+#include "tools/base/suggestion.h"
 #include "tools/tarn/command_line.h"
 #include "tools/tarn/console.h"
 #include "tools/tarn/help.h"
-#include "tools/tarn/suggestion.h"
 #include "tools/tarn/verbs.h"
 
 namespace tarn::tool {

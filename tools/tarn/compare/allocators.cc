@@ -14,8 +14,8 @@
 #include <set>
 #include <sstream>
 
+#include "tools/base/suggestion.h"
 #include "tools/tarn/program.h"
-#include "tools/tarn/suggestion.h"
 #include "tools/tarn/verb.h"
 
 namespace tarn::tool {

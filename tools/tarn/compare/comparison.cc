@@ -20,10 +20,10 @@
 #include <random>
 #include <set>
 
+#include "tools/base/figures.h"
 #include "tools/tarn/compare/build.h"
 #include "tools/tarn/compare/sha256.h"
 #include "tools/tarn/console.h"
-#include "tools/tarn/figures.h"
 #include "tools/tarn/machine.h"
 #include "tools/tarn/program.h"
 #include "tools/tarn/statistics.h"

@@ -10,7 +10,7 @@
 
 #include <fmt/format.h>
 
-#include "tools/tarn/figures.h"
+#include "tools/base/figures.h"
 
 namespace tarn::tool::report {
 namespace {

@@ -8,7 +8,7 @@
 
 #include <fmt/format.h>
 
-#include "tools/tarn/figures.h"
+#include "tools/base/figures.h"
 #include "tools/tarn/report/chart.h"
 #include "tools/tarn/report/html.h"
 #include "tools/tarn/report/judgement.h"

@@ -16,11 +16,11 @@
 #include <string_view>
 #include <vector>
 
+#include "tools/base/json_text.h"
+#include "tools/inspect/symbol_names.h"
+#include "tools/inspect/target.h"
 #include "tools/tarn/console.h"
-#include "tools/tarn/json_text.h"
-#include "tools/tarn/profile/names.h"
 #include "tools/tarn/program.h"
-#include "tools/tarn/snapshot/target.h"
 #include "tools/tarn/verb.h"
 
 namespace tarn::tool {

@@ -14,9 +14,9 @@
 #include <string>
 #include <vector>
 
+#include "tools/base/json_text.h"
 #include "tools/tarn/compare/comparison.h"
 #include "tools/tarn/console.h"
-#include "tools/tarn/json_text.h"
 #include "tools/tarn/program.h"
 #include "tools/tarn/report/report.h"
 #include "tools/tarn/verb.h"

@@ -12,13 +12,13 @@
 #include <utility>
 #include <vector>
 
+#include "tools/base/figures.h"
+#include "tools/base/json_text.h"
+#include "tools/inspect/profile/file.h"
+#include "tools/inspect/profile/function_totals.h"
+#include "tools/inspect/profile/merge.h"
+#include "tools/inspect/symbolizer.h"
 #include "tools/tarn/console.h"
-#include "tools/tarn/figures.h"
-#include "tools/tarn/json_text.h"
-#include "tools/tarn/profile/file.h"
-#include "tools/tarn/profile/function_totals.h"
-#include "tools/tarn/profile/merge.h"
-#include "tools/tarn/profile/symbolizer.h"
 #include "tools/tarn/verb.h"
 
 namespace tarn::tool {

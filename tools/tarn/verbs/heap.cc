@@ -11,11 +11,11 @@
 #include <string>
 #include <thread>
 
+#include "tools/inspect/heap_profile.h"
+#include "tools/inspect/profile/file.h"
+#include "tools/inspect/profile/merge.h"
+#include "tools/inspect/symbolizer.h"
 #include "tools/tarn/console.h"
-#include "tools/tarn/profile/file.h"
-#include "tools/tarn/profile/merge.h"
-#include "tools/tarn/profile/symbolizer.h"
-#include "tools/tarn/snapshot/heap_profile.h"
 #include "tools/tarn/verb.h"
 
 namespace tarn::tool {

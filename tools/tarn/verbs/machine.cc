@@ -8,8 +8,8 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "tools/base/figures.h"
 #include "tools/tarn/console.h"
-#include "tools/tarn/figures.h"
 #include "tools/tarn/verb.h"
 
 namespace tarn::tool {

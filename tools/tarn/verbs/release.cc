@@ -6,10 +6,10 @@
 #include <memory>
 #include <string>
 
+#include "tools/base/figures.h"
+#include "tools/base/json_text.h"
+#include "tools/inspect/requests.h"
 #include "tools/tarn/console.h"
-#include "tools/tarn/figures.h"
-#include "tools/tarn/json_text.h"
-#include "tools/tarn/snapshot/requests.h"
 #include "tools/tarn/verb.h"
 
 namespace tarn::tool {

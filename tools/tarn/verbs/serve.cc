@@ -20,12 +20,12 @@
 #include <string>
 #include <vector>
 
+#include "tools/monitor/server/listen.h"
+#include "tools/monitor/server/server.h"
+#include "tools/monitor/settings.h"
+#include "tools/monitor/targets.h"
 #include "tools/tarn/console.h"
 #include "tools/tarn/launch.h"
-#include "tools/tarn/monitor/listen.h"
-#include "tools/tarn/monitor/server.h"
-#include "tools/tarn/monitor/settings.h"
-#include "tools/tarn/monitor/targets.h"
 #include "tools/tarn/verb.h"
 
 namespace tarn::tool {

@@ -11,13 +11,13 @@
 #include <string_view>
 #include <vector>
 
+#include "tools/base/figures.h"
+#include "tools/base/json_text.h"
+#include "tools/inspect/stats_json.h"
+#include "tools/inspect/target.h"
 #include "tools/tarn/console.h"
-#include "tools/tarn/figures.h"
-#include "tools/tarn/json_text.h"
-#include "tools/tarn/snapshot/stats_json.h"
-#include "tools/tarn/snapshot/target.h"
-#include "tools/tarn/snapshot/watch.h"
 #include "tools/tarn/verb.h"
+#include "tools/tarn/watch.h"
 
 namespace tarn::tool {
 

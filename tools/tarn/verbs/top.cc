@@ -15,15 +15,15 @@
 #include <utility>
 #include <vector>
 
+#include "tools/base/figures.h"
+#include "tools/base/json_text.h"
+#include "tools/inspect/heap_profile.h"
+#include "tools/inspect/profile/function_totals.h"
+#include "tools/inspect/symbolizer.h"
+#include "tools/inspect/target.h"
 #include "tools/tarn/console.h"
-#include "tools/tarn/figures.h"
-#include "tools/tarn/json_text.h"
-#include "tools/tarn/profile/function_totals.h"
-#include "tools/tarn/profile/symbolizer.h"
-#include "tools/tarn/snapshot/heap_profile.h"
-#include "tools/tarn/snapshot/target.h"
-#include "tools/tarn/snapshot/watch.h"
 #include "tools/tarn/verb.h"
+#include "tools/tarn/watch.h"
 
 namespace tarn::tool {
 

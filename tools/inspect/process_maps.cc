@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "tools/inspect/process_maps.h"
+
+#include <elf.h>
+#include <fcntl.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <cstring>
+#include <fstream>
+#include <map>
+#include <sstream>
+#include <string_view>
+#include <utility>
+
+#include "tools/inspect/profile/profile.h"
+
+namespace tarn::tool {
+
+namespace {
+
+// A line such as
+//   7f0c4a628000-7f0c4a77d000 r-xp 00026000 fd:00 1234                       /usr/lib/x86_64-linux-gnu/libc.so.6
+// The name is the rest of the line, spaces and all; the kernel writes a newline in it as \012.
+bool ParseLine(std::string_view line, ProcessMapping* result) {
+  auto number = [&](std::uint64_t* value, int base, char end) {
+    const auto [next, error] = std::from_chars(line.data(), line.data() + line.size(), *value, base);
+    if (error != std::errc() || next == line.data() + line.size() || *next != end) return false;
+    line.remove_prefix(static_cast<std::size_t>(next - line.data()) + 1);
+    return true;
+  };
+  auto skip = [&](std::size_t bytes) {
+    if (line.size() < bytes) return false;
+    line.remove_prefix(bytes);
+    return true;
+  };
+  ProcessMapping& mapping = *result;
+  std::uint64_t device = 0;
+  if (!number(&mapping.start, 16, '-') || !number(&mapping.limit, 16, ' ') || line.size() < 5) return false;
+  mapping.is_readable = line[0] == 'r';
+  mapping.is_writable = line[1] == 'w';
+  mapping.is_executable = line[2] == 'x';
+  if (!skip(5) || !number(&mapping.offset, 16, ' ') || !number(&device, 16, ':') || !number(&device, 16, ' '))
+    return false;
+  if (const auto [next, error] = std::from_chars(line.data(), line.data() + line.size(), mapping.inode, 10);
+      error == std::errc())
+    line.remove_prefix(static_cast<std::size_t>(next - line.data()));
+  line.remove_prefix(std::min(line.find_first_not_of(' '), line.size()));
+  constexpr std::string_view kDeleted = " (deleted)";
+  if (line.ends_with(kDeleted)) {
+    mapping.is_deleted = true;
+    line.remove_suffix(kDeleted.size());
+  }
+  mapping.file = line.empty() ? "[anon]" : std::string(line);
+  for (std::size_t at = 0; (at = mapping.file.find("\\012", at)) != std::string::npos; ++at)
+    mapping.file.replace(at, 4, "\n");
+  return true;
+}
+
+// The build-id of the ELF file whose first page is mapped at `base`. The process may damage its own headers, so nothing
+// in them is believed.
+std::string ReadBuildId(pid_t pid, std::uint64_t base) {
+  Elf64_Ehdr header;
+  if (!ReadProcessMemory(pid, base, &header, sizeof(header)) || std::memcmp(header.e_ident, ELFMAG, SELFMAG) != 0 ||
+      header.e_ident[EI_CLASS] != ELFCLASS64 || header.e_phentsize != sizeof(Elf64_Phdr))
+    return "";
+  std::vector<Elf64_Phdr> segments(header.e_phnum);
+  if (!ReadProcessMemory(pid, base + header.e_phoff, segments.data(), segments.size() * sizeof(Elf64_Phdr))) return "";
+  // The notes' address is relative to where the file's first loaded segment would like to be.
+  std::uint64_t first = 0;
+  for (const Elf64_Phdr& segment : segments) {
+    if (segment.p_type != PT_LOAD) continue;
+    first = segment.p_vaddr - segment.p_offset;
+    break;
+  }
+  constexpr std::uint64_t kMaxNotesBytes = std::uint64_t{64} << 10;
+  for (const Elf64_Phdr& segment : segments) {
+    if (segment.p_type != PT_NOTE || segment.p_filesz > kMaxNotesBytes) continue;
+    std::string notes(segment.p_filesz, '\0');
+    if (!ReadProcessMemory(pid, base + (segment.p_vaddr - first), notes.data(), notes.size())) continue;
+    if (std::string id = FindBuildId(notes); !id.empty()) return id;
+  }
+  return "";
+}
+
+}  // namespace
+
+std::string FindBuildId(const std::string& notes) {
+  std::size_t at = 0;
+  // GNU's notes are aligned to 4 bytes, except property notes, which have an area of their own.
+  auto align = [](std::size_t size) { return (size + 3) & ~std::size_t{3}; };
+  while (at + sizeof(Elf64_Nhdr) <= notes.size()) {
+    Elf64_Nhdr note;
+    std::memcpy(&note, notes.data() + at, sizeof(note));
+    const std::size_t name = at + sizeof(note);
+    const std::size_t content = name + align(note.n_namesz);
+    if (content > notes.size() || note.n_descsz > notes.size() - content) break;
+    if (note.n_type == NT_GNU_BUILD_ID && note.n_namesz == 4 && std::memcmp(notes.data() + name, "GNU", 4) == 0) {
+      std::string digits;
+      for (std::size_t i = 0; i < note.n_descsz; ++i) {
+        constexpr std::string_view kDigits = "0123456789abcdef";
+        const auto byte = static_cast<unsigned char>(notes[content + i]);
+        digits += kDigits[byte >> 4];
+        digits += kDigits[byte & 15];
+      }
+      return digits;
+    }
+    at = content + align(note.n_descsz);
+  }
+  return "";
+}
+
+std::vector<ProcessMapping> ParseMaps(const std::string& text) {
+  std::vector<ProcessMapping> maps;
+  std::istringstream stream(text);
+  for (std::string line; std::getline(stream, line);) {
+    ProcessMapping mapping;
+    if (ParseLine(line, &mapping)) maps.push_back(std::move(mapping));
+  }
+  return maps;
+}
+
+namespace {
+
+// Whether a call was refused, not by the addresses but by a seccomp profile or the kernel, and is for our own process: then
+// its file does the same, and nothing but /proc is needed for it.
+bool IsRefusedForOurselves(pid_t pid, ssize_t count) {
+  return count < 0 && (errno == ENOSYS || errno == EPERM) && pid == getpid();
+}
+
+template <typename Access>
+ssize_t OwnMemory(int flags, const Access& access) {
+  // Opened each time: a fork's child would have its parent's.
+  const int file = open("/proc/self/mem", flags | O_CLOEXEC);
+  if (file < 0) return -1;
+  const ssize_t count = access(file);
+  const int error = errno;
+  close(file);
+  errno = error;
+  return count;
+}
+
+}  // namespace
+
+bool ReadProcessMemory(pid_t pid, std::uint64_t address, void* to, std::size_t bytes) {
+  iovec local{to, bytes};
+  iovec remote{reinterpret_cast<void*>(address), bytes};
+  ssize_t count = process_vm_readv(pid, &local, 1, &remote, 1, 0);
+  if (IsRefusedForOurselves(pid, count))
+    count = OwnMemory(O_RDONLY, [&](int file) { return pread(file, to, bytes, static_cast<off_t>(address)); });
+  if (count >= 0 && count != static_cast<ssize_t>(bytes)) errno = EFAULT;
+  return count == static_cast<ssize_t>(bytes);
+}
+
+bool WriteProcessMemory(pid_t pid, std::uint64_t address, const void* from, std::size_t bytes) {
+  iovec local{const_cast<void*>(from), bytes};
+  iovec remote{reinterpret_cast<void*>(address), bytes};
+  ssize_t count = process_vm_writev(pid, &local, 1, &remote, 1, 0);
+  if (IsRefusedForOurselves(pid, count))
+    count = OwnMemory(O_WRONLY, [&](int file) { return pwrite(file, from, bytes, static_cast<off_t>(address)); });
+  if (count >= 0 && count != static_cast<ssize_t>(bytes)) errno = EFAULT;
+  return count == static_cast<ssize_t>(bytes);
+}
+
+std::vector<ProcessMapping> ReadMaps(pid_t pid) {
+  const std::string path = "/proc/" + std::to_string(pid) + "/maps";
+  errno = 0;
+  std::ifstream file(path);
+  std::ostringstream text;
+  // The maps of a kernel thread or a zombie are empty, which the stream takes for a failure.
+  if (file) text << file.rdbuf();
+  if (text.str().empty())
+    throw ProfileError(path + " cannot be read: " + (errno != 0 ? std::strerror(errno) : "it is empty"));
+  return ParseMaps(text.str());
+}
+
+std::vector<ProcessMapping> ReadCode(pid_t pid, const std::vector<ProcessMapping>& maps) {
+  std::vector<ProcessMapping> result;
+  std::map<std::uint64_t, std::string> build_ids;  // by the address of the file's headers
+  // A file's headers are in its mapping of offset 0, which is the last such before its executable part.
+  const ProcessMapping* head = nullptr;
+  for (const ProcessMapping& mapping : maps) {
+    if (mapping.offset == 0) head = &mapping;
+    if (!mapping.is_executable) continue;
+    ProcessMapping& code = result.emplace_back(mapping);
+    const bool is_vdso = mapping.file == "[vdso]";
+    if (head == nullptr || head->inode != mapping.inode || head->file != mapping.file) continue;
+    if (mapping.inode == 0 && !is_vdso) continue;
+    const auto [found, is_new] = build_ids.try_emplace(head->start);
+    if (is_new) found->second = ReadBuildId(pid, head->start);
+    code.build_id = found->second;
+  }
+  return result;
+}
+
+}  // namespace tarn::tool

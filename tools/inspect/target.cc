@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "tools/inspect/target.h"
+
+#include <fmt/format.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <cstddef>
+#include <cstring>
+#include <fstream>
+#include <map>
+#include <string_view>
+#include <utility>
+
+namespace tarn::tool {
+
+namespace {
+
+// What all versions of the magic begin with.
+constexpr std::string_view kMagicStart = "tarn.snapshot.";
+// The block is aligned so, by tarn/snapshot.h.
+constexpr std::size_t kBlockAlignment = 64;
+// Chosen: far more than the initialised data of any program.
+constexpr std::uint64_t kMaxDataBytes = std::uint64_t{256} << 20;
+
+std::string ProcPath(pid_t pid, std::string_view what) { return fmt::format("/proc/{}/{}", pid, what); }
+
+// What stands behind the colon in a line of /proc/PID/status, such as "1234 kB" of "VmHWM:     1234 kB".
+std::string StatusField(pid_t pid, std::string_view name) {
+  std::ifstream file(ProcPath(pid, "status"));
+  for (std::string line; std::getline(file, line);) {
+    if (!line.starts_with(name) || line.size() <= name.size() || line[name.size()] != ':') continue;
+    return line.substr(std::min(line.find_first_not_of(" \t", name.size() + 1), line.size()));
+  }
+  return "";
+}
+
+// 0 when it is not there.
+std::uint64_t StatusNumber(pid_t pid, std::string_view name) {
+  const std::string field = StatusField(pid, name);
+  std::uint64_t value = 0;
+  std::from_chars(field.data(), field.data() + field.size(), value);
+  return value;
+}
+
+[[noreturn]] void ThrowGone(pid_t pid) {
+  throw ToolError(fmt::format("there is no process {}; pgrep -a NAME finds the number of a running program", pid));
+}
+
+// Why a process that is there cannot be looked into.
+[[noreturn]] void ThrowForbidden(pid_t pid) {
+  struct stat status;
+  const bool is_other_user =
+      stat(ProcPath(pid, "").c_str(), &status) == 0 && geteuid() != 0 && status.st_uid != geteuid();
+  if (is_other_user)
+    throw ToolError(
+        fmt::format("not permitted to look into process {}: it belongs to another user; become that user or "
+                    "root",
+                    Describe(pid)));
+  int scope = 0;
+  std::ifstream("/proc/sys/kernel/yama/ptrace_scope") >> scope;
+  if (scope > 0 && scope < 3)
+    throw ToolError(
+        fmt::format("not permitted to look into process {}: kernel.yama.ptrace_scope is {}, so only {} may; "
+                    "run this as root, or sysctl kernel.yama.ptrace_scope=0",
+                    Describe(pid), scope, scope == 1 ? "its parent and root" : "root"));
+  throw ToolError(fmt::format("not permitted to look into process {}: {}", Describe(pid),
+                              scope == 3 ? "kernel.yama.ptrace_scope is 3, so nobody may until the next boot"
+                              : geteuid() == 0
+                                  ? "even root needs the capability CAP_SYS_PTRACE here; a container gets it by "
+                                    "--cap-add SYS_PTRACE"
+                                  : "the program has privileges of its own (setuid) or forbids it, or a container's "
+                                    "seccomp profile does; run this as root, or outside of the container"));
+}
+
+}  // namespace
+
+std::string ProcessName(pid_t pid) {
+  std::ifstream file(ProcPath(pid, "comm"));
+  std::string name;
+  std::getline(file, name);
+  return name;
+}
+
+std::string Describe(pid_t pid) {
+  const std::string name = ProcessName(pid);
+  return name.empty() ? std::to_string(pid) : fmt::format("{} ({})", pid, name);
+}
+
+pid_t ParsePid(const std::string& text) {
+  pid_t pid = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), pid);
+  if (error != std::errc() || end != text.data() + text.size() || pid <= 0)
+    throw UsageError(fmt::format("{} is not the number of a process; pgrep -a NAME finds it", text));
+  return pid;
+}
+
+std::vector<ProcessMapping> MapsOfTarget(pid_t pid) {
+  if (kill(pid, 0) != 0 && errno == ESRCH) ThrowGone(pid);
+  std::vector<ProcessMapping> maps;
+  try {
+    maps = ReadMaps(pid);
+  } catch (const ToolError&) {
+    if (ProcessName(pid).empty()) ThrowGone(pid);
+    std::ifstream file(ProcPath(pid, "maps"));
+    if (!file) ThrowForbidden(pid);
+    // A zombie and a kernel thread have maps, but nothing in them.
+    if (StatusField(pid, "State").starts_with("Z"))
+      throw ToolError(fmt::format("process {} has ended, and only waits for its parent to notice", Describe(pid)));
+    throw ToolError(fmt::format("process {} is a part of the kernel, without memory of its own", Describe(pid)));
+  }
+  char byte = 0;
+  if (!ReadProcessMemory(pid, maps.front().start, &byte, 1)) {
+    if (errno == EPERM) ThrowForbidden(pid);
+    if (errno == ENOSYS)
+      throw ToolError(
+          fmt::format("process {} cannot be read, for there is no process_vm_readv here: a sandbox or a "
+                      "container's seccomp profile forbids it, or the kernel was built without "
+                      "CONFIG_CROSS_MEMORY_ATTACH; run this outside of the container",
+                      Describe(pid)));
+  }
+  return maps;
+}
+
+SnapshotPlace FindSnapshot(pid_t pid, const std::vector<ProcessMapping>& maps) {
+  // libtarn.so first: as a rule the search ends there.
+  std::vector<const ProcessMapping*> parts;
+  for (const ProcessMapping& mapping : maps)
+    if (mapping.inode != 0 && mapping.is_writable && mapping.is_readable) parts.push_back(&mapping);
+  std::stable_partition(parts.begin(), parts.end(), [](const ProcessMapping* mapping) {
+    return mapping->file.substr(mapping->file.rfind('/') + 1).starts_with("libtarn");
+  });
+  SnapshotPlace found;
+  std::string bytes;
+  const ProcessMemory memory(pid);
+  for (const ProcessMapping* mapping : parts) {
+    const std::uint64_t size = mapping->limit - mapping->start;
+    if (size > kMaxDataBytes || mapping->file.starts_with("/dev/") || mapping->file.starts_with("/memfd:")) continue;
+    bytes.resize(size);
+    if (!ReadProcessMemory(pid, mapping->start, bytes.data(), size)) {
+      if (errno == EPERM) ThrowForbidden(pid);
+      if (errno == ESRCH) ThrowGone(pid);
+      continue;
+    }
+    for (std::size_t at = 0; at + sizeof(tarn_snapshot_block) <= size; at += kBlockAlignment) {
+      if (std::memcmp(bytes.data() + at, kMagicStart.data(), kMagicStart.size()) != 0) continue;
+      SnapshotPlace place;
+      place.address = mapping->start + at;
+      place.file = mapping->file;
+      SnapshotReader<ProcessMemory> reader(memory);
+      place.error = reader.Open(place.address);
+      tarn_snapshot_block block;
+      std::memcpy(&block, bytes.data() + at, sizeof(block));
+      // A library that another allocator comes before has started, but nobody calls it.
+      tarn_memstats_t stats;
+      if (place.error == SnapshotError::kNone && reader.ReadMemStats(&stats) && stats.mallocs == 0)
+        place.error = SnapshotError::kNotStarted;
+      // The magic has changed with the version, so it is no layout of ours.
+      if (place.error == SnapshotError::kNoMagic) place.error = SnapshotError::kOtherVersion;
+      place.library_version.assign(block.library_version,
+                                   strnlen(block.library_version, sizeof(block.library_version)));
+      if (place.error == SnapshotError::kNone) return place;
+      if (found.address == 0) found = std::move(place);
+    }
+  }
+  return found;
+}
+
+Target::Target(pid_t pid) : pid_(pid), memory_(pid), reader_(memory_) {
+  place_ = FindSnapshot(pid, MapsOfTarget(pid));
+  name_ = ProcessName(pid);
+  const std::string who = Describe(pid);
+  if (place_.address == 0)
+    throw ToolError(
+        fmt::format("process {} does not use tarn; tarn check {} says why, and tarn run -- COMMAND starts a "
+                    "program that does",
+                    who, pid),
+        kExitNotTarn);
+  // Opened again, now by the reader that stays.
+  switch (place_.error == SnapshotError::kNone ? reader_.Open(place_.address) : place_.error) {
+    case SnapshotError::kNone:
+      return;
+    case SnapshotError::kNotStarted:
+      throw ToolError(fmt::format("process {} has {} loaded but has not allocated by it; tarn check {} says why", who,
+                                  place_.file, pid),
+                      kExitNotTarn);
+    case SnapshotError::kOtherVersion:
+    case SnapshotError::kNoMagic:
+      throw ToolError(
+          fmt::format("process {} uses tarn {}, whose snapshot this tarn {} does not know; use the tool that "
+                      "came with {}",
+                      who, place_.library_version, TARN_VERSION, place_.file));
+    case SnapshotError::kUnreadable:
+      Lost();
+  }
+}
+
+void Target::Lost() const {
+  if (kill(pid_, 0) != 0 && errno == ESRCH) throw TargetGone(fmt::format("process {} ({}) has ended", pid_, name_));
+  throw TargetGone(
+      fmt::format("process {} ({}) can no longer be read: it is ending, or runs another program now", pid_, name_));
+}
+
+void Target::RequireSameProgram() const {
+  const tarn_snapshot_block& known = reader_.block();
+  tarn_snapshot_block block;
+  if (!memory_.Read(place_.address, &block, sizeof(block)) ||
+      std::memcmp(block.magic, known.magic, sizeof(block.magic)) != 0 || block.start_time_ns != known.start_time_ns ||
+      block.release_address != known.release_address || block.limit_request_address != known.limit_request_address)
+    Lost();
+}
+
+void Target::ReadWords(std::uint64_t address, void* to, std::size_t bytes, const char* what) const {
+  if (address == 0 || address % sizeof(std::uint64_t) != 0)
+    throw ToolError(fmt::format("process {} uses tarn {}, which cannot be asked {}; restart it with {}", Describe(pid_),
+                                place_.library_version, what, TARN_VERSION));
+  if (!memory_.Read(address, to, bytes)) Lost();
+  // Behind the read: no process comes back to a program that it has left.
+  RequireSameProgram();
+}
+
+void Target::WriteWords(std::uint64_t address, const void* from, std::size_t bytes) const {
+  // An exec between these two cannot be excluded. It leaves other mappings behind, so that as a rule the write fails.
+  RequireSameProgram();
+  if (WriteProcessMemory(pid_, address, from, bytes)) return;
+  const int error = errno;
+  if (error == ESRCH) Lost();
+  if (error == ENOSYS || error == EPERM)
+    throw ToolError(
+        fmt::format("process {} can be read but not written to, for process_vm_writev is refused: a sandbox or a "
+                    "container's seccomp profile forbids it; run this outside of the container",
+                    Describe(pid_)));
+  RequireSameProgram();
+  throw ToolError(fmt::format("process {} cannot be asked: {:#x}, where the request belongs, cannot be written ({})",
+                              Describe(pid_), address, strerror(error)));
+}
+
+tarn_snapshot_release Target::ReleaseWords() const {
+  tarn_snapshot_release words;
+  ReadWords(reader_.block().release_address, &words, sizeof(words), "to release memory");
+  return words;
+}
+
+void Target::RequestRelease(std::uint64_t number) const {
+  WriteWords(reader_.block().release_address, &number, sizeof(number));
+}
+
+tarn_snapshot_limit_request Target::LimitWords() const {
+  tarn_snapshot_limit_request words;
+  ReadWords(reader_.block().limit_request_address, &words, sizeof(words), "for another limit");
+  return words;
+}
+
+void Target::RequestLimit(std::uint64_t number, std::uint64_t bytes) const {
+  const std::uint64_t words[] = {number, bytes, TARN_SNAPSHOT_LIMIT_CHECK(number, bytes)};
+  static_assert(offsetof(tarn_snapshot_limit_request, check) == 2 * sizeof(words[0]));
+  WriteWords(reader_.block().limit_request_address, words, sizeof(words));
+}
+
+std::vector<tarn_snapshot_option> Target::Options() const {
+  // Chosen: many times what there are; the number is the target's, which may be damaged.
+  constexpr std::uint32_t kMaxOptions = 1000;
+  const tarn_snapshot_block& block = reader_.block();
+  const auto read = [&] {
+    std::vector<tarn_snapshot_option> options(std::min(block.option_count, kMaxOptions));
+    if (!options.empty() &&
+        !memory_.Read(block.options_address, options.data(), options.size() * sizeof(tarn_snapshot_option)))
+      Lost();
+    return options;
+  };
+  // The program may be changing a setting; what was read twice is whole.
+  constexpr int kMostReads = 10;
+  std::vector<tarn_snapshot_option> options = read();
+  for (int i = 1; i < kMostReads; ++i) {
+    std::vector<tarn_snapshot_option> again = read();
+    const bool same = again.size() == options.size() &&
+                      std::memcmp(again.data(), options.data(), options.size() * sizeof(tarn_snapshot_option)) == 0;
+    options = std::move(again);
+    if (same) break;
+  }
+  return options;
+}
+
+tarn_memstats_t Target::Stats() const {
+  tarn_memstats_t stats;
+  if (!reader_.ReadMemStats(&stats)) Lost();
+  stats.rss_bytes = ResidentBytes();
+  stats.peak_rss_bytes = StatusNumber(pid_, "VmHWM") * 1024;
+  return stats;
+}
+
+std::uint64_t Target::ResidentBytes() const { return StatusNumber(pid_, "VmRSS") * 1024; }
+
+char Target::State() const {
+  const std::string state = StatusField(pid_, "State");
+  return state.empty() ? 'X' : state[0];
+}
+
+}  // namespace tarn::tool
