@@ -65,6 +65,9 @@ class StalledCalls {
     close(listener_.load());
     return false;
   }
+  // Of the call that Await saw.
+  long number() const { return call_.data.nr; }
+  std::uint64_t argument(int index) const { return call_.data.args[index]; }
   void LetGo() {
     struct seccomp_notif_resp answer = {};
     answer.id = call_.id;
