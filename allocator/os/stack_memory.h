@@ -16,8 +16,17 @@ bool IsReadable(std::uintptr_t address);
 // need not supply memory for it.
 void ProbeStack(std::size_t bytes);
 
-// Returns whether the address, one of the thread's stacks, is on the stack that the thread runs on: both on the
-// alternate stack for signals, or neither. False where the kernel does not say (sigaltstack(2)).
-bool OnTheStackOf(std::uintptr_t address);
+// Returns whether the word at the address, a multiple of four, certainly does not hold the value: another one stands
+// there, or nothing can be read. False where the kernel does not say. Keeps errno.
+bool WordHasChanged(std::uintptr_t address, std::uint32_t value);
+
+// Where an address lies, one of the thread's stacks, seen from the stack that the thread runs on now. The alternate
+// stack for signals is told apart from all others (sigaltstack(2)).
+enum class StackRelation : std::uint8_t {
+  kSame,        // both on the alternate stack, or neither
+  kLeft,        // on the alternate stack, which the thread does not run on
+  kInterrupted  // not on the alternate stack, which the thread runs on; or the kernel does not say
+};
+StackRelation FindStackRelation(std::uintptr_t address);
 
 }  // namespace tarn

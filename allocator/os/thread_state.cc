@@ -31,54 +31,89 @@ TARN_COLD std::uint32_t NewId() {
 // A signal handler may come in between, and gives its thread another number. It holds no lock any more when it returns.
 std::uint32_t ThreadId() { return thread_state.id != 0 ? thread_state.id : NewId(); }
 
-// The fences keep the compiler from moving a lock past the mark: the only other observer is a signal handler on the
-// same thread.
+// The fences keep the compiler from moving a lock past the mark's address, and the mark behind it: the only other observer
+// is a signal handler on the same thread.
 SlowPathScope::SlowPathScope(Opener opener)
     : saved_errno_(errno),
       outer_depth_(thread_state.slow_path_depth),
+      outer_(thread_state.slow_path),
       opener_(opener),
-      frame_(reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0))) {
-  if (outer_depth_ == 0) {
+      mark_{0, reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0))} {
+  if (outer_ == nullptr) {
     ProbeStack(kSlowPathStackBytes);
-    thread_state.slow_path_frame = frame_;
-    thread_state.unlocked_in_a_row = 0;
+    BecomeOutermost();
   }
   thread_state.slow_path_depth = outer_depth_ + 1;
   std::atomic_signal_fence(std::memory_order_seq_cst);
-  if (outer_depth_ == 0 && fork_mark.IsWiped()) [[unlikely]]
+  if (outer_ == nullptr && fork_mark.IsWiped()) [[unlikely]]
     RepairUnseenFork();
 }
 
-// The depth is set and not counted down: the end of a slow path ends all that were jumped out of within it.
+// Depth and mark are set to what they were: the end of a slow path ends all that were jumped out of within it.
 SlowPathScope::~SlowPathScope() {
   std::atomic_signal_fence(std::memory_order_seq_cst);
-  if (thread_state.stall_start_ns != 0 && outer_depth_ == 0) [[unlikely]]
+  if (thread_state.stall_start_ns != 0 && outer_ == nullptr) [[unlikely]]
     EndStall();
+  if (thread_state.forgotten_slow_path == &mark_) [[unlikely]]
+    thread_state.forgotten_slow_path = nullptr;
+  thread_state.slow_path = outer_;
   thread_state.slow_path_depth = outer_depth_;
   errno = saved_errno_;
 }
 
-bool SlowPathScope::MustNotLock() {
-  // At the marked one's own address no handler of the program can stand: its frames lie below what it interrupted.
-  const bool stands_above =
-      frame_ > thread_state.slow_path_frame || (opener_ == Opener::kProgram && frame_ == thread_state.slow_path_frame);
-  switch (FindHeldLocks()) {
-    case HeldLocks::kHeld:
-      if (stands_above && OnTheStackOf(thread_state.slow_path_frame)) ReportAbandonedLock();
+void SlowPathScope::BecomeOutermost() {
+  mark_.word = SlowPathMark::kAlive;
+  thread_state.unlocked_in_a_row = 0;
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  thread_state.slow_path = &mark_;
+}
+
+namespace {
+
+bool HasLostItsWord(const SlowPathMark* mark) {
+  return WordHasChanged(reinterpret_cast<std::uintptr_t>(&mark->word), SlowPathMark::kAlive);
+}
+
+}  // namespace
+
+// The word first: where it stands, so does the rest of the mark.
+bool SlowPathScope::OuterIsGone() const {
+  if (HasLostItsWord(outer_)) return true;
+  switch (FindStackRelation(reinterpret_cast<std::uintptr_t>(outer_))) {
+    case StackRelation::kLeft:
       return true;
-    case HeldLocks::kUnknown:
-      return true;
-    case HeldLocks::kNone:
+    case StackRelation::kSame:
+      // At the marked one's own address no handler of the program can stand: its frames lie below what it interrupted.
+      return mark_.frame > outer_->frame || (opener_ == Opener::kProgram && mark_.frame == outer_->frame);
+    case StackRelation::kInterrupted:
       break;
   }
-  if (opener_ == Opener::kProgram && (stands_above || ++thread_state.unlocked_in_a_row >= kForgetAfter)) {
-    outer_depth_ = 0;
-    thread_state.slow_path_depth = 1;
-    thread_state.slow_path_frame = frame_;
-    thread_state.unlocked_in_a_row = 0;
-    thread_state.stall_start_ns = 0;
-    RepairAfterJump();
+  return false;
+}
+
+bool SlowPathScope::MustNotLock() {
+  const HeldLocks held = FindHeldLocks();
+  if (held == HeldLocks::kUnknown) return true;
+  if (thread_state.forgotten_slow_path != nullptr && HasLostItsWord(thread_state.forgotten_slow_path)) {
+    thread_state.forgotten_slow_path = nullptr;
   }
+  const bool may_drop = outer_ != nullptr && opener_ == Opener::kProgram;
+  if (held == HeldLocks::kNone && !may_drop) return false;
+  const bool outer_is_gone = outer_ == nullptr || OuterIsGone();
+  if (held == HeldLocks::kHeld) {
+    if (outer_is_gone && thread_state.forgotten_slow_path == nullptr) ReportAbandonedLock();
+    return true;
+  }
+  if (!outer_is_gone) {
+    if (thread_state.forgotten_slow_path != nullptr || ++thread_state.unlocked_in_a_row < kForgetAfter) return false;
+    thread_state.forgotten_slow_path = outer_;
+  }
+  outer_ = nullptr;
+  outer_depth_ = 0;
+  thread_state.slow_path_depth = 1;
+  BecomeOutermost();
+  thread_state.stall_start_ns = 0;
+  RepairAfterJump();
   return false;
 }
 

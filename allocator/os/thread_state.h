@@ -25,6 +25,8 @@ struct alignas(32) RseqArea {
 };
 static_assert(sizeof(RseqArea) == 32);
 
+struct SlowPathMark;
+
 struct ThreadState {
   // Registered with the kernel only where libc registered none. The ids of a thread that has nothing yet are -1, which
   // finds the empty slab. Without any registration the thread mode stores 0 to cpu_id when the thread gets its slab,
@@ -39,8 +41,9 @@ struct ThreadState {
   std::uint32_t slow_path_depth = 0;
   // Slow paths in a row that found another one under way and no lock held, see SlowPathScope.
   std::uint32_t unlocked_in_a_row = 0;
-  // The stack address of the outermost slow path. Says something while the depth is not 0.
-  std::uintptr_t slow_path_frame = 0;
+  // The marks on the stack of the outermost slow path, and of one that was forgotten without proof; null: there is none.
+  const SlowPathMark* slow_path = nullptr;
+  const SlowPathMark* forgotten_slow_path = nullptr;
   // The state of the thread's random numbers; 0: not seeded yet.
   std::uint64_t random = 0;
   // When the slow path came to what may take long (os/stall.h); 0: it has not.
@@ -85,6 +88,18 @@ void RepairAfterJump();
 // path, by a thread that is in no other. Implemented by heap/fork.cc.
 void RepairUnseenFork();
 
+// What a slow path keeps on the stack, see SlowPathScope.
+struct SlowPathMark {
+  // Chosen: no address, no small number.
+  static constexpr std::uint32_t kAlive = 0x7A5B0CA7;
+
+  // kAlive in the outermost scope, 0 in a nested one, which may stand where one stood that is gone. Volatile: what ends
+  // with its scope would not be stored.
+  volatile std::uint32_t word;
+  // A stack address that falls with the depth of calls. Of two scopes in one function it may be the same.
+  std::uintptr_t frame;
+};
+
 // Marks the calling thread as being inside a slow path for as long as it lives, and keeps errno.
 //
 // A signal handler may interrupt a slow path and then allocate. Where the slow path holds a lock, waiting for that lock
@@ -92,23 +107,32 @@ void RepairUnseenFork();
 // Where it holds none, the handler's slow path is as good as one of another thread, and goes on.
 //
 // A signal handler may also jump out of the slow path by siglongjmp. The mark then stays, and nothing says so. What
-// follows rests on the locks and on stack addresses:
+// follows rests on the locks and on the stack. Three things prove that the marked slow path is gone:
 //
-//   no lock held       The thread goes on, whether the marked slow path is alive or gone. A slow path that the program
-//                      opened (Opener::kProgram) drops the mark if it stands at the marked one's place on the stack or
-//                      above, which proves the jump on one stack, or after kForgetAfter such calls in a row. Dropping the
-//                      mark of a slow path that is alive (a handler on an alternate stack that lies higher, a context
-//                      that was swapped out) is harmless: it holds no lock, and its end sets the depth that it began
-//                      with.
-//   a lock held        If the new slow path stands there, and both on the same stack (sigaltstack(2) says which), the
-//                      lock will never be released: one line, and abort. Else the answer is NULL, as for a handler. A
-//                      loop that calls malloc again from where it was left stands at the marked one's very place.
+//   its word           The mark of a slow path is on its stack and keeps kAlive. Nothing that is alive writes there, so
+//                      another value shows that later frames have taken its place. The kernel compares, for the stack may be
+//                      unmapped.
+//   its place          A slow path that the program opened (Opener::kProgram) at the marked one's place on the same stack, or
+//                      any slow path above. A loop that calls malloc again from where it was left stands at the very place.
+//   its stack          The marked one is on the alternate stack for signals, and the thread is not (sigaltstack(2)).
+//
+// What the proof is used for:
+//
+//   no lock held       The thread goes on, whether the marked slow path is alive or gone. A slow path that the program opened
+//                      drops the mark after the proof, or after kForgetAfter such calls in a row. Without proof the marked
+//                      one may be alive, and may take a lock later. So it is remembered (forgotten_slow_path) until its word
+//                      is lost or it ends, and until then each slow path looks at the locks.
+//   a lock held        After any proof: the lock will never be released, so one line, and abort. Without one the answer is
+//                      NULL, as for a handler: the word may still stand in a frame that has written only parts of itself.
+//
+// A signal may come in the middle of the constructor. One store, of the mark's address, makes the slow path the outermost
+// one. A handler before it leaves null there again, one after it finds the mark complete.
 //
 // A stack overflow cannot strike under a lock: the outermost slow path touches the stack that it may need before it
 // sets the mark (kSlowPathStackBytes), what needs more does so before its lock. A program that jumps out of its handler
 // of the overflow thus leaves nothing behind.
 //
-// Not covered: an alternate stack with SS_AUTODISARM, of which the kernel does not tell during the handler.
+// Not covered: an alternate stack with SS_AUTODISARM, which the kernel does not report during the handler.
 class SlowPathScope {
  public:
   // kProgram: the program's own malloc or free has led here directly, and no slow path of tarn is under way but one
@@ -121,7 +145,7 @@ class SlowPathScope {
   SlowPathScope& operator=(const SlowPathScope&) = delete;
 
   // True: no lock may be taken.
-  bool nested() { return outer_depth_ != 0 && MustNotLock(); }
+  bool nested() { return (outer_ != nullptr || thread_state.forgotten_slow_path != nullptr) && MustNotLock(); }
 
   // The stack that slow paths need, from the scope to the deepest call under a lock. Measured with -fstack-usage: 2.7
   // KiB for a refill that sweeps.
@@ -131,13 +155,15 @@ class SlowPathScope {
 
  private:
   bool MustNotLock();
+  bool OuterIsGone() const;
+  void BecomeOutermost();
 
   const int saved_errno_;
-  // The depth around this one; 0: none, or a slow path that is gone.
   std::uint32_t outer_depth_;
+  // The outermost slow path around this one; null: there is none, or it is gone.
+  const SlowPathMark* outer_;
   const Opener opener_;
-  // Falls with the depth of calls. Of two scopes in one function it may be the same.
-  std::uintptr_t frame_;
+  SlowPathMark mark_;
 };
 
 }  // namespace tarn

@@ -12,6 +12,7 @@
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <ucontext.h>
 
 #include <algorithm>
 #include <atomic>
@@ -63,14 +64,26 @@ void Start() {
   TARN_REQUIRE(thread_state.slow_path_depth == 0);
 }
 
-// Calls the body that much deeper on the stack.
-template <typename Body>
+// Calls the body that much deeper on the stack. Writes the bytes between, or leaves them as they are.
+template <std::size_t kBytes = std::size_t{64} << 10, bool kWrites = false, typename Body>
 [[gnu::noinline]] void Deeper(const Body& body) {
-  char room[64 << 10];
+  char room[kBytes];
+  if (kWrites) std::fill(std::begin(room), std::end(room), '\0');
   // The compiler must take it for used, all of it.
   asm volatile("" : : "r"(room) : "memory");
   body();
   asm volatile("" : : "r"(room) : "memory");
+}
+
+// Below the place that JumpOutOfSlowPath leaves: the frames between leave what stands there alone, or write over it.
+constexpr std::size_t kBelowTheMark = std::size_t{192} << 10;
+template <typename Body>
+void BelowTheMark(const Body& body) {
+  Deeper<kBelowTheMark, false>(body);
+}
+template <typename Body>
+void BelowTheLostMark(const Body& body) {
+  Deeper<kBelowTheMark, true>(body);
 }
 
 void JumpOutOfSlowPath(Lock* lock) TARN_NO_THREAD_SAFETY_ANALYSIS {
@@ -104,19 +117,35 @@ TEST(Jump, TheNextSlowPathAboveDropsTheMark) {
             "");
 }
 
-// The addresses do not prove the jump there: allocations succeed all the same, and the mark is dropped after a while.
+// Nothing proves the jump there: allocations succeed all the same, and the mark is dropped after a while.
 TEST(Jump, SlowPathsBelowGoOnAndDropTheMarkInTime) {
   EXPECT_EQ(ComplaintOfChild([] {
               Start();
               Handle(Jump);
               JumpOutOfSlowPath(nullptr);
-              Deeper([] {
-                Deeper([] {
-                  AllocateAndFree();
-                  TARN_REQUIRE(thread_state.slow_path_depth == 1);
-                  for (std::uint32_t i = 0; i < SlowPathScope::kForgetAfter; ++i) AllocateAndFree();
-                  TARN_REQUIRE(thread_state.slow_path_depth == 0);
-                });
+              BelowTheMark([] {
+                AllocateAndFree();
+                TARN_REQUIRE(thread_state.slow_path_depth == 1);
+                for (std::uint32_t i = 0; i < SlowPathScope::kForgetAfter; ++i) AllocateAndFree();
+                TARN_REQUIRE(thread_state.slow_path_depth == 0);
+              });
+              // What was remembered of it goes with the proof.
+              TARN_REQUIRE(thread_state.forgotten_slow_path != nullptr);
+              BelowTheLostMark(AllocateAndFree);
+              TARN_REQUIRE(thread_state.forgotten_slow_path == nullptr);
+            }),
+            "");
+}
+
+TEST(Jump, SlowPathsBelowDropTheMarkWhereItsWordIsLost) {
+  EXPECT_EQ(ComplaintOfChild([] {
+              Start();
+              Handle(Jump);
+              JumpOutOfSlowPath(nullptr);
+              BelowTheLostMark([] {
+                AllocateAndFree();
+                TARN_REQUIRE(thread_state.slow_path_depth == 0);
+                TARN_REQUIRE(thread_state.forgotten_slow_path == nullptr);
               });
             }),
             "");
@@ -234,6 +263,36 @@ TEST(Jump, WithALockHeldEndsWithALine) {
   EXPECT_EQ(end.output, kAbandoned);
 }
 
+// The thread goes on below the place that it was thrown from. It gets NULL while it may be a handler of the slow path.
+TEST(Jump, WithALockHeldEndsWithALineAlsoBelow) {
+  const ChildEnd end = RunInChild([] {
+    Start();
+    Handle(Jump);
+    JumpOutOfSlowPath(&process_heap.page_heap.lock());
+    BelowTheMark([] { TARN_REQUIRE(AllocateSlow(kLarge, Request::kMalloc) == nullptr); });
+    BelowTheLostMark([] { TARN_REQUIRE(AllocateSlow(kLarge, Request::kMalloc) == nullptr); });
+  });
+  EXPECT_EQ(end.signal, SIGABRT);
+  EXPECT_EQ(end.output, kAbandoned);
+}
+
+TEST(Jump, WithALockHeldEndsWithALineAlsoWhereTheMarkWasForgotten) {
+  const ChildEnd end = RunInChild([]() TARN_NO_THREAD_SAFETY_ANALYSIS {
+    Start();
+    Handle(Jump);
+    JumpOutOfSlowPath(nullptr);
+    BelowTheMark([]() TARN_NO_THREAD_SAFETY_ANALYSIS {
+      for (std::uint32_t i = 0; i < SlowPathScope::kForgetAfter; ++i) AllocateAndFree();
+      TARN_REQUIRE(thread_state.slow_path_depth == 0 && thread_state.forgotten_slow_path != nullptr);
+      process_heap.page_heap.lock().Acquire();
+      TARN_REQUIRE(AllocateSlow(kLarge, Request::kMalloc) == nullptr);
+    });
+    BelowTheLostMark([] { TARN_REQUIRE(AllocateSlow(kLarge, Request::kMalloc) == nullptr); });
+  });
+  EXPECT_EQ(end.signal, SIGABRT);
+  EXPECT_EQ(end.output, kAbandoned);
+}
+
 volatile bool g_jumped;
 
 [[gnu::noinline]] void JumpWithALockOnce() TARN_NO_THREAD_SAFETY_ANALYSIS {
@@ -286,6 +345,58 @@ TEST(Interrupt, AHandlerGoesOnWhereNoLockIsHeld) {
             "");
 }
 
+#if defined(__x86_64__)
+// The trap flag makes the processor stop after each instruction, until the handler lets it go.
+volatile bool g_stepping;
+int g_steps;
+int g_refused;
+
+void AllocateAtEachStep(int, siginfo_t*, void* context) {
+  constexpr greg_t kTrapFlag = 0x100;
+  ++g_steps;
+  void* object = AllocateSlow(kLarge, Request::kMalloc);
+  if (object == nullptr) ++g_refused;
+  FreeSlow(object, "free");
+  if (!g_stepping) static_cast<ucontext_t*>(context)->uc_mcontext.gregs[REG_EFL] &= ~kTrapFlag;
+}
+
+[[gnu::noinline]] void BeginToStep() {
+  g_stepping = true;
+  asm volatile(
+      "subq $128, %%rsp\n"
+      "pushfq\n"
+      "orq $0x100, (%%rsp)\n"
+      "popfq\n"
+      "addq $128, %%rsp\n"
+      :
+      :
+      : "cc", "memory");
+}
+
+// A handler at every instruction of a slow path, all in one life of it: each gets its object, or null where the slow path
+// holds a lock. Large objects, because a sequence that is interrupted at each instruction would begin again for ever.
+TEST(Interrupt, AHandlerAllocatesAtEachInstruction) {
+  EXPECT_EQ(ComplaintOfChild([] {
+              Start();
+              struct sigaction action = {};
+              action.sa_sigaction = AllocateAtEachStep;
+              action.sa_flags = SA_SIGINFO;
+              TARN_REQUIRE(sigaction(SIGTRAP, &action, nullptr) == 0);
+              BeginToStep();
+              void* object = AllocateSlow(kLarge, Request::kMalloc);
+              FreeSlow(object, "free");
+              g_stepping = false;
+              TARN_REQUIRE(object != nullptr);
+              TARN_REQUIRE(g_steps > 100);
+              TARN_REQUIRE(g_refused > 0 && g_refused < g_steps);
+              TARN_REQUIRE(thread_state.slow_path_depth == 0);
+              TARN_REQUIRE(thread_state.forgotten_slow_path == nullptr);
+              AllocateAndFree();
+            }),
+            "");
+}
+#endif
+
 // Each lock in turn: a handler must not take one that its own thread may hold.
 TEST(Interrupt, AHandlerGetsNullWhereALockIsHeld) {
   EXPECT_EQ(ComplaintOfChild([]() TARN_NO_THREAD_SAFETY_ANALYSIS {
@@ -331,6 +442,37 @@ TEST(Interrupt, AHandlerChangesNoSettingWhereALockIsHeld) {
             "");
 }
 
+void AllocateOften(int) {
+  for (std::uint32_t i = 0; i <= 2 * SlowPathScope::kForgetAfter; ++i) AllocateAndFree();
+}
+
+// A handler allocates so often that it takes the slow path for gone. That one goes on, takes a lock, and is interrupted
+// once more.
+TEST(Interrupt, AHandlerGetsNullWhereTheInterruptedOneWasForgotten) {
+  EXPECT_EQ(ComplaintOfChild([]() TARN_NO_THREAD_SAFETY_ANALYSIS {
+              Start();
+              for (int i = 0; i < 2; ++i) {
+                {
+                  SlowPathScope scope(SlowPathScope::Opener::kProgram);
+                  TARN_REQUIRE(!scope.nested());
+                  Handle(AllocateOften);
+                  raise(SIGUSR1);
+                  TARN_REQUIRE(thread_state.forgotten_slow_path != nullptr);
+                  process_heap.page_heap.lock().Acquire();
+                  Handle(Allocate);
+                  g_of_handler = &scope;
+                  raise(SIGUSR1);
+                  TARN_REQUIRE(g_of_handler == nullptr);
+                  process_heap.page_heap.lock().Release();
+                }
+                TARN_REQUIRE(thread_state.slow_path_depth == 0);
+                TARN_REQUIRE(thread_state.forgotten_slow_path == nullptr);
+                AllocateAndFree();
+              }
+            }),
+            "");
+}
+
 // The alternate stack lies in a frame above: its addresses look as if the slow path had been left.
 TEST(Interrupt, AHandlerOnAnAlternateStackAboveGetsNullWhereALockIsHeld) {
   EXPECT_EQ(ComplaintOfChild([]() TARN_NO_THREAD_SAFETY_ANALYSIS {
@@ -354,6 +496,57 @@ TEST(Interrupt, AHandlerOnAnAlternateStackAboveGetsNullWhereALockIsHeld) {
               AllocateAndFree();
             }),
             "");
+}
+
+// A first handler there allocates while no lock is held: its place above proves nothing.
+TEST(Interrupt, AHandlerOnAnAlternateStackAboveDropsNoMark) {
+  EXPECT_EQ(ComplaintOfChild([]() TARN_NO_THREAD_SAFETY_ANALYSIS {
+              Start();
+              constexpr std::size_t kStackBytes = 256 << 10;
+              char alternate[kStackBytes];
+              stack_t stack = {};
+              stack.ss_sp = alternate;
+              stack.ss_size = kStackBytes;
+              TARN_REQUIRE(sigaltstack(&stack, nullptr) == 0);
+              Handle(Allocate, SA_ONSTACK);
+              Deeper([]() TARN_NO_THREAD_SAFETY_ANALYSIS {
+                SlowPathScope scope(SlowPathScope::Opener::kProgram);
+                raise(SIGUSR1);
+                TARN_REQUIRE(g_of_handler != nullptr);
+                TARN_REQUIRE(thread_state.slow_path_depth == 1);
+                process_heap.page_heap.lock().Acquire();
+                raise(SIGUSR1);
+                TARN_REQUIRE(g_of_handler == nullptr);
+                process_heap.page_heap.lock().Release();
+              });
+              TARN_REQUIRE(thread_state.slow_path_depth == 0);
+              AllocateAndFree();
+            }),
+            "");
+}
+
+TEST(Jump, OutOfAHandlerOnTheAlternateStackWithALockHeldEndsWithALine) {
+  const ChildEnd end = RunInChild([] {
+    Start();
+    // Above all that follows, and untouched by it.
+    constexpr std::size_t kStackBytes = 256 << 10;
+    char alternate[kStackBytes];
+    stack_t stack = {};
+    stack.ss_sp = alternate;
+    stack.ss_size = kStackBytes;
+    TARN_REQUIRE(sigaltstack(&stack, nullptr) == 0);
+    Handle(
+        [](int) TARN_NO_THREAD_SAFETY_ANALYSIS {
+          SlowPathScope scope(SlowPathScope::Opener::kProgram);
+          process_heap.page_heap.lock().Acquire();
+          siglongjmp(g_back, 1);
+        },
+        SA_ONSTACK);
+    if (sigsetjmp(g_back, 1) == 0) raise(SIGUSR1);
+    TARN_REQUIRE(AllocateSlow(kLarge, Request::kMalloc) == nullptr);
+  });
+  EXPECT_EQ(end.signal, SIGABRT);
+  EXPECT_EQ(end.output, kAbandoned);
 }
 
 // The other way round: the slow path that is left ran on the alternate stack, in a handler.
