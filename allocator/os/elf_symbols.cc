@@ -17,11 +17,23 @@ struct DynamicTables {
   const std::uint32_t* hash = nullptr;
 };
 
+// An entry holds an address of the file, or one of memory: the loader adds the base in place, where the section can be
+// written. A table lies in the object, as the section does, so the one of the two that is nearer to the section is
+// right. A comparison with the base would not do: the vDSO of gVisor and WSL 1 has file addresses at the end of the
+// address space, and an object may be loaded below its file addresses.
+std::uintptr_t AddressOf(std::uintptr_t entry_value, std::uintptr_t base, std::uintptr_t section) {
+  const auto distance = [section](std::uintptr_t address) {
+    return address > section ? address - section : section - address;
+  };
+  const std::uintptr_t moved = base + entry_value;
+  return distance(entry_value) <= distance(moved) ? entry_value : moved;
+}
+
 DynamicTables TablesOf(std::uintptr_t base, const ElfW(Dyn) * entry) {
+  const auto section = reinterpret_cast<std::uintptr_t>(entry);
   DynamicTables tables;
   for (; entry->d_tag != DT_NULL; ++entry) {
-    // The loader turns offsets into addresses in place, where the section can be written.
-    const std::uintptr_t value = entry->d_un.d_ptr >= base ? entry->d_un.d_ptr : base + entry->d_un.d_ptr;
+    const std::uintptr_t value = AddressOf(entry->d_un.d_ptr, base, section);
     if (entry->d_tag == DT_SYMTAB) tables.symbols = reinterpret_cast<const ElfW(Sym)*>(value);
     if (entry->d_tag == DT_STRTAB) tables.strings = reinterpret_cast<const char*>(value);
     if (entry->d_tag == DT_GNU_HASH) tables.gnu_hash = reinterpret_cast<const std::uint32_t*>(value);

@@ -10,20 +10,25 @@
 
 namespace tarn {
 
-std::uintptr_t FindVdsoFunction(const char* name) {
-  const std::uintptr_t image = ::getauxval(AT_SYSINFO_EHDR);
-  if (image == 0) return 0;
+// The base is that of the first loaded segment, as the kernel's own reader has it (tools/testing/selftests/vDSO).
+std::uintptr_t FindImageFunction(std::uintptr_t image, const char* name) {
   const auto* header = reinterpret_cast<const ElfW(Ehdr)*>(image);
   const auto* segments = reinterpret_cast<const ElfW(Phdr)*>(image + header->e_phoff);
-  std::uintptr_t base = image;
-  const ElfW(Phdr)* dynamic_segment = nullptr;
+  const ElfW(Phdr)* loaded = nullptr;
+  const ElfW(Phdr)* dynamic = nullptr;
   for (unsigned i = 0; i < header->e_phnum; ++i) {
-    if (segments[i].p_type == PT_LOAD) base = image + segments[i].p_offset - segments[i].p_vaddr;
-    if (segments[i].p_type == PT_DYNAMIC) dynamic_segment = &segments[i];
+    if (segments[i].p_type == PT_LOAD && loaded == nullptr) loaded = &segments[i];
+    if (segments[i].p_type == PT_DYNAMIC) dynamic = &segments[i];
   }
-  if (dynamic_segment == nullptr) return 0;
-  const auto* dynamic_section = reinterpret_cast<const ElfW(Dyn)*>(image + dynamic_segment->p_offset);
+  if (loaded == nullptr || dynamic == nullptr) return 0;
+  const std::uintptr_t base = image + loaded->p_offset - loaded->p_vaddr;
+  const auto* dynamic_section = reinterpret_cast<const ElfW(Dyn)*>(image + dynamic->p_offset);
   return FindElfFunction(base, dynamic_section, name);
+}
+
+std::uintptr_t FindVdsoFunction(const char* name) {
+  const std::uintptr_t image = ::getauxval(AT_SYSINFO_EHDR);
+  return image == 0 ? 0 : FindImageFunction(image, name);
 }
 
 }  // namespace tarn

@@ -12,4 +12,7 @@ namespace tarn {
 // The address of the function `name` of the vDSO; 0: there is none, or there is no vDSO.
 std::uintptr_t FindVdsoFunction(const char* name);
 
+// The same for a vDSO whose file lies at the address, as one piece.
+std::uintptr_t FindImageFunction(std::uintptr_t image, const char* name);
+
 }  // namespace tarn
