@@ -2,7 +2,6 @@
 //
 // Pools of recycled objects, heaps, and concurrent arenas.
 #include <gtest/gtest.h>
-#include <sched.h>
 #include <sys/syscall.h>
 #include <tarn/arena.h>
 #include <tarn/concurrent_arena.h>
@@ -28,6 +27,7 @@
 #include "allocator/pages/page_map.h"
 #include "tests/api/registered.h"
 #include "tests/api/wait_for.h"
+#include "tests/os/cpu_set.h"
 #include "tests/os/in_child.h"
 
 #include "tests/life/parked_thread.h"
@@ -35,6 +35,7 @@
 namespace {
 
 using tarn_test::Find;
+using tarn_test::OnOneCpu;
 using tarn_test::WaitFor;
 
 struct Buffer {
@@ -45,24 +46,7 @@ struct Buffer {
   static inline std::atomic<int> live = 0;
 };
 
-// What was put back on one CPU is not found on another one.
-class OnOneCpu {
- public:
-  OnOneCpu() {
-    sched_getaffinity(0, sizeof(before_), &before_);
-    cpu_set_t one;
-    CPU_ZERO(&one);
-    CPU_SET(sched_getcpu(), &one);
-    sched_setaffinity(0, sizeof(one), &one);
-  }
-  ~OnOneCpu() { sched_setaffinity(0, sizeof(before_), &before_); }
-  OnOneCpu(const OnOneCpu&) = delete;
-  OnOneCpu& operator=(const OnOneCpu&) = delete;
-
- private:
-  cpu_set_t before_;
-};
-
+// On one CPU: what was put back on one is not found on another.
 TEST(Pool, UsesObjectsAgainAndResetsThem) {
   const OnOneCpu on_one_cpu;
   // A CPU keeps its stack for long, but not for ever: at another thread's end the kernel may give it another mm_cid.

@@ -5,7 +5,6 @@
 
 #include <gtest/gtest.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <time.h>
@@ -19,12 +18,14 @@
 #include "allocator/cpu_cache/cpu_cache.h"
 #include "allocator/cpu_cache/slab_ops.h"
 #include "tests/cpu_cache/floors.h"
+#include "tests/os/cpu_set.h"
 
 namespace tarn {
 namespace {
 
 using tarn_test::AttachedThread;
 using tarn_test::Churn;
+using tarn_test::CpuSet;
 using tarn_test::ExpectAtRest;
 using tarn_test::ExpectNothingLost;
 using tarn_test::Floors;
@@ -42,16 +43,6 @@ double Seconds() {
   struct timespec now = {};
   clock_gettime(CLOCK_MONOTONIC, &now);
   return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
-}
-
-std::vector<int> AllowedCpus() {
-  cpu_set_t set;
-  std::vector<int> cpus;
-  if (sched_getaffinity(0, sizeof(set), &set) != 0) return cpus;
-  for (std::size_t cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
-    if (CPU_ISSET(cpu, &set)) cpus.push_back(static_cast<int>(cpu));
-  }
-  return cpus;
 }
 
 // --- What a signal handler may do: hits, and nothing else ----------------------------------------------------------
@@ -131,7 +122,7 @@ bool GoesOn(double start, bool is_enough) {
 
 void RunDisturbed(CacheMode mode, Disturbance disturbance) {
   Floors& floors = StartFloors(mode);
-  const std::vector<int> cpus = AllowedCpus();
+  const std::vector<std::size_t> cpus = CpuSet::Of(0).Cpus();
   struct sigaction old_action = {};
   if (disturbance.signals) {
     struct sigaction action = {};
@@ -156,10 +147,7 @@ void RunDisturbed(CacheMode mode, Disturbance disturbance) {
       for (std::uint64_t step = 0; !stop.load(std::memory_order_relaxed) && !testing::Test::HasFatalFailure(); ++step) {
         churn.Step(200);
         if (disturbance.migrations && step % 256 == 0 && cpus.size() > 1) {
-          cpu_set_t one;
-          CPU_ZERO(&one);
-          CPU_SET(static_cast<std::size_t>(cpus[churn.random()() % cpus.size()]), &one);
-          sched_setaffinity(0, sizeof(one), &one);
+          static_cast<void>(CpuSet::One(cpus[churn.random()() % cpus.size()]).Apply(0));
         }
       }
       sigset_t all;

@@ -5,7 +5,6 @@
 #include "allocator/cpu_cache/slab_ops.h"
 
 #include <gtest/gtest.h>
-#include <sched.h>
 
 #include <algorithm>
 #include <cstddef>
@@ -14,35 +13,17 @@
 #include <vector>
 
 #include "tests/cpu_cache/floors.h"
+#include "tests/os/cpu_set.h"
 
 namespace tarn {
 namespace {
 
 using tarn_test::AttachedThread;
 using tarn_test::Floors;
+using tarn_test::OnOneCpu;
 using tarn_test::StartFloors;
 
 constexpr SizeClass kClass = 5;
-
-// A thread on one CPU keeps its slab, if slabs are indexed by the CPU's number.
-class OneCpu {
- public:
-  OneCpu() {
-    sched_getaffinity(0, sizeof(before_), &before_);
-    cpu_set_t one;
-    CPU_ZERO(&one);
-    for (std::size_t cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
-      if (!CPU_ISSET(cpu, &before_)) continue;
-      CPU_SET(cpu, &one);
-      break;
-    }
-    sched_setaffinity(0, sizeof(one), &one);
-  }
-  ~OneCpu() { sched_setaffinity(0, sizeof(before_), &before_); }
-
- private:
-  cpu_set_t before_;
-};
 
 class SlabOps : public tarn_test::BothModes {
  protected:
@@ -71,7 +52,8 @@ class SlabOps : public tarn_test::BothModes {
     if (floors_->cpu_cache.NeedsAttach()) floors_->cpu_cache.AttachThread();
   }
 
-  OneCpu one_cpu_;
+  // A thread on one CPU keeps its slab, if slabs are indexed by the CPU's number.
+  OnOneCpu one_cpu_;
   Floors* floors_ = nullptr;
 };
 

@@ -4,12 +4,12 @@
 // sequence of theirs may find a slab.
 
 #include <gtest/gtest.h>
-#include <sched.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -18,6 +18,7 @@
 #include "allocator/cpu_cache/slab_ops.h"
 #include "allocator/os/cpus.h"
 #include "tests/cpu_cache/floors.h"
+#include "tests/os/cpu_set.h"
 
 namespace tarn {
 namespace {
@@ -115,20 +116,13 @@ class VforkChild : public tarn_test::BothModes {
   void SetUp() override {
     BothModes::SetUp();
     if (IsSkipped()) return;
-    ASSERT_EQ(sched_getaffinity(0, sizeof(before_), &before_), 0);
-    cpu_set_t one;
-    CPU_ZERO(&one);
-    for (std::size_t cpu = 0; cpu < CPU_SETSIZE && CPU_COUNT(&one) == 0; ++cpu) {
-      if (CPU_ISSET(cpu, &before_)) CPU_SET(cpu, &one);
-    }
-    ASSERT_EQ(sched_setaffinity(0, sizeof(one), &one), 0);
+    one_cpu_.emplace();
+    ASSERT_TRUE(one_cpu_->is_on_one());
     floors_ = &StartFloors(GetParam(), tarn_test::kDefaultBudgetBytes, tarn_test::RseqByCpuNumber());
     if (floors_->cpu_cache.NeedsAttach()) floors_->cpu_cache.AttachThread();
     index_ = static_cast<std::size_t>(CurrentIndex());
   }
-  void TearDown() override {
-    if (!IsSkipped()) sched_setaffinity(0, sizeof(before_), &before_);
-  }
+  void TearDown() override { one_cpu_.reset(); }
 
   CpuCache& cache() { return floors_->cpu_cache; }
   std::atomic<Slab*>& entry() { return slab_table.slabs[index_]; }
@@ -146,7 +140,7 @@ class VforkChild : public tarn_test::BothModes {
   std::size_t index_ = 0;
 
  private:
-  cpu_set_t before_;
+  std::optional<tarn_test::OnOneCpu> one_cpu_;
 };
 
 TEST_P(VforkChild, FindsNoSlabUntilItsParentGoesOn) {

@@ -21,6 +21,7 @@
 #include "tests/life/churn.h"
 #include "tests/life/expect_child.h"
 #include "tests/life/process.h"
+#include "tests/os/cpu_set.h"
 
 namespace tarn_test {
 namespace {
@@ -130,12 +131,8 @@ TEST(Signals, BlockedSignalsArriveLater) {
 
 TEST(Affinity, ThreadsAreMovedWhileTheyAllocate) {
   ExpectGoodEnd(kBodySeconds, [] {
-    cpu_set_t allowed;
-    TARN_LIFE_REQUIRE(sched_getaffinity(0, sizeof(allowed), &allowed) == 0);
-    std::vector<int> cpus;
-    for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
-      if (CPU_ISSET(cpu, &allowed)) cpus.push_back(cpu);
-    }
+    const std::vector<size_t> cpus = CpuSet::Of(0).Cpus();
+    TARN_LIFE_REQUIRE(!cpus.empty());
     constexpr size_t kThreads = 4;
     std::atomic<pid_t> ids[kThreads] = {};
     std::atomic<bool> stop = false;
@@ -155,12 +152,10 @@ TEST(Affinity, ThreadsAreMovedWhileTheyAllocate) {
     size_t moves = 0;
     while (Seconds() < end) {
       for (size_t i = 0; i <= kThreads; ++i) {
-        cpu_set_t one;
-        CPU_ZERO(&one);
-        CPU_SET(cpus[(moves + i * 3 + moves / 7) % cpus.size()], &one);
+        const CpuSet one = CpuSet::One(cpus[(moves + i * 3 + moves / 7) % cpus.size()]);
         // The last one is the mover itself.
         const pid_t id = i < kThreads ? ids[i].load() : 0;
-        TARN_LIFE_REQUIRE(sched_setaffinity(id, sizeof(one), &one) == 0);
+        TARN_LIFE_REQUIRE(one.Apply(id));
         own.Step();
         ++moves;
       }
@@ -175,19 +170,14 @@ TEST(Affinity, ThreadsAreMovedWhileTheyAllocate) {
 // Threads are moved by themselves, at each of their steps.
 TEST(Affinity, ThreadsMoveThemselves) {
   ExpectGoodEnd(kBodySeconds, [] {
-    cpu_set_t allowed;
-    TARN_LIFE_REQUIRE(sched_getaffinity(0, sizeof(allowed), &allowed) == 0);
+    const std::vector<size_t> cpus = CpuSet::Of(0).Cpus();
+    TARN_LIFE_REQUIRE(!cpus.empty());
     std::vector<std::thread> threads;
     for (uint64_t i = 0; i < 3; ++i) {
-      threads.emplace_back([i, allowed] {
+      threads.emplace_back([i, &cpus] {
         Churn churn(i);
         for (int k = 0; k < 3000; ++k) {
-          int cpu = static_cast<int>((i + static_cast<uint64_t>(k)) % CPU_SETSIZE);
-          while (!CPU_ISSET(cpu, &allowed)) cpu = (cpu + 1) % CPU_SETSIZE;
-          cpu_set_t one;
-          CPU_ZERO(&one);
-          CPU_SET(cpu, &one);
-          TARN_LIFE_REQUIRE(sched_setaffinity(0, sizeof(one), &one) == 0);
+          TARN_LIFE_REQUIRE(CpuSet::One(cpus[(i + static_cast<uint64_t>(k)) % cpus.size()]).Apply(0));
           churn.Steps(10);
         }
       });

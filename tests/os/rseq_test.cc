@@ -21,6 +21,7 @@
 #include "allocator/os/cpus.h"
 #include "allocator/os/process.h"
 #include "allocator/os/thread_state.h"
+#include "tests/os/cpu_set.h"
 #include "tests/os/in_child.h"
 
 extern "C" {
@@ -65,12 +66,7 @@ std::int32_t ReadId(const RseqSupport& support) {
   return *reinterpret_cast<const volatile std::int32_t*>(thread_pointer + support.id_offset);
 }
 
-bool PinTo(int cpu) {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  CPU_SET(static_cast<std::size_t>(cpu), &set);
-  return sched_setaffinity(0, sizeof(set), &set) == 0;
-}
+bool PinTo(int cpu) { return tarn_test::CpuSet::One(static_cast<std::size_t>(cpu)).Apply(0); }
 
 TEST(Rseq, SaysWhyThereIsNone) {
   EXPECT_EQ(InChildWithRseq([](const RseqSupport& support) {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Functions of the vDSO, and of images that other systems than Linux map as theirs.
 
 #include "allocator/os/vdso.h"

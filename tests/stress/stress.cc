@@ -52,6 +52,7 @@
 #include <string_view>
 #include <vector>
 
+#include "tests/os/cpu_set.h"
 #include "tests/stress/malloc_library.h"
 #include "tests/stress/pattern.h"
 
@@ -718,17 +719,14 @@ struct Slot {
 
 void MigrateSelf(Random& random) {
   static const long cpu_count = sysconf(_SC_NPROCESSORS_CONF);
-  cpu_set_t cpus;
-  CPU_ZERO(&cpus);
+  CpuSet cpus;
   if (random.OneIn(3)) {
-    for (long cpu = 0; cpu < cpu_count; ++cpu) {
-      CPU_SET(static_cast<std::size_t>(cpu), &cpus);
-    }
+    for (long cpu = 0; cpu < cpu_count; ++cpu) cpus.Add(static_cast<std::size_t>(cpu));
   } else {
-    CPU_SET(random.Below(static_cast<std::uint64_t>(cpu_count)), &cpus);
+    cpus.Add(random.Below(static_cast<std::uint64_t>(cpu_count)));
   }
   // Refused for a CPU that the process may not use; another try follows.
-  if (sched_setaffinity(0, sizeof cpus, &cpus) == 0) {
+  if (cpus.Apply(0)) {
     Count(counters->migrations);
   }
 }
@@ -874,13 +872,11 @@ void* RunAffinityChanger(void*) {
     Slot& slot = *slots[random.Below(slots.size())];
     if (slot.mutex.try_lock()) {
       if (slot.running) {
-        cpu_set_t cpus;
-        CPU_ZERO(&cpus);
-        CPU_SET(random.Below(cpu_count), &cpus);
+        CpuSet cpus = CpuSet::One(random.Below(cpu_count));
         if (random.OneIn(2)) {
-          CPU_SET(random.Below(cpu_count), &cpus);
+          cpus.Add(random.Below(cpu_count));
         }
-        if (pthread_setaffinity_np(slot.thread, sizeof cpus, &cpus) == 0) {
+        if (cpus.ApplyTo(slot.thread)) {
           Count(counters->migrations);
         }
       }

@@ -8,7 +8,6 @@
 #include <thread>
 
 #include <gnu/libc-version.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <sys/utsname.h>
 #include <unistd.h>
@@ -16,6 +15,7 @@
 #include <nlohmann/json.hpp>
 
 #include "tools/tarn/topology.h"
+#include "tools/tarn/usable_cpus.h"
 
 namespace tarn::tool {
 namespace {
@@ -58,10 +58,9 @@ json Chosen(const char* path) {
   return line.substr(open + 1, close - open - 1);
 }
 
-int UsableCpus() {
-  cpu_set_t cpus;
-  if (sched_getaffinity(0, sizeof cpus, &cpus) == 0) return CPU_COUNT(&cpus);
-  return static_cast<int>(std::thread::hardware_concurrency());
+int CountUsableCpus() {
+  const int count = UsableCpus().count();
+  return count != 0 ? count : static_cast<int>(std::thread::hardware_concurrency());
 }
 
 }  // namespace
@@ -77,7 +76,7 @@ json CollectMachine() {
     machine["kernel"] = nullptr;
   }
   machine["cpu_model"] = OrNull(std::move(model));
-  machine["logical_cpus"] = UsableCpus();
+  machine["logical_cpus"] = CountUsableCpus();
   machine["memory_bytes"] = static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
   machine["libc"] = std::string("glibc ") + gnu_get_libc_version();
   machine["thp"] = {{"enabled", Chosen("/sys/kernel/mm/transparent_hugepage/enabled")},

@@ -4,7 +4,6 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <sched.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
@@ -24,6 +23,7 @@
 
 #include "tools/tarn/compare/sha256.h"
 #include "tools/tarn/program.h"
+#include "tools/tarn/usable_cpus.h"
 
 namespace tarn::tool {
 
@@ -151,12 +151,7 @@ std::vector<pid_t> OurChildren() {
   const bool ready = open_as("/dev/null", O_RDONLY | O_CLOEXEC, 0) &&
                      open_as(out.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 1) &&
                      open_as(err.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 2);
-  if (ready && !launch.cpus.empty()) {
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    for (const int cpu : launch.cpus) CPU_SET(static_cast<unsigned>(cpu), &set);
-    sched_setaffinity(0, sizeof(set), &set);
-  }
+  if (ready && !launch.cpus.empty()) UsableCpus(launch.cpus).Apply();
   std::vector<char*> arguments = Pointers(launch.command);
   std::vector<char*> environment = Pointers(launch.environment);
   for (const int number : {SIGPIPE, SIGINT, SIGTERM}) signal(number, SIG_DFL);

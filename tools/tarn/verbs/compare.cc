@@ -2,7 +2,6 @@
 //
 // tarn compare: a command under several allocators, measured and compared.
 #include <fmt/format.h>
-#include <sched.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -19,6 +18,7 @@
 #include "tools/tarn/console.h"
 #include "tools/tarn/program.h"
 #include "tools/tarn/report/report.h"
+#include "tools/tarn/usable_cpus.h"
 #include "tools/tarn/verb.h"
 
 extern char** environ;
@@ -64,8 +64,7 @@ double ParseSeconds(const std::string& text) {
 
 // "0,2-3"
 std::vector<int> ParseCpus(const std::string& text) {
-  cpu_set_t allowed;
-  sched_getaffinity(0, sizeof(allowed), &allowed);
+  const UsableCpus allowed;
   std::vector<int> cpus;
   std::size_t at = 0;
   const auto number = [&] {
@@ -83,7 +82,7 @@ std::vector<int> ParseCpus(const std::string& text) {
       last = number();
     }
     for (int cpu = first; cpu <= last; ++cpu) {
-      if (cpu >= CPU_SETSIZE || !CPU_ISSET(static_cast<unsigned>(cpu), &allowed))
+      if (!allowed.Has(cpu))
         throw UsageError(fmt::format("--pin {}: CPU {} is not there, or not this process's to use", text, cpu));
       cpus.push_back(cpu);
     }
