@@ -72,11 +72,11 @@ endfunction()
 
 function(tarn_shared_link_flags target)
   set(exports ${PROJECT_SOURCE_DIR}/allocator/exports.map)
-  # SOVERSION makes the soname libtarn.so.0.
+  # SOVERSION makes the soname, libtarn.so.0.
   set_target_properties(${target} PROPERTIES
     OUTPUT_NAME tarn
     VERSION ${PROJECT_VERSION}
-    SOVERSION 0
+    SOVERSION ${PROJECT_VERSION_MAJOR}
     LINK_DEPENDS ${exports})
   if(TARN_SANITIZE)
     # A sanitizer's run-time library is the malloc of its process; there is no libtarn.so then.

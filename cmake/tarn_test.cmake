@@ -19,7 +19,6 @@
 # or `tsan` says that a test also runs in that sanitizer's build; only the tests of tarn_core and
 # those linked with nothing can, for there the sanitizer's malloc is the malloc of the process.
 
-find_package(GTest REQUIRED)
 find_package(Threads REQUIRED)
 
 set(TARN_TEST_DEFAULT_TIMEOUT_SECONDS 120)
