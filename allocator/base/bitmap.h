@@ -94,8 +94,8 @@ class Bitmap {
   friend bool operator==(const Bitmap&, const Bitmap&) = default;
 
  private:
-  // Without the processor's instruction, which x86-64 need not have, std::popcount is a call into the compiler's library.
-  // (Hacker's Delight, 5-1.)
+  // Without the processor's instruction, which x86-64 need not have, std::popcount is a call into the compiler's
+  // library. (Hacker's Delight, 5-1.)
   static constexpr std::size_t CountBits(std::uint64_t word) {
     word -= word >> 1 & 0x5555555555555555;
     word = (word & 0x3333333333333333) + (word >> 2 & 0x3333333333333333);

@@ -30,11 +30,11 @@ std::size_t CentralFreeList::RemoveRange(void** objects, std::size_t count) {
       Enlist(span);
     }
     if (span == nullptr) {
-      // What went would have been wanted.
+      // The span that went would have served.
       const std::size_t most = kMostKeptBytes / (kSizeClasses[size_class_].span_pages * kPageBytes);
       if (gave_back_ && may_keep_ < most && kind_ == SpanKind::kSmall) ++may_keep_;
       gave_back_ = false;
-      // Whoever else finds the list empty now gets a span of its own, which is what a class in demand wants.
+      // Another thread that finds the list empty now gets a span, too, which suits a class in demand.
       lock_.Release();
       span = page_heap_->AllocateSmall(size_class_, kind_);
       if (span == nullptr) return taken;
@@ -69,7 +69,7 @@ namespace {
 void CentralFreeList::InsertRange(void* const* objects, std::size_t count, const char* call) {
   TARN_CHECK(count <= kMaxBatchObjects);
   // Looked up before the lock is taken: an object that is out keeps its span from going away. (With a wrong pointer the
-  // span may go meanwhile; the record stays readable, and the checks below catch it or the bits do.)
+  // span may go during the lookup; the record stays readable, and the checks below catch it or the bits do.)
   Span* spans[kMaxBatchObjects];
   std::uint16_t indices[kMaxBatchObjects];
   std::size_t listed = 0;

@@ -2,15 +2,15 @@
 //
 // The central free list of one size class: the owner of all spans of that class.
 //
-// Called by the transfer cache, in batches. Calls the page heap for spans, with no lock held.
+// Serves the transfer cache, in batches. Gets spans from the page heap, with no lock held.
 //
-// A batch is taken out of the fullest span that has a free object, so that the others drain and go back to the page
-// heap as a whole. Spans are kept on bucket lists by the share of their objects that are out.
+// A batch is taken out of the fullest span that has a free object. So the others drain and go back to the page heap as
+// a whole. Spans are kept on bucket lists by the share of their objects that are out.
 //
-// A span whose last object came back goes to the page heap at once, unless the class is one that gives spans back and needs
-// them again: each time it needs one after it gave one back, it may keep one more, up to kMostKeptBytes. What is kept goes
-// when nobody has used the class for a while, when the heap grows, and when memory is asked for (ReleaseKept). Sampled
-// objects are few; their spans are not kept.
+// A span whose last object came back goes to the page heap at once, unless the class may keep it. Each time that a
+// class needs a span after it gave one back, it may keep one more, up to kMostKeptBytes. Kept spans go when the class
+// is idle for a while, when the heap grows, and when memory is short (ReleaseKept). Sampled objects are few; their
+// spans are not kept.
 //
 // This is where misuse of a small object is seen exactly: an address that no object of the class starts at, an object
 // that is free already, a span that went back.
@@ -52,7 +52,7 @@ class alignas(64) CentralFreeList {
 
   // Gives the empty spans that are kept back to the page heap; the class has to learn anew that it needs them.
   void ReleaseKept() TARN_EXCLUDES(lock_);
-  // How many there are. A hint, without lock.
+  // The number of kept spans. A hint, without lock.
   std::size_t kept_spans() const { return kept_spans_.load(std::memory_order_relaxed); }
 
   // In the child of a fork, after PageHeap::AbandonInForkedChild: knows no span any more.

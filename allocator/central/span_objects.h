@@ -2,7 +2,7 @@
 //
 // The objects of a span: taking free ones out and putting them back, by bits.
 //
-// Called by the central free list under its lock, except FindObject, which needs none. Nothing here touches the objects
+// For the central free list, under its lock, except FindObject, which needs none. Nothing here touches the objects
 // themselves.
 #pragma once
 

@@ -33,7 +33,7 @@ void** TransferCache::EnsureObjects() {
 }
 
 std::size_t TransferCache::RemoveRange(void** objects, std::size_t count) {
-  // A hint only: whoever inserts just now is missed, and the central free list serves.
+  // A hint only: an insert of this moment is missed, and the central free list serves.
   if (size_.load(std::memory_order_relaxed) != 0) {
     LockHolder holder(lock_);
     const std::size_t size = size_.load(std::memory_order_relaxed);

@@ -2,8 +2,8 @@
 //
 // The transfer cache of one size class: objects on their way from one CPU cache to another, without the spans.
 //
-// Called by the CPU cache; calls the central free list for what it cannot serve or hold. An array of pointers under a
-// lock that is held for one memcpy of a batch; last in, first out, so that what comes out is warm.
+// Between the CPU cache and the central free list, which takes what this cannot serve or hold. An array of pointers
+// under a lock that is held for one memcpy of a batch; last in, first out, so that what comes out is warm.
 //
 // Objects in here count as live for their spans, so it is bounded in bytes and drained when memory is asked for.
 #pragma once

@@ -22,7 +22,7 @@ constexpr std::size_t kMaxSlotsOfThread = 512;
 // Slabs beyond the first ones have a part of the budget, for hundreds of threads may each have filled theirs.
 constexpr std::size_t kSlabsOfFullBudget = 16;
 constexpr std::size_t kLaterSlabDivisor = 4;
-// How many classes a miss looks at for capacity to steal. Chosen: bounds the time of a slow path.
+// The number of classes that a miss looks at for capacity to steal. Chosen: bounds the time of a slow path.
 constexpr int kStealTries = 8;
 
 std::uint16_t LoadEnd(Slab* slab, SizeClass size_class) {
@@ -235,7 +235,7 @@ void* CpuCache::AllocateSlow(SizeClass size_class) {
   void* batch[kMaxBatchObjects];
   const std::size_t got = Transfer(size_class).RemoveRange(batch, wanted);
   if (got == 0) return nullptr;
-  // The first is the lowest address of its span; the slab gives out the others from the last pushed on, so they are
+  // The first is the lowest address of its span; the slab gives out the others from the last pushed on. They are
   // turned round to come out in rising order, as memory is best walked.
   std::reverse(batch + 1, batch + got);
   // The thread may run elsewhere by now: the objects then go to that slab, and the sum of the counters is right still.
@@ -304,7 +304,7 @@ bool CpuCache::TakeSample(SizeClass size_class, unsigned* shift) {
       return true;
     }
   }
-  // What comes here and is not due is served past the slab's count of pops, as the first object of a refill.
+  // An allocation that comes here and is not due bypasses the slab's count of pops, as the first object of a refill.
   return sampler_.Draw(size_class, shift);
 }
 
@@ -349,11 +349,11 @@ void CpuCache::Grow(Slab* slab, SizeClass size_class, Miss miss) {
   const std::size_t by = std::min(step, room);
   if (by == 0) return;
   const std::int64_t wanted_bytes = static_cast<std::int64_t>(by) * object_bytes;
-  // Taken first and given back if it was not to be had, so that threads in here at once never overdraw it.
+  // Taken first and given back if it was not available, so that threads in here at once never overdraw it.
   std::int64_t missing_bytes =
       wanted_bytes - slab->policy.spare_bytes.fetch_sub(wanted_bytes, std::memory_order_relaxed);
   if (missing_bytes > 0) missing_bytes -= Steal(slab, size_class, missing_bytes);
-  // What is missing still is not there: grow by less, down to nothing.
+  // The rest is unavailable: grow by less, down to nothing.
   std::int64_t granted_bytes = wanted_bytes;
   if (missing_bytes > 0) {
     const std::int64_t covered_bytes = std::max<std::int64_t>(wanted_bytes - missing_bytes, 0);
@@ -405,7 +405,7 @@ void CpuCache::Sweep(Slab* slab) {
     CentralFreeList& central = transfer_caches_[c].central();
     if (central.kept_spans() != 0) central.ReleaseKept();
     if (!central.IsSparse()) continue;
-    // No more than the slab held: the thread may run on another CPU by now and flush there, and others push meanwhile.
+    // No more than the slab held: the thread may run on another CPU by now and flush there, while others push.
     const std::size_t cached = (LoadWord(slab, size_class) & kSlabTopMask) - layout_[c].begin;
     for (std::size_t flushed = 0; flushed < cached;) {
       const std::size_t popped = FlushBatch(slab, size_class, kMaxBatchObjects, "free");

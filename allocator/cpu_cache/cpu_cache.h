@@ -5,13 +5,13 @@
 // entry/ calls AllocateSlow and DeallocateSlow when a pop or push missed; calls the transfer caches for batches.
 //
 // Capacities. Each slab has a budget in bytes. A class starts with no capacity at all and gets room for a batch at its
-// first misses. It gets room for one more batch whenever a miss is of the other kind than the one before, empty after
-// full or full after empty: then objects went to the spans that were wanted back, which more room would have spared. A
+// first misses. It gets room for one more batch whenever a miss is of the other kind than the one before: empty after
+// full, or full after empty. Then objects went to the spans and were wanted back, which more room would have spared. A
 // program that only allocates, or only frees, gains nothing by more room. The room comes out of the spare part of the
-// budget, and when that is used up out of the capacity of a class that has not missed since the stealing hand came by.
-// A thread's slab takes up a class when one object of it was allocated and freed and it misses again, with room for one,
-// and doubles that up to a batch: there may be hundreds of threads that use a size once, and slabs of CPUs are few.
-// So the budget goes where it saves misses, and a class that is not used costs nothing.
+// budget. When that is used up, it comes out of the capacity of a class that has not missed since the stealing hand
+// came by. A thread's slab gives a class room for one object when an object of it was allocated and freed and the class
+// misses again. It doubles that up to a batch: hundreds of threads may use a size once, and slabs of CPUs are few. So
+// the budget goes where it saves misses, and a class that is not used costs nothing.
 //
 // Sweeping. Cached objects keep the spans that they are from: a few hundred, freed in random order, may keep as many
 // spans that are empty otherwise (sqlite3, building a database, held 9 of 48 MiB so). So when the page heap had to
@@ -19,12 +19,12 @@
 // refills come out of the fullest spans from then on. It costs some ten microseconds per 2 MiB of growth, which cost a
 // millisecond.
 //
-// Ownership. In the CPU mode a slab belongs to whoever runs under its id, through restartable sequences only. To work
-// on another one's slab, DrainAll stores the empty slab into the table, lets membarrier restart all sequences, and then
-// owns the slab: every sequence from now on finds the empty slab, and a thread that comes to the slow path so goes past
-// the cache. The slab is put back with a release store; its next user reads the table entry and then the slab through
-// it, an address dependency, which orders the loads on every architecture that Linux runs on. In the thread mode a slab
-// belongs to the thread that attached it; nobody else touches it until the thread detaches it at its exit.
+// Ownership. In the CPU mode a slab belongs to the thread that runs under its id, through restartable sequences only.
+// To work on another one's slab, DrainAll stores the empty slab into the table, lets membarrier restart all sequences,
+// and then owns the slab: every sequence from now on finds the empty slab, and a thread that comes to the slow path so
+// goes past the cache. The slab is put back with a release store; its next user reads the table entry and then the
+// slab through it. That address dependency orders the loads on every architecture that Linux runs on. In the thread
+// mode a slab belongs to the thread that attached it; nobody else touches it until the thread detaches it at its exit.
 #pragma once
 
 #include <atomic>
@@ -44,7 +44,7 @@ namespace tarn {
 
 enum class CacheMode : std::uint8_t { kCpu, kThread };
 
-// Of one size class over all slabs. Exact when no thread allocates or frees meanwhile; otherwise each slab's part is
+// Of one size class over all slabs. Exact while no thread allocates or frees; otherwise each slab's part is
 // from a moment of its own.
 struct CacheClassStats {
   std::uint64_t allocations = 0;
@@ -62,7 +62,7 @@ class CpuCache {
   void Init(CacheMode mode, const RseqSupport& rseq, std::size_t budget_bytes, TransferCache* transfer_caches,
             PageHeap* page_heap);
 
-  // Whether the calling thread has to call AttachThread before it can use a slab.
+  // True if the calling thread has to call AttachThread before it can use a slab.
   bool NeedsAttach() const { return attach_threads_ && NeedsAttachSlow(); }
   // Gives the thread a slab (thread mode) or registers it with the kernel (where libc did not).
   void AttachThread();
@@ -77,8 +77,8 @@ class CpuCache {
   // Sees to it that the next allocation of the class by this thread (thread mode) hits. False: no memory.
   [[nodiscard]] bool FillSlab(SizeClass size_class);
 
-  // Whether the allocation that has just missed is to be sampled, because one is due in the current slab or, where no
-  // slab counts the allocation, by chance. At most one caller gets to hear of each that is due.
+  // True if the allocation that has just missed is to be sampled: one is due in the current slab, or no slab counts the
+  // allocation and chance says so. At most one caller gets each sample that is due.
   bool TakeSample(SizeClass size_class, unsigned* shift);
   // Sampled objects are allocated and freed past the slabs, and counted all the same.
   void CountSampledAllocation(SizeClass size_class) { Bump(direct_[size_class].allocations); }
@@ -109,8 +109,8 @@ class CpuCache {
   static void BeginVfork() { ++thread_state.vfork_calls; }
   void BeginVforkChild();
   void EndVfork();
-  // After a jump out of a slow path of the calling thread, which may have been making a slab (CPU mode) or a drain of
-  // its own slab (thread mode).
+  // For after a jump out of a slow path of the calling thread. That may have been making a slab (CPU mode) or draining
+  // its slab (thread mode).
   void RepairAfterJump();
   Lock& drain_lock() TARN_THREAD_ANNOTATION(lock_returned(drain_lock_)) { return drain_lock_; }
 
@@ -140,7 +140,7 @@ class CpuCache {
   };
 
   bool NeedsAttachSlow() const;
-  // The slab of the running thread, or null: not populated and not to be had, taken out by a drain, no id.
+  // The slab of the running thread, or null: not populated and no memory for it, taken out by a drain, no id.
   Slab* CurrentSlab();
   Slab* Populate(std::size_t index);
   TransferCache& Transfer(SizeClass size_class) {
@@ -171,7 +171,7 @@ class CpuCache {
   std::size_t DrainOwnedClass(Slab* slab, SizeClass size_class, const char* call);
   void DrainIdleSlabs(const char* call, IdleDrain* result) TARN_REQUIRES(drain_lock_);
   void DrainIdleTransferCaches(const char* call, IdleDrain* result) TARN_REQUIRES(drain_lock_);
-  // Whether the class of the slab is idle; what is not, but holds objects, is added to `pending_bytes`.
+  // True if the class of the slab is idle; adds the bytes of one that is not, but holds objects, to `pending_bytes`.
   bool LookWhetherIdle(Slab* slab, SizeClass size_class, std::size_t* pending_bytes) TARN_REQUIRES(drain_lock_);
 
   CacheMode mode_ = CacheMode::kCpu;
@@ -202,7 +202,7 @@ class CpuCache {
   };
   TransferLook transfer_looks_[kSizeClassCount] TARN_GUARDED_BY(drain_lock_);
 
-  // What went past all slabs.
+  // Calls that bypassed all slabs.
   struct DirectCounters {
     std::atomic<std::uint64_t> allocations = 0;
     std::atomic<std::uint64_t> frees = 0;

@@ -2,13 +2,13 @@
 //
 // Which allocations are sampled for the heap profile.
 //
-// Called by the CPU cache (when is the next sample of a class due?) and by entry/ (is this allocation, which no slab
-// served, one?). Knows nothing of stacks; observe/profile.h keeps what is sampled.
+// Tells the CPU cache when the next sample of a class is due, and entry/ whether an allocation that no slab served is
+// one. Knows nothing of stacks; observe/profile.h keeps what is sampled.
 //
 // With a rate of R bytes an allocation of s bytes is sampled with the probability p = 1 - exp(-s/R), each independently
 // of all others: as if a point lay on every byte with a mean distance of R, and an object were sampled when one lies on
-// it. The distance between two samples of a class is then geometric, and since that has no memory it may be drawn anew
-// at any time that does not depend on it. A sample stands for 1/p objects, which makes every sum unbiased.
+// it. The distance between two samples of a class is then geometric. Since that has no memory, it may be drawn anew at
+// any time that does not depend on it. A sample stands for 1/p objects, which makes every sum unbiased.
 //
 // A program that allocates 60 GB/s would be sampled a hundred thousand times a second. So the rate is widened by powers
 // of two, `shift`, while samples come faster than kMaxSamplesPerSecond, and narrowed again when they are few. What was

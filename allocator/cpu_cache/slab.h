@@ -54,7 +54,7 @@ inline constexpr std::uint64_t kSlabPopIncrement = (std::uint64_t{1} << kSlabPop
 // More pops than there will ever be, with room above so that flushes can move it on.
 inline constexpr std::uint64_t kNeverSample = std::uint64_t{1} << 63;
 
-// What the slow paths moved, because pops and pushes count their batches too:
+// Objects that the slow paths moved, because pops and pushes count their batches too:
 //   allocations by the program = pops - flushed + direct_allocations
 //   frees by the program       = pushes - refilled + direct_frees,   pushes = (top - begin) + pops
 // Several threads may be in a slow path of the same slab at once, so these are atomics.
@@ -69,15 +69,15 @@ struct SlabCounters {
   std::atomic<bool> recently_missed;
   // The kind of the last miss, see CpuCache::Grow.
   std::atomic<std::uint8_t> last_miss;
-  // For DrainIdle, under the drain lock: how many times in a row it found the header's word as it was, of which it keeps
-  // the low half.
+  // For DrainIdle, under the drain lock: how many times in a row it found the header's word as it was, of which it
+  // keeps the low half.
   std::uint8_t idle_looks;
   std::uint8_t reserved;
   std::uint32_t word_at_look;
 };
 
 struct SlabPolicy {
-  // What all classes together may have. Does not change.
+  // The bound on the capacity of all classes together. Does not change.
   std::int64_t budget_bytes;
   // Bytes of the budget that no class has as capacity.
   std::atomic<std::int64_t> spare_bytes;
@@ -109,10 +109,10 @@ inline constexpr std::uint32_t kDirectDelete = 1;
 inline constexpr std::uint32_t kDirectDerivedDelete = 2;
 inline constexpr std::uint32_t kDirectSizedDelete = 4;
 
-// What the hit paths of malloc and free read before they know anything.
+// The words that the hit paths of malloc and free read first.
 struct SlabTable {
-  // Requests below this are served by the hit path. 0 until the allocator has started, so that the very first malloc,
-  // which the loader may make before any constructor ran, takes the slow path without a test of its own.
+  // Requests below this are served by the hit path. 0 until the allocator has started. So the very first malloc, which
+  // the loader may make before any constructor ran, takes the slow path without a test of its own.
   std::size_t hit_limit_bytes;
   // The same for operator new, and for its other forms; both stay 0 where the program has replaced what they are
   // defined by (entry/replaced.h).

@@ -9,10 +9,10 @@
 // rseq_cs is not cleared afterwards: the kernel ignores a descriptor whose range does not hold the instruction pointer,
 // and the library is never unloaded (-z nodelete).
 //
-// The test for the registration. The kernel restarts sequences of registered threads only. It writes -1 to cpu_id when
-// it ends a registration, but 0 to mm_cid (kernel/rseq.c, rseq_reset_rseq_cpu_node_id), so the sign of cpu_id decides
-// and not that of the id. cpu_id lies 4 bytes before rseq_cs (linux/rseq.h), which costs no register. The branch is
-// never taken in a healthy thread and stands outside of the chain of loads that leads to the slab.
+// The test for the registration. The kernel restarts sequences of registered threads only. When it ends a registration
+// it writes -1 to cpu_id, but 0 to mm_cid (kernel/rseq.c, rseq_reset_rseq_cpu_node_id). So the sign of cpu_id decides,
+// not that of the id. cpu_id lies 4 bytes before rseq_cs (linux/rseq.h), which costs no register. The branch is never
+// taken in a healthy thread and stands outside of the chain of loads that leads to the slab.
 //
 // The index and everything derived from it live only within the sequence; nothing of it is kept from one operation to
 // the next.
@@ -21,9 +21,9 @@
 // instruction (ud1), so that disassemblers stay in step (linux/rseq.h, glibc's bits/rseq.h). The descriptors are also
 // listed in __rseq_cs_ptr_array, for debuggers that step over sequences.
 //
-// A jump to `miss` that is taken must not return what the other end returned in a register: gcc 12 puts the value of the
-// miss into the register of an output before the sequence, which then overwrites it (seen at -O1; bug 113921 of gcc is of
-// this kind). So results that come from outputs lie in memory, as volatile, or are not looked at after a miss.
+// A jump to `miss` that is taken must not return what the other end returned in a register: gcc 12 puts the value of
+// the miss into the register of an output before the sequence, which then overwrites it (seen at -O1; bug 113921 of gcc
+// is of this kind). So results that come from outputs lie in memory, as volatile, or are not looked at after a miss.
 #pragma once
 
 #include <cstddef>
@@ -141,7 +141,7 @@ TARN_ALWAYS_INLINE std::size_t SlabPopBatch(SizeClass size_class, void** objects
       "movq %[object], -8(%[objects], %[left], 8)\n"
       "decq %[left]\n"
       "jnz 15b\n"
-      // So many pops more, the top so much lower.
+      // Adds `taken` pops, and lowers the top by as much.
       "movq %[taken], %[left]\n"
       "shlq $16, %[left]\n"
       "subq %[taken], %[left]\n"

@@ -2,10 +2,10 @@
 //
 // How much free memory is likely to be wanted back, by what the program did lately.
 //
-// The page heap reports frees and returns; the scavenger and whoever frees ask. Two windows:
+// The page heap reports frees and returns; the scavenger and the threads that free read. Two windows:
 //
-//   short   What was in use within the last second and a half (TARN_RELEASE_DELAY) stays: a program that works in bursts
-//           does not fault its memory in again and again.
+//   short   Memory that was in use within the last second and a half (TARN_RELEASE_DELAY) stays: a program that works
+//           in bursts does not fault its memory in again and again.
 //   long    Huge pages that came back into use after lying free for longer than that show a burst that repeats more
 //           slowly. As many as came back are kept for three times as long as they had lain free, up to a minute. A
 //           burst that does not repeat leaves no trace, so an idle program keeps nothing.
@@ -59,7 +59,7 @@ class Demand {
     gap_ms_ = std::max(gap_ms_, gap_ms);
     last_return_ms_ = now_ms;
   }
-  // How many free huge pages are kept beyond the short window.
+  // The number of free huge pages kept beyond the short window.
   std::size_t KeptHugePages(std::uint32_t now_ms) const {
     const std::uint32_t kept_ms = std::min(gap_ms_ * kGapsKept, kLongestKeptMs);
     if (MillisecondsBetween(last_return_ms_, now_ms) >= kept_ms) return 0;

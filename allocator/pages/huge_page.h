@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the page heap knows of one huge page, and of the reservations that huge pages come from.
+// The page heap's records of one huge page, and of the reservations that huge pages come from.
 //
 // Everything here is guarded by the page heap's lock.
 #pragma once
@@ -24,17 +24,17 @@ enum class HugePageState : std::uint8_t {
   kLost,       // its addresses are not ours any more: a decommit failed half-way
 };
 
-// Whether the kernel has a huge page of its own there, as far as is known. What is resident of it is so as a whole, and
-// comes and goes as a whole most cheaply.
+// The kernel's backing, as far as it is known: a THP or small pages. A THP is resident as a whole, and comes and goes
+// as a whole most cheaply.
 enum class Backing : std::uint8_t {
   kSmall,  // small pages
   kHuge,   // a huge page, brought by us
   kAsked,  // huge pages, whenever something of it is touched: no page of it may be taken as not resident
 };
 
-// Invariants: zero and idle are subsets of free; free_pages and longest_free_run describe free; the huge page is on the packing
-// list of its longest_free_run if it is kPacked and that is not 0, and on the warm list if it is kWholeFree, committed
-// and not all zero.
+// Invariants: zero and idle are subsets of free; free_pages and longest_free_run describe free. A kPacked huge page is
+// on the packing list of its longest_free_run, if that is not 0. A kWholeFree one is on the warm list if it is
+// committed and not all zero.
 struct HugePage : ListLink<HugePage> {
   using PageBits = Bitmap<kPagesPerHugePage>;
 

@@ -14,7 +14,7 @@
 
 namespace tarn {
 
-// What a piece of metadata is for, as the statistics tell it.
+// The purpose of a piece of metadata, as statistics report it.
 enum class MetadataKind : std::uint8_t {
   kSpans = TARN_METADATA_SPANS,
   kPageMap = TARN_METADATA_PAGE_MAP,

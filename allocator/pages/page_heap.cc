@@ -24,8 +24,8 @@ constexpr std::size_t kMinReservationHugePages = 4;
 // Large objects up to this, alignment included, come out of reservations; larger ones have a mapping of their own,
 // which costs three system calls but no search, and their pages would seldom fit anything else. Half a reservation.
 constexpr std::size_t kMaxRunHugePages = Reservation::kMaxHugePages / 2;
-// How many huge pages of a packing list are looked at for the fullest. Chosen: the lists are short, and the first few
-// already differ more than the rest.
+// The number of huge pages of a packing list among which the fullest is searched. Chosen: the lists are short, and the
+// first few already differ more than the rest.
 constexpr int kPackingCandidates = 8;
 // Objects of at least this size move to a mapping of their own when they cannot grow where they are: moving their pages
 // takes less than copying them. Chosen; docs/memory-return.md has what it brings.
@@ -151,7 +151,7 @@ Span* PageHeap::AllocateMapped(PageCount pages, PageCount alignment, bool prefer
     LockHolder holder(lock_);
     const PublishAtEnd publish{this};
     ask = !prefer_zero && BacksHugePages();
-    // What reservations keep for nothing, addresses or a charge for memory, may be what is missing.
+    // Reservations may hold unused what is missing: addresses, or the charge for memory.
     if (start == nullptr && UnreserveFree()) start = MapCommitted(bytes, alignment_bytes);
     if (start == nullptr) return nullptr;
     // Once more: others may have taken memory since.
@@ -394,7 +394,7 @@ bool PageHeap::MoveLarge(Span* span, PageCount pages) {
   }
   // Before the old pages may have another owner.
   page_map.Unregister(span);
-  // What was used so far, and grows, is dense. One advice for all of it leaves one mapping.
+  // An object that grew so far is dense. One advice for all of it leaves one mapping.
   AdviseMapping(start, mapping_bytes, ask);
   if (span->kind == SpanKind::kMapped) {
     Unreserve(span->start(), PageCount(span->mapping_pages).bytes());
@@ -479,7 +479,7 @@ std::size_t PageHeap::KeepWarmBytes() {
   const std::size_t peak_bytes = demand_.RecentPeakBytes(CoarseMilliseconds());
   if (peak_bytes > in_use_.bytes()) keep_bytes = std::max(keep_bytes, peak_bytes - in_use_.bytes());
   if (hard_limit_bytes_ != 0) {
-    // What is kept counts against the limit too, though it would not be refused.
+    // Warm memory counts against the limit too, though it would not be refused.
     const std::size_t used_bytes = in_use_.bytes() + mapped_bytes_ + metadata_.used_bytes();
     keep_bytes = std::min(keep_bytes, used_bytes < hard_limit_bytes_ ? hard_limit_bytes_ - used_bytes : 0);
   }
@@ -565,7 +565,7 @@ void PageHeap::FreeRun(HugePage* huge_page, PageId first_page, PageCount pages, 
     Relist(huge_page);
     if (huge_page->state == HugePageState::kWholeFree) {
       huge_page->freed_at_ms = now_ms;
-      // What was left because its huge page was dense goes with the whole.
+      // Pages that were left because their huge page was dense go with the whole.
       unreleasable_ -= std::min(unreleasable_, warm_before);
     }
     left -= here;
@@ -817,7 +817,7 @@ bool PageHeap::AddReservation(std::size_t huge_pages) {
 
   std::size_t count = 0;
   void* start = ReserveAtLeast(huge_pages + kOwnHugePages, &count);
-  // What other reservations keep for nothing may be what is missing.
+  // Other reservations may hold unused what is missing.
   if (start == nullptr && UnreserveFree()) start = ReserveAtLeast(huge_pages + kOwnHugePages, &count);
   if (start == nullptr) return false;
   NameMemory(start, count * kHugePageBytes, "tarn");

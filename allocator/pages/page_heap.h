@@ -2,18 +2,17 @@
 //
 // The page heap: the owner of all spans and pages of the process.
 //
-// Called by the central free lists (spans of small objects), by entry/ (large objects), by the CPU cache (metadata).
-// Calls os/virtual_memory.h.
+// Serves spans of small objects, large objects, and metadata. Uses os/virtual_memory.h.
 //
-// Pages come in huge pages of 2 MiB, huge pages out of reservations of up to 1 GiB that are committed as they come into
-// use. A request of up to a huge page goes where it fits most tightly: of the huge pages whose longest free run is just
-// long enough, a full one. So sparsely used huge pages drain and become free as a whole. Larger requests take whole
-// huge pages in a row; what the last of them has left over is packed like any other. Requests beyond a reservation get
-// a mapping of their own.
+// Pages come in huge pages of 2 MiB. Huge pages come out of reservations of up to 1 GiB, and are committed as they
+// come into use. A request of up to a huge page goes where it fits most tightly: of the huge pages whose longest free
+// run is just long enough, a full one. So sparsely used huge pages drain and become free as a whole. Larger requests
+// take whole huge pages in a row; what the last of them has left over is packed like any other. Requests beyond a
+// reservation get a mapping of their own.
 //
 // One lock. It is held while a reservation is made (mmap, once per GiB): the caller cannot go on without it, and others
 // would only pile up more reservations. It is not held while memory is committed or released: the pages are marked as
-// taken or used meanwhile.
+// taken or used for that time.
 //
 // Free memory goes back (page_heap_release.cc) in four ways: at once, by the thread that frees more than is worth
 // keeping (KeepWarmBytes); when the use has fallen, by the thread whose free let it fall (ReleaseExcess); by age and
@@ -71,8 +70,8 @@ class PageHeap {
   [[nodiscard]] Span* AllocateSmall(SizeClass size_class, SpanKind kind = SpanKind::kSmall) TARN_EXCLUDES(lock_);
 
   // One large object. `alignment` is a power of two of pages. `*zero` tells whether every byte is known to be zero.
-  // With `prefer_zero`, memory that is zero is taken rather than warm memory, if there is some. The span's record has room
-  // for the bits of `record_objects` objects, which are not set; at most 1024.
+  // With `prefer_zero`, memory that is zero is taken rather than warm memory, if there is some. The span's record has
+  // room for the bits of `record_objects` objects, which are not set; at most 1024.
   [[nodiscard]] Span* AllocateLarge(PageCount pages, PageCount alignment, bool* zero, bool prefer_zero = false,
                                     std::size_t record_objects = 0) TARN_EXCLUDES(lock_);
 
@@ -95,8 +94,8 @@ class PageHeap {
   // With `break_huge_pages`, free pages of huge pages in use go too.
   std::size_t ReleaseFree(std::size_t keep_warm_bytes, bool break_huge_pages) TARN_EXCLUDES(lock_);
 
-  // The scavenger's part: releases whole huge pages that are free for longer than demand.h says they are worth keeping,
-  // those first that were freed longest ago, until `most_bytes` are reached.
+  // The scavenger's part: releases whole huge pages that are free for longer than they are worth keeping (demand.h).
+  // Those that were freed longest ago go first, until `most_bytes` are reached.
   ScavengeResult ReleaseUnwanted(std::uint32_t now_ms, std::size_t most_bytes) TARN_EXCLUDES(lock_);
   // A part of a pass over the huge pages in use: releases their pages that were free when the pass before came by, and
   // ever since; so the time between two passes is the least age. Returns true at the end of a pass. Only one thread at
@@ -133,26 +132,26 @@ class PageHeap {
   bool falling() const { return falling_.load(std::memory_order_relaxed); }
   void SetFalling(bool falling) { falling_.store(falling, std::memory_order_relaxed); }
 
-  // What the page heap wants from whoever is in a slow path and holds no lock: bits. Read without the lock.
+  // Requests of the page heap to any thread that is in a slow path and holds no lock: bits. Read without the lock.
   static constexpr std::uint32_t kScavengerWanted = 1;
   static constexpr std::uint32_t kCheckWanted = 2;
   static constexpr std::uint32_t kPeakReached = 4;
   static constexpr std::uint32_t kFallen = 8;
   std::uint32_t attention() const { return attention_.load(std::memory_order_relaxed); }
 
-  // Sets kCheckWanted when so many more bytes have come into use that were not resident, as far as is known.
+  // Sets kCheckWanted when another `bytes` have come into use that were not resident, as far as is known.
   void SetNextCheck(std::size_t bytes) TARN_EXCLUDES(lock_);
-  // How many have, ever.
+  // The sum of such bytes, ever.
   std::uint64_t fresh_bytes() const { return fresh_bytes_.load(std::memory_order_relaxed); }
-  // Sets kPeakReached when what is in use or mapped comes to so many bytes more than it ever was; 0: never.
+  // Sets kPeakReached when the bytes in use or mapped exceed their highest value by `bytes`; 0: never.
   void SetNextPeak(std::size_t bytes) TARN_EXCLUDES(lock_);
-  // What is in use, mapped or metadata stays within this; SIZE_MAX: no limit. Beyond it there is no memory.
+  // Bounds the sum of what is in use, mapped and metadata; SIZE_MAX: no limit. Beyond it requests fail.
   void SetHardLimit(std::size_t bytes) TARN_EXCLUDES(lock_);
 
   // How long what was in use stays (TARN_RELEASE_DELAY).
   void SetReleaseDelay(std::uint32_t milliseconds) TARN_EXCLUDES(lock_);
 
-  // Whether huge pages of the kernel's may be asked for (TARN_HUGE_PAGES). At first they may.
+  // Allows or forbids advice for THP (TARN_HUGE_PAGES). At first it is allowed.
   void AllowHugePages(bool allowed) TARN_EXCLUDES(lock_);
 
   // In the child of a fork, whose only thread is not inside of any function of this class.
@@ -163,7 +162,7 @@ class PageHeap {
   // The span is of before that. It cannot be resized, and its objects go to no free list.
   bool IsAbandoned(const Span* span) const { return abandoned_ != nullptr && LiesInAbandoned(span); }
 
-  // Whether the address lies in memory that spans are or were made of. Slow, for error messages.
+  // True if the address lies in memory that spans are or were made of. Slow, for error messages.
   bool ServesAddress(std::uintptr_t address) TARN_EXCLUDES(lock_);
 
   // Rises whenever spans up to a huge page needed memory that the kernel has to provide: a huge page that was never
@@ -187,8 +186,8 @@ class PageHeap {
     // Of these huge pages, counted from the first, the kernel is to be asked for its own.
     std::size_t asked_first = 0;
     std::size_t asked_count = 0;
-    // So many pages of that huge page are taken, and none of them is resident. Resident ones between two that are not are
-    // asked for, too, which changes nothing for them.
+    // The pages of that huge page that are taken; none of them is resident. Resident ones between two that are not are
+    // advised too, which changes nothing for them.
     void NoteZero(std::size_t index, std::size_t pages) {
       if (pages != kPagesPerHugePage) return;
       if (asked_count == 0) asked_first = index;
@@ -199,7 +198,7 @@ class PageHeap {
   // Large objects with fewer whole huge pages are not worth a mapping of their own, which asking takes.
   static constexpr std::size_t kAskFloorHugePages = 2;
 
-  // What is on its way while the lock is not held: free pages that are marked as used while they are released or
+  // Memory that is in flight while the lock is not held: free pages that are marked as used while they are released or
   // populated, or huge pages that are taken while they are committed. The list is for the child of a fork, where the
   // thread is gone and its pages would be lost. Records are metadata: a signal handler may jump out of the system call,
   // and a record on the stack would stay in the list.
@@ -207,7 +206,7 @@ class PageHeap {
     HugePage* huge_page = nullptr;
     HugePage::PageBits pages;             // of that huge page
     std::size_t count = 0;                // of huge pages that are being committed, from that one on,
-    std::size_t committed = 0;            // of which so many are done,
+    std::size_t committed = 0;            // of these, the number that are done,
     Reservation* committed_by = nullptr;  // and come from here
   };
 
@@ -230,7 +229,8 @@ class PageHeap {
   // Takes `count` whole free huge pages in a row out of the free ones, committed. `alignment` counts huge pages.
   HugePage* TakeHugePages(std::size_t count, std::size_t alignment, bool prefer_zero = false) TARN_REQUIRES(lock_);
   HugePage* FindHugePages(std::size_t count, std::size_t alignment, bool zero_only = false) TARN_REQUIRES(lock_);
-  // Takes these, which are free: committed, on no list, kPacked with all pages free. The lock is not held meanwhile.
+  // Takes these, which are free: committed, on no list, kPacked with all pages free. Drops the lock for the system
+  // call.
   bool TakeThese(HugePage* first, std::size_t count) TARN_REQUIRES(lock_);
   // Commits those of them that are not, or puts them back.
   bool CommitTaken(HugePage* first, std::size_t count, Reservation* reservation) TARN_REQUIRES(lock_);
@@ -257,31 +257,30 @@ class PageHeap {
   void TakeOut(InFlight* in_flight, HugePage* huge_page, HugePage::PageBits pages) TARN_REQUIRES(lock_);
   // And makes them free again. Deletes the record.
   void BringBack(InFlight* in_flight, bool zero) TARN_REQUIRES(lock_);
-  // Adds pages of a packed huge page, as far as they are whole pages of the kernel's. The batch has room.
+  // Adds pages of a packed huge page, as far as they are whole OS pages. The batch has room.
   void AddToBatch(ReleaseBatch* batch, HugePage* huge_page, const HugePage::PageBits& pages) TARN_REQUIRES(lock_);
-  // Releases what is in the batch, which is empty then; returns the bytes. The lock is not held meanwhile.
+  // Releases what is in the batch, which is empty then; returns the bytes. Drops the lock for the system call.
   std::size_t ReleaseBatched(ReleaseBatch* batch) TARN_REQUIRES(lock_);
-  // Releases a whole free huge page; the lock is not held meanwhile. Returns the bytes.
+  // Releases a whole free huge page; drops the lock for the system call. Returns the bytes.
   std::size_t ReleaseWhole(HugePage* huge_page) TARN_REQUIRES(lock_);
 
   // Memory that is about to be used (page_heap_populate.cc). The run has just become used by small objects, and none of
-  // it is resident. If the heap is large enough for that, lets the kernel have it, and what follows it, in memory; the
-  // lock is not held meanwhile.
+  // it is resident. If the heap is large enough for that, populates it and what follows it; drops the lock for that.
   void PopulateAhead(const Run& run, PageCount pages, std::size_t object_bytes) TARN_REQUIRES(lock_);
   bool PopulateHugePage(const Run& run, PageCount pages) TARN_REQUIRES(lock_);
-  // Whether huge pages of the kernel's are asked for, which is found out when the first could be.
+  // True if THP are advised, which is found out when the first could be.
   bool BacksHugePages() TARN_REQUIRES(lock_);
   // Large objects are not populated, since it is not known how much of them will be used. But what is used is seldom
-  // scattered, so the kernel is asked for huge pages, as far as it takes whole ones that are not resident: NoteAsked looks
-  // for them, and the caller asks when it has let the lock go.
+  // scattered, so THP are advised for whole huge pages that are not resident. NoteAsked looks for them, and the caller
+  // advises after it has released the lock.
   void NoteAsked(Run* run) TARN_REQUIRES(lock_);
   static void Ask(const Run& run);
-  // Takes that back, before pages of these huge pages become not resident. The lock is not held meanwhile. False: the
-  // kernel will not, so all of them have to be taken as resident.
+  // Takes that back, before pages of these huge pages become not resident. Drops the lock for the system call. False:
+  // the kernel will not, so all of them have to be taken as resident.
   bool StopAsking(HugePage* first, std::size_t count) TARN_REQUIRES(lock_);
   void SetBacking(HugePage* huge_page, Backing backing) TARN_REQUIRES(lock_);
 
-  // Whether the hard limit leaves room for so many bytes more.
+  // True if the hard limit leaves room for another `bytes`.
   bool Permits(std::size_t bytes) const TARN_REQUIRES(lock_);
   // And for what a mapping at this address needs in the page map.
   bool PermitsMapping(const void* start, std::size_t bytes) const TARN_REQUIRES(lock_);
@@ -344,7 +343,7 @@ class PageHeap {
   std::uint64_t check_at_bytes_ TARN_GUARDED_BY(lock_) = 0;
   // Written under the lock, read without it.
   std::atomic<std::uint64_t> fresh_bytes_ = 0;
-  // Written under the lock, and cleared by whoever answers; read without it.
+  // Written under the lock, and cleared by the thread that answers; read without it.
   std::atomic<std::uint32_t> attention_ = 0;
   // 0: not known yet. Written by any thread: those that find it unknown find the same.
   std::atomic<std::size_t> reservation_goal_ = 0;

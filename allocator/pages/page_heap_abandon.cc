@@ -3,12 +3,11 @@
 // A new beginning for the child of a fork that ran no handlers (heap/fork.cc), where another thread held a lock of the
 // heap: what the lock guarded is half changed, and that thread is not there to finish it.
 //
-// Everything that the page heap knew is left alone for good. Memory in use stays as it is and keeps its entries in the
-// page map, so that objects can be read, written, resized by a copy and freed; what is freed of it serves nobody any
-// more. New spans come from new reservations. A span is told to be of before by its record, which lies in an old
-// reservation, as all metadata does. Reservations come and go by single stores of pointers to whole records, so their
-// list can be read in any state; an entry that is just being cut shorter gives up free huge pages only, which hold no
-// record.
+// Everything that the page heap knew is left alone for good. Memory in use stays as it is and keeps its entries in
+// the page map. So objects can be read, written, resized by a copy and freed, but freed memory is not used again. New
+// spans come from new reservations. A span is told to be of before by its record, which lies in an old reservation,
+// as all metadata does. Reservations come and go by single stores of pointers to whole records, so their list can be
+// read in any state; an entry that is just being cut shorter gives up free huge pages only, which hold no record.
 #include <new>
 
 #include "allocator/os/virtual_memory.h"

@@ -3,18 +3,19 @@
 // The part of the page heap that has the kernel bring memory which is about to be used: a page fault costs more than
 // anything that an allocator does. docs/memory-return.md has the figures.
 //
-// Small objects fill their spans, and spans their huge pages, so this memory is brought before it is touched: some pages
-// ahead, and in heaps that are large enough a whole huge page, as one of the kernel's. What is brought and not used is
-// never more than a share of what is in use, so small processes touch what they use, and nothing else.
+// Small objects fill their spans, and spans their huge pages, so this memory is populated before it is touched: some
+// pages ahead, and in heaps that are large enough a whole huge page, as a THP. The part that is populated and not used
+// is bounded by a share of what is in use. So small processes touch what they use, and nothing else.
 //
-// Huge pages of the kernel's:
+// Transparent huge pages (THP) are advised
 //   unless the system's setting is `never`, or TARN_HUGE_PAGES says no;
 //   for huge pages that become dense: behind the growth of objects of up to 8 KiB, and for large objects that malloc is
 //   asked for (calloc's may be tables that stay empty);
-//   not for ever: what became sparse is broken up by the scavenger (page_heap_release.cc).
+//   not for ever: the scavenger breaks up what became sparse (page_heap_release.cc).
+//
 // Every reservation refuses huge pages from its start (MADV_NOHUGEPAGE). With the setting `always` the kernel would
-// make a huge page of the first byte that is touched, and khugepaged would fill again what was released, so nearly
-// nothing of a burst would go back. The setting does not matter to the refusal, for it may change while the process
+// make a huge page of the first byte that is touched. khugepaged would fill again what was released, so nearly nothing
+// of a burst would go back. The setting does not matter to the refusal, since it may change while the process
 // runs. The kernel knows such advice by mapping, and a process has only some ten thousands of these. So a huge page for
 // small objects is asked for only as long as it takes to touch it, which leaves one mapping again. khugepaged finds
 // nothing to do there, so nothing that was released comes back by itself.
@@ -30,15 +31,15 @@ namespace tarn {
 
 namespace {
 
-// Up to this share of what is in use is brought ahead, so this is the most that it can cost. At most kPopulateMaxBytes at
-// once where small pages are brought, which bounds the time of one malloc.
+// Up to this share of what is in use is brought ahead, so this is the most that it can cost. At most kPopulateMaxBytes
+// at once where small pages are brought, which bounds the time of one malloc.
 constexpr std::size_t kPopulateShareDivisor = 32;
 constexpr std::size_t kPopulateMinBytes = std::size_t{16} << 10;
 constexpr std::size_t kPopulateMaxBytes = std::size_t{256} << 10;
-// Larger objects have many pages of the kernel's, of which most may never be touched: a program that holds 20 000 buffers
-// of 64 KiB for what is seldom more than a few KiB would have them all resident. With two it is twice as much at worst.
+// Larger objects have many OS pages, of which most may never be touched. A program that holds 20 000 buffers of 64 KiB,
+// and seldom uses more than a few KiB of each, would have them all resident. With two it is twice as much at worst.
 constexpr std::size_t kPopulateMaxObjectBytes = 8192;
-// What the kernel's huge pages are made for: ours are as large where its pages are.
+// THP are used where OS pages have this size: there they are as large as our huge pages.
 constexpr std::size_t kOsPageBytes = 4096;
 // It had no huge page: not at once again. Chosen.
 constexpr std::uint32_t kTryAgainMs = 1000;

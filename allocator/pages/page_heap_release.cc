@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The part of the page heap that gives memory back to the kernel. Pages that are on their way are marked as used, so that
-// nobody else can have them while the lock is not held.
+// The part of the page heap that gives memory back to the kernel. Pages that are on their way are marked as used, so
+// that nobody else can have them while the lock is not held.
 #include "allocator/pages/page_heap.h"
 
 #include <algorithm>
@@ -16,15 +16,15 @@ namespace tarn {
 
 namespace {
 
-// How many trackers a pass over packed huge pages looks at before it lets others have the lock: some 10 us.
+// The number of trackers that a pass over packed huge pages looks at before it lets others have the lock: some 10 us.
 constexpr std::size_t kTrackersPerHold = 64;
-// A huge page of the kernel's is broken when so many of its pages are idle. docs/memory-return.md has the figures.
+// A THP is broken up when this many of its pages are idle. docs/memory-return.md has the figures.
 constexpr std::size_t kSparseIdlePages = kPagesPerHugePage / 16;
-// What the functions with a batch, of some 4 KiB, need of the stack beyond it. They touch it before they take the lock,
+// The stack that functions with a batch, of some 4 KiB, need beyond it. They touch it before they take the lock,
 // so that a stack overflow leaves the lock free.
 constexpr std::size_t kReleaseStackBytes = 2048;
-// What stays free and resident when the use has fallen, as a share of what is in use, as its inverse: half of what
-// counts as a fall, so that not every free after it counts as the next one.
+// The inverse of the share of what is in use that stays free and resident after a fall. It is half of what counts as a
+// fall, so that not every free after it counts as the next one.
 constexpr std::size_t kFallKeepDivisor = 8;
 
 }  // namespace
@@ -94,7 +94,7 @@ std::size_t PageHeap::ReleaseWhole(HugePage* huge_page) {
 struct PageHeap::ReleaseBatch {
   static constexpr std::size_t kHugePages = 8;
 
-  // Whether another huge page has room: none has more runs than half its pages.
+  // True if another huge page has room: none has more runs than half its pages.
   bool HasRoom() const {
     return huge_page_count < kHugePages && range_count + kPagesPerHugePage / 2 <= std::size(ranges);
   }
@@ -151,7 +151,7 @@ std::size_t PageHeap::ReleaseBatched(ReleaseBatch* batch) {
     if (all) huge_page->was_released = true;
     if (all && huge_page->backing == Backing::kHuge) SetBacking(huge_page, Backing::kSmall);
     BringBack(in_flight, all && huge_page->backing == Backing::kSmall);
-    // The others may have become free meanwhile.
+    // The others may have become free while the lock was not held.
     if (huge_page->state == HugePageState::kWholeFree) huge_page->freed_at_ms = CoarseMilliseconds();
   }
   batch->huge_page_count = batch->range_count = 0;
@@ -173,7 +173,7 @@ std::size_t PageHeap::ReleaseFree(std::size_t keep_warm_bytes, bool break_huge_p
   ReleaseBatch batch;
   for (Reservation* reservation = reservations_; reservation != nullptr; reservation = reservation->next) {
     for (std::size_t i = 0; i < reservation->huge_page_count; ++i) {
-      // The reservation may become shorter meanwhile.
+      // The reservation may become shorter while the lock is not held.
       if (!batch.HasRoom()) released_bytes += ReleaseBatched(&batch);
       if (i >= reservation->huge_page_count) break;
       HugePage* huge_page = &reservation->huge_pages[i];
@@ -303,7 +303,7 @@ void PageHeap::EndGivingBack(std::size_t released_bytes, std::uint64_t ns, Exces
     return;
   }
   in_excess_pass_ = false;
-  // What is left would be left again, unless the pass has not seen it.
+  // The rest would be left again, unless the pass has not seen it.
   const PageCount warm = free_ - free_zero_;
   const PageCount unseen = std::min(warm, freed_in_excess_pass_);
   freed_in_excess_pass_ = PageCount(0);
@@ -330,7 +330,7 @@ void PageHeap::RepairInForkedChild() {
   in_excess_pass_ = false;
   freed_in_excess_pass_ = PageCount(0);
   unreleasable_ = PageCount(0);
-  // Whoever released these is no more; whether it had come to it is not known.
+  // The thread that released these is gone; it is unknown whether the kernel got to it.
   while (InFlight* in_flight = in_flight_.front()) {
     if (in_flight->committed_by != nullptr) {
       PutBack(*in_flight);

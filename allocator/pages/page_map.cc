@@ -59,8 +59,8 @@ Span* PageMap::SpanAround(std::uintptr_t address) const {
   while (candidate / kPagesPerLeaf < kRootEntries) {
     const PageMapLeaf* leaf = LeafOf(PageId(candidate));
     if (leaf == nullptr) {
-      // Large spans may cross from one GiB into the next, but one that covers a whole GiB has a mapping of its own and
-      // is not worth a longer walk.
+      // Large spans may cross from one GiB into the next. One that covers a whole GiB has a mapping of its own and is
+      // not worth a longer walk.
       if (candidate / kPagesPerLeaf + 1 < page.raw() / kPagesPerLeaf || candidate < kPagesPerLeaf) return nullptr;
       candidate = candidate / kPagesPerLeaf * kPagesPerLeaf - 1;
       continue;

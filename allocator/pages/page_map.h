@@ -12,8 +12,8 @@
 // stranger's pointer, a page that belongs to nobody. The root lies in zero-filled memory that is not touched where it
 // is not used.
 //
-// Threads: a page's entries are written by whoever owns the page at that time (the page heap hands it to one caller),
-// so writers never meet. A reader that holds an object got it by a path that synchronises with its allocation, so the
+// Threads: a page's entries are written by the owner of the page at that time (the page heap hands it to one caller),
+// so writers never meet. A reader that holds an object got it by a path that synchronises with its allocation. So the
 // relaxed loads see the entry of that allocation. A reader with a wrong pointer sees some value, and every value is
 // safe to act on: span records are never unmapped. Leaves are installed under the page heap's lock and never removed.
 #pragma once
@@ -88,13 +88,13 @@ class PageMap {
   // Takes an object with a span of its own out of the map, if the map still names the span for `page`, its first one.
   // Of several callers one gets true and owns the span; Register gives it back (entry/slow_path.cc has the protocol).
   [[nodiscard]] bool Claim(PageId page, Span* span);
-  // The same for the other pages of a large span, for whoever wants to find it from any of them.
+  // The same for the other pages of a large span, so that it is found from any of them.
   void RegisterRest(Span* span) { StoreRest(span, span); }
   void UnregisterRest(Span* span) { StoreRest(span, nullptr); }
 
-  // Leaves are installed by the page heap, from zeroed metadata.
-  // Whoever asks is about to install one: so this looks by an operation that writes, for the root is memory that was never
-  // touched, where a read and then a write would take two page faults.
+  // Leaves are installed by the page heap, from zeroed metadata. The caller is about to install one, so this looks by
+  // an operation that writes. The root is memory that was never touched, where a read and then a write would take two
+  // page faults.
   bool HasLeaf(std::size_t root_index) {
     std::uintptr_t none = 0;
     return !root_[root_index].compare_exchange_strong(none, 0, std::memory_order_relaxed);
@@ -114,8 +114,8 @@ class PageMap {
     return biased_leaf == 0 ? nullptr : reinterpret_cast<PageMapLeaf*>(biased_leaf + root_index * kPagesPerLeaf);
   }
 
-  // Addresses of leaves, each minus the number of the first page that it covers, so that the class byte of a page is at
-  // entry + page number: free is spared the masking. 0 where there is no leaf.
+  // Addresses of leaves, each minus the number of the first page that it covers. So the class byte of a page is at
+  // entry + page number, and free needs no masking. 0 where there is no leaf.
   std::atomic<std::uintptr_t> root_[kRootEntries] = {};
 };
 

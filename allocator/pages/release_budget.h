@@ -17,7 +17,7 @@
 //   by 2, up to 16      for each fall before that was followed by a return within half a minute. A fall that was not
 //                       followed by a return takes one doubling back
 //
-// Both together are at most 32. The multiplied part of the debt is at most what a minute pays off, so a program that
+// Both together are at most 32. The multiplied part of the debt is at most what a minute pays off. So a program that
 // once worked in large bursts gives memory back again a minute later.
 //
 // Pure: no lock, no system call. Guarded by the page heap's lock. All zero at the start (heap/process_heap.h). Times
@@ -46,7 +46,8 @@ class ReleaseBudget {
   static constexpr unsigned kShortGapDoublings = 3;
   static constexpr unsigned kMostReturnDoublings = 4;
   static constexpr unsigned kMostDoublings = 5;
-  // A smaller share of what was released is no burst: what a program allocates while it frees much more.
+  // A smaller share of what was released does not count as a burst: a program allocates as much while it frees much
+  // more.
   static constexpr std::size_t kBurstDivisor = 8;
   static constexpr std::int64_t kLongestDebtNs = 60'000'000'000 / kTimeDivisor;
   static constexpr std::uint32_t kMostCreditMs = 10'000;
@@ -75,7 +76,7 @@ class ReleaseBudget {
     if (returned_bytes_ >= released_bytes_ / kBurstDivisor) {
       doublings = std::min(doublings_ + (gap_ms < kShortGapMs ? kShortGapDoublings : 0), kMostDoublings);
     }
-    // What the multiplication adds stops at kLongestDebtNs, the cost itself does not.
+    // The part that the multiplication adds stops at kLongestDebtNs, the cost itself does not.
     debt_ns_ = std::max(debt_ns_ + cost_ns, std::min(debt_ns_ + (cost_ns << doublings), kLongestDebtNs));
     if (returned_bytes_ >= released_bytes_ / 2 && gap_ms < kLongestGapMs) regretted_ = true;
   }

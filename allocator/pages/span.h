@@ -64,8 +64,8 @@ struct Span : ListLink<Span> {
   void* start() const { return first_page.start(); }
   std::size_t bytes() const { return pages.bytes(); }
 
-  // The samples that the heap profile keeps of objects (observe/profile.h), by number; 0: none. Of a kSampled span there
-  // is one per object, behind the bits; of a large one the number lies where others count objects.
+  // The samples that the heap profile keeps of objects (observe/profile.h), by number; 0: none. Of a kSampled span
+  // there is one per object, behind the bits; of a large one the number lies where others count objects.
   std::uint32_t* samples() { return reinterpret_cast<std::uint32_t*>(free_bits() + word_count()); }
   std::uint32_t large_sample() const { return object_count | std::uint32_t{live_objects} << 16; }
   void set_large_sample(std::uint32_t sample) {

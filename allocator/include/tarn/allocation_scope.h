@@ -8,13 +8,13 @@
 //
 //   double allocations = tarn::AllocationsPerRun(100, [&] { Parse(input); });       // as Go's testing.AllocsPerRun
 //
-// What is counted is what the whole process allocates meanwhile, by malloc, operator new and their kin: exact as long as
-// other threads are quiet. Bytes are those of the objects, which are up to a quarter larger than what was asked for.
-// Counting costs the code in between nothing, since tarn counts anyway; to read takes microseconds and allocates nothing.
+// Counts what the whole process allocates during the scope, by malloc, operator new and their families. This is exact
+// while other threads are quiet. Bytes are those of the objects, which are up to a quarter larger than the requests.
+// The code in the scope is not slowed, since tarn counts anyway. Reading takes microseconds and allocates nothing.
 //
-// A program that includes this header need not be linked with tarn. Without it, and where nobody preloads it, Available()
-// is false and all counts are zero. (A program that is linked without tarn and with -no-pie has no way to find a
-// preloaded one.)
+// A program that includes this header need not be linked with tarn. Without it, and where nobody preloads it,
+// Available() is false and all counts are zero. (A program that is linked without tarn and with -no-pie has no way to
+// find a preloaded one.)
 #ifndef TARN_ALLOCATION_SCOPE_H
 #define TARN_ALLOCATION_SCOPE_H
 
@@ -37,7 +37,7 @@ struct AllocationCounts {
   std::uint64_t frees;
   std::uint64_t allocated_bytes;
   std::uint64_t freed_bytes;
-  // What more is alive now than was then; below zero if more was freed than allocated.
+  // Growth of the live bytes; below zero if more was freed than allocated.
   std::int64_t live_growth_bytes() const { return static_cast<std::int64_t>(allocated_bytes - freed_bytes); }
 };
 
@@ -46,7 +46,7 @@ class AllocationScope {
  public:
   AllocationScope() : start_(Read()) {}
 
-  // Whether the malloc of the process is tarn's.
+  // True if the malloc of the process is tarn's.
   static bool Available() { return &internal::MemstatsOrNull != nullptr; }
 
   AllocationCounts Counts() const {
@@ -66,8 +66,8 @@ class AllocationScope {
   AllocationCounts start_;
 };
 
-// Calls `run` once, to let it fill its caches, and then `runs` times more; returns how many allocations one of these took
-// in the mean. 0 without tarn, or if `runs` is 0.
+// Calls `run` once, to let it fill its caches, and then `runs` times more; returns how many allocations one of these
+// took in the mean. 0 without tarn, or if `runs` is 0.
 template <typename Function>
 double AllocationsPerRun(std::size_t runs, Function&& run) {
   run();

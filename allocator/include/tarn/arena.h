@@ -10,15 +10,15 @@
 //   std::pmr::vector<int> numbers(&arena);                    // an arena is a std::pmr::memory_resource
 //   arena.Reset();                                            // runs destructors, keeps the memory for the next round
 //
-// The memory comes in chunks of 8 KiB and then twice as much each time, up to 2 MiB, out of spans of the arena's own:
-// nothing of malloc lies between, and free() of a pointer into an arena ends the process with a clear line. Reset keeps
-// all chunks, Release gives them back.
+// The memory comes in chunks: the first has 8 KiB, each next one twice as much, up to 2 MiB. They lie in spans that
+// only the arena uses, and free() of a pointer into an arena ends the process with a clear line. Reset keeps all
+// chunks, Release gives them back.
 //
-// Threads: one at a time; see tarn/concurrent_arena.h for more. An arena neither moves nor is copied.
-// Limits: with limit_bytes set, the chunks never take more than that; whatever does not fit is refused.
-// Refused (limit, no memory, a size beyond PTRDIFF_MAX): Allocate throws std::bad_alloc, TryAllocate and the C functions
-// return null. Built without exceptions, the throwing functions abort.
-// Zero bytes: a pointer that is not null and may be that of the next allocation.
+// Threads: one at a time; see tarn/concurrent_arena.h for more. An arena neither moves nor is copied. Limits: with
+// limit_bytes set, the chunks never take more than that; whatever does not fit is refused. Refused (limit, no memory, a
+// size beyond PTRDIFF_MAX): Allocate throws std::bad_alloc, TryAllocate and the C functions return null. Built without
+// exceptions, the throwing functions abort. Zero bytes: a pointer that is not null and may be that of the next
+// allocation.
 //
 // For C and C++. With TARN_C_INTERFACE_ONLY defined, a C++ program gets what a C program gets.
 #ifndef TARN_ARENA_H
@@ -39,8 +39,8 @@ typedef struct tarn_arena_options {
   size_t limit_bytes;  // of all chunks, the buffer not counted; 0: none
   void* buffer;        // memory of the caller's that is used first; it outlives the arena
   size_t buffer_bytes;
-  // Non-zero: the checked mode. Memory that a reset or a rewind ended is made inaccessible (whole chunks) or filled with
-  // 0xDF (the rest), and comes back late, so that a use after the reset ends the process where it happens. Slow.
+  // Non-zero: the checked mode. Memory that a reset or a rewind ended is made inaccessible (whole chunks) or filled
+  // with 0xDF (the rest), and is reused late. So a use after the reset ends the process where it happens. Slow.
   // TARN_CHECK=on does the same for all arenas.
   int checked;
 } tarn_arena_options;
@@ -102,8 +102,8 @@ void tarn_arena_destroy(tarn_arena* arena);
 // Runs the destructors, the last registered first, and makes all memory free again; keeps the chunks.
 void tarn_arena_reset(tarn_arena* arena);
 tarn_arena_mark tarn_arena_get_mark(tarn_arena* arena);
-// Ends everything that was allocated after the mark was made. Ends the process with a line on stderr if the arena was
-// reset, or rewound to an earlier mark, since then, and for a mark of another arena.
+// Ends everything that was allocated after the mark was made. Misuse ends the process with a line on stderr: a mark of
+// another arena, and a mark from before a reset or a rewind to an earlier mark.
 void tarn_arena_rewind(tarn_arena* arena, const tarn_arena_mark* mark);
 tarn_arena_stats tarn_arena_get_stats(tarn_arena* arena);
 // Has run(object) called at the reset; it must not throw. 0: refused, nothing is registered.

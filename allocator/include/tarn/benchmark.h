@@ -15,13 +15,13 @@
 //     benchmark::RunSpecifiedBenchmarks();
 //   }
 //
-// The first is exact: it counts the very iterations that are timed. The second needs no line in the benchmarks, but
-// google-benchmark runs each of them once more for it, at most 16 iterations in one thread, and counts a few allocations
-// of its own and the benchmark's set-up with them (in google-benchmark 1.7, which console output leaves out as well). A
-// benchmark whose threads wait for each other hangs in that run.
+// The first is exact: it counts the very iterations that are timed. The second needs no line in the benchmarks. For it
+// google-benchmark runs each of them once more, at most 16 iterations in one thread. The counts of that run include the
+// benchmark's set-up and a few allocations of google-benchmark (1.7, whose console output shows neither). A benchmark
+// whose threads wait for each other hangs in that run.
 //
-// Works in a suite that is linked with tarn and in one that runs with tarn preloaded. Without tarn there are no columns and
-// no fields. What is counted, and what counting costs: <tarn/allocation_scope.h>.
+// Works in a suite that is linked with tarn and in one that runs with tarn preloaded. Without tarn there are no columns
+// and no fields. What is counted, and what counting costs: <tarn/allocation_scope.h>.
 #ifndef TARN_BENCHMARK_H
 #define TARN_BENCHMARK_H
 
@@ -59,7 +59,8 @@ class ReportAllocations {
   AllocationScope scope_;
 };
 
-// Interface of google-benchmark 1.7; later versions dropped the Stop that takes a pointer, so nothing here says override.
+// Interface of google-benchmark 1.7; later versions dropped the Stop that takes a pointer, so nothing here says
+// override.
 class BenchmarkMemoryManager final : public benchmark::MemoryManager {
  public:
   void Start() { scope_.emplace(); }
@@ -78,8 +79,8 @@ class BenchmarkMemoryManager final : public benchmark::MemoryManager {
   std::optional<AllocationScope> scope_;
 };
 
-// Has google-benchmark count in all benchmarks from now on. False: the malloc of the process is not tarn's, and nothing is
-// registered. To be called by one thread.
+// Has google-benchmark count in all benchmarks from now on. False: the malloc of the process is not tarn's, and nothing
+// is registered. To be called by one thread.
 inline bool RegisterBenchmarkMemoryManager() {
   if (!AllocationScope::Available()) return false;
   static BenchmarkMemoryManager manager;

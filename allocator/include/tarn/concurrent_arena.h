@@ -26,8 +26,8 @@ typedef struct tarn_concurrent_arena tarn_concurrent_arena;
 typedef struct tarn_concurrent_arena_options {
   const char* name;    // null: the arena does not appear in statistics (tarn/registry.h)
   size_t limit_bytes;  // of all chunks; 0: none
-  // Non-zero, or TARN_CHECK=on: memory that a reset ended is made inaccessible and comes back late, so that a use after the
-  // reset ends the process where it happens. Slow.
+  // Non-zero, or TARN_CHECK=on: memory that a reset ended is made inaccessible and comes back late, so that a use after
+  // the reset ends the process where it happens. Slow.
   int checked;
 } tarn_concurrent_arena_options;
 

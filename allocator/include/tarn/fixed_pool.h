@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// tarn/fixed_pool.h: blocks of one size, so many and no more.
+// tarn/fixed_pool.h: a bounded number of blocks of one size.
 //
 //   tarn::FixedPool pool(256, 1000);             // 1000 blocks of 256 bytes
 //   void* block = pool.Allocate();               // null when all are taken
@@ -8,9 +8,9 @@
 //   pool.Stats();                                // allocated, free, total
 //
 // For what must be bounded: connections, frames, requests under way. All addresses are reserved at once; a block takes
-// memory from the first time that it is written. Which blocks are free is one bit each, kept apart from the blocks, so a
-// second Free, a pointer from elsewhere and a pointer into the middle of a block are seen at the call, always, and end
-// the process with a line on stderr.
+// memory from the first time that it is written. One bit per block, kept apart from the blocks, says which are free. So
+// misuse is always seen at the call, and ends the process with a line on stderr: a second Free, a pointer from
+// elsewhere, a pointer into the middle of a block.
 //
 // Threads: any, at the same time, without a lock (a bit is taken and given by one atomic instruction).
 // Limits: blocks of 1 byte to 1 GiB, 1 to 2^32 blocks, together below 2^46 bytes.
@@ -33,7 +33,7 @@ typedef struct tarn_fixed_pool_options {
   size_t block_count;
   size_t alignment;  // of blocks, a power of two up to 2 MiB; 0: 16, or 8 for blocks of up to 8 bytes
   const char* name;  // null: the pool does not appear in statistics (tarn/registry.h)
-  int checked;  // non-zero, or TARN_CHECK=on: blocks that are still allocated when the pool is destroyed are reported on stderr
+  int checked;       // non-zero, or TARN_CHECK=on: the end of the pool reports blocks that are still allocated
 } tarn_fixed_pool_options;
 
 typedef struct tarn_fixed_pool_stats {
@@ -50,10 +50,10 @@ void tarn_fixed_pool_destroy(tarn_fixed_pool* pool);
 void* tarn_fixed_pool_allocate(tarn_fixed_pool* pool);
 // Null is ignored.
 void tarn_fixed_pool_free(tarn_fixed_pool* pool, void* block);
-// Whether the address lies in a block of the pool.
+// True if the address lies in a block of the pool.
 int tarn_fixed_pool_owns(const tarn_fixed_pool* pool, const void* address);
 size_t tarn_fixed_pool_block_bytes(const tarn_fixed_pool* pool);
-// Counted block by block: exact when nobody allocates or frees meanwhile.
+// Counted block by block: exact while no other call is under way.
 tarn_fixed_pool_stats tarn_fixed_pool_get_stats(tarn_fixed_pool* pool);
 
 #ifdef __cplusplus

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// tarn/heap.h: a heap of one's own, for a subsystem or a tenant.
+// tarn/heap.h: a heap for a subsystem or a tenant.
 //
 //   tarn::Heap heap({.name = "plugin", .limit_bytes = 64 << 20});
 //   void* object = heap.Allocate(100);             // from any thread
@@ -8,16 +8,15 @@
 //   std::pmr::vector<int> v(&heap);
 //   heap.FreeAll();                                // or the heap's end: everything at once
 //
-// malloc's semantics, with spans that hold nothing of anybody else's, a limit, figures of its own, and an end for all
-// objects in time proportional to the number of spans. free() of an object of a heap, and Free of an object that is not
-// this heap's, end the process with a line on stderr; a second Free does when the object reaches its span, or at the
-// call with `checked`.
+// malloc's semantics, with spans that hold this heap's objects alone, a limit and figures. FreeAll ends all objects in
+// time proportional to the number of spans. Misuse ends the process with a line on stderr: free() of an object of a
+// heap, and Free of an object that is not this heap's. So does a second Free, when the object reaches its span, or at
+// the call with `checked`.
 //
-// Threads: any, at the same time; the common case takes neither a lock nor an atomic instruction. FreeAll and the heap's
-// end want all others to be done.
-// Objects are aligned to 16 bytes at least. Zero bytes are one. Refused (limit, no memory, sizes beyond PTRDIFF_MAX):
-// Allocate throws std::bad_alloc, TryAllocate and the C functions return null. The limit counts the pages of spans, so a
-// heap needs some 64 KiB for each size that it uses.
+// Threads: any, at the same time; the common case takes neither a lock nor an atomic instruction. FreeAll and the
+// heap's end want all others to be done. Objects are aligned to 16 bytes at least. Zero bytes are one. Refused (limit,
+// no memory, sizes beyond PTRDIFF_MAX): Allocate throws std::bad_alloc, TryAllocate and the C functions return null.
+// The limit counts the pages of spans, so a heap needs some 64 KiB for each size that it uses.
 //
 // For C and C++. With TARN_C_INTERFACE_ONLY defined, a C++ program gets what a C program gets.
 #ifndef TARN_HEAP_H
@@ -40,9 +39,9 @@ typedef struct tarn_heap_options {
 } tarn_heap_options;
 
 typedef struct tarn_heap_stats {
-  size_t live_objects;  // exact when nobody uses the heap meanwhile
+  size_t live_objects;  // exact while no other call is under way
   size_t live_bytes;    // of their size classes, or pages
-  size_t span_bytes;    // what the limit is about
+  size_t span_bytes;    // bounded by the limit
   uint64_t allocations;
   uint64_t frees;
 } tarn_heap_stats;
@@ -58,7 +57,7 @@ void* tarn_heap_reallocate(tarn_heap* heap, void* object, size_t bytes);
 // Null is ignored.
 void tarn_heap_free(tarn_heap* heap, void* object);
 void tarn_heap_free_all(tarn_heap* heap);
-// What the object really has.
+// The size of the object, at least what was requested.
 size_t tarn_heap_usable_bytes(tarn_heap* heap, const void* object);
 tarn_heap_stats tarn_heap_get_stats(tarn_heap* heap);
 

@@ -25,7 +25,7 @@ class Interner {
   // Named interners appear in the statistics as arenas. Null: no name.
   explicit Interner(const char* name = nullptr) : arena_(ArenaOptions{name, 0, nullptr, 0, 0}) {}
 
-  // The same address for the same text, whoever asks. The copy ends with a zero byte that is not part of it. Throws
+  // Returns the same address for the same text. The copy ends with a zero byte that is not part of it. Throws
   // std::bad_alloc.
   std::string_view Intern(std::string_view text) {
     const std::size_t hash = std::hash<std::string_view>{}(text);

@@ -44,23 +44,23 @@ int tarn_add_limit_callback(unsigned percent, tarn_limit_callback callback, void
 // 0, or -1 when there is no such pair. A call that is under way may still go on for a moment.
 int tarn_remove_limit_callback(tarn_limit_callback callback, void* argument);
 
-// Gives at least so many bytes of free memory back to the kernel, if there are as many: whole huge pages first. SIZE_MAX:
+// Gives at least `bytes` of free memory back to the kernel, or all if there is less: whole huge pages first. SIZE_MAX:
 // all of it, like malloc_trim(0). Returns the bytes.
 size_t tarn_release_memory(size_t bytes);
 
-// One cycle of the scavenger, for programs that let no other thread run: call it now and then,
-// about twice a second while there is something to do. Pools whose epoch is over (tarn/pool.h) drop objects on the calling
-// thread, unless tarn's own is at it. Returns after how many milliseconds the next call is worthwhile;
-// UINT32_MAX: not before memory has been freed again.
+// One cycle of the scavenger, for programs that let no other thread run: call it now and then, about twice a second
+// while there is something to do. Pools whose epoch is over (tarn/pool.h) drop objects on the calling thread, unless
+// tarn's own is at it. Returns after how many milliseconds the next call is worthwhile; UINT32_MAX: not before memory
+// has been freed again.
 uint32_t tarn_background_tick(void);
 
-// Ends the threads of tarn's own, as far as there are any (TARN_BACKGROUND), and keeps them away: when it returns,
-// there are none, in this process and its children by fork. For programs that are about to enter a sandbox, give up
-// rights, or need to be without other threads. Memory goes back as in programs that never had such a thread. Not for
-// signal handlers. In a destructor that a pool runs (tarn/pool.h), the thread that runs it ends behind it.
+// Ends tarn's threads, if there are any (TARN_BACKGROUND), and starts no more: when it returns, there are none, in this
+// process and its children by fork. For programs that are about to enter a sandbox or to give up rights, and for those
+// that must have one thread. Memory goes back as in programs that never had such a thread. Not for signal handlers. In
+// a destructor that a pool runs (tarn/pool.h), the thread that runs it ends behind it.
 void tarn_stop_background(void);
 
-// What has been done, since the process's start.
+// Totals since the start of the process.
 typedef struct tarn_limit_stats {
   uint64_t checks;             // looks at the soft limit
   uint64_t exceeded;           // of these, how many found more resident memory than it allows
@@ -69,7 +69,7 @@ typedef struct tarn_limit_stats {
   uint64_t release_ns;         // the time for that
   uint64_t skipped;            // not given back, because that had taken a tenth of the time already
   uint64_t hard_failures;      // allocations that failed while a hard limit was set
-  uint64_t scavenger_cycles;   // whoever ran them
+  uint64_t scavenger_cycles;   // in any thread
   uint64_t scavenger_starts;   // of the thread
   uint64_t scavenger_cpu_ns;   // of all cycles
   uint64_t scavenger_released_bytes;

@@ -18,9 +18,9 @@
 
 namespace tarn {
 
-// Makes a resource the default one for std::pmr until the end of the scope, so that code which names no resource uses it.
-// The default resource belongs to the whole process, as the standard has it: other threads see it as well. What is made
-// in the scope must not outlive the resource; it may outlive the scope.
+// Makes a resource the default one for std::pmr until the end of the scope, so that code which names no resource uses
+// it. The default resource belongs to the whole process, as the standard has it: other threads see it as well. What is
+// made in the scope must not outlive the resource; it may outlive the scope.
 class ScopedDefaultResource {
  public:
   explicit ScopedDefaultResource(std::pmr::memory_resource* resource)

@@ -2,12 +2,13 @@
 //
 // tarn/memstats.h: what the heap holds, in numbers. For C and C++.
 //
-// The fields are those of Go's runtime.MemStats where malloc has the same thing, and more. A read takes no lock and stops
-// nobody. At a quiet point all numbers are exact and fit together:
+// The fields are those of Go's runtime.MemStats where malloc has the same thing, and more. A read takes no lock and
+// stops nobody. At a quiet point all numbers are exact and fit together:
 //   heap_sys = heap_inuse + heap_idle      heap_released <= heap_idle      heap_objects = mallocs - frees
 //   sys = heap_sys + mspan_sys + mcache_sys + buck_hash_sys + page_map_sys + other_sys
-// While threads work, each counter is exact as of its own moment within the read (some microseconds), so a difference
-// such as heap_objects may be off by what was allocated and freed meanwhile. The memory classes add up exactly always.
+// While threads work, each counter is exact as of its own moment within the read (some microseconds). So a difference
+// such as heap_objects may be off by what was allocated and freed during the read. The memory classes always add up
+// exactly.
 #ifndef TARN_MEMSTATS_H
 #define TARN_MEMSTATS_H
 
@@ -98,13 +99,14 @@ typedef struct tarn_memstats_s {
   uint64_t peak_rss_bytes;
   // 1 - live / in use, in 1/1000: what part of the memory in spans holds no live object.
   uint64_t fragmentation_permille;
-  // Arenas, pools and heaps that have a name (tarn/registry.h): how many names there are, the bytes that they hold, which
-  // are large objects among the others, and the bytes of these that are live.
+  // Arenas, pools and heaps that have a name (tarn/registry.h): how many names there are, the bytes that they hold,
+  // which are large objects among the others, and the bytes of these that are live.
   uint64_t named_pools;
   uint64_t named_pool_bytes;
   uint64_t named_pool_live_bytes;
-  // The hard limit; UINT64_MAX: none. How often the soft limit was found exceeded, what was given back to keep it and in
-  // what time, and allocations that failed while a hard limit was set (tarn/limits.h has more).
+  // The hard limit; UINT64_MAX: none. Then for the soft limit: how often it was found exceeded, the bytes given back to
+  // keep it, and the time for that. Last the allocations that failed while a hard limit was set (tarn/limits.h has
+  // more).
   uint64_t hard_limit_bytes;
   uint64_t limit_exceeded;
   uint64_t limit_released_bytes;
@@ -140,13 +142,13 @@ typedef struct tarn_memstats_cpu {
   uint64_t budget_bytes;    // the most; caches of threads beyond the sixteenth have a quarter of it
 } tarn_memstats_cpu;
 
-// Fills `*stats`, of which the caller says how many bytes it knows: sizeof(tarn_memstats_t). Programs that were compiled
-// against an older header get what they know; a program that knows more gets zeroes for the rest. Returns 0, or -1 with
-// errno EINVAL when `stats` is null. Any thread, at any time, also in a signal handler.
+// Fills `*stats`, of which the caller says how many bytes it knows: sizeof(tarn_memstats_t). Programs that were
+// compiled against an older header get what they know; a program that knows more gets zeroes for the rest. Returns 0,
+// or -1 with errno EINVAL when `stats` is null. Any thread, at any time, also in a signal handler.
 int tarn_memstats(tarn_memstats_t* stats, size_t stats_bytes);
 
-// Fills up to `count` entries, one per CPU that has a cache; returns how many there are. `cpus` may be null if `count` is
-// 0.
+// Fills up to `count` entries, one per CPU that has a cache; returns how many there are. `cpus` may be null if `count`
+// is 0.
 size_t tarn_memstats_cpus(tarn_memstats_cpu* cpus, size_t count);
 
 #ifdef __cplusplus

@@ -7,13 +7,13 @@
 //   orders.Destroy(order);                           // from any thread
 //   orders.DestroyAll();                             // every order that is left
 //
-// For many objects of one size that come and go: they lie together, apart from what else the program allocates, free
-// ones are reused first, and the end of the pool is the end of all of them. Create and Destroy take what the running
-// CPU keeps, without a lock or an atomic instruction; every few dozen objects a batch passes to or from the pool's
+// For many objects of one size that come and go. They lie together, apart from what else the program allocates. Free
+// ones are reused first, and the end of the pool ends all of them. Create and Destroy work on objects that the running
+// CPU keeps, without a lock or an atomic instruction. Every few dozen objects a batch passes to or from the pool's
 // regions under a lock. Free memory is not written to; regions without objects go back.
 //
-// Misuse: a second Destroy, a pointer that is no object of the pool or is another pool's, end the process with a line
-// on stderr when the object reaches its region, which is later than the call; with `checked`, at the call. A pool with
+// Misuse ends the process with a line on stderr: a second Destroy, or a pointer that is not an object of the pool. It
+// is seen when the object reaches its region, which is later than the call; with `checked`, at the call. A pool with
 // `checked` that dies with live objects says so on stderr. Destructors may create and destroy other objects of the same
 // pool, also while DestroyAll or the pool's end runs them. Each object is ended once, whether the pool comes to it
 // first or an object that owns it. DestroyAll ends objects in no particular order; a destructor that always creates
@@ -45,7 +45,7 @@ typedef struct tarn_object_pool_options {
 } tarn_object_pool_options;
 
 typedef struct tarn_object_pool_stats {
-  size_t live_objects;    // exact when nobody uses the pool meanwhile
+  size_t live_objects;    // exact while no other call is under way
   size_t cached_objects;  // free, kept by CPUs
   size_t region_bytes;
   uint64_t allocations;
@@ -60,9 +60,9 @@ void tarn_object_pool_destroy(tarn_object_pool* pool);
 void* tarn_object_pool_allocate(tarn_object_pool* pool);
 // Null is ignored.
 void tarn_object_pool_free(tarn_object_pool* pool, void* object);
-// Frees every object, in time proportional to the number of regions. Nobody uses the pool meanwhile.
+// Frees every object, in time proportional to the number of regions. No other call may be under way.
 void tarn_object_pool_free_all(tarn_object_pool* pool);
-// Calls visit for every object that is not free. Nobody else uses the pool meanwhile, and visit does not.
+// Calls visit for every object that is not free. No other call may be under way, and visit makes none.
 void tarn_object_pool_for_each(tarn_object_pool* pool, void (*visit)(void* object, void* context), void* context);
 tarn_object_pool_stats tarn_object_pool_get_stats(tarn_object_pool* pool);
 
@@ -164,7 +164,7 @@ class ObjectPool {
     }
   }
 
-  // These two want nobody else to use the pool meanwhile. DestroyAll takes time proportional to the number of regions,
+  // During these two no other call may use the pool. DestroyAll takes time proportional to the number of regions,
   // and to that of objects only if their destructor does anything.
   void DestroyAll() {
     RunDestructors();
@@ -248,7 +248,8 @@ struct BlockResourceOptions {
 };
 
 // An object pool as a std::pmr::memory_resource, for node-based containers: requests that fit into a block and its
-// alignment go to the pool, others upstream. Throws std::bad_alloc at the pool's limit. Any thread, if upstream allows it.
+// alignment go to the pool, others upstream. Throws std::bad_alloc at the pool's limit. Any thread, if upstream allows
+// it.
 class BlockResource final : public std::pmr::memory_resource {
  public:
   explicit BlockResource(std::size_t block_bytes, const char* name = nullptr)

@@ -13,26 +13,26 @@
 // of the running CPU first, or makes a new one. Put takes it back; it refuses objects that have grown beyond
 // max_object_bytes and more than max_objects in all, and destroys them.
 //
-// Objects that nobody asks for go in two epochs: at the end of an epoch what lies in the pool becomes the pool's victims,
-// and the victims of the epoch before are destroyed; Get takes victims too, and those live on. (Go does that at each
-// garbage collection: sync.Pool, "victim cache".) An epoch ends when it is epoch_ms old, or by Tick(). When memory is
-// short, that is, near the soft limit (tarn/limits.h) with no free memory left to give back, everything in the pool is
-// destroyed.
+// Objects that nobody asks for go in two epochs: at the end of an epoch what lies in the pool becomes the pool's
+// victims, and the victims of the epoch before are destroyed; Get takes victims too, and those live on. (Go does that
+// at each garbage collection: sync.Pool, "victim cache".) An epoch ends when it is epoch_ms old, or by Tick(). When
+// memory is short, that is, near the soft limit (tarn/limits.h) with no free memory left to give back, everything in
+// the pool is destroyed.
 //
 // Who destroys: the thread that calls. Get and Put look whether an epoch is over, on their slow paths, and
 // tarn_background_tick() does, for all pools. So T's destructor must not need a lock that the caller of Get or Put
 // holds. A pool that nobody calls keeps its objects. With TARN_BACKGROUND=on in the environment, and in a process with
-// threads, a thread of the ordinary kind does it, "tarn-caretaker", which runs T's destructor as any thread of the
-// program would, with all signals blocked and no lock of tarn's held. It is started by the first Put and exists only
-// while a pool has objects in it. The pool's end waits until that thread is done with it, so an object's destructor must
-// not wait for the thread that ends the pool; one that ends its own pool ends the process with a line on stderr. After
-// exit() has begun it destroys nothing more. In the child of a fork the thread is started again by the first slow path
-// of a Get or Put; an object that another thread was just destroying is lost there. What a destructor puts back at the
-// pool's end is destroyed at once. One that throws calls std::terminate; `drop` in C must not throw.
+// threads, an ordinary thread does it, "tarn-caretaker": it runs T's destructor with all signals blocked, and holds no
+// lock of tarn. It is started by the first Put and exists only while a pool has objects in it. The pool's end waits
+// until that thread is done with it, so an object's destructor must not wait for the thread that ends the pool; one
+// that ends its own pool ends the process with a line on stderr. After exit() has begun it destroys nothing more. In
+// the child of a fork the thread is started again by the first slow path of a Get or Put; an object that another thread
+// was just destroying is lost there. What a destructor puts back at the pool's end is destroyed at once. One that
+// throws calls std::terminate; `drop` in C must not throw.
 //
-// Threads: any, at the same time; an object is moved without a lock or an atomic instruction in the common case. (Under a
-// lock where other CPUs' objects could not be had back: in the thread mode, and on kernels before 5.10.) The pool's end
-// wants all others to be done. Objects that were not put back are the caller's. Not for signal handlers.
+// Threads: any, at the same time; an object is moved without a lock or an atomic instruction in the common case. (Under
+// a lock where other CPUs' objects could not be had back: in the thread mode, and on kernels before 5.10.) The pool's
+// end wants all others to be done. Objects that were not put back are the caller's. Not for signal handlers.
 //
 // Misuse: with `checked`, an object that is put back while the pool has it already ends the process with a line on
 // stderr, at the call.
@@ -111,7 +111,7 @@ struct PoolOptions {
   const char* name = nullptr;
   std::function<T*()> make = {};                   // an object of new; by default: new T(), where T has that
   std::function<void(T&)> reset = {};              // before the object is put back
-  std::function<std::size_t(const T&)> size = {};  // what max_object_bytes is compared with
+  std::function<std::size_t(const T&)> size = {};  // compared with max_object_bytes
   std::size_t max_object_bytes = SIZE_MAX;
   // With max_object_bytes set, the pool never keeps more than max_bytes / max_object_bytes objects.
   std::size_t max_bytes = SIZE_MAX;
@@ -178,7 +178,7 @@ class Pool {
  private:
   static constexpr std::size_t kMostObjects = std::size_t{1} << 20;
 
-  // An exception has no place to go, since mostly it is no call of the program that destroys: std::terminate.
+  // An exception would have no handler, since mostly tarn's thread destroys: std::terminate.
   static void Drop(void* object, void*) noexcept { delete static_cast<T*>(object); }
 
   const PoolOptions<T> options_;
@@ -196,9 +196,10 @@ struct RecyclingResourceOptions {
   std::pmr::memory_resource* upstream = std::pmr::new_delete_resource();
 };
 
-// A pool as a std::pmr::memory_resource, for containers that take large buffers again and again: a request of more than
-// half a buffer gets a buffer that was used before, or a new one from upstream, and goes back to the pool; other requests
-// go upstream. Throws what upstream throws. Any thread. Its end gives the pool's buffers back to upstream.
+// A pool as a std::pmr::memory_resource, for containers that take large buffers again and again. A request of
+// more than half a buffer gets a buffer of the pool, or a new one from upstream; freed, it goes to the pool.
+// Other requests go upstream. Throws what upstream throws. Any thread. Its end gives the pool's buffers back to
+// upstream.
 class RecyclingResource final : public std::pmr::memory_resource {
  public:
   explicit RecyclingResource(std::size_t buffer_bytes)

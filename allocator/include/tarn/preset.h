@@ -2,8 +2,8 @@
 //
 // tarn/preset.h: settings for the stages of a program's life, all at once.
 //
-// The same as TARN_PRESET in the environment, for programs that know their stage themselves. For C, with the same in C++ in
-// namespace tarn. Any thread may call; the functions keep errno where they do not fail.
+// The same as TARN_PRESET in the environment, for programs that know their stage themselves. For C, with the same in
+// C++ in namespace tarn. Any thread may call; the functions keep errno where they do not fail.
 //
 //                           built in   production   staging   development
 //   TARN_MEMORY_LIMIT       auto       auto         80%       50%            of the container, or of the machine
@@ -25,9 +25,10 @@
 extern "C" {
 #endif
 
-// "production", "staging", "development", or "off": the built-in settings again. TARN_CHECK and TARN_POOL_OBJECTS count for
-// pools, arenas and heaps that are made from now on. 0; -1 with errno EINVAL: no such name, or EBUSY: called by a signal
-// handler that has interrupted an allocation. Of several threads that call it at once, any may have the last word.
+// "production", "staging", "development", or "off": the built-in settings again. TARN_CHECK and TARN_POOL_OBJECTS count
+// for pools, arenas and heaps that are made from now on. 0; -1 with errno EINVAL: no such name, or EBUSY: called by a
+// signal handler that has interrupted an allocation. Of several threads that call it at once, any may have the last
+// word.
 int tarn_set_preset(const char* name);
 // The name of the one in force; "off": none.
 const char* tarn_preset(void);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// tarn/profile.h: the heap profile of the own process. For C and C++.
+// tarn/profile.h: the heap profile of this process. For C and C++.
 //
-// The profile is always on: about one allocation in 512 KiB is sampled with its stack, each with a probability that
-// depends on its size, so that the weighted sums are without bias (TARN_PROFILE_RATE changes the mean distance).
+// The profile is always on. About one allocation in 512 KiB is sampled with its stack (TARN_PROFILE_RATE changes the
+// mean distance). The probability depends on the size, and the weighted sums have no bias.
 #ifndef TARN_PROFILE_H
 #define TARN_PROFILE_H
 
@@ -22,10 +22,10 @@ void tarn_set_profile_rate(size_t rate_bytes);
 size_t tarn_profile_rate(void);
 
 // Write the profile as it is now, in the format of pprof (profile.proto, not compressed): the four sample types of Go's
-// heap profile, with addresses and mappings; `tarn heap` and pprof add the names. To a file that is created or replaced,
-// readable by its owner alone, or to an open descriptor, which stays open. Return 0, or -1 with the reason in errno; a
-// file that could not be written whole is removed. Nothing is allocated and no lock is taken, so any thread may call
-// them at any time, also in a signal handler.
+// heap profile, with addresses and mappings; `tarn heap` and pprof add the names. To a file that is created or
+// replaced, readable by its owner alone, or to an open descriptor, which stays open. Return 0, or -1 with the reason in
+// errno; a file that could not be written whole is removed. Nothing is allocated and no lock is taken, so any thread
+// may call them at any time, also in a signal handler.
 int tarn_write_heap_profile(const char* path);
 int tarn_write_heap_profile_fd(int descriptor);
 

@@ -3,9 +3,9 @@
 // tarn/registry.h: the arenas, pools and heaps of this process that have a name.
 //
 // Objects of one kind with the same name share a record: their figures are added up. The figures are brought up to date
-// when an object takes its slow path (a new chunk, a refill, a reset, its end) and by its own Stats function, so an
-// arena's live bytes may lag by what its current chunk still holds. Plain memory: it may be read at any time, from
-// another process as well; each figure is whole, two of them need not be of one moment.
+// by slow paths (a new chunk, a refill, a reset, the object's end) and by the object's Stats function. So an arena's
+// live bytes may lag by what its current chunk still holds. The record is plain memory and may be read at any time,
+// from another process as well. Each figure is whole, two of them need not be of one moment.
 //
 // For C and C++.
 #ifndef TARN_REGISTRY_H
@@ -54,7 +54,7 @@ typedef struct tarn_registry_record {
 // further names and is called "(others)".
 const tarn_registry_record* tarn_registry(void);
 
-// What a record's kind is called.
+// The name of a record's kind.
 static inline const char* tarn_kind_name(uint32_t kind) {
   switch (kind) {
     case TARN_KIND_ARENA:

@@ -2,16 +2,16 @@
 //
 // tarn/snapshot.h: what tarn publishes of its heap for other processes to read.
 //
-// The library keeps one block, `tarn_snapshot` (a dynamic symbol of libtarn.so; in a static program a symbol, and in any
-// case 64-byte aligned in a writable segment and recognised by its magic). It tells where the live counters of the heap
-// lie and how they are laid out. A reader copies them out of the process, with process_vm_readv(2) from outside or with
-// memcpy from inside: nothing runs in the process that is looked into, and nothing waits. A few words are there for others
-// to write: tarn_snapshot_release.request, and the first three of tarn_snapshot_limit_request.
+// The library keeps one block, `tarn_snapshot`. It is a dynamic symbol of libtarn.so, and an ordinary symbol of a
+// static program. It is 64-byte aligned in a writable segment and recognised by its magic. It says where the live
+// counters of the heap lie and how they are laid out. A reader copies them out of the process, with process_vm_readv(2)
+// from outside or with memcpy from inside. Nothing runs in the process that is read, and nothing waits. A few words are
+// there for others to write: tarn_snapshot_release.request, and the first three of tarn_snapshot_limit_request.
 //
 // Consistency. Every counter is exact as of the moment at which it is read, and the moments differ by the time that the
 // reading takes. At rest everything fits together. While threads work, sums over counters that move may be off by what
-// moved meanwhile; the page heap's counters are read as one, by a sequence number. Counters only of this kind: 64 bits,
-// aligned, written by one store each.
+// moved during the read; the page heap's counters are read as one, by a sequence number. Counters only of this kind: 64
+// bits, aligned, written by one store each.
 //
 // Addresses (fields *_address) are those of the process that is looked into; 0 means that there is nothing. Bytes are
 // bytes. A reader must refuse a block whose magic or version it does not know: layouts change with the version.
@@ -32,7 +32,7 @@ enum {
   TARN_METADATA_SPANS = 0,     // span records
   TARN_METADATA_PAGE_MAP = 1,  // from addresses to spans
   TARN_METADATA_CACHES = 2,    // slabs of the CPU caches, transfer caches
-  TARN_METADATA_PAGES = 3,     // what the page heap knows of huge pages and reservations
+  TARN_METADATA_PAGES = 3,     // records of huge pages and reservations
   TARN_METADATA_PROFILE = 4,   // samples and their stacks
   TARN_METADATA_OTHER = 5,
   TARN_METADATA_KINDS = 6
@@ -62,8 +62,8 @@ typedef struct tarn_snapshot_pages {
   uint64_t whole_free_huge_pages;
   uint64_t released_bytes;     // cumulative
   uint64_t peak_in_use_bytes;  // of in_use + mapped
-  uint64_t backed_huge_pages;  // of huge_pages, brought by us as huge pages of the kernel's
-  uint64_t asked_huge_pages;   // and those that the kernel is asked to bring so
+  uint64_t backed_huge_pages;  // of huge_pages, those that tarn made the kernel back with a THP
+  uint64_t asked_huge_pages;   // and those advised to be backed so, on first touch
   uint64_t reserved[6];
 } tarn_snapshot_pages;
 
@@ -136,7 +136,7 @@ typedef struct tarn_snapshot_profile {
 
 // The limits. The counters are those of tarn_limit_stats (tarn/limits.h).
 typedef struct tarn_snapshot_limits {
-  // In force, as complements: 0 is no limit.
+  // In force, as complements: 0 means none.
   uint64_t not_soft_bytes;
   uint64_t not_hard_bytes;
   uint64_t checks;
@@ -148,7 +148,7 @@ typedef struct tarn_snapshot_limits {
   uint64_t hard_failures;
 } tarn_snapshot_limits;
 
-// The scavenger's work, whoever did it.
+// The scavenger's work, in any thread.
 typedef struct tarn_snapshot_scavenger {
   uint64_t cycles;
   uint64_t starts;
@@ -157,17 +157,17 @@ typedef struct tarn_snapshot_scavenger {
   uint64_t drained_bytes;
 } tarn_snapshot_scavenger;
 
-// Asking for all free memory to be given back to the kernel, as tarn_release_memory(SIZE_MAX) does. Whoever asks from
-// outside
+// A request to give all free memory back to the kernel, as tarn_release_memory(SIZE_MAX) does. A requester from outside
 //   1. reads the structure, and takes answered + 1 as the number of its request;
 //   2. writes that to `request` (process_vm_writev(2)), unless there is as high a number already;
-//   3. reads the structure again and again. When `answered` has come to the number, answered_bytes is the result; `begun`
-//      comes to it before, when somebody has started. When `request` is below the number and `answered` too, then another
-//      one who asks, or a fork, has overwritten it: 2. again.
-// Numbers are compared by the sign of their difference. The process answers when it comes to it: at the scavenger's next
-// look, at tarn_background_tick() or at the end of a slow path. It ignores a number that is answered already, and one
-// answer is for all that have asked for this number or a lower one. A request that nobody waits for any more stands.
-// Before each write make sure that the block is still the same (start_time_ns): the process may run another program.
+//   3. reads the structure again and again. When `answered` has reached the number, answered_bytes is the result.
+//      `begun` reaches it before, when a thread has started. When both `request` and `answered` are below the number,
+//      another requester or a fork has overwritten it: 2. again.
+// Numbers are compared by the sign of their difference. The process answers when it comes to it: at the scavenger's
+// next look, at tarn_background_tick() or at the end of a slow path. It ignores a number that is answered already, and
+// one answer is for all that have asked for this number or a lower one. A request that nobody waits for any more
+// stands. Before each write make sure that the block is still the same (start_time_ns): the process may run another
+// program.
 typedef struct tarn_snapshot_release {
   uint64_t request;
   uint64_t begun;
@@ -175,18 +175,18 @@ typedef struct tarn_snapshot_release {
   uint64_t answered_bytes;  // given back for the last answer
 } tarn_snapshot_release;
 
-// Asking for another soft limit, as tarn_set_memory_limit does. It works like the above, with a value beside the number, so
-// that three words have to arrive together: a write from outside is not one store, and two may write at once. `check` says
-// whether they did. Whoever asks
+// Asking for another soft limit, as tarn_set_memory_limit does. It works like the above, with a value beside the
+// number, so that three words have to arrive together: a write from outside is not one store, and two may write at
+// once. `check` says whether they did. A requester
 //   1. reads the structure, and takes answered + 1 as the number of its request;
 //   2. writes number, bytes and check, by one call;
-//   3. reads again and again. When `answered` has come to the number and answered_request_bytes is what was asked for, it
-//      is done, and answered_bytes is the limit in force. When `answered` has come to it with another value, then somebody
-//      else asked at the same time, and that was taken. When the words are not those that were written, they have been
-//      overwritten, by such a one or by a fork: 2. again.
+//   3. reads again and again. When `answered` has reached the number and answered_request_bytes is the requested value,
+//      it is done, and answered_bytes is the limit in force. When `answered` has reached it with another value, a
+//      request of the same time was taken instead. When the words are not those that were written, another requester
+//      or a fork has overwritten them: 2. again.
 // The process takes a request when it comes to it, at the same places as the above, and only while the check is right:
 // words that do not belong together are left until one of the writers writes again. What was set stays until it is set
-// anew. Each half of the check depends on every bit of both words, so no mixture of the halves of two requests is right
+// anew. Each half of the check depends on every bit of both words. So no mixture of the halves of two requests passes
 // by its structure: the sum is mixed as splitmix64 does it (Steele, Lea, Flood, OOPSLA 2014). Words that are all zero
 // are not right.
 static inline uint64_t tarn_snapshot_limit_check(uint64_t request, uint64_t request_bytes) {
@@ -198,16 +198,16 @@ static inline uint64_t tarn_snapshot_limit_check(uint64_t request, uint64_t requ
 #define TARN_SNAPSHOT_LIMIT_CHECK(request, request_bytes) tarn_snapshot_limit_check((request), (request_bytes))
 typedef struct tarn_snapshot_limit_request {
   uint64_t request;
-  uint64_t request_bytes;  // the limit; UINT64_MAX: none; 0: nine tenths of the cgroup's
+  uint64_t request_bytes;  // the limit; UINT64_MAX: none; 0: nine tenths of the cgroup's limit
   uint64_t check;
   uint64_t answered;                // written last
   uint64_t answered_request_bytes;  // of the request that was answered last
   uint64_t answered_bytes;          // in force since then; UINT64_MAX: none
 } tarn_snapshot_limit_request;
 
-// How long slow paths stood still in system calls for memory and in waits for locks: from the first of them to the end of
-// the slow path. by_time[0] counts those shorter than a microsecond, by_time[i] those of 2^(i-1) to 2^i microseconds, the
-// last one all that were longer. All are since the process's start.
+// How long slow paths stood still in system calls for memory and in waits for locks: from the first of them to the end
+// of the slow path. by_time[0] counts those shorter than a microsecond, by_time[i] those of 2^(i-1) to 2^i
+// microseconds, the last one all that were longer. All are since the process's start.
 #define TARN_STALL_TIMES 24
 typedef struct tarn_snapshot_stalls {
   uint64_t count;
@@ -251,7 +251,7 @@ typedef struct tarn_snapshot_block {
   uint32_t slab_counters_offset;
   uint64_t cache_budget_bytes;
 
-  // What went past all slabs: per class two uint64, allocations and frees.
+  // Calls that bypassed all slabs: per class two uint64, allocations and frees.
   uint64_t direct_counters_address;
 
   // Central free lists, of ordinary and of sampled objects: per class one structure of `stride` bytes that holds
