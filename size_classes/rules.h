@@ -3,7 +3,7 @@
 // The rules by which the table follows from the spec: which sizes there are, how long their spans are, and the rest of
 // a row.
 //
-// Used by the generator and by the comparison of other choices, never by the allocator, which sees only the table.
+// For the generator and the comparison of other choices, never for the allocator, which sees only the table.
 #pragma once
 
 #include <algorithm>
@@ -16,7 +16,7 @@
 
 namespace tarn {
 
-// What one may choose differently; the defaults are the spec's.
+// The choices that may differ; the defaults are those of the spec.
 struct SizeRules {
   std::size_t fine_limit_bytes = kFineLimitBytes;
   std::size_t steps_per_doubling = kStepsPerDoubling;

@@ -3,9 +3,8 @@
 // The table of size classes. Written by size_classes/generate.cc: change spec.h or rules.h and run that.
 // clang-format off
 //
-// tail: part of a span behind its last object. worst, mean: internal waste, the part of an object that the
-// request did not ask for, over the request sizes from the class before plus one byte up to the class. align:
-// what every object of the class is aligned to.
+// tail: part of a span behind its last object. worst, mean: internal waste, the part of an object beyond the
+// request, over the request sizes of the class. align: the alignment of every object of the class.
 #pragma once
 
 #include "size_classes/spec.h"

@@ -2,10 +2,10 @@
 //
 // From a request to a size class, and from a class to what the allocator needs to know of it.
 //
-// Called by everybody above this room; the fast path of malloc indexes the two lookup tables itself. Includes std only;
-// everything is constexpr, and the tables are constants in read-only memory, so all of it works before the first
-// constructor has run. What stays true: a class returned for a request is at least as large as the request, aligned as
-// asked, and the smallest such class; 0 says that there is none.
+// For all rooms above; the fast path of malloc indexes the two lookup tables itself. Includes std only. Everything is
+// constexpr, and the tables are constants in read-only memory. So all of it works before the first constructor has run.
+// What stays true: a class returned for a request is at least as large as the request, aligned as asked, and the
+// smallest such class; 0 says that there is none.
 #pragma once
 
 #include <array>
@@ -72,7 +72,8 @@ constexpr SizeClass NewSizeClass(std::size_t bytes) {
 constexpr SizeClass AlignedSizeClass(std::size_t bytes, std::size_t alignment) {
   if (bytes > kMaxSmallBytes || alignment > kPageBytes) return 0;
   // Every class that qualifies is a multiple of the alignment, so rounding up to it loses none of them and saves steps:
-  // the next power of two is among them, so only the rest of a doubling is passed (for 0 bytes more, which nobody asks).
+  // the next power of two is among them, so only the rest of a doubling is passed (for 0 bytes more, which nobody
+  // asks).
   SizeClass size_class = NewSizeClass((bytes + alignment - 1) & ~(alignment - 1));
   while ((kSizeClasses[size_class].size_bytes & (alignment - 1)) != 0) ++size_class;
   return size_class;

@@ -2,9 +2,9 @@
 //
 // The spec of the size classes: the limits within which the table has to stay, and what one row of it says.
 //
-// Included by the generator, which chooses the classes, by the table that it writes, and by size_classes.h, which
-// everybody else includes. Includes std only. Whoever changes a number here runs the generator again (README.md
-// says how); a test compares its output with the committed table, another one holds the table to these limits.
+// For the generator, which chooses the classes, for the table that it writes, and for size_classes.h. All other code
+// includes that. Includes std only. After a change of a number, run the generator again (README.md says how). A test
+// compares its output with the committed table, another one holds the table to these limits.
 #pragma once
 
 #include <cstddef>
@@ -12,18 +12,18 @@
 
 namespace tarn {
 
-// Our page, the unit of spans and of the page map. Chosen: two OS pages, so that the page map costs half as much
-// and a one-page span of 16-byte objects has the 512 objects that a span's bitmap holds.
+// Our page, the unit of spans and of the page map. Chosen: two OS pages. So the page map costs half as much, and a
+// one-page span of 16-byte objects has the 512 objects that a span's bitmap holds.
 inline constexpr std::size_t kPageShift = 13;
 inline constexpr std::size_t kPageBytes = 8192;
 static_assert(kPageBytes == std::size_t{1} << kPageShift);
 
-// A class is an index into the table. Class 0 means "not a plain small object": it has 0 bytes and 0 pages, the page
+// A class is an index into the table. Class 0 means "not a plain small object". It has 0 bytes and 0 pages. The page
 // map says it for every page that no class owns, and every slab has capacity zero for it.
 using SizeClass = std::uint8_t;
 
-// The largest class. Chosen: a slab then serves every request up to the 256 KiB beyond which the copy or the page
-// faults of an object cost many times what a lock does, so larger objects may go to the page heap each time.
+// The largest class. Chosen: beyond 256 KiB the copy or the page faults of an object cost many times what a lock does.
+// So larger objects may go to the page heap each time, and a slab serves all others.
 inline constexpr std::size_t kMaxSmallBytes = 262144;
 
 // Upper bound of the number of classes, class 0 included. Each class costs a header word and an array in every slab.
@@ -35,8 +35,8 @@ inline constexpr std::size_t kMallocAlignmentBytes = 16;
 // The class that only operator new uses, for objects of up to 8 bytes.
 inline constexpr std::size_t kNewOnlyBytes = 8;
 
-// Up to here a class follows every 16 bytes. Measured (README.md): a Python heap, a third of which lies between 128 and
-// 256 bytes, is 3 % smaller than with steps of 32 there, and the four more classes cost no other program more than 0.2
+// Up to here a class follows every 16 bytes. Measured (README.md): a third of a Python heap lies between 128 and 256
+// bytes, and it is 3 % smaller than with steps of 32 there. The four more classes cost no other program more than 0.2
 // %.
 inline constexpr std::size_t kFineLimitBytes = 256;
 
@@ -44,8 +44,8 @@ inline constexpr std::size_t kFineLimitBytes = 256;
 // inside, but the additional spans that are partly free cost more than that. 3 would exceed the bounds below.
 inline constexpr std::size_t kStepsPerDoubling = 4;
 
-// Classes outside of that pattern. Measured: 4 KiB and a header, as SQLite's page cache asks for, would waste 15 % of
-// an object of 5120 bytes, and such objects are most of the heap of a program that uses it.
+// Classes outside of that pattern. Measured: 4 KiB and a header, which SQLite's page cache requests, would waste 15 %
+// of an object of 5120 bytes. Such objects are most of the heap of a program that uses it.
 inline constexpr std::size_t kExtraSizesBytes[] = {4608};
 
 // The lookup tables of the fast path: one entry per 16 bytes up to kSmallLookupMaxBytes, one per 128 bytes up to the
@@ -71,9 +71,9 @@ inline constexpr std::size_t kMaxNewOnlyObjectsPerSpan = 1024;
 inline constexpr std::size_t kMaxSpanPages = 64;
 
 // A span has at least this many objects up to kManyObjectsMaxBytes, and above at least as many as fit into
-// kMinLargeSpanBytes, or one. Taking a span from the page heap costs a lock, which enough objects have to share, but a
-// span goes back only when all of its objects are free. Measured by replay (README.md): twice as many objects
-// cost git 5 % more touched memory and save it one span in five.
+// kMinLargeSpanBytes, or one. Taking a span from the page heap costs a lock, which enough objects have to share. But a
+// span goes back only when all of its objects are free. Measured by replay (README.md): twice as many objects cost git
+// 5 % more touched memory and save it one span in five.
 inline constexpr std::size_t kMinObjectsPerSpan = 8;
 inline constexpr std::size_t kManyObjectsMaxBytes = 4096;
 inline constexpr std::size_t kMinLargeSpanBytes = kMinObjectsPerSpan * kManyObjectsMaxBytes;
@@ -86,10 +86,10 @@ inline constexpr std::size_t kMaxBatchObjects = 64;
 
 // The longest that a slab's array of a class may become: about 128 KiB worth, within 4 and 4096 objects. Shorter arrays
 // miss more often: with 64 KiB and 256 objects the bench random_order took 15 % more time than with 128 KiB and 512,
-// and 256 KiB gained nothing more; batches of up to 10 000 objects, of which half have 32 bytes, took 8 % more with 2048
-// objects than with 4096. Beyond 512 slots an array has pages of the kernel's of its own, so that longer ones
-// cost a short process nothing: it touches the first slots only. The sum over all classes is bounded because a slab's
-// header word addresses its arrays with 16 bits.
+// and 256 KiB gained nothing more; batches of up to 10 000 objects, of which half have 32 bytes, took 8 % more with
+// 2048 objects than with 4096. Beyond 512 slots an array has pages of the kernel's of its own, so that longer ones cost
+// a short process nothing: it touches the first slots only. The sum over all classes is bounded because a slab's header
+// word addresses its arrays with 16 bits.
 inline constexpr std::size_t kMaxCachedBytes = 131072;
 inline constexpr std::size_t kMinMaxCachedObjects = 4;
 inline constexpr std::size_t kMaxMaxCachedObjects = 4096;

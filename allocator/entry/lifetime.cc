@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What happens at the library's own start and end, beside the first allocation.
+// The library's own start and end, apart from the first allocation.
 //
 // Nothing waits for these: an allocation before the constructor or after the destructor works like any other.
 #include "allocator/entry/lifetime.h"

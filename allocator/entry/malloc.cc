@@ -121,7 +121,7 @@ TARN_EXPORT int posix_memalign(void** result, std::size_t alignment, std::size_t
 }
 
 TARN_EXPORT void* memalign(std::size_t alignment, std::size_t bytes) noexcept {
-  // As glibc: an alignment that is no power of two is rounded up to one; what has none in range is refused.
+  // As glibc: any alignment is rounded up to a power of two; one that has none in range is refused.
   if (alignment > SIZE_MAX / 2 + 1) {
     errno = EINVAL;
     return nullptr;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What glibc offers to look into malloc and to tune it, told of tarn: mallinfo, malloc_info, malloc_stats, malloc_trim,
+// glibc's functions that look into malloc and tune it, for tarn: mallinfo, malloc_info, malloc_stats, malloc_trim,
 // mallopt.
 //
 // None of the peers exports these, so a program that calls them there talks to the unused heap of libc.
@@ -50,7 +50,7 @@ struct mallinfo2 Info() {
   info.fsmblks = stats.cached_bytes;
   info.uordblks = stats.heap_alloc_bytes;
   info.fordblks = stats.cached_bytes + stats.classes.heap_span_free_bytes + stats.classes.heap_free_bytes;
-  // What malloc_trim could give back at once.
+  // The bytes that malloc_trim could give back at once.
   info.keepcost = stats.classes.heap_free_bytes;
   return info;
 }

@@ -20,7 +20,7 @@ extern "C" {
 __attribute__((weak)) std::new_handler _ZSt15get_new_handlerv();
 __attribute__((weak)) void _ZSt17__throw_bad_allocv();
 }
-// What the compilers refer to for the catch clause below: gcc the first four, clang std::terminate too.
+// The symbols that compilers refer to for the catch clause below: gcc the first four, clang std::terminate too.
 asm(".weak __gxx_personality_v0\n"
     ".weak __cxa_begin_catch\n"
     ".weak __cxa_end_catch\n"
@@ -79,7 +79,7 @@ void* NewMissNothrow(std::size_t bytes, std::size_t alignment) noexcept {
   }
 }
 
-// What the program's operator gives; null where it throws.
+// Calls the program's operator; null where it throws.
 template <typename New>
 void* OrNull(New program_new) noexcept {
   try {

@@ -14,11 +14,11 @@
 namespace tarn {
 
 // `alignment` is a power of two, or 0 for the plain operator new. Never null: throws bad_alloc, by way of the program's
-// own C++ library, when the new-handler has given up.
+// C++ library, when the new-handler has given up.
 TARN_NOINLINE void* NewMiss(std::size_t bytes, std::size_t alignment);
 
-// The nothrow forms: null when there is no memory. An exception of the new-handler, or of the program's own operator,
-// is swallowed.
+// The nothrow forms: null when there is no memory. An exception of the new-handler, or of the program's operator, is
+// swallowed.
 TARN_NOINLINE void* NewNothrowMiss(std::size_t bytes) noexcept;
 TARN_NOINLINE void* NewArrayNothrowMiss(std::size_t bytes) noexcept;
 TARN_NOINLINE void* NewNothrowAligned(std::size_t bytes, std::align_val_t alignment) noexcept;

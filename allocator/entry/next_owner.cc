@@ -42,7 +42,7 @@ Function* Find(const link_map& owner, const char* name) {
   return reinterpret_cast<Function*>(FindFunction(owner, name));
 }
 
-// Whether libc's malloc has handed out memory at all. mallinfo2 is of glibc 2.33.
+// True if libc's malloc has handed out memory at all. mallinfo2 is of glibc 2.33.
 bool LibcHasAllocated(const link_map& libc) {
   if (auto* const mallinfo2 = Find<struct mallinfo2()>(libc, "mallinfo2")) {
     const struct mallinfo2 info = mallinfo2();
@@ -55,7 +55,7 @@ bool LibcHasAllocated(const link_map& libc) {
   return false;
 }
 
-// Whether the words before the object are those of glibc's malloc (malloc.c, struct malloc_chunk): the size, a multiple
+// True if the words before the object are those of glibc's malloc (malloc.c, struct malloc_chunk): the size, a multiple
 // of 16, with three flags below; for a chunk with a mapping of its own, what lies before it in the mapping.
 bool LooksLikeLibcs(const link_map& libc, const void* object) {
   constexpr std::uintptr_t kFlags = 7;

@@ -2,8 +2,8 @@
 //
 // The replaceable operator new and delete of C++20 [new.delete]: twelve forms of delete, eight of new.
 //
-// When there is no memory the throwing forms call the new-handler until it gives up, then throw bad_alloc, both by way
-// of the program's own C++ library: ours depends on libc alone. A program without one is told so and ended.
+// When there is no memory the throwing forms call the new-handler until it gives up, then throw bad_alloc. Both go by
+// way of the program's C++ library: ours depends on libc alone. A program without one is ended with a line.
 //
 // A program may replace any of them. The others then go by the program's, see entry/replaced.h: the hit path is closed
 // for them, and their slow path looks who is next. All are weak, so that libtarn.a can be linked into a program that

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What pthread_atfork calls, in front of libc's: a registration and a fork must not wait for each other (heap/fork.cc
-// says how they would).
+// The function that pthread_atfork calls, in front of libc's function: a registration and a fork must not wait for each
+// other (heap/fork.cc says how they would).
 //
 // glibc's pthread_atfork is a part of each program and library that uses it, and calls this function with the caller's
 // handle. Before glibc 2.36 the lock of the list is held while the handlers of a fork run: no registration can be under
 // way then, and a lock around libc's would be the second half of a deadlock. A statically linked program has no place
-// for a function in front of libc's; there a registration of the 49th handler, and then of every half more, may meet a
+// for a function in front of libc. There a registration of the 49th handler, and then of every half more, may meet a
 // fork.
 #include <atomic>
 #include <cerrno>

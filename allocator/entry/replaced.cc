@@ -40,11 +40,11 @@ namespace {
 struct Symbol {
   Function function;
   const char* name;
-  const void* bound;  // what the loader, or the linker of a static program, has bound the name to
+  const void* bound;  // the address that the loader, or the linker of a static program, has bound the name to
   const void* own;
 };
 
-// Whether an object before tarn's defines the function; what is bound may also be a jump table of the program's, which
+// True if an object before tarn defines the function. The bound address may also be a jump table of the program, which
 // takes the place of tarn's address in programs that are not position-independent.
 bool IsDefinedBefore(const char* name, const link_map* own) {
   for (const link_map* object = FirstLoadedObject(); object != nullptr && object != own; object = object->l_next) {
@@ -61,7 +61,7 @@ bool LibcIsBefore(const link_map* own) {
   return false;
 }
 
-// Tarn is part of the program's own file, where the linker has decided; the file's table of symbols need not say so.
+// Tarn is part of the program's file, where the linker has decided; the file's table of symbols need not say so.
 bool IsPartOfTheProgram(const link_map* own) { return own == nullptr || own == FirstLoadedObject(); }
 
 std::uint32_t FindReplaced() {

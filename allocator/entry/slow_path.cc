@@ -27,8 +27,8 @@ constexpr std::size_t kMaxRequestBytes = PTRDIFF_MAX;
 
 // --- Frees by signal handlers that interrupted tarn ----------------------------------------------------------------
 
-// Such a free may need a lock that its own thread holds, so the object is put here, for the next slow free that is not
-// nested. What finds no place is leaked.
+// Such a free may need a lock that its own thread holds. So the object is put here, for the next slow free that is not
+// nested. An object that finds no place is leaked.
 constexpr std::size_t kDeferredFrees = 256;
 std::atomic<void*> deferred_frees[kDeferredFrees];
 std::atomic<std::size_t> deferred_count = 0;
@@ -46,8 +46,7 @@ void DeferFree(void* object) {
 
 void FreeUnnested(void* object, SizeClass size_class, const char* call);
 
-// What the page heap, or somebody outside, would like to have done by somebody who is in no slow path, as every slow path's
-// last act.
+// Answers the requests of the page heap and of other processes, as the last act of every slow path.
 void Attend() {
   const bool requested = process_heap.scavenger.requested();
   if ((process_heap.page_heap.attention() != 0 || requested) && thread_state.slow_path_depth == 0) [[unlikely]] {
@@ -96,8 +95,8 @@ struct AttendAtEnd {
   ReportMisuse(call, object, was_ours ? Misuse::kSpanAlreadyFree : Misuse::kNotAllocated);
 }
 
-// Whether no span of tarn's has the address, nor had it before it was freed. Slow; for pointers that are misuse, or
-// somebody else's.
+// True if no span of tarn has the address, nor had it before it was freed. Slow; for pointers that are misuse, or
+// foreign.
 TARN_COLD bool IsForeign(const void* object) {
   const auto address = reinterpret_cast<std::uintptr_t>(object);
   if (page_map.SpanAround(address) != nullptr) return false;
@@ -109,8 +108,8 @@ TARN_COLD bool IsForeign(const void* object) {
 // False for all addresses of living objects, at the cost of one look.
 bool MayBeForeign(const void* object) { return page_map.SpanOf(PageId::Containing(object)) == nullptr; }
 
-// The span of an object of which the page map says class 0: a large object, or a sampled one. Aborts when none starts at
-// the address.
+// The span of an object of which the page map says class 0: a large object, or a sampled one. Aborts when none starts
+// at the address.
 Span* SlowSpan(const void* object, const char* call) {
   const auto address = reinterpret_cast<std::uintptr_t>(object);
   Span* span = page_map.SpanOf(PageId::Containing(address));
@@ -156,7 +155,7 @@ void* Disclaim(Span* span) {
   return span->start();
 }
 
-// What a live sampled object has as its number where the profile keeps no sample of it.
+// The number of a live sampled object of which the profile keeps no sample.
 constexpr std::uint32_t kNoSample = UINT32_MAX;
 
 // Aborts when another call was first.
@@ -258,7 +257,7 @@ void* AllocateClass(SizeClass size_class, std::size_t bytes) {
   }
   void* object = process_heap.cpu_cache.AllocateSlow(size_class);
   if (object == nullptr) [[unlikely]] {
-    // What is kept for other classes may hold the pages that are missing.
+    // Memory that is kept for other classes may hold the missing pages.
     FreeDeferred();
     Reclaim(ReclaimDepth::kToPageHeap, "malloc");
     object = process_heap.cpu_cache.AllocateSlow(size_class);
@@ -280,7 +279,7 @@ void* AllocateLarge(std::size_t bytes, std::size_t alignment, bool* zero, bool p
   const PageCount alignment_pages = std::max(PageCount::FromBytesCeil(alignment), PageCount(1));
   Span* span = process_heap.page_heap.AllocateLarge(pages, alignment_pages, zero, prefer_zero);
   if (span == nullptr) {
-    // What the caches and the page heap keep may be what is missing.
+    // The caches and the page heap may keep the missing memory.
     FreeDeferred();
     Reclaim(ReclaimDepth::kToKernel, "malloc");
     span = process_heap.page_heap.AllocateLarge(pages, alignment_pages, zero);
@@ -292,7 +291,7 @@ void* AllocateLarge(std::size_t bytes, std::size_t alignment, bool* zero, bool p
 }
 
 // From this size on calloc writes no zeroes: it takes memory that is zero, or lets the kernel have the warm memory that
-// it got. Most programs that ask for so many zeroes do not touch them all at once. Chosen.
+// it got. Most programs that request that many zeroes do not touch them all at once. Chosen.
 constexpr std::size_t kLeaveUntouchedBytes = std::size_t{4} << 20;
 
 // A large object that this call has claimed.
@@ -457,8 +456,8 @@ std::size_t UsableBytes(const void* object, const char* call) {
 
 namespace {
 
-// Whether an object of this class stays where it is: shrinking moves only when half of it would lie waste, and a smaller
-// class is to be had.
+// True if an object of this class stays where it is: shrinking moves only when half of it would be wasted and a smaller
+// class would do.
 bool StaysInPlace(std::size_t bytes, SizeClass size_class, std::size_t old_bytes) {
   return bytes <= old_bytes && (bytes >= old_bytes / 2 || MallocSizeClass(bytes) == size_class);
 }

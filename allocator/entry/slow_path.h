@@ -2,7 +2,7 @@
 //
 // Where a call goes that its hit path could not serve, and everything that is not malloc or free of a small object.
 //
-// Called by malloc.cc, operator_new.cc and malloc_info.cc. Null means that there is no memory (or that a signal handler
+// For malloc.cc, operator_new.cc and malloc_info.cc. Null means that there is no memory (or that a signal handler
 // interrupted tarn itself); errno is never changed here, that is the callers' affair.
 #pragma once
 
@@ -40,7 +40,7 @@ TARN_NOINLINE void DeleteSized(void* object, std::size_t bytes, std::size_t alig
 // The bytes that the object really has; 0 for null. Aborts when the pointer is none of ours.
 std::size_t UsableBytes(const void* object, const char* call);
 
-// Gives at least so many bytes back to the kernel, if there are as many free ones: whole huge pages first, then what
+// Gives at least `bytes` back to the kernel, or all free ones if there are fewer: whole huge pages first, then what
 // caches hold, then all free pages; SIZE_MAX: everything. Returns the bytes that the kernel got.
 std::size_t ReleaseBytes(std::size_t bytes);
 

@@ -163,7 +163,7 @@ bool ReadCommonInformation(const std::uint8_t* at, CommonInformation* cie) {
           cie->signal_frame = true;
           break;
         case 'B':
-          break;  // a key of aarch64's
+          break;  // a key of aarch64
         default:
           return false;
       }

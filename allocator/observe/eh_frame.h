@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the unwinding tables of the program (.eh_frame) say of one instruction: how to get from a frame to its caller's.
+// Reads the unwinding tables of the program (.eh_frame) for one instruction: how to get from a frame to its caller's.
 //
-// Called by the stack walk, on a miss of its cache. Reads the tables where the loader has mapped them, allocates
-// nothing, takes no lock; os/loaded_object.h finds the table. Sources: the System V ABI for x86-64, DWARF 5 section 6.4, and the Linux Standard Base on .eh_frame_hdr.
+// For the stack walk, on a miss of its cache. Reads the tables where the loader has mapped them, allocates nothing,
+// takes no lock; os/loaded_object.h finds the table. Sources: the System V ABI for x86-64, DWARF 5 section 6.4, and the
+// Linux Standard Base on .eh_frame_hdr.
 //
 // Only what the walk needs is worked out: the frame's address (CFA), the return address, and the two registers that
 // CFAs are made of, rbp and rsp.

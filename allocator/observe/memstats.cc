@@ -16,7 +16,7 @@ void ReadMemStats(const tarn_snapshot_block& block, bool ask_kernel, tarn_memsta
   const OwnMemory memory;
   SnapshotReader<OwnMemory> reader(memory);
   if (reader.Open(reinterpret_cast<std::uintptr_t>(&block)) != SnapshotError::kNone) return;
-  // The own memory can always be read.
+  // Memory of this process can always be read.
   static_cast<void>(reader.ReadMemStats(stats));
   if (!ask_kernel) return;
   const ResidentSize resident = ReadResidentSize();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The statistics of the own process, as the public header tells them, and as a table for people.
+// The statistics of this process, as the public header describes them, and as a table for people.
 #pragma once
 
 #include "allocator/include/tarn/memstats.h"

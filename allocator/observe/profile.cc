@@ -108,7 +108,7 @@ tarn_snapshot_bucket* Profile::NewBucket(std::uint64_t hash, std::size_t bytes, 
   tarn_snapshot_bucket*& head = heads_[hash % kHashHeads];
   bucket->hash_next_address = reinterpret_cast<std::uintptr_t>(head);
   head = bucket;
-  // Release: whoever sees the bytes as used sees the bucket.
+  // Release: a reader that sees the bytes as used sees the bucket.
   Store(last_block_->used_bytes, last_block_->used_bytes + sizeof *bucket + count * sizeof(std::uint64_t),
         std::memory_order_release);
   Increase(published_.buckets, 1);

@@ -2,7 +2,7 @@
 //
 // The heap profile: which stacks allocated what is live, and what ever was, by samples.
 //
-// Called by entry/ for each allocation that the sampler chose and for each free of one. Readers (the encoder, the
+// Records each allocation that the sampler chose, and each free of one. Readers (the encoder, the
 // snapshot) look at the same tables without a lock.
 //
 //   bucket   one (stack, size): cumulative sums of what was allocated and freed, weighted. Never goes away.
@@ -14,8 +14,8 @@
 // shown; it is then missing from the profile.
 //
 // Threads. One lock guards the tables; it is taken once per sample, some thousand times a second at most. Nothing else
-// is acquired while it is held. Buckets lie in blocks that only grow: a bucket is written in full before the block's
-// used_bytes cover it (release), so that readers, in this process or another, see whole buckets without the lock. Their
+// is acquired while it is held. Buckets lie in blocks that only grow. A bucket is written in full before the block's
+// used_bytes cover it (release). So readers, in this process or another, see whole buckets without the lock. Their
 // sums are single words that only rise; a reader that comes between two of them sees one sample's difference.
 #pragma once
 

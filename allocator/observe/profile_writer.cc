@@ -58,7 +58,8 @@ enum MoreProfileFields { kTimeNanos = 9, kPeriodType = 11, kPeriod = 12, kDefaul
 constexpr std::uint64_t kVarint = 0;
 constexpr std::uint64_t kLengthDelimited = 2;
 
-// One message, or a part of one, in memory of its own. What does not fit is left out, and the message is then not whole.
+// One message, or a part of one, in memory of its own. What does not fit is left out, and the message is then not
+// whole.
 template <std::size_t kCapacity>
 class Message {
  public:
@@ -172,11 +173,11 @@ struct Mapping {
   std::uint64_t offset;
 };
 
-// What is written, and what is read of /proc/self/maps, goes through buffers of this size: no line is longer.
+// Buffers of this size are used to write, and to read /proc/self/maps: no line is longer.
 constexpr std::size_t kBufferBytes = std::size_t{32} << 10;
 
-// Calls f(const Mapping&, std::string_view path) for each executable mapping in /proc/self/maps, lowest first. False: it
-// cannot be read.
+// Calls f(const Mapping&, std::string_view path) for each executable mapping in /proc/self/maps, lowest first. False:
+// it cannot be read.
 template <typename F>
 bool ForEachMapping(char* buffer, std::size_t capacity, F f) {
   const int descriptor = OpenToRead("/proc/self/maps");
@@ -220,7 +221,7 @@ bool ForEachMapping(char* buffer, std::size_t capacity, F f) {
       line({buffer + begin, length});
       begin += length + 1;
     }
-    // A line that does not fit is no path that anybody could open.
+    // A line that does not fit has a path that cannot be opened.
     if (begin == 0 && held == capacity) begin = held;
     std::memmove(buffer, buffer + begin, held - begin);
     held -= begin;
@@ -294,8 +295,9 @@ template <typename F>
   static_cast<void>(reader.ForEachBucket(f));
 }
 
-// What arenas, pools and heaps with a name hold. No stack allocated that, so each has a function of its own, and labels.
-// Strings and ids are counted up from `first_string`; ids of locations are addresses otherwise, which are larger.
+// The memory of arenas, pools and heaps with a name. No stack allocated that, so each has a function of its own,
+// and labels. Strings and ids are counted up from `first_string`; ids of locations are addresses otherwise, which
+// are larger.
 [[gnu::noinline]] std::size_t PutNamedPools(const SnapshotReader<OwnMemory>& reader, std::size_t first_string,
                                             Output* output) {
   std::size_t next_string = first_string;
@@ -371,7 +373,7 @@ bool WriteHeapProfile(const tarn_snapshot_block& block, int descriptor) {
     return true;
   };
   ReadBuckets(reader, count_frames);
-  // Buckets may be added meanwhile; half as many again find room.
+  // Buckets may be added during the walk; half as many again find room.
   const std::size_t capacity = std::bit_ceil(frames * 2 + 4096);
   constexpr std::size_t kMaxMappings = 65536;
   const Scratch address_memory(capacity * sizeof(std::uint64_t));
@@ -401,8 +403,8 @@ bool WriteHeapProfile(const tarn_snapshot_block& block, int descriptor) {
 
   const std::size_t first_mapping_string = PutNamedPools(reader, kFixedStrings, &output);
 
-  // Only now, because a stack may lead through a library that was loaded while the table was read. Mappings are numbered
-  // from 1, their files stand behind the other strings.
+  // Only now, because a stack may lead through a library that was loaded while the table was read. Mappings are
+  // numbered from 1, their files stand behind the other strings.
   const bool has_mappings =
       ForEachMapping(buffers + kBufferBytes, kBufferBytes, [&](const Mapping& mapping, std::string_view path) {
         if (mapping_count == kMaxMappings) return;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Writes the heap profile of the own process as profile.proto (github.com/google/pprof), without allocating.
+// Writes the heap profile of this process as profile.proto (github.com/google/pprof), without allocating.
 //
-// Called by the public functions of tarn/profile.h. Reads the published tables like any reader from outside, so it takes
+// For the public functions of tarn/profile.h. Reads the published tables like any reader from outside, so it takes
 // no lock and stops nobody. What it needs to remember (which addresses it has written) lies in memory that it maps for
 // the time of the call; of the stack it takes less than 4 KiB, for signal handlers may run on a small one. The file has
 // addresses and mappings but no names: `tarn heap FILE` or pprof add those.

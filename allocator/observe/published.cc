@@ -83,7 +83,7 @@ void PublishHeap(const HeapParts& parts, std::string_view version, tarn_snapshot
   block->registry_address = AddressOf(own_registry);
   block->registry_count = TARN_REGISTRY_RECORDS;
   block->registry_record_bytes = sizeof own_registry[0];
-  // Release: whoever sees that the heap has started sees the rest.
+  // Release: a reader that sees that the heap has started sees the rest.
   std::atomic_ref<std::uint64_t>(block->started).store(1, std::memory_order_release);
 }
 

@@ -2,7 +2,7 @@
 //
 // Reads the snapshot that a process publishes (tarn/snapshot.h), its own or another's.
 //
-// Called by memstats.cc on the own process and by the tarn tool on others. `Memory` knows how to copy:
+// For memstats.cc on this process, and for the tarn tool on others. `Memory` knows how to copy:
 //
 //   bool Read(std::uint64_t address, void* to, std::size_t bytes)   false: the address cannot be read
 //
@@ -21,7 +21,7 @@
 
 namespace tarn {
 
-// The own process. Copies by aligned words, each by one load: the counters are atomics of 64 bits, or live in one.
+// This process. Copies by aligned words, each by one load: the counters are atomics of 64 bits, or live in one.
 struct OwnMemory {
   bool Read(std::uint64_t address, void* to, std::size_t bytes) const {
     const auto* from = reinterpret_cast<const volatile std::uint64_t*>(address);
@@ -50,7 +50,7 @@ class SnapshotReader {
   explicit SnapshotReader(const Memory& memory) : memory_(memory) {}
 
   // Reads the block itself. Call it first, and again for figures of a later moment only if the process may have started
-  // meanwhile.
+  // since.
   SnapshotError Open(std::uint64_t block_address) {
     if (!memory_.Read(block_address, &block_, sizeof block_)) return SnapshotError::kUnreadable;
     if (std::memcmp(block_.magic, TARN_SNAPSHOT_MAGIC, sizeof block_.magic) != 0) return SnapshotError::kNoMagic;
@@ -107,8 +107,8 @@ class SnapshotReader {
     return true;
   }
 
-  // Calls f(const tarn_snapshot_bucket&, const std::uint64_t* frames) for each bucket of the profile; f returns false to
-  // end. No version of the library keeps more frames.
+  // Calls f(const tarn_snapshot_bucket&, const std::uint64_t* frames) for each bucket of the profile; f returns false
+  // to end. No version of the library keeps more frames.
   static constexpr std::size_t kMaxFrames = 64;
   template <typename F>
   bool ForEachBucket(F f) const {

@@ -2,9 +2,9 @@
 //
 // The stack of the calling thread, as addresses of call sites.
 //
-// Called by the heap profile when an allocation is sampled, from anywhere: in any thread, in a signal handler, in a
-// constructor, under any lock of the program's, the loader's included. So it takes no lock, allocates nothing, and
-// touches no memory of the stack that it does not know to be readable.
+// For the heap profile, when an allocation is sampled, from anywhere: in any thread, in a signal handler, in a
+// constructor, under any lock of the program or the loader. So it takes no lock, allocates nothing, and touches no
+// memory of the stack that it does not know to be readable.
 //
 // Programs are built without frame pointers, and then a walk by frame pointers invents frames; so each frame is left by
 // what the unwinding tables say of its instruction (observe/eh_frame.h). What was worked out is kept in a cache by

@@ -28,7 +28,7 @@ namespace tarn {
 
 namespace {
 
-// What the scavenger needs is a few KiB; the rest is never touched.
+// The scavenger needs a few KiB; the rest is never touched.
 constexpr std::size_t kStackBytes = std::size_t{64} << 10;
 // Around the words of thread-local memory that are in use: those of libc's that lie beside errno, and the rest of the
 // thread control block, of which glibc's has 2304 bytes.
@@ -47,7 +47,7 @@ struct BareThread {
   char* thread_pointer = nullptr;
   // The thread's id. Set before it runs; zeroed by the kernel when it has left its stack for good.
   std::atomic<int> id = 0;
-  // How many want that there is no such thread just now.
+  // The number of callers that hold the thread away just now.
   std::atomic<std::uint32_t> holds = 0;
   long process_id = 0;
   std::atomic<long> last_id = 0;  // of the last one that was started

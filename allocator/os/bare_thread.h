@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The one thread of tarn's own: made without libc, so that it can be made from within malloc.
+// The one thread that belongs to tarn: made without libc, so that it can be made from within malloc.
 //
-// pthread_create cannot be called from a slow path. It takes locks that the caller may hold already: glibc frees the
-// memory of ended threads under the lock of its cache of stacks (nptl/nptl-stack.c), and such a free may be the very
-// slow path that wants the thread; a signal handler may have interrupted pthread_create itself. And libc counts its
-// threads: one more would keep a process alive whose last own thread has ended. So this thread is made by clone(2)
-// alone. To libc it does not exist, which has consequences:
+// pthread_create cannot be called from a slow path. It takes locks that the caller may hold already. glibc frees
+// the memory of ended threads under the lock of its cache of stacks (nptl/nptl-stack.c). Such a free may be the
+// very slow path that wants the thread. A signal handler may have interrupted pthread_create itself. And libc
+// counts its threads: one more would keep a process alive whose last own thread has ended. So this thread is made
+// by clone(2) alone. To libc it does not exist, which has consequences:
 //
 //   It has thread-local memory of its own, zero but for the few words that code of ours uses: thread_state, errno, the
 //   id of rseq (never registered, so that no sequence runs on it). It must call nothing of libc but bare system calls
 //   and functions that work on memory.
 //   All signals are blocked in it, libc's own too.
-//   setuid and its kin do not reach it: libc changes the ids of the threads that it knows. So it begins by giving up all
-//   that it does not need (thread_filter.h), and ends when the ids of the process change (ProcessIsAsItWas).
+//   setuid and the like do not reach it: libc changes the ids of the threads that it knows. So it begins by giving up
+//   all that it does not need (thread_filter.h), and ends when the ids of the process change (ProcessIsAsItWas).
 //   It takes part in fork like any other thread, that is, not at all; `__libc_single_threaded` does not know of it.
 //
 // The kernel counts it: /proc/self/task has one entry more, and what works only in a process with one thread (unshare

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Stands in for bare_thread.cc where there is no thread of our own: on architectures whose layout of thread-local memory
-// nobody has written down yet, and in builds with a sanitizer, which must know of every thread.
+// Stands in for bare_thread.cc where there is no thread of our own: on architectures whose layout of thread-local
+// memory nobody has written down yet, and in builds with a sanitizer, which must know of every thread.
 #include "allocator/os/bare_thread.h"
 
 namespace tarn {

@@ -9,9 +9,9 @@
 
 namespace tarn {
 
-// A point in time in milliseconds since some moment before the process's start, by a clock of the kernel's that costs a
-// few nanoseconds and moves every few milliseconds (CLOCK_MONOTONIC_COARSE). Wraps around after 49 days, so only
-// differences mean something.
+// A point in time in milliseconds since some moment before the process's start. The kernel's coarse clock
+// (CLOCK_MONOTONIC_COARSE) costs a few nanoseconds and moves every few milliseconds. Wraps around after 49 days, so
+// only differences mean something.
 std::uint32_t CoarseMilliseconds();
 
 // How far `later` is behind `earlier`; 0 where the order is the other way round, as it may be when two threads looked.

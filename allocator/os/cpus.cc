@@ -17,8 +17,8 @@ namespace {
 
 constexpr std::size_t kLargestKernel = 8192;  // CONFIG_NR_CPUS goes no higher.
 
-// A set of CPUs as the kernel fills it in. The raw call's result is the size of the kernel's own set in bytes, whatever
-// the process may use of it; the words behind that stay as they were.
+// A set of CPUs as the kernel fills it in. The raw call's result is the size of the kernel's set in bytes, whichever
+// CPUs the process may use; the words behind that stay as they were.
 struct CpuSet {
   std::uint64_t words[kLargestKernel / 64];
   long bytes = SystemCall(SYS_sched_getaffinity, 0, sizeof words, words);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the machine has of CPUs.
+// The CPUs of the machine.
 #pragma once
 
 #include <cstddef>
@@ -10,8 +10,8 @@ namespace tarn {
 // An exclusive upper bound of the ids of CPUs on this machine, hot-plugged ones included. May change errno.
 std::size_t CpuIdBound();
 
-// How many CPUs the machine is configured with; their ids usually are below that, but need not be. At least 1. Asks the
-// kernel once. May change errno.
+// The number of CPUs that the machine is configured with; their ids usually are below that, but need not be. At least
+// 1. Asks the kernel once. May change errno.
 std::size_t ConfiguredCpus();
 
 }  // namespace tarn

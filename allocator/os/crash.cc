@@ -60,7 +60,7 @@ void WriteToStderr(std::string_view text) {
     if (written > 0) {
       text.remove_prefix(static_cast<std::size_t>(written));
     } else if (written == -EBADF && descriptor == kStderr && thread_state.is_background) {
-      // A thread of tarn's own has no descriptors. It keeps this one, for it is about to end the process.
+      // tarn's bare thread has no descriptors. It keeps this one, since it is about to end the process.
       descriptor =
           static_cast<int>(SystemCall(SYS_openat, AT_FDCWD, kFirstStderrPath, O_WRONLY | O_APPEND | O_CLOEXEC));
     } else if (written == -EBADF && descriptor == kStderr && kept_stderr >= 0) {

@@ -19,8 +19,8 @@ struct DynamicTables {
 
 // An entry holds an address of the file, or one of memory: the loader adds the base in place, where the section can be
 // written. A table lies in the object, as the section does, so the one of the two that is nearer to the section is
-// right. A comparison with the base would not do: the vDSO of gVisor and WSL 1 has file addresses at the end of the
-// address space, and an object may be loaded below its file addresses.
+// right. A comparison with the base would not do. The vDSO of gVisor and WSL 1 has file addresses at the end of the
+// address space. An object may also be loaded below its file addresses.
 std::uintptr_t AddressOf(std::uintptr_t entry_value, std::uintptr_t base, std::uintptr_t section) {
   const auto distance = [section](std::uintptr_t address) {
     return address > section ? address - section : section - address;
@@ -47,7 +47,7 @@ bool Defines(const DynamicTables& tables, std::uint32_t index, const char* name)
   return symbol.st_shndx != SHN_UNDEF && std::string_view(tables.strings + symbol.st_name) == name;
 }
 
-// The index of the symbol in the table; 0, which is no symbol, where it is not there.
+// The index of the symbol in the table; 0, which no symbol has, where it is not there.
 std::uint32_t FindByGnuHash(const DynamicTables& tables, const char* name) {
   std::uint32_t hash = 5381;
   for (const char* c = name; *c != '\0'; ++c) hash = hash * 33 + static_cast<unsigned char>(*c);

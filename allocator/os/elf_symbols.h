@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the dynamic section of a loaded object says, without the loader: no lock, no allocation, no libc.
+// Reads the dynamic section of a loaded object, without the loader: no lock, no allocation, no libc.
 //
 // Sources: the ELF specification; "ELF: symbol lookup via DT_GNU_HASH" by flapenguin for the hash table's layout.
 #pragma once

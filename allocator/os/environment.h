@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the process was started with: the environment, and whether it may be trusted.
+// The environment that the process was started with, and whether it may be trusted.
 #pragma once
 
 namespace tarn {

@@ -11,8 +11,8 @@
 
 namespace tarn {
 
-// Creates the file, or empties it; readable and writable by its owner alone, for stacks tell of a program's secrets. The
-// descriptor, or -1.
+// Creates the file, or empties it; readable and writable by its owner alone, since stacks disclose a program's secrets.
+// The descriptor, or -1.
 int CreateFile(const char* path);
 // The same, but a file that exists is left alone (EEXIST), and a symbolic link is not followed.
 int CreateNewFile(const char* path);
@@ -27,7 +27,7 @@ bool CloseFile(int descriptor);
 // Keeps errno.
 void RemoveFile(const char* path);
 
-// What an errno of these functions means, for people; empty for one that hardly comes.
+// Describes an errno of these functions, for people; empty for one that hardly comes.
 std::string_view FileErrorText(int error);
 
 }  // namespace tarn

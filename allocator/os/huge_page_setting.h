@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the system says of transparent huge pages.
+// The system's setting of transparent huge pages.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +17,7 @@ enum class HugePageSetting : std::uint8_t {
 // function of libc's that could be a cancellation point. May change errno.
 HugePageSetting ReadHugePageSetting();
 
-// Returns the setting as it was when this process first asked. A thread of tarn's own may not open the file: where
+// Returns the setting as it was when this process first asked. tarn's bare thread may not open the file: where
 // nobody has asked yet, it gets kNever.
 HugePageSetting KnownHugePageSetting();
 

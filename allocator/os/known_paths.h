@@ -8,6 +8,6 @@ namespace tarn {
 
 extern const char kStatmPath[];        // the process's resident memory (proc(5))
 extern const char kTasksPath[];        // has one link for each thread, and two more
-extern const char kFirstStderrPath[];  // what the process's first thread has for stderr
+extern const char kFirstStderrPath[];  // stderr of the process's first thread
 
 }  // namespace tarn

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A function of libc's own, by its name, past whatever stands in front of it. For the shared library.
+// Finds a function of libc by its name, past definitions that stand in front of it. For the shared library.
 #pragma once
 
 #include <cstdint>

@@ -20,8 +20,8 @@ const link_map* FirstLoadedObject();
 // The object that this code is part of. Null where it is not in the list.
 const link_map* OwnLoadedObject();
 
-// The C library among these objects; null: it is not there. Its file may have any name: where none is called libc.so.6,
-// the object with that name in its dynamic section (DT_SONAME) is the one, and else the one that defines what only glibc
+// The C library among these objects; null: it is not there. Its file may have any name. Where none is called libc.so.6,
+// it is the object with that name in its dynamic section (DT_SONAME), else the one that defines what only glibc
 // defines. `own`, the object that this code is part of, may be null.
 const link_map* FindLibc(const link_map* first, const link_map* own);
 

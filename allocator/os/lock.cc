@@ -40,7 +40,8 @@ void Lock::AcquireSlow() {
   while (true) {
     std::uint32_t word = word_.load(std::memory_order_relaxed);
     if (word == 0) {
-      // Whoever slept may have company that it does not know of, so it keeps the mark: at worst one wake in vain.
+      // This thread slept, and others may sleep that it does not know of. So it keeps the mark: at worst one wake is
+      // useless.
       if (word_.compare_exchange_weak(word, self | kHasWaiters, std::memory_order_acquire, std::memory_order_relaxed)) {
         return;
       }

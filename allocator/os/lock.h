@@ -5,8 +5,8 @@
 // Spins shortly, then sleeps in the kernel (futex), so that more threads than CPUs do no harm. The word holds the
 // owner's thread id: a fork from a signal handler must not wait for a lock that its own thread holds.
 //
-// All locks of tarn, in rank order. But for the first two, none is held while another one is acquired, so their order
-// cannot matter and a fork may acquire all of them in any state of the process; adding a nesting means to rethink
+// All locks of tarn, in rank order. But for the first two, none is held while another one is acquired. So their order
+// cannot matter, and a fork may acquire all of them in any state of the process. Adding a nesting means to rethink
 // heap/fork.cc.
 //   -  the lock of registrations (heap/fork.cc), held while libc registers fork handlers, which allocates: while its
 //      owner calls into 0..5; a fork acquires it before all others

@@ -43,7 +43,7 @@ std::size_t LeastLimit(std::string_view mount, std::string_view path, std::strin
   }
 }
 
-// Whether one of the names, between commas, is that.
+// True if one of the names, between commas, is that.
 bool Names(std::string_view names, std::string_view name) {
   while (!names.empty()) {
     const std::size_t end = std::min(names.find(','), names.size());

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the kernel says of memory: how much the process has, and how much it may have.
+// Reads the kernel's figures of memory: how much the process has, and how much it may have.
 //
 // All functions allocate nothing and may change errno. They read files of /proc and /sys, which takes some ten
 // microseconds each.

@@ -3,10 +3,10 @@
 // Moves the contents of memory to another address without copying, where the kernel can.
 //
 // The move is a series of mremap(MREMAP_DONTUNMAP) (Linux 5.7), each of a range within one mapping, and without
-// MREMAP_FIXED. Such a call either moves the whole range or changes nothing. With MREMAP_FIXED it is different: up to
-// Linux 6.16 the kernel unmaps the destination before it refuses a source of several mappings, and from 6.17 on a move
-// of several mappings may stop half-way. The program makes borders of mappings at any page, by madvise, mlock,
-// mprotect.
+// MREMAP_FIXED. Such a call either moves the whole range or changes nothing. With MREMAP_FIXED it is different.
+// Up to Linux 6.16 the kernel unmaps the destination before it refuses a source of several mappings. From 6.17
+// on a move of several mappings may stop half-way. The program makes borders of mappings at any page, by
+// madvise, mlock, mprotect.
 //
 // The source stays mapped all the time, so no mapping of another thread can land there, and every move can be undone.
 // The destination is reserved, and unmapped just before the move: the address is a hint, and a result elsewhere shows

@@ -16,7 +16,7 @@ std::uint32_t KernelThreadId();
 // older one does not say, and the answer is no).
 bool HasOneThread();
 
-// How many threads the kernel counts; 0: /proc does not say.
+// The number of threads that the kernel counts; 0: /proc does not say.
 std::size_t CountThreads();
 
 // Returns when the kernel has forgotten the thread of this process with that id, which has ended or is about to: it
@@ -29,7 +29,7 @@ void SleepBriefly();
 // Where the program's own code begins to run, the loader's aside.
 std::uintptr_t ProgramEntry();
 
-// What the kernel holds in memory for the process; 0 where it does not say.
+// Resident memory of the process; 0 where the kernel does not say.
 struct ResidentSize {
   std::uint64_t now_bytes = 0;
   std::uint64_t peak_bytes = 0;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A thread such as the program itself would make, for running functions of the program's.
+// A thread such as the program itself would make, to run functions of the program.
 //
 // Unlike the bare thread (os/bare_thread.h) libc knows it: it may call anything. It is made by pthread_create, so only
 // where a program could make a thread: not from a slow path, nor with a lock of tarn's held.
@@ -10,7 +10,7 @@
 
 namespace tarn {
 
-// What libc knows the thread by (pthread_t).
+// libc's handle of the thread (pthread_t).
 using ProgramThread = unsigned long;
 
 // Starts `body` on a thread with all signals blocked, to be joined or detached. False: refused. May change errno.
@@ -20,7 +20,7 @@ void JoinProgramThread(ProgramThread thread);
 // On such a thread: nobody joins it.
 void DetachThisThread();
 
-// What debuggers and /proc call the calling thread; at most 15 characters.
+// Names the calling thread for debuggers and /proc; at most 15 characters.
 void NameThisThread(const char* name);
 
 // Tells the calling thread from the others of its process; never 0, and the same in the child of a fork.

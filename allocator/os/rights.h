@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the process may do, as the kernel sees it.
+// The rights of the process, as the kernel sees them.
 #pragma once
 
 namespace tarn {

@@ -2,8 +2,8 @@
 //
 // The start of a small file of /proc or /sys, read in one go.
 //
-// By bare system calls: open(2) and its kin are cancellation points in libc, which malloc must not be, and the scavenger's
-// thread is none of libc's (os/bare_thread.h).
+// By bare system calls: open(2) and its kin are cancellation points in libc, which malloc must not be, and the
+// scavenger's thread is none of libc's (os/bare_thread.h).
 #pragma once
 
 #include <cstddef>

@@ -14,8 +14,8 @@ namespace {
 
 // A futex call that moves no sleeper from the address to another word, if the address holds the value. The kernel reads
 // the address first, and answers EFAULT where it cannot. Otherwise it answers 0, or EAGAIN for another value, and
-// changes nothing. FUTEX_WAIT would read too, but could take a wake away from a sleeper on the same word. A sandbox that
-// allows locks allows the call.
+// changes nothing. FUTEX_WAIT would read too, but could take a wake away from a sleeper on the same word. A sandbox
+// that allows locks allows the call.
 long CompareWord(std::uintptr_t address, std::uint32_t value) {
   constexpr int kWakeNone = 0;
   constexpr unsigned long kMoveNone = 0;
@@ -32,7 +32,7 @@ bool WordHasChanged(std::uintptr_t address, std::uint32_t value) {
   return result == -EAGAIN || result == -EFAULT;
 }
 
-// What lies below the stack pointer may be poisoned.
+// Memory below the stack pointer may be poisoned.
 __attribute__((no_sanitize("address", "thread"), noinline)) void ProbeStack(std::size_t bytes) {
   const auto frame = reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0));
   static_cast<void>(*reinterpret_cast<const volatile char*>(frame - bytes));

@@ -8,7 +8,7 @@
 
 namespace tarn {
 
-// Whether eight bytes at the address, a multiple of eight, can be read now. Asks the kernel, in about 0.1 microseconds;
+// True if eight bytes at the address, a multiple of eight, can be read now. Asks the kernel, in about 0.1 microseconds;
 // keeps errno.
 bool IsReadable(std::uintptr_t address);
 

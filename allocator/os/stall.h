@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// How long allocations and frees stood still: a stall is the time from the first system call for memory, or the first wait
-// in the kernel for a lock, that a slow path comes to, to the end of that slow path.
+// Measures stalls of allocations and frees. A stall begins with the first system call for memory of a slow path, or
+// with its first wait in the kernel for a lock. It lasts to the end of that slow path.
 //
-// It costs nothing elsewhere: a slow path without such a call does not look at the clock, and one with it does so twice,
-// which is little beside the call. Page faults are not seen, nor what a slow path does before. Not counted are the
-// scavenger's thread, for which nobody waits, and what a program asked for (malloc_trim,
-// tarn_release_memory, tarn_background_tick).
+// It costs nothing elsewhere. A slow path without such a call does not read the clock. One with it does so twice, which
+// is little compared with the call. Page faults are not seen, nor what a slow path does before. Not counted are
+// the scavenger's thread, for which nothing waits, and what a program requested (malloc_trim, tarn_release_memory,
+// tarn_background_tick).
 #pragma once
 
 #include "allocator/include/tarn/snapshot.h"
@@ -25,7 +25,7 @@ inline void NoteStall() {
   if (thread_state.slow_path_depth == 1 && thread_state.stall_start_ns == 0) BeginStall();
 }
 
-// What the calling thread's slow path waited for so far does not count.
+// Leaves out the stall of the calling thread's slow path so far.
 inline void ForgetStall() { thread_state.stall_start_ns = 0; }
 
 }  // namespace tarn

@@ -3,9 +3,9 @@
 // System calls made directly, past the functions of libc.
 //
 // Everything in allocator/os/ that asks the kernel goes through here, for three reasons. A program may define mmap,
-// clock_gettime, prctl and their kin itself (libfaketime, sandboxes, recorders), and such a function may allocate, or
-// need thread-local memory that a bare thread (bare_thread.h) has not. Sanitizers intercept the same functions, and
-// their interceptors are not ready before main. And open, read, write and others are cancellation points in libc, which
+// clock_gettime, prctl and their like itself (libfaketime, sandboxes, recorders). Such a function may allocate, or need
+// thread-local memory that a bare thread (bare_thread.h) has not. Sanitizers intercept the same functions, and their
+// interceptors are not ready before main. And open, read, write and others are cancellation points in libc, which
 // functions of an allocator must not be.
 //
 //   long SystemCall(long number, arguments...)

@@ -99,8 +99,8 @@ bool InstallFilter() {
   filter.Allow(kProcessMadvise);
   filter.AllowWithout(SYS_mmap, 2, PROT_EXEC);
   filter.AllowWithout(SYS_mprotect, 2, PROT_EXEC);
-  // How many threads there are; whether the ids are still those of the first thread, of which only a limit is read; and
-  // how much is resident.
+  // These read the number of threads; whether the ids are still those of the first thread, of which only a limit is
+  // read; and resident memory.
   filter.AllowWhere(SYS_newfstatat, 1, address(kTasksPath));
   filter.AllowWhere(SYS_prlimit64, 2, 0);
   filter.AllowWhere(SYS_openat, 1, address(kStatmPath));

@@ -5,7 +5,7 @@
 
 namespace tarn {
 
-// For a thread of tarn's own that libc does not know, as its first act. When it returns true, the thread has
+// For tarn's thread that libc does not know, as its first act. When it returns true, the thread has
 //
 //   no capabilities, and no way to get any (no_new_privs);
 //   a table of descriptors of its own, which is empty, and a view of the file system of its own, at the root;

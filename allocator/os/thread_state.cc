@@ -31,8 +31,8 @@ TARN_COLD std::uint32_t NewId() {
 // A signal handler may come in between, and gives its thread another number. It holds no lock any more when it returns.
 std::uint32_t ThreadId() { return thread_state.id != 0 ? thread_state.id : NewId(); }
 
-// The fences keep the compiler from moving a lock past the mark's address, and the mark behind it: the only other observer
-// is a signal handler on the same thread.
+// The fences keep the compiler from moving a lock past the mark's address, and the mark behind it: the only other
+// observer is a signal handler on the same thread.
 SlowPathScope::SlowPathScope(Opener opener)
     : saved_errno_(errno),
       outer_depth_(thread_state.slow_path_depth),

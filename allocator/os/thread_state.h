@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What tarn keeps per thread: one small block in static TLS.
+// The state of tarn per thread: one small block in static TLS.
 //
 // The block holds no pointer that was derived from a CPU: kernels from 6.19 on do not rewrite the ids at every
 // preemption, so such a pointer would outlive its truth. Everything is zero or a constant at a thread's start, so no
@@ -32,16 +32,17 @@ struct ThreadState {
   // finds the empty slab. Without any registration the thread mode stores 0 to cpu_id when the thread gets its slab,
   // because sequences miss where cpu_id is negative.
   RseqArea area = {0, -1, 0, 0, 0, -1, 0};
-  // Thread mode: the index of the thread's own slab, or -1.
+  // Thread mode: the index of the slab of this thread, or -1.
   std::int32_t slab_index = -1;
   // The number that tarn gave the thread, or 0 before it has one. Names the owner of a lock.
   std::uint32_t id = 0;
-  // How many slow paths of tarn this thread is in, as far as it knows: one that a signal handler jumped out of
+  // The number of tarn's slow paths that this thread is in, as far as it knows: one that a signal handler jumped out of
   // (siglongjmp) never ends. See SlowPathScope.
   std::uint32_t slow_path_depth = 0;
   // Slow paths in a row that found another one under way and no lock held, see SlowPathScope.
   std::uint32_t unlocked_in_a_row = 0;
-  // The marks on the stack of the outermost slow path, and of one that was forgotten without proof; null: there is none.
+  // The marks on the stack of the outermost slow path, and of one that was forgotten without proof; null: there is
+  // none.
   const SlowPathMark* slow_path = nullptr;
   const SlowPathMark* forgotten_slow_path = nullptr;
   // The state of the thread's random numbers; 0: not seeded yet.
@@ -50,7 +51,7 @@ struct ThreadState {
   std::uint64_t stall_start_ns = 0;
   // The thread mode's slab was given back at the thread's exit; what still comes goes past the caches.
   bool exiting = false;
-  // A thread of tarn's own (os/bare_thread.h): it has no descriptors, and may open next to nothing.
+  // tarn's bare thread (os/bare_thread.h): it has no descriptors, and may open next to nothing.
   bool is_background = false;
   // The child of vfork runs on its parent's block: how many vforks deep the running code is called, how many of these
   // children have withdrawn the slab, and its index (cpu_cache/vfork_child.cc).
@@ -88,7 +89,7 @@ void RepairAfterJump();
 // path, by a thread that is in no other. Implemented by heap/fork.cc.
 void RepairUnseenFork();
 
-// What a slow path keeps on the stack, see SlowPathScope.
+// The mark that a slow path keeps on the stack, see SlowPathScope.
 struct SlowPathMark {
   // Chosen: no address, no small number.
   static constexpr std::uint32_t kAlive = 0x7A5B0CA7;
@@ -110,23 +111,26 @@ struct SlowPathMark {
 // follows rests on the locks and on the stack. Three things prove that the marked slow path is gone:
 //
 //   its word           The mark of a slow path is on its stack and keeps kAlive. Nothing that is alive writes there, so
-//                      another value shows that later frames have taken its place. The kernel compares, for the stack may be
-//                      unmapped.
-//   its place          A slow path that the program opened (Opener::kProgram) at the marked one's place on the same stack, or
-//                      any slow path above. A loop that calls malloc again from where it was left stands at the very place.
+//                      another value shows that later frames have taken its place. The kernel compares, since the stack
+//                      may be unmapped.
+//   its place          A slow path that the program opened (Opener::kProgram) at the marked one's place on the same
+//                      stack, or any slow path above. A loop that calls malloc again from where it was left stands at
+//                      the very place.
 //   its stack          The marked one is on the alternate stack for signals, and the thread is not (sigaltstack(2)).
 //
-// What the proof is used for:
+// Use of the proof:
 //
-//   no lock held       The thread goes on, whether the marked slow path is alive or gone. A slow path that the program opened
-//                      drops the mark after the proof, or after kForgetAfter such calls in a row. Without proof the marked
-//                      one may be alive, and may take a lock later. So it is remembered (forgotten_slow_path) until its word
-//                      is lost or it ends, and until then each slow path looks at the locks.
-//   a lock held        After any proof: the lock will never be released, so one line, and abort. Without one the answer is
-//                      NULL, as for a handler: the word may still stand in a frame that has written only parts of itself.
+//   no lock held       The thread goes on, whether the marked slow path is alive or gone. A slow path that the program
+//                      opened drops the mark after the proof, or after kForgetAfter such calls in a row. Without proof
+//                      the marked one may be alive, and may take a lock later. So it is remembered
+//                      (forgotten_slow_path) until its word is lost or it ends, and until then each slow path looks at
+//                      the locks.
+//   a lock held        After any proof: the lock will never be released, so one line, and abort. Without one the answer
+//                      is NULL, as for a handler: the word may still stand in a frame that has written only parts of
+//                      itself.
 //
-// A signal may come in the middle of the constructor. One store, of the mark's address, makes the slow path the outermost
-// one. A handler before it leaves null there again, one after it finds the mark complete.
+// A signal may come in the middle of the constructor. One store, of the mark's address, makes the slow path the
+// outermost one. A handler before it leaves null there again, one after it finds the mark complete.
 //
 // A stack overflow cannot strike under a lock: the outermost slow path touches the stack that it may need before it
 // sets the mark (kSlowPathStackBytes), what needs more does so before its lock. A program that jumps out of its handler
@@ -135,8 +139,8 @@ struct SlowPathMark {
 // Not covered: an alternate stack with SS_AUTODISARM, which the kernel does not report during the handler.
 class SlowPathScope {
  public:
-  // kProgram: the program's own malloc or free has led here directly, and no slow path of tarn is under way but one
-  // that was interrupted or left.
+  // kProgram: a malloc or free of the program has led here directly. No slow path of tarn is under way, except one that
+  // was interrupted or left.
   enum class Opener : std::uint8_t { kTarn, kProgram };
 
   explicit SlowPathScope(Opener opener = Opener::kTarn);

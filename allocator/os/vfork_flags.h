@@ -7,7 +7,7 @@
 
 namespace tarn {
 
-// Whether the child runs on its parent's memory, thread-local memory included, while the parent waits.
+// True if the child runs on its parent's memory, thread-local memory included, while the parent waits.
 inline bool MakesVforkChild(int clone_flags) {
   constexpr int kSharesMemoryAndWaits = CLONE_VM | CLONE_VFORK;
   return (clone_flags & (kSharesMemoryAndWaits | CLONE_SETTLS)) == kSharesMemoryAndWaits;

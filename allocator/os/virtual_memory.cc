@@ -134,7 +134,7 @@ std::size_t ReleaseRanges(const MemoryRange* ranges, std::size_t count) {
         no_ranges.store(true, std::memory_order_relaxed);
       }
     } else {
-      // What is left, after a range that the kernel refused, is tried one by one.
+      // The ranges behind one that the kernel refused are tried one by one.
       auto left_bytes = static_cast<std::size_t>(released);
       while (done < count && ranges[done].bytes <= left_bytes) left_bytes -= ranges[done++].bytes;
     }

@@ -55,18 +55,18 @@ struct MemoryRange {
 // first touch brings the rest as ever.
 bool Populate(void* start, std::size_t bytes);
 
-// Huge pages of the kernel's, for ranges of whole aligned huge pages. Each says false where the kernel has none, or no
-// mapping left for the difference.
+// THP advice, for ranges of whole aligned huge pages. Each returns false where the kernel has no THP, or no mapping
+// left for the difference.
 //
-// Asks for them: the first touch of a huge page brings all of it (MADV_HUGEPAGE), and the kernel may make one of what is
-// touched (khugepaged), released parts included.
+// Asks for them: the first touch of a huge page brings all of it (MADV_HUGEPAGE), and the kernel may make one of what
+// is touched (khugepaged), released parts included.
 bool WantHugePages(void* start, std::size_t bytes);
 // The kernel makes no huge pages there from now on, where it has some they stay (MADV_NOHUGEPAGE). The state in which
 // WantHugePages and BackByHugePage leave no more mappings behind than there were.
 bool RefuseHugePages(void* start, std::size_t bytes);
-// Brings one huge page, committed, refused and with nothing resident, into memory as one of the kernel's. Contents do
-// not change: they are zero. False: it had none; then some of the kernel's small pages may be resident. Before Linux
-// 6.1, small pages in its place count as one.
+// Populates one huge page, committed, refused and with nothing resident, as a THP. Contents do not change: they are
+// zero. False: the kernel had none; then some small pages may be resident. Before Linux 6.1, small pages in its place
+// count as one.
 bool BackByHugePage(void* start, std::size_t bytes);
 
 // Names memory in /proc/PID/maps, as [anon:<name>], where the kernel can (Linux 5.17 with CONFIG_ANON_VMA_NAME). `name`
