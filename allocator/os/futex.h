@@ -12,7 +12,7 @@ namespace tarn {
 
 inline constexpr std::uint32_t kForever = UINT32_MAX;
 
-// Sleeps while the word has this value, at most so many milliseconds; may return earlier. May change errno.
+// Sleeps while the word has this value, at most `milliseconds`; may return earlier. May change errno.
 void WaitOnWord(std::atomic<std::uint32_t>& word, std::uint32_t value, std::uint32_t milliseconds);
 
 // Wakes all that sleep on the word. Takes no lock; may change errno.

@@ -5,8 +5,8 @@
 // AddressSanitizer, LeakSanitizer, MemorySanitizer and ThreadSanitizer find their bugs by being the malloc of the
 // process. Where libtarn.so is linked, the loader takes their malloc: their runtimes come first. Two cases are left:
 // libtarn.a in a program that gcc built, whose runtimes are shared libraries behind the program, and libtarn.so
-// preloaded before them. There the hit paths stay closed, and the slow paths pass malloc, free and the others on to
-// the sanitizer from the first call to the last. Objects are the sanitizer's in every program that has one.
+// preloaded before them. There the hit paths stay closed. The slow paths pass malloc, free and the others on to the
+// sanitizer from the first call to the last. Objects are the sanitizer's in every program that has one.
 //
 // The runtimes offer their functions under second names, for programs that define malloc themselves
 // (compiler-rt/lib/interception/interception.h): __interceptor_malloc and so on.

@@ -30,14 +30,15 @@ class CheckFormat(unittest.TestCase):
                 with open(os.path.join(root, path), "w", encoding="utf-8") as file:
                     file.write(text)
             os.makedirs(os.path.join(root, "tools"), exist_ok=True)
-            for path in ("tools/check_format", ".clang-format"):
+            for path in ("tools/check_format", "tools/check_prose", ".clang-format"):
                 shutil.copy(os.path.join(ROOT, path), os.path.join(root, path))
             return subprocess.run([os.path.join(root, "tools/check_format")], capture_output=True, text=True)
 
     def test_accepts_what_is_right(self):
         done = self.run_with({})
         self.assertEqual((done.returncode, done.stderr), (0, ""))
-        self.assertEqual(done.stdout, "check_format: 1 files of C and C++, 6 sources with a license\n")
+        self.assertRegex(done.stdout, "^check_format: 1 files of C and C\\+\\+, 7 sources with a license\n"
+                                      "check_prose: [1-9] files, 0 complaints\n$")
 
     def test_finds_sources_without_a_license(self):
         for path, text in {
@@ -51,6 +52,11 @@ class CheckFormat(unittest.TestCase):
                 done = self.run_with({path: text})
                 self.assertEqual(done.returncode, 1)
                 self.assertEqual(done.stderr, "./%s: the line '%s' is missing at its head\n" % (path, LICENSE))
+
+    def test_finds_comments_against_the_rule(self):
+        done = self.run_with({"allocator/c.h": "// %s\n//\n// What it is.\n" % LICENSE})
+        self.assertEqual(done.returncode, 1)
+        self.assertEqual(done.stderr, 'allocator/c.h:3: start: the comment starts with "What"\n')
 
     def test_finds_another_layout(self):
         done = self.run_with({"c.h": "// %s\nint a ;\n" % LICENSE})
