@@ -7,7 +7,7 @@
 #   tarn_shared_link_flags(target)   how libtarn.so is linked, and how others link with it
 #   tarn_static_link_flags(target)   how others link with libtarn.a
 #
-# Called by the root CMakeLists.txt and by allocator/CMakeLists.txt.
+# For the root CMakeLists.txt and allocator/CMakeLists.txt.
 
 if(NOT TARN_SANITIZE MATCHES "^(|address|thread)$")
   message(FATAL_ERROR "TARN_SANITIZE is \"${TARN_SANITIZE}\"; it may be empty, address or thread.")
@@ -49,8 +49,9 @@ function(tarn_core_flags target)
     $<$<COMPILE_LANGUAGE:CXX>:-fno-rtti>
     $<$<COMPILE_LANGUAGE:CXX>:-fno-threadsafe-statics>
     -fasynchronous-unwind-tables
-    # Messages name files from the root on, and so does the debug information of the release build: nothing in the library
-    # says where it was built. (In gdb: set substitute-path, or start it in the root.) Debug builds keep whole paths there.
+    # Messages name files from the root on, and so does the debug information of the release build: nothing in the
+    # library says where it was built. (In gdb: set substitute-path, or start it in the root.) Debug builds keep whole
+    # paths there.
     $<IF:$<CONFIG:Debug>,-fmacro-prefix-map,-ffile-prefix-map>=${PROJECT_SOURCE_DIR}/=
     -fPIC
     # Everything is hidden but what the sources mark as exported; exports.map is the second fence.
@@ -62,8 +63,8 @@ function(tarn_core_flags target)
     # Thread-local storage is one instruction away and never allocated lazily, because the lazy
     # kind calls malloc.
     -ftls-model=initial-exec
-    # The compiler may not turn our malloc and memset into a call of calloc, nor drop a pair of
-    # malloc and free, in the file that defines them.
+    # In the file that defines them, the compiler may not turn malloc and memset into a call of calloc. It
+    # may not drop a pair of malloc and free, either.
     -fno-builtin-malloc -fno-builtin-calloc -fno-builtin-realloc -fno-builtin-free
     # The canary lives in thread-local storage that is not there yet at the loader's first malloc,
     # and it costs a frame on the fast path.
@@ -112,8 +113,8 @@ endfunction()
 
 function(tarn_static_link_flags target)
   set_target_properties(${target} PROPERTIES OUTPUT_NAME tarn)
-  # The operators new and delete are weak, as those of the C++ library are: a program, or the runtime of a sanitizer of
-  # clang's, may define its own beside.
+  # The operators new and delete are weak, as those of the C++ library are: a program, or the runtime of one of clang's
+  # sanitizers, may define its own as well.
   if(NOT TARN_SANITIZE)
     add_custom_command(TARGET ${target} POST_BUILD VERBATIM
       COMMAND ${CMAKE_OBJCOPY} --wildcard "--weaken-symbol=_Zn[wa]*" "--weaken-symbol=_Zd[la]*" $<TARGET_FILE:${target}>)

@@ -2,7 +2,7 @@
 #
 # tarn_install(): the names of the libraries for users, and what `cmake --install` puts where.
 #
-# Called by the root CMakeLists.txt after the rooms; says nothing while the libraries do not exist.
+# For the root CMakeLists.txt, after the rooms; says nothing while the libraries do not exist.
 # The same names serve in the build tree (add_subdirectory) and after find_package(tarn):
 #   tarn::tarn          libtarn.so
 #   tarn::tarn_static   libtarn.a

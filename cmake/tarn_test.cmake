@@ -121,8 +121,9 @@ function(tarn_add_test)
   endif()
   if(arg_GTEST)
     target_link_libraries(${arg_NAME} PRIVATE GTest::gtest_main)
-    # Unit tests are compiled in six variants and run for seconds: less optimised they are there sooner. Sanitizers take a
-    # third of the time at -O0, and so do the tool's; elsewhere tests include rseq sequences, whose constants must be folded.
+    # Unit tests are compiled in six variants and run for seconds: less optimised they are there sooner. Sanitizers take
+    # a third of the time at -O0, and so do the tool's; elsewhere tests include rseq sequences, whose constants must be
+    # folded.
     if(TARN_SANITIZE OR "tarn_tool" IN_LIST arg_LIBS)
       target_compile_options(${arg_NAME} PRIVATE -O0 -g1)
     else()

@@ -3,9 +3,9 @@
 // The slow paths of tarn/arena.h: chunks, resets, rewinds.
 //
 // A chunk is a region (heap/regions.h); its Span record is the chunk's record, and the list link of that record puts it
-// on one of the arena's three lists. `used` has the current chunk in front; `spare` has the next chunk to use in front,
-// so moving all of `used` to `spare`, one by one, brings back the order in which they were first used. Invariants:
-//   start <= next <= end within the current chunk or buffer; or next > end: nothing was handed out yet
+// on one of the arena's three lists. `used` has the current chunk in front; `spare` has the next chunk to use in front.
+// So moving all of `used` to `spare`, one by one, restores the order in which they were first used. Invariants:
+//   start <= next <= end within the current chunk or buffer; or next > end: nothing was handed out yet;
 //   used_before_bytes + (next - start) is what is handed out
 // Cleanup records lie at the end of the chunks, away from the objects, and grow downwards.
 //
@@ -71,7 +71,7 @@ void EnterChunk(tarn_arena* arena, Span* chunk) {
   List(arena->used).PushFront(chunk);
 }
 
-// What the statistics get to know at each slow path.
+// Reports to the statistics, at each slow path.
 void Report(tarn_arena* arena) {
   if (arena->record == nullptr) return;
   const std::size_t used_bytes = arena->used_before_bytes + CurrentBytes(arena);
@@ -271,7 +271,7 @@ TARN_EXPORT void tarn_arena_rewind(tarn_arena* arena, const tarn_arena_mark* mar
     left_chunks = true;
   }
   if (!left_chunks) {
-    // What lay before the mark may have been taken back since.
+    // Memory before the mark may have been taken back since.
     arena->next = std::min(arena->next, mark->next);
   } else {
     EnterBuffer(arena);

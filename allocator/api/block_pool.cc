@@ -21,9 +21,9 @@ namespace tarn {
 
 namespace {
 
-// Chosen: what a CPU may keep of a pool, in bytes of blocks, and the bounds of it in blocks; 2046 make a stack of 16 KiB.
-// Measured (bench/pools, churn): 1000 blocks of 64 bytes that come and go take 25 ns each where a CPU keeps 126 of them,
-// because most pass through the regions.
+// Chosen: what a CPU may keep of a pool, in bytes of blocks, and the bounds of it in blocks; 2046 make a stack of 16
+// KiB. Measured (bench/pools, churn): 1000 blocks of 64 bytes that come and go take 25 ns each where a CPU keeps 126 of
+// them: most pass through the regions.
 constexpr std::size_t kStackBytes = std::size_t{128} << 10;
 constexpr std::size_t kMinCapacity = 6;
 constexpr std::size_t kMaxCapacity = 2046;
@@ -31,7 +31,7 @@ constexpr std::size_t kMaxCapacity = 2046;
 constexpr std::size_t kAllStacksBytes = std::size_t{1} << 20;
 // On the stack of the thread while they pass.
 constexpr std::size_t kMaxBatch = 128;
-// What a span record has bits for, less the word of the owner.
+// The bits of a span record, less the word of the owner.
 constexpr std::size_t kMaxBlocksPerRegion = 1024;
 // The mark of a region whose blocks are ended one by one.
 constexpr std::uint8_t kRegionEnds = 1;
@@ -99,7 +99,7 @@ void BlockPool::Destroy(const char* call) {
   if (is_ending_) ReportMisuse(call, this, Misuse::kPoolAtWork);
   FreeAll(call);
   RemoveForkLock(&lock_);
-  // What still uses the pool misses, and is named on its slow path.
+  // A call that still uses the pool misses, and is reported on its slow path.
   stacks_.bound = 0;
   stacks_.ids = 0;
   FreeHandle(own_region_);
@@ -164,7 +164,7 @@ void* BlockPool::Refill(IntrusiveList<Span>* empty) {
   LockHolder holder(lock_.lock);
   const std::size_t taken = TakeBatch(blocks, wanted);
   if (taken == 0) return nullptr;
-  // The rest for the stack. Another thread may have filled it meanwhile.
+  // The rest for the stack. Another thread may have filled it by now.
   const std::size_t pushed = StackPushBatch(&stacks_, blocks + 1, taken - 1);
   refilled_ += pushed;
   ++direct_allocations_;

@@ -2,25 +2,25 @@
 //
 // A pool of blocks of one size in regions of its own: what ObjectPool is, and each size of a Heap.
 //
-// Called by object_pool.cc and heap.cc; calls heap/regions.h for regions.
+// For object_pool.cc and heap.cc; gets regions from heap/regions.h.
 //
 //   Allocate/Free --> the CPU's stack (cpu_stacks.h) --batch, under the lock--> free bits of the regions --> page heap
 //
-// A region is a power of two of pages, aligned to its own size, so that the region of a block is found by masking the
-// address and asking the page map. Which blocks are out of a region is one bit each, behind the region's Span record; a
-// block in a stack counts as out. The word before the bits names the pool. Nothing is written into free blocks.
+// A region is a power of two of pages, aligned to its own size. So the region of a block is found by masking the
+// address and a look at the page map. Bits behind the region's Span record say which blocks are out; a block in a stack
+// counts as out. The word before the bits names the pool. Nothing is written into free blocks.
 //
 // Invariants, under the lock: a region is on `available` if it has a free block, else on `full`; of those without any
 // block out, at most one is kept. live_objects + set bits == object_count of each region.
 //
-// Misuse is seen when a block reaches its region: a second free, a pointer that is no block of this pool. With `checked`
-// there are no stacks, so that is at the call.
+// Misuse is seen when a block reaches its region: a second free, a pointer that does not belong to this pool. With
+// `checked` there are no stacks, so that is at the call.
 //
 // Ending objects one by one (BeginEndOfObjects), where each has a destructor that may free or allocate blocks of this
 // pool: the stacks are flushed and all regions with live blocks go to `ending`, marked as such. There a set bit means
 // "ended", no matter whether the pool took the block (NextToEnd) or a destructor did (ClaimToEnd). Both set the bit
-// under the lock, so each block is handed to one of them. Blocks of these regions are not handed out again until all is
-// over, so a pointer that an ended object owns still names what it named. New blocks come from new regions. Once
+// under the lock, so each block is handed to one of them. Blocks of these regions are not handed out again until all
+// is over. So a pointer that an ended object owns still names the same object. New blocks come from new regions. Once
 // `ending` has none left, the regions that have live blocks by then follow, and so on until there are none.
 #pragma once
 
@@ -45,20 +45,20 @@ struct BlockPoolStats {
   std::uint64_t frees = 0;
 };
 
-// What pools of one owner share: a limit and a place in the statistics.
+// Shared by the pools of one owner: a limit and a place in the statistics.
 struct BlockBudget {
   tarn_registry_record* record = nullptr;
   std::size_t limit_bytes = 0;  // 0: none
   std::size_t used_bytes = 0;   // atomically: regions of all pools
-  // Charges so many bytes of regions; false: beyond the limit.
+  // Charges `bytes` of regions; false: beyond the limit.
   bool Charge(std::size_t bytes);
   void Discharge(std::size_t bytes);
 };
 
 class BlockPool {
  public:
-  // `block_bytes` from 1 to kMaxBlockBytes, `alignment` a power of two up to 2 MiB. Null: no memory. `owner` is whatever
-  // the caller wants to find again from a block. Without a budget the pool has one of its own.
+  // `block_bytes` from 1 to kMaxBlockBytes, `alignment` a power of two up to 2 MiB. Null: no memory. `owner` is
+  // whatever the caller wants to find again from a block. Without a budget the pool has one of its own.
   [[nodiscard]] static BlockPool* Create(std::size_t block_bytes, std::size_t alignment, BlockBudget* budget,
                                          bool checked, void* owner);
   // Nobody uses the pool or its blocks any more. `call` is named in messages about misuse, here and below.
@@ -96,7 +96,7 @@ class BlockPool {
   // Also where some are left, because a destructor threw: they are live as before.
   void FinishEndOfObjects();
 
-  // These three want nobody else to use the pool meanwhile.
+  // During these three no other call may use the pool.
   void FreeAll(const char* call);
   template <typename Visit>
   void ForEach(Visit visit) {

@@ -6,11 +6,11 @@
 // is a restartable sequence: read the id, the word, the region's next and end; commit by storing next. An abort leaves
 // nothing.
 //
-// A refill, under the lock: try again (somebody may have refilled meanwhile), else write start and end of a new chunk
-// into an unused BumpRegion and put its address into the CPU's word, by a sequence that stores only if the word is still
-// the one that was read; migrated to another CPU, it begins again there. The region that was replaced is unused from
-// then on: a sequence that had read its address was on this CPU, hence interrupted before the store, hence starts over.
-// There is one region more than there are CPUs, so that one is always unused.
+// A refill, under the lock: try again (another thread may have refilled). Else write start and end of a new chunk into
+// an unused BumpRegion and put its address into the CPU's word. The sequence stores only if the word is still the one
+// that was read; migrated to another CPU, it begins again there. The region that was replaced is unused from then on: a
+// sequence that had read its address was on this CPU, hence interrupted before the store, hence starts over. There is
+// one region more than there are CPUs, so that one is always unused.
 //
 // Cleanups are a list that threads push to by compare-exchange (release) and that only the reset takes from, when all
 // others are done; so no element is ever taken while another is pushed.
@@ -60,7 +60,7 @@ constexpr std::size_t kFirstChunkBytes = kPageBytes;
 constexpr std::size_t kLargestChunkBytes = std::size_t{512} << 10;
 constexpr std::size_t kStrideBytes = 64;
 
-// What every CPU begins with: no room.
+// The region that every CPU begins with: no room.
 constinit const BumpRegion no_region = {0, 0};
 
 }  // namespace
@@ -177,8 +177,8 @@ Span* PopChunk(tarn_concurrent_arena* arena, IntrusiveList<Span> tarn_concurrent
   return (arena->*list).PopFront();
 }
 
-// What the chunks held has ended; nobody else uses the arena. Makes system calls and calls the page heap, so without the
-// lock. Those that cannot be had in quarantine stay.
+// The objects of the chunks have ended; no other call uses the arena. Makes system calls and calls the page heap, so
+// without the lock. Chunks that the quarantine cannot take stay.
 void QuarantineChunks(tarn_concurrent_arena* arena) {
   IntrusiveList<Span> refused;
   while (Span* chunk = PopChunk(arena, &tarn_concurrent_arena::used)) {
@@ -195,7 +195,7 @@ void QuarantineChunks(tarn_concurrent_arena* arena) {
   while (Span* chunk = refused.PopFront()) arena->used.PushFront(chunk);
 }
 
-// What needs no new chunk.
+// Tries without a new chunk.
 void* TryAgain(tarn_concurrent_arena* arena, std::size_t bytes) TARN_REQUIRES(arena->lock.lock) {
   void* object;
   if (BumpAllocate(&arena->stacks, bytes, &object)) return object;
@@ -357,7 +357,7 @@ TARN_EXPORT void tarn_concurrent_arena_destroy(tarn_concurrent_arena* arena) {
   tarn_concurrent_arena_release(arena);
   LeaveRegistry(arena->record);
   RemoveForkLock(&arena->lock);
-  // What still uses the arena misses, and is named on its slow path.
+  // A call that still uses the arena misses, and is reported on its slow path.
   arena->stacks.bound = 0;
   FreeHandle(arena->own_region);
 }

@@ -3,7 +3,7 @@
 // Stacks of pointers, one per CPU (or per thread, in the thread mode), for the pools of the user's API.
 //
 // The same idea as the slabs of malloc (cpu_cache/slab.h), for one size: pop and push are restartable sequences on the
-// stack that the running thread's id names. Called by block_pool.cc and pool.cc; the operations are in
+// stack that the running thread's id names. For block_pool.cc and pool.cc; the operations are in
 // cpu_stacks_x86_64.h and cpu_stacks_portable.h.
 //
 //   stacks + id * stride:  | word | capacity | slot 0 | slot 1 | ...
@@ -14,11 +14,11 @@
 // A pop adds 0xFFFF to the word, a push adds 1: that one store commits. A stack is all zeroes until its first miss:
 // capacity zero, so that both operations miss; then any thread stores the capacity, which is the same for all of them.
 //
-// Owning all stacks. With the pool's bound at 0 every id is out of range and every operation misses. Who wants to look
-// into the stacks of other CPUs stores 0 there, has all sequences under way restarted (AbortAllSequences, a barrier on
-// every CPU), works with plain loads and stores, and stores the bound again with release; a sequence that sees it reads
-// the stack through it afterwards. In the thread mode, and in the build without rseq, there is no such barrier: then
-// only whoever knows that nobody uses the pool may look.
+// Owning all stacks. With the pool's bound at 0 every id is out of range and every operation misses. To look into
+// the stacks of other CPUs, a thread stores 0 there and restarts all sequences under way (AbortAllSequences, a
+// barrier on every CPU). Then it works with plain loads and stores, and stores the bound again with release; a
+// sequence that sees it reads the stack through it afterwards. In the thread mode, and in the build without rseq,
+// there is no such barrier: then a thread may look only when no other call uses the pool.
 #pragma once
 
 #include <algorithm>
@@ -43,7 +43,7 @@ struct CpuStacks {
   std::uint64_t bound;         // ids below it have a stack; 0 while somebody owns them all
   std::uint64_t stride_bytes;  // from one stack to the next
   char* stacks;
-  std::uint64_t ids;  // what bound is otherwise
+  std::uint64_t ids;  // the value of bound in use
   std::uint64_t capacity;
 
   static constexpr std::size_t StrideBytes(std::size_t capacity) {

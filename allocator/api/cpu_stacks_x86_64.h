@@ -123,7 +123,7 @@ TARN_ALWAYS_INLINE std::size_t StackPopBatch(const CpuStacks* stacks, void** obj
       "movq %[object], -8(%[objects], %[left], 8)\n"
       "decq %[left]\n"
       "jnz 15b\n"
-      // So many pops more, the top so much lower.
+      // Adds `taken` pops, and lowers the top by as much.
       "imulq $0xFFFF, %[taken], %[left]\n"
       "addq %[left], (%[stack])\n" TARN_STACK_COMMITTED
       : [stack] "=&r"(stack), [from] "=&r"(from), [taken] "=&r"(taken), [left] "=&r"(left), [object] "=&r"(object)
@@ -171,8 +171,8 @@ miss:
   return result;
 }
 
-// The bump of a concurrent arena: the stack is a BumpRegion's address (api/concurrent_arena.cc), its first word is where
-// the free part starts and its second one where it ends. The address of `bytes` bytes. False: there is no room.
+// The bump of a concurrent arena: the stack is a BumpRegion's address (api/concurrent_arena.cc), its first word is
+// where the free part starts and its second one where it ends. The address of `bytes` bytes. False: there is no room.
 TARN_ALWAYS_INLINE bool BumpAllocate(const CpuStacks* stacks, std::size_t bytes, void** result) {
   std::uintptr_t stack;
   std::uintptr_t object;

@@ -3,19 +3,20 @@
 // tarn/fixed_pool.h: one region with the blocks, another one with the pool's record and the bits.
 //
 // Bits. Bit i of `free_bits` is set when block i is free; bit w of `summary` is set when word w of free_bits may have a
-// set bit. Each block belongs to whoever changed its bit, which one atomic instruction does: of two threads that clear
-// the same bit one sees it set; of two that set it the second one sees it set, and that is a double free.
+// set bit. Each block belongs to the thread that changed its bit, which one atomic instruction does: of two threads
+// that clear the same bit one sees it set; of two that set it the second one sees it set, and that is a double free.
 //
-// The summary. Allocate clears a summary bit after it has seen its word empty; a Free that came between would be
-// forgotten, so Allocate looks at the word once more after clearing and sets the summary bit again if it is not empty.
-// Free sets its bit first and the summary bit after, when it found the word empty. Both sides store, then load the
-// other's word, so the two read-modify-writes and loads are sequentially consistent. In the moment between clear and
-// repair a search may miss a block, so a search that finds nothing goes through all words before it says null.
+// The summary. Allocate clears a summary bit after it has seen its word empty. A Free that came between would be
+// forgotten. So Allocate looks at the word once more after clearing, and sets the summary bit again if it is not
+// empty. Free sets its bit first and the summary bit after, when it found the word empty. Both sides store, then
+// load the other's word, so the two read-modify-writes and loads are sequentially consistent. In the moment between
+// clear and repair a search may miss a block. So a search that finds nothing goes through all words before it
+// returns null.
 //
-// Where CPUs look. Each goes on at the word where it took or gave a block last, whose line it has at hand. When two come to
-// the same words they would stay there, each taking what the other gives, at the price of a line that goes to and fro. The
-// sign is a bit that was lost to another CPU between look and take. The loser goes home, to its own part of the words, and
-// for a while does not follow the blocks that it frees; searches begin at home, too.
+// Where CPUs look. Each goes on at the word where it took or gave a block last, whose line it has at hand. Two CPUs
+// that meet at the same words would stay there, each taking what the other gives. Then the line goes to and fro. The
+// sign is a bit that was lost to another CPU between look and take. The loser goes home, to its own part of the words,
+// and for a while does not follow the blocks that it frees; searches begin at home, too.
 //
 // Acquire of the taking instruction pairs with the release of the giving one: what was written to the block before Free
 // happens before what its next owner does. Nothing is ever half done, so a fork at any moment is safe.
@@ -44,7 +45,7 @@
 constexpr std::size_t kShards = 16;
 struct alignas(64) FixedPoolShard {
   std::atomic<std::uint32_t> word;            // where the last block of this CPU came from or went to
-  std::atomic<std::uint32_t> frees_unheeded;  // so many more frees do not change it
+  std::atomic<std::uint32_t> frees_unheeded;  // this many more frees do not change it
 };
 
 struct tarn_fixed_pool {
@@ -260,7 +261,7 @@ TARN_EXPORT void tarn_fixed_pool_destroy(tarn_fixed_pool* pool) {
   if (pool->record != nullptr) CountSigned(&pool->record->capacity_bytes, -static_cast<std::int64_t>(pool->bytes));
   LeaveRegistry(pool->record);
   FreeRegion(pool->blocks);
-  // What still uses the pool finds no block, and is named.
+  // A call that still uses the pool finds no block, and is reported.
   pool->bytes = 0;
   pool->free_bits = &no_bits;
   for (FixedPoolShard& shard : pool->shards) shard.word.store(0, std::memory_order_relaxed);

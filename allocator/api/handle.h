@@ -3,9 +3,9 @@
 // Handles of the user's API: the records of pools, heaps and concurrent arenas, each at the start of a region of its
 // own.
 //
-// The span record of the region says which kind of handle lives there, so a pointer that is none, that is of another
-// kind or whose handle has ended is named as such: at each end, and on slow paths. Hit paths do not look; a handle that
-// ends leaves them without anything to hit.
+// The span record of the region says which kind of handle lives there. So a pointer that is not a handle, is of another
+// kind, or whose handle has ended is reported as such: at each end, and on slow paths. Hit paths do not look; a handle
+// that ends leaves them without anything to hit.
 //
 // Protocol of the mark: 0, then the kind (OpenHandle), then the kind with kEnding (BeginEnd), then 0 (FreeHandle).
 // BeginEnd is one compare-exchange, so of two ends of one handle at the same time exactly one goes on. Records of spans

@@ -3,12 +3,12 @@
 // tarn/heap.h: a BlockPool per size class, made when the class is first asked for, and large objects in regions of
 // their own.
 //
-// Which pool an object is of, the page map tells: regions of pools are registered at each of their pages, the word behind
-// the region's record names the pool, and the pool its heap. A large object is a region that starts at the object; no
-// pool is named there, and the heap stands where pools have bits.
+// Which pool an object is of, the page map tells: regions of pools are registered at each of their pages, the word
+// behind the region's record names the pool, and the pool its heap. A large object is a region that starts at the
+// object; no pool is named there, and the heap stands where pools have bits.
 //
-// The table of pools: an entry is null, then a pool, until the heap's end. Whoever makes a pool stores it by
-// compare-exchange (release; a reader's acquire pairs with it); of two makers the second one destroys its own.
+// The table of pools: an entry is null, then a pool, until the heap's end. The maker of a pool stores it by
+// compare-exchange (release; a reader's acquire pairs with it); of two makers the second one destroys its pool.
 #define TARN_C_INTERFACE_ONLY
 #include "allocator/include/tarn/heap.h"
 
@@ -54,8 +54,8 @@ namespace {
 // Beyond, a region of a pool would be larger than what is registered at each page.
 constexpr std::size_t kMaxPooledBytes = BlockPool::kUsualRegionBytes / 8;
 
-// The pool of the heap's that the object is of, or null: a large object, or none of the heap's. Any bit pattern is a
-// valid address.
+// The heap's pool that the object is of, or null: a large object, or one that does not belong to the heap. Any bit
+// pattern is a valid address.
 TARN_ALWAYS_INLINE BlockPool* PoolOf(const tarn_heap* heap, const void* object) {
   Span* span = page_map.SpanOf(PageId::Containing(object));
   // The test of the bucket is enough of is_region().
@@ -112,7 +112,7 @@ TARN_NOINLINE void* AllocateLarge(tarn_heap* heap, std::size_t bytes, std::size_
     heap->budget.Discharge(pages.bytes());
     return nullptr;
   }
-  // What a mapping of its own is larger goes uncounted, as it came.
+  // The excess of a mapping of its own is not counted, as at its start.
   region->object_count = 1;
   region->live_objects = 1;
   *RegionBits(region) = reinterpret_cast<std::uint64_t>(heap);
@@ -126,8 +126,8 @@ TARN_NOINLINE void* AllocateLarge(tarn_heap* heap, std::size_t bytes, std::size_
   return region->start();
 }
 
-// The charge was for the pages that were asked for; a mapping is at most rounded up to the kernel's, so the span's own
-// pages are what is given back where the two are the same, which they are on x86-64.
+// The charge was for the requested pages; a mapping is at most rounded up to OS pages. So the span's pages are given
+// back where the two are the same, as on x86-64.
 void ReleaseLarge(tarn_heap* heap, Span* region) {
   CountLarge(heap, -1, -static_cast<std::int64_t>(region->bytes()));
   heap->budget.Discharge(region->bytes());
@@ -158,7 +158,7 @@ std::size_t UsableBytes(const tarn_heap* heap, const void* object, const char* c
   return pool != nullptr ? pool->stride_bytes() : LargeAt(heap, object, call)->bytes();
 }
 
-// Whatever is no hit. Regions are aligned to pages at least, so that the objects of a class whose size is a multiple of
+// All that misses. Regions are aligned to pages at least, so that the objects of a class whose size is a multiple of
 // the alignment are aligned, too.
 TARN_NOINLINE void* AllocateSlow(tarn_heap* heap, std::size_t bytes, std::size_t alignment) {
   RequireHandle(heap, HandleKind::kHeap, "tarn_heap_allocate");
@@ -234,7 +234,7 @@ TARN_EXPORT void* tarn_heap_allocate(tarn_heap* heap, std::size_t bytes, std::si
 }
 
 TARN_EXPORT void tarn_heap_free(tarn_heap* heap, void* object) {
-  // Null is no page of a region, and so needs no test on the hit path.
+  // Null lies in no region, and so needs no test on the hit path.
   BlockPool* pool = PoolOf(heap, object);
   if (pool != nullptr) [[likely]] {
     pool->Free(object, "tarn_heap_free");

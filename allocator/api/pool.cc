@@ -10,14 +10,14 @@
 // than both together; Get and Put never hold an object in two places. Objects are dropped outside of the lock, because
 // drop is the user's function and may use the pool.
 //
-// Tick owns all stacks for a moment, as cpu_stacks.h describes: the bound goes to 0, every sequence under way is
-// restarted, and until the bound is back Get and Put take their slow paths and wait for the lock. The system call
-// (membarrier) is made under the lock, because nobody may touch stack or shared objects meanwhile; it happens once per
-// epoch. Where there is no such call (the thread mode, kernels before 5.10) a pool has no stacks: else objects that an
-// idle thread had put back would stay.
+// Tick owns all stacks for a moment, as cpu_stacks.h describes. The bound goes to 0, and every sequence under way is
+// restarted. Until the bound is back, Get and Put take their slow paths and wait for the lock. The system call
+// (membarrier) is made under the lock, because no other thread may touch stack or shared objects during it; it happens
+// once per epoch. Where there is no such call (the thread mode, kernels before 5.10) a pool has no stacks: else
+// objects that an idle thread had put back would stay.
 //
-// Care: a pool with objects in it is `watched`: it is a duty of the caretaker's (heap/caretaker.h), which ends its
-// epochs. One without epochs is no duty, because it would keep the caretaker's thread for ever. A tick takes all
+// Care: a pool with objects in it is `watched`: it is a duty of the caretaker (heap/caretaker.h), which ends its
+// epochs. One without epochs is not, because it would keep the caretaker's thread for ever. A tick takes all
 // capacities away, so that the next Put on each CPU takes its slow path; there the pool, if it was found empty and left
 // unwatched, asks for care again. Both happen under the pool's lock: no object comes into an unwatched pool without a
 // slow path.
@@ -215,7 +215,7 @@ void Tick(tarn_pool* pool, bool alone = false) {
     pool->victim_count = pool->shared_count;
     pool->shared_count = 0;
     const bool all = EmptyStacks(pool, alone);
-    // What is in here now is gone after the next epoch, unless somebody asks for it.
+    // The objects that are in here now are gone after the next epoch, unless a Get takes them.
     pool->watched = !all || pool->victim_count != 0;
   }
   for (std::size_t i = 0; i < dying; ++i) Drop(pool, pool->dying[i]);
@@ -237,7 +237,8 @@ bool IsWatched(tarn_pool* pool) {
   return pool->watched;
 }
 
-// Ends the epoch if its time has come; everything goes when memory is short. In how many milliseconds the next one ends.
+// Ends the epoch if its time has come; everything goes when memory is short. In how many milliseconds the next one
+// ends.
 std::uint32_t EndEpochIfDue(tarn_pool* pool, bool memory_is_short) {
   if (memory_is_short) {
     Tick(pool);
@@ -365,7 +366,7 @@ TARN_EXPORT void tarn_pool_destroy(tarn_pool* pool) {
   if (!process_heap.caretaker.Dismiss(&pool->duty) || IsTicking(pool)) {
     ReportMisuse("tarn_pool_destroy", pool, Misuse::kPoolAtWork);
   }
-  // What a drop puts back is dropped, too: there is no room, and no care any more.
+  // Objects that a drop puts back are dropped, too: there is no room, and no care any more.
   pool->shared_capacity = 0;
   pool->stacks.capacity = 0;
   pool->epoch_ms = TARN_POOL_NO_EPOCHS;
@@ -373,7 +374,7 @@ TARN_EXPORT void tarn_pool_destroy(tarn_pool* pool) {
   Tick(pool, true);
   LeaveRegistry(pool->record);
   RemoveForkLock(&pool->lock);
-  // What still uses the pool misses, and is named on its slow path.
+  // A call that still uses the pool misses, and is reported on its slow path.
   pool->stacks.bound = 0;
   FreeHandle(pool->own_region);
 }

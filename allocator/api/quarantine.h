@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Chunks of arenas in the checked mode whose objects have ended: their memory is gone, their addresses stay taken for a
-// while, so that whoever uses such an object still ends where it happens.
+// while, so that a use of such an object ends the process where it happens.
 //
-// Called by arena.cc and concurrent_arena.cc, with whatever guards the arena. All zeroes is an empty one.
+// For arena.cc and concurrent_arena.cc, under the lock or rule that guards the arena. All zeroes is an empty one.
 #pragma once
 
 #include <cstddef>

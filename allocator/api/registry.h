@@ -4,11 +4,11 @@
 //
 // The records are plain memory that is never given back (allocator/include/tarn/registry.h says what is in them).
 //
-// Protocol: a record's `state` goes 0 -> 1 -> 2, each step once. Whoever moves it from 0 to 1 by compare-exchange writes
-// name and kind and then stores 2 with release; a reader that sees 2 with acquire may read both. Two threads that
-// look for the same new name walk the array in the same order, so the second one meets the first one's record, waits for
-// the 2 (a few instructions away, and a fork in between is seen by the bounded wait) and compares names. Figures are
-// relaxed atomic additions.
+// Protocol: a record's `state` goes 0 -> 1 -> 2, each step once. The thread that moves it from 0 to 1 by
+// compare-exchange writes name and kind and then stores 2 with release; a reader that sees 2 with acquire may read
+// both. Two threads that look for the same new name walk the array in the same order. So the second one meets the first
+// one's record, waits for the 2 and compares names. The 2 is a few instructions away, and a fork in between is seen by
+// the bounded wait. Figures are relaxed atomic additions.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// How many CPUs (or threads, in the thread mode) get a stack or bump region of their own in each pool and arena.
+// The number of CPUs (or threads, in the thread mode) that get a stack or bump region in each pool and arena.
 #pragma once
 
 #include <cerrno>
@@ -11,8 +11,8 @@
 
 namespace tarn {
 
-// The heap has started. What runs under a larger id, or is a thread more in the thread mode, shares what lies behind the
-// lock.
+// The heap has started. What runs under a larger id, or is a thread more in the thread mode, shares what lies behind
+// the lock.
 inline std::size_t StackCount() {
   constexpr std::size_t kThreadStacks = 128;
   if (process_heap.cpu_cache.mode() == CacheMode::kThread) return kThreadStacks;

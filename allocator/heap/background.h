@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// When threads of tarn's own may exist (TARN_BACKGROUND).
+// Decides when tarn may have threads (TARN_BACKGROUND).
 //
 // A program may do things that only a process with one thread can (unshare, setns), count its threads, give up rights,
-// put itself into a sandbox. A thread that it does not know of gets in the way. So there are none, unless they are asked
-// for. Two rules stand above the setting: a process that never made a thread of its own gets none of tarn's, and
+// put itself into a sandbox. A thread that it does not know of gets in the way. So there are none, unless they are
+// asked for. Two rules stand above the setting: a process that never made a thread gets none from tarn, and
 // tarn_stop_background() ends them for good.
 //
 //               the scavenger's thread                     the caretaker of pools
@@ -13,9 +13,9 @@
 //
 // The scavenger's thread has a seccomp filter of its own (os/bare_thread.h). The kernel refuses a filter for all
 // threads (SECCOMP_FILTER_FLAG_TSYNC) while one thread has a filter that the others have not. Browsers set such
-// filters. The caretaker is a thread of libc's like any other. Its start takes calls that a sandbox forbids, and the call
-// of a pool that wants it may come at any time; where it runs already, it stays outside of a filter that a thread sets for
-// itself. Without the threads, slow paths of malloc give memory back, and calls of pools end epochs.
+// filters. The caretaker is a thread of libc's like any other. Its start takes calls that a sandbox forbids, and the
+// call of a pool that wants it may come at any time; where it runs already, it stays outside of a filter that a thread
+// sets for itself. Without the threads, slow paths of malloc give memory back, and calls of pools end epochs.
 #pragma once
 
 #include <atomic>
@@ -31,7 +31,7 @@ class Background {
 
   void Init(BackgroundSetting setting) { setting_.store(setting, std::memory_order_relaxed); }
 
-  // Threads of tarn's own may be started. Makes no system call.
+  // True if tarn may start threads. Makes no system call.
   bool MayHaveThreads() const;
 
   // From now on none may. tarn_stop_background() then waits for the end of those that there are.

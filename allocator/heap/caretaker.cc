@@ -38,7 +38,7 @@ void Caretaker::Prepare() {
   if (prepared_.load(std::memory_order_acquire)) return;
   process_id_.store(process_heap.scavenger.process_id(), std::memory_order_relaxed);
   AddForkLock(&lock_);
-  // Release pairs with the acquires: a fork knows the lock of whoever sees this.
+  // Release pairs with the acquires: a thread that sees this has its lock among the fork's locks.
   prepared_.store(true, std::memory_order_release);
 }
 
@@ -68,7 +68,7 @@ bool Caretaker::IsAtWork() {
     return false;
   }
   if (ProcessId() != process_id_.load(std::memory_order_relaxed)) return false;
-  // The answer may change with the next call of the program's, and this one may be the last for a long time. So it is
+  // The answer may change with the next call of the program, and this one may be the last for a long time. So it is
   // asked for each time, and not remembered.
   if (!HasPlace(0)) return false;
   return StartThread();
@@ -244,8 +244,8 @@ bool Caretaker::EndsThread(bool in_place) {
       word = handle_word_.load(std::memory_order_relaxed);
       if (handle_state_ != HandleState::kUnknown) {
         alive_.store(false, std::memory_order_relaxed);
-        // A slow path that saw `alive_` leaves its pool to this thread, and may have found a thread of the program's
-        // that was not there when the threads were counted. So they are counted once more behind the store: a slow path
+        // A slow path that saw `alive_` leaves its pool to this thread. It may have found a thread of the program that
+        // was not there when the threads were counted. So they are counted once more behind the store. A slow path
         // either made that thread before it, or sees the store and waits in StartThread for the lock.
         std::atomic_thread_fence(std::memory_order_seq_cst);
         if (!in_place && !process_heap.background.stopped() && HasPlace(1)) {

@@ -2,28 +2,29 @@
 //
 // The caretaker: does what pools of the user's API have to do while nobody calls them.
 //
-// A pool of recycled objects destroys what nobody asks for, and everything when memory is short. Destroying runs functions
-// of the program's, which may do whatever a program does: allocate, lock, throw away other pools. So neither the scavenger
-// can run them, whose thread libc does not know (os/bare_thread.h), nor an allocation of some thread that may hold a lock
-// which such a function wants. Hence a thread of the ordinary kind, where the user asks for threads of tarn's own
-// (heap/background.h). It exists only while there is a duty:
+// A pool of recycled objects destroys what nobody asks for, and everything when memory is short. Destroying runs
+// functions of the program, which may allocate, lock, and end other pools. So the scavenger cannot run them, whose
+// thread libc does not know (os/bare_thread.h). Nor can an allocation, whose thread may hold a lock that such a
+// function needs. Hence an ordinary thread, where the user allows tarn to have threads (heap/background.h). It exists
+// only while there is a duty:
 //
-//   Ask      a pool that has got its first object asks for care; that starts or wakes the thread. Called by a function of
-//            the pool, outside of all locks, where the program could just as well have made a thread itself;
+//   Ask      a pool that has got its first object asks for care; that starts or wakes the thread. Called by a function
+//            of the pool, outside of all locks, where the program could just as well have made a thread itself;
 //   a duty   runs at once and then as often as it says, until it says that nothing is left; then it has to Ask again;
-//   the end  of the thread comes with that of the last duty. It ends too when the process has no other thread besides its
-//            first one, and when the first one has other capabilities: of the calls that change a thread's rights, libc
-//            passes on to all threads those that change ids. The next call of a pool brings it back when that has
+//   the end  of the thread comes with that of the last duty. It ends too when the process has no other thread besides
+//            its first one, and when the first one has other capabilities: of the calls that change a thread's rights,
+//            libc passes on to all threads those that change ids. The next call of a pool brings it back when that has
 //            changed. What is a thread's own beside these, a seccomp filter or no_new_privs, it has from the thread
 //            that called the pool first, like each thread of the program. Nothing keeps a process alive whose own
 //            threads have ended.
 //
-// Where there is none, which is the default, pools look after themselves on slow paths of their calls, and
-// tarn_background_tick() runs the duties on the program's thread. Neither makes a system call that malloc would not make.
+// By default there is none. Then pools look after themselves on slow paths of their calls, and tarn_background_tick()
+// runs the duties on the program's thread. Neither makes a system call that malloc would not
+// make.
 //
-// Rounds: whoever runs duties takes them from a list, one at a time, with no lock held while it runs; there is one runner
-// at a time. Dismiss waits for the duty that is running. The child of a fork puts back what a runner had in hand that is
-// no more. From exit on no duty starts, because the objects that the program's functions rely on go.
+// Rounds: a runner takes duties from a list, one at a time, with no lock held while it runs; there is one runner at a
+// time. Dismiss waits for the duty that is running. The child of a fork puts back what a runner had in hand that is no
+// more. From exit on no duty starts, because the objects that the program's functions rely on go.
 #pragma once
 
 #include <atomic>
@@ -48,7 +49,8 @@ class Caretaker {
  public:
   constexpr Caretaker() = default;
 
-  // Before the first duty; may be called again. (Not at the process's start, to touch no memory in those without pools.)
+  // Before the first duty; may be called again. (Not at the process's start, to touch no memory in those without
+  // pools.)
   void Prepare();
 
   // These two: in no slow path, with no lock held. The duty is run from now on, as long as it has something to do.
@@ -77,7 +79,7 @@ class Caretaker {
   static void RunThread();
   static void OnExit();
   bool StartThread();
-  // Whether the thread, which has nothing to do or no place any more, ends. Then it is not alive for others.
+  // True if the thread, which has nothing to do or no place any more, ends. Then it is not alive for others.
   bool EndsThread(bool in_place);
   // No thread is tried for a while.
   void Refuse(std::uint32_t now_ms);

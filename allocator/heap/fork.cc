@@ -7,11 +7,11 @@
 //
 // Order against libc. After the handlers, glibc's fork takes the lock of the list of stdio files, and a thread that
 // allocates under that lock waits for ours: each waits for the other. So we take libc's (recursive, exported) lock
-// first; whoever holds it can still allocate and will let go of it.
+// first; a thread that holds it can still allocate and will release it.
 //
 // A fork from a signal handler that interrupted one of our slow paths: the thread itself holds a lock. That one is left
 // as it is: in the child the same thread returns from the handler and goes on. No lock is acquired while another one is
-// held (os/lock.h), so none of the other holders can be waiting for the interrupted thread, and waiting for them ends.
+// held (os/lock.h). So none of the other holders can be waiting for the interrupted thread, and waiting for them ends.
 //
 // The scavenger's thread is one that libc does not know of. A fork ends it and waits for its end, and starts it again
 // in the parent. Not so a fork from a slow path: a cycle may be waiting for the lock that this thread holds. What a
@@ -20,17 +20,17 @@
 // A drain holds its lock while it calls into the other floors, so waiting for it might not end; the child repairs what
 // a drain can leave behind instead (CpuCache::RepairInForkedChild).
 //
-// Order against libc, again. glibc 2.36 and later give up the lock of the list of handlers while they run one, and hold
-// it from the last prepare handler to the end of the fork. A thread in pthread_atfork allocates under that lock when
-// the list has to grow: it would wait for our locks, and the fork for it. So registrations hold a lock of ours around
-// libc's (entry/register_atfork.cc), and the prepare handler acquires it before all others.
+// Order against libc, again. glibc 2.36 and later release the lock of the list of handlers while they run one. They
+// hold it from the last prepare handler to the end of the fork. A thread in pthread_atfork allocates under that lock
+// when the list has to grow: it would wait for our locks, and the fork for it. So registrations hold a lock of ours
+// around libc's (entry/register_atfork.cc), and the prepare handler acquires it before all others.
 //
 // A process with a single thread needs none of this: nobody else can hold a lock. Most forks in the world are of this
 // kind, and cost nothing here.
 //
 // _Fork and a bare clone run no handlers. POSIX allows their child only async-signal-safe calls if the process had
-// threads, but programs allocate there. The first slow path finds the mark wiped out that every fork wipes
-// (os/fork_mark.h), and makes all locks free that a thread held that is not there. What such a lock guarded may be half
+// threads, but programs allocate there. The first slow path finds that a fork has wiped out its mark
+// (os/fork_mark.h). It frees all locks whose holders are not there. The state behind such a lock may be half
 // changed; see RepairUnpreparedChild for what is done about it.
 #include <pthread.h>
 
@@ -169,9 +169,9 @@ void AfterForkInChild() {
 // and was in no slow path; no lock is its own.
 //
 // A lock that is held means that another thread may have been in the middle of a change. A transfer cache is good at
-// each instant, for one store of its size makes a change. Central lists and the page heap are not. Their state cannot
-// be finished for a thread that is gone, so all of it is left behind, and the child begins with an empty heap; its
-// objects stay what they are, and can be freed (pages/page_heap_abandon.cc). With the profile it is the same by itself.
+// each instant, for one store of its size makes a change. Central lists and the page heap are not. Their state
+// cannot be finished for a thread that is gone. So all of it is left behind, and the child begins with an empty
+// heap; its objects stay, and can be freed (pages/page_heap_abandon.cc). With the profile it is the same by itself.
 void RepairUnpreparedChild() {
   // Another thread may have been in the middle of a fork; then it held all locks, between two changes. Those that it
   // had held before, where its fork came from a signal handler, are in the middle of one.

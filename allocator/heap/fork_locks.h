@@ -2,7 +2,7 @@
 //
 // Locks that come and go with the pools of the user's API, for fork to find: it has to acquire them all.
 //
-// Whoever holds such a lock acquires no other one. See heap/fork.cc for what a fork needs, os/lock.h for the ranks.
+// A holder of such a lock acquires no other one. See heap/fork.cc for what a fork needs, os/lock.h for the ranks.
 #pragma once
 
 #include "allocator/base/intrusive_list.h"

@@ -22,21 +22,21 @@ namespace {
 constexpr std::uint32_t kReadEveryMs = 1000;
 // Of a container's limit, `auto` leaves a tenth for what tarn does not see: stacks, files, other processes. Chosen.
 constexpr std::size_t kAutoPercent = 90;
-// The first look, which reads what the system says. It takes some 80 us, so the shortest programs do not come here, and
-// it is early, so that a program has it behind itself when it enters a sandbox. Chosen.
+// The first look, which reads the system's limits. It takes some 80 us, so the shortest programs do not come here. It
+// is early, so that it is over when a program enters a sandbox. Chosen.
 constexpr std::size_t kFactsAtBytes = std::size_t{128} << 10;
 // Without a limit there is nothing to look at, but one may be set: so often is it looked for.
 constexpr std::size_t kUnlimitedStepBytes = std::size_t{64} << 20;
-// The distance of two looks near the limit, as its inverse, and at least. Each costs some ten microseconds, and the page
-// faults of a MiB some hundred.
+// The distance of two looks near the limit, as its inverse, and at least. Each costs some ten microseconds, and the
+// page faults of a MiB some hundred.
 constexpr std::size_t kStepDivisor = 128;
 constexpr std::size_t kLeastStepBytes = std::size_t{1} << 20;
 // The share of time that goes into keeping the limit, as its inverse, and what may be saved up.
 constexpr std::uint64_t kTimeDivisor = 10;
 constexpr std::int64_t kMostCreditNs = 100'000'000;
 // The most that one release is charged with: for itself, for each page released and for each huge page looked at. Where
-// no processor is free, the clock counts other processes' time, too, and the limit would be given up for it. A page takes
-// some 350 ns (measured by tests/life/limits_test.cc).
+// no processor is free, the clock counts other processes' time, too, and the limit would be given up for it. A page
+// takes some 350 ns (measured by tests/life/limits_test.cc).
 constexpr std::uint64_t kMostReleaseNs = 1'000'000;
 constexpr std::uint64_t kMostPageNs = 2000;
 constexpr std::uint64_t kMostLookNs = 2000;
@@ -161,7 +161,7 @@ void Limits::Check(bool may_call_back) {
     const std::uint32_t now_ms = CoarseMilliseconds();
     const bool needs_reading = NeedsReading(soft_kind_.load(std::memory_order_relaxed)) ||
                                NeedsReading(hard_kind_.load(std::memory_order_relaxed));
-    // A thread of tarn's own may not open the files.
+    // tarn's bare thread may not open the files.
     const bool due = !has_read_ || (MayReadFiles() && MillisecondsBetween(read_at_ms_, now_ms) >= kReadEveryMs);
     const bool reads = !thread_state.is_background &&
                        (read_again_.exchange(false, std::memory_order_relaxed) || (needs_reading && due));
@@ -186,7 +186,7 @@ void Limits::Check(bool may_call_back) {
     }
     if (limit_bytes != SIZE_MAX) {
       const std::size_t step_bytes = std::max(limit_bytes / kStepDivisor, kLeastStepBytes);
-      // What was handed out last is not touched yet, which counts where it is much.
+      // Memory that was handed out last is not touched yet, which counts where it is much.
       const std::size_t ahead_bytes = delta_bytes > step_bytes ? delta_bytes - step_bytes : 0;
       const std::size_t goal_bytes = limit_bytes > step_bytes ? limit_bytes - step_bytes : 0;
       if (used_bytes > limit_bytes) {
@@ -199,7 +199,7 @@ void Limits::Check(bool may_call_back) {
       if (used_bytes + ahead_bytes > goal_bytes) {
         const std::size_t wanted_bytes = used_bytes + ahead_bytes - goal_bytes;
         const std::size_t released_bytes = Release(wanted_bytes, now_ms);
-        // What is left is in use. Pools may have some that they can do without.
+        // The rest is in use. Pools may have some that they can do without.
         if (released_bytes < wanted_bytes) process_heap.caretaker.ReportPressure();
         used_bytes -= std::min(used_bytes, released_bytes);
         next_bytes = step_bytes;
@@ -211,8 +211,8 @@ void Limits::Check(bool may_call_back) {
       next_bytes = std::clamp(hard_bytes() / kStepDivisor, kLeastStepBytes, kUnlimitedStepBytes);
     }
     if (callbacks_.load(std::memory_order_relaxed) != 0) {
-      // Whoever looks next is to see a threshold soon after it is passed. One that is passed now is seen to below, or,
-      // where this thread may not, by the next that takes memory.
+      // The next thread that looks is to see a threshold soon after it is passed. One that is passed now is seen to
+      // below, or, where this thread may not, by the next that takes memory.
       const std::size_t distance_bytes = DistanceToCallback(used_bytes);
       const std::size_t least_bytes = may_call_back || distance_bytes != 0 ? kLeastStepBytes : 0;
       next_bytes = std::min(next_bytes, std::max(distance_bytes, least_bytes));
@@ -278,7 +278,7 @@ bool Limits::AddCallback(unsigned percent, Callback callback, void* argument) {
     place.callback.store(callback, std::memory_order_relaxed);
     place.argument.store(argument, std::memory_order_relaxed);
     place.armed.store(true, std::memory_order_relaxed);
-    // Release pairs with the acquire in CallBack: whoever sees the percentage sees the callback.
+    // Release pairs with the acquire in CallBack: a thread that sees the percentage sees the callback.
     place.state.store(percent + 1, std::memory_order_release);
     callbacks_.fetch_add(1, std::memory_order_relaxed);
     SlowPathScope scope;

@@ -3,13 +3,13 @@
 // How much memory the process may have: a soft limit that is kept by giving memory back, a hard limit at which
 // allocations fail.
 //
-// The soft limit (TARN_MEMORY_LIMIT) is for the resident memory of the process as the kernel counts it, since that is
-// what users mean and what ends a container. By default it follows the cgroup: nine tenths of its limit. It is looked at
-// when memory is taken that was not resident, about every hundredth of the limit, by the thread that took it, at the end
-// of its slow path. Near the limit free memory goes back: first whole huge pages, then what caches hold, then free pages
-// of huge pages in use. For what is missing then, pools of recycled objects are asked (heap/caretaker.h). It never fails
-// an allocation. The time for this is at most a tenth of the time that passes: a program that needs more than its limit
-// goes beyond it rather than standing still.
+// The soft limit (TARN_MEMORY_LIMIT) is for the resident memory of the process as the kernel counts it. That is what
+// users mean, and what ends a container. By default it follows the cgroup: nine tenths of its limit. It is checked when
+// memory is taken that was not resident, about every hundredth of the limit. The thread that took it checks, at the end
+// of its slow path. Near the limit free memory goes back: first whole huge pages, then what caches hold, then free
+// pages of huge pages in use. For what is missing then, pools of recycled objects are asked (heap/caretaker.h). It
+// never fails an allocation. The time for this is at most a tenth of the time that passes: a program that needs more
+// than its limit goes beyond it rather than standing still.
 //
 // The hard limit (TARN_HARD_LIMIT) is for what tarn has handed out or needs itself: spans, mappings, metadata. It is
 // checked exactly, by the page heap: what would exceed it gets no memory (after free memory and caches have been given
@@ -58,11 +58,11 @@ class Limits {
   std::size_t hard_bytes() const { return ~Load(&tarn_snapshot_limits::not_hard_bytes); }
 
   // Looks at the soft limit and does what it asks for. Called in no slow path; by the scavenger's thread without
-  // callbacks, which need a thread of the program's.
+  // callbacks, which need a thread of the program.
   void Check(bool may_call_back);
 
-  // Calls back when the memory in use comes to so many percent (1 to 100) of the limit, soft or else hard, and again
-  // after it was five points lower. False when there is no place left.
+  // Calls back when the memory in use reaches `percent` (1 to 100) of the limit, soft or else hard, and again after it
+  // was five points lower. False when there is no place left.
   bool AddCallback(unsigned percent, Callback callback, void* argument);
   bool RemoveCallback(Callback callback, void* argument);
 
@@ -70,7 +70,7 @@ class Limits {
 
   tarn_snapshot_limits Stats() const;
   const tarn_snapshot_limits* published() const { return &published_; }
-  // The child of a fork: whoever was in Check is no more.
+  // For the child of a fork: the thread that was in Check is gone.
   void RepairInForkedChild() { checking_.store(0, std::memory_order_relaxed); }
   // After a jump out of a slow path of the calling thread, which may have been a check.
   void RepairAfterJump() {
@@ -97,7 +97,7 @@ class Limits {
   void ApplyHard(LimitSetting setting);
   void ReadLimits();
   std::size_t UsedBytes() const;
-  // What the page heap has, as far as it knows: pages in use that were never touched count.
+  // The page heap's memory, as far as it knows: pages in use that were never touched count.
   static std::size_t OwnBytes();
   // A limit, or a callback, was asked for by the user or the program.
   bool MayReadFiles() const;
@@ -106,7 +106,7 @@ class Limits {
   std::size_t DistanceToCallback(std::size_t used_bytes) const;
   void CallBack(std::size_t used_bytes);
 
-  // Written by whoever sets them and by Check; torn settings cannot be, for each is one atomic.
+  // Written by the setters and by Check. A setting is never torn, since each is one atomic.
   std::atomic<LimitSetting::Kind> soft_kind_ = LimitSetting::Kind::kNone;
   std::atomic<std::size_t> soft_value_ = 0;
   std::atomic<bool> soft_asked_for_ = false;
@@ -118,7 +118,7 @@ class Limits {
   std::atomic<std::uint32_t> checking_ = 0;
   bool has_read_ = false;
   bool has_facts_ = false;
-  // What was resident besides the page heap's memory when the container's limit was read.
+  // Resident memory besides the page heap's, as of the reading of the container's limit.
   std::size_t other_bytes_ = 0;
   std::uint32_t read_at_ms_ = 0;
   std::uint32_t drained_at_ms_ = 0;
@@ -129,8 +129,8 @@ class Limits {
   std::atomic<int> callbacks_ = 0;
   CallbackPlace callback_places_[kCallbackPlaces];
 
-  // Read from outside. Limits are complements, so that no limit is all zeroes: heap/process_heap.h tells why nothing else
-  // may be there at the start.
+  // Read from outside. Limits are complements, so that no limit is all zeroes: heap/process_heap.h tells why nothing
+  // else may be there at the start.
   tarn_snapshot_limits published_ = {};
 };
 

@@ -21,8 +21,8 @@ constexpr std::string_view kTestPrefix = "TARN_TEST_";
 // The largest budget of a slab: its slots take no more.
 constexpr std::uint64_t kMaxCpuCacheBytes = std::uint64_t{1} << 40;
 
-// Each of the functions below is called by many entries of the table: merged into all of them, they would fill pages that
-// every process has to fault in.
+// Each of the functions below is called by many entries of the table: merged into all of them, they would fill pages
+// that every process has to fault in.
 TARN_COLD bool ParseSwitch(std::string_view value, bool* result) {
   for (std::string_view on : {"on", "1", "yes", "true"}) {
     if (value == on) return *result = true;

@@ -4,8 +4,8 @@
 //
 // Read once, at the first allocation; ignored when the process runs with rights that its caller does not have. Every
 // name that begins with TARN_ and is not known, and every value that cannot be used, is reported on stderr, with the
-// nearest right one. TARN_STRICT=on makes that fatal: exit code 78. What the preset sets comes before the defaults, what
-// the environment sets by name before both, and what the program sets while it runs before all.
+// nearest right one. TARN_STRICT=on makes that fatal: exit code 78. What the preset sets comes before the defaults,
+// what the environment sets by name before both, and what the program sets while it runs before all.
 //
 //   TARN_PRESET      production|staging|development|off  a set of the settings below (heap/presets.cc) off
 //   TARN_VERBOSE     on|off            a line at the start that tells version and modes          off

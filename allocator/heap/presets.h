@@ -4,9 +4,9 @@
 //
 // tarn/preset.h has the table of them.
 //
-// Production spends memory on steadiness: it keeps what a slower rhythm will want again, recycles more, and never stops a
-// program for a setting that is wrong. Staging finds out what production would not survive: too little memory, misuse of
-// pools and arenas, misspelt settings. Development looks closest.
+// Production spends memory on steadiness: it keeps what a slower rhythm will want again, recycles more, and never stops
+// a program for a setting that is wrong. Staging finds out what production would not survive: too little memory, misuse
+// of pools and arenas, misspelt settings. Development looks closest.
 #pragma once
 
 #include <cstdint>

@@ -163,8 +163,8 @@ void ProcessHeap::SetUpSampledLists() {
   for (int c = 1; c < kSizeClassCount; ++c) {
     sampled_lists[c].Init(static_cast<SizeClass>(c), &page_heap, SpanKind::kSampled);
   }
-  // Release pairs with the acquire in has_sampled_lists(): whoever sees the mark sees the lists. Who frees a sampled
-  // object got it from somebody who saw it.
+  // Release pairs with the acquire in has_sampled_lists(): a thread that sees the mark sees the lists. A thread that
+  // frees a sampled object got it from one that saw the mark.
   sampled_lists_ready.store(true, std::memory_order_release);
 }
 

@@ -2,10 +2,10 @@
 //
 // The composition root: the one heap of the process, and how it starts.
 //
-// entry/ and observe/ reach every floor through here. All of it is constinit and zero, so it exists before the first
-// constructor runs, and lies in memory that costs nothing where it is not used (one member that is not zero would move
-// all of it into the file's data, and a page fault into every page that is touched; tools/check_exports looks); Start() brings it to life at the first
-// allocation:
+// entry/ and observe/ reach every floor through here. All of it is constinit and zero. So it exists before the first
+// constructor runs, and costs nothing where it is not used. One member that is not zero would move all of it into the
+// file's data, with a page fault for every page that is touched (tools/check_exports looks). Start() brings it to life
+// at the first allocation:
 //
 //   1. options from the environment
 //   2. the mode: rseq by libc's registration, by our own, or none
@@ -35,7 +35,7 @@
 
 namespace tarn {
 
-// What every process touches stands at the start, on one page if that can be had: each page costs a page fault.
+// The members that every process touches stand at the start, on one page if possible: each page costs a page fault.
 struct alignas(4096) ProcessHeap {
   enum class State : int { kNotStarted, kStarting, kStarted };
   std::atomic<State> state = State::kNotStarted;
@@ -83,8 +83,8 @@ struct alignas(4096) ProcessHeap {
   std::uint32_t pool_objects() const { return __atomic_load_n(&options.pool_objects, __ATOMIC_RELAXED); }
   std::uint32_t release_delay_ms() const { return __atomic_load_n(&options.release_delay_ms, __ATOMIC_RELAXED); }
 
-  // What the program itself sets. Of several threads that set the same at once, any may have the last word. Called in no
-  // slow path.
+  // Settings by the program itself. Of several threads that set the same at once, any may have the last word. Called in
+  // no slow path.
   void SetMemoryLimit(LimitSetting setting);
   // Does nothing in a signal handler that interrupted a slow path with a lock.
   void SetHardLimit(LimitSetting setting);

@@ -59,7 +59,7 @@ void ProfileDumps::SetLimitShare(unsigned percent) {
   if (percent == 0) return;
   // Where no setting has asked for profiles before.
   if (prefix_[0] == '\0') kDefaultOptions.profile_prefix.copy(prefix_, kMaxPrefixBytes);
-  // At the start it is the first of all callbacks, so there is room. Whoever comes out of the next slow path looks.
+  // At the start it is the first of all callbacks, so there is room. The next slow path looks at its end.
   static_cast<void>(process_heap.limits.AddCallback(percent, &DumpNearLimit, nullptr));
   process_heap.page_heap.SetNextCheck(0);
 }
@@ -77,7 +77,7 @@ void ProfileDumps::HandleSignal() {
 }
 
 void ProfileDumps::AttendPeak() {
-  // First, so that what other threads add meanwhile counts for the next step.
+  // First, so that allocations of other threads during the dump count for the next step.
   process_heap.page_heap.SetNextPeak(process_heap.options.profile_growth_bytes);
   SlowPathScope scope;
   Dump(Reason::kGrowth);
@@ -92,8 +92,8 @@ void ProfileDumps::AtExit() {
 
 void ProfileDumps::Dump(Reason reason) {
   const int saved_errno = errno;
-  // Sequentially consistent, as is all of this: either the writer sees the wish after it has laid down the mark, or the
-  // mark is seen to be down here.
+  // Sequentially consistent, as is all of this: either the writer sees the request after it has laid down the mark, or
+  // the mark is seen to be down here.
   wanted_.fetch_or(Bit(reason));
   while (wanted_.load() != 0) {
     std::uint32_t nobody = 0;

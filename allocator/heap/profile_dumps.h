@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Heap profiles that are written without anybody's call, as the settings TARN_PROFILE_* ask: at the process's end, on a
-// signal, whenever the heap has grown by so much, and near a limit.
+// Writes heap profiles by itself, as the settings TARN_PROFILE_* say: at the process's end, on a signal, whenever the
+// heap has grown by a given amount, and near a limit.
 //
-// The files are called PREFIX.PID.N.REASON.pb. N counts from 1 in each process, and a name that is taken already is passed
-// over, so nothing is ever written over; REASON is exit, signal, growth or limit. A file that could not be written whole
-// is removed, and the first such failure is told on stderr.
+// The files are called PREFIX.PID.N.REASON.pb. N counts from 1 in each process, and a name that is taken already is
+// passed over, so nothing is ever written over; REASON is exit, signal, growth or limit. A file that could not be
+// written whole is removed, and the first such failure is told on stderr.
 //
 // Who writes. The writer (observe/profile_writer.h) allocates nothing, takes no lock and reads tables that are whole at
-// every instruction of their owner, so it may run anywhere: at the end of a slow path, with no lock held (growth, limit),
-// in a destructor (exit), and in a signal handler that interrupted any part of tarn or of libc (signal). That is why the
-// handler writes by itself instead of leaving a note for a slow path, which a process that sleeps would never come to.
-// What else it uses are system calls, memory of its own, and two atomics.
+// every instruction of their owner. So it may run anywhere. It runs at the end of a slow path, with no lock held
+// (growth, limit), and in a destructor (exit). It runs in a signal handler that interrupted any part of tarn or libc
+// (signal): a process that sleeps would never come to a slow path that a note could be left for. Else it uses only
+// system calls, memory of its own, and two atomics.
 //
-// One profile is written at a time. Whoever finds another at it, be it a thread or the very code that a handler has
-// interrupted, leaves its wish for that one, which looks again at its end.
+// One profile is written at a time. A writer may find another one at work, in a thread or in the code that a handler
+// has interrupted. Then it leaves its request for that one, which looks again at its end.
 //
 // A signal handler may jump out of the writer. Except in the signal's own handler, whose stack may be too small for it,
 // the writer is a slow path: the thread's next one that notices the jump takes its mark away (RepairAfterJump).
@@ -51,7 +51,7 @@ class ProfileDumps {
   // Waits for a profile that another thread is writing, but not for ever.
   void AtExit();
 
-  // The child of a fork: whoever was writing is no more.
+  // For the child of a fork: the thread that was writing is gone.
   void RepairInForkedChild() { writing_.store(0, std::memory_order_relaxed); }
   // After a jump out of a slow path of the calling thread, which may have been writing.
   void RepairAfterJump() {
@@ -69,7 +69,7 @@ class ProfileDumps {
   // The thread that writes, or 0.
   std::atomic<std::uint32_t> writing_ = 0;
   std::atomic<bool> complained_ = false;
-  // The next name's, and the process that has come so far: a child's begin anew. Of whoever is writing.
+  // The number of the next name, and the process that it is for: a child begins anew. For the thread that is writing.
   std::uint64_t number_ = 0;
   std::uint64_t process_id_ = 0;
   std::uint64_t limit_dumps_ = 0;

@@ -28,7 +28,7 @@ constinit Shard kept_regions[kShards];
 
 Shard& CurrentShard() { return kept_regions[ShardHint() % kShards]; }
 
-// The place for regions of so many pages; kKeptSizes where they are not kept.
+// The place for regions of this many pages; kKeptSizes where they are not kept.
 std::size_t KeptSize(PageCount pages) {
   if (!std::has_single_bit(pages.raw())) return kKeptSizes;
   const auto size = static_cast<std::size_t>(std::countr_zero(pages.raw()));
@@ -40,7 +40,7 @@ Span* NewFromPageHeap(PageCount pages, PageCount alignment, std::size_t record_o
   const std::size_t bits = record_objects + 64;
   Span* region = process_heap.page_heap.AllocateLarge(pages, alignment, zero, false, bits);
   if (region == nullptr) {
-    // What the caches and the page heap keep may be what is missing.
+    // The caches and the page heap may keep the missing memory.
     Reclaim(ReclaimDepth::kToKernel, "tarn");
     region = process_heap.page_heap.AllocateLarge(pages, alignment, zero, false, bits);
   }

@@ -2,17 +2,17 @@
 //
 // Regions: spans that belong to an arena or a pool of the user's API.
 //
-// Called by api/. A region is a large span whose record says so: its pages carry class 0 in the page map, so that free()
+// For api/. A region is a large span whose record says so: its pages carry class 0 in the page map, so that free()
 // of an address in it is seen at the call and named. Nothing of it is ever a small object of malloc.
 //
-// Small regions are kept for reuse, because an arena for one request takes one and gives it back microseconds later,
-// and the page heap has one lock. The kept ones lie in a table of atomics, one place per size and shard; a shard is what
-// the running CPU's (or thread's) slab index picks.
+// Small regions are kept for reuse. An arena for one request takes one and gives it back microseconds later, and the
+// page heap has one lock. The kept ones lie in a table of atomics, one place per size and shard; a shard is
+// what the running CPU's (or thread's) slab index picks.
 //
 // Protocol of a place: null, or a span that nobody else refers to. Taking is an exchange with null, giving is a
-// compare-exchange of null with the span, so each span comes out exactly once; there is no link to follow and so no ABA.
-// The acquire of a taker pairs with the release of the giver: what the giver wrote to the record is seen. A fork at any
-// moment leaves a place null or full, never in between.
+// compare-exchange of null with the span, so each span comes out exactly once; there is no link to follow and so no
+// ABA. The acquire of a taker pairs with the release of the giver: what the giver wrote to the record is seen. A fork
+// at any moment leaves a place null or full, never in between.
 #pragma once
 
 #include <cstddef>

@@ -145,8 +145,8 @@ void Scavenger::RunThread(BareThreadBegin begin) {
   bool wanted = begin == BareThreadBegin::kStripped && ProcessIsAsItWas();
   std::uint32_t busy_at_ms = CoarseMilliseconds();
   bool finished = false;
-  // What was refused once would be refused again. Not so where another thread was missing: the next may come at any
-  // time.
+  // A start that was refused once would be refused again. Not so where another thread was missing: the next may come at
+  // any time.
   if (begin != BareThreadBegin::kStripped || !FirstThreadHasSameIds()) self.Refuse(busy_at_ms);
   for (; wanted && !BareThreadIsHeld(); wanted = ProcessIsAsItWas()) {
     Cycle cycle;
@@ -245,7 +245,8 @@ void Scavenger::ServeReleaseRequest() {
   process_heap.cpu_cache.DrainAll("tarn release");
   const std::size_t released_bytes = process_heap.page_heap.ReleaseFree(0, true);
   __atomic_store_n(&release_.answered_bytes, released_bytes, __ATOMIC_RELAXED);
-  // Release: whoever reads the number, in another process too, and then the bytes, gets those of this answer or a later.
+  // Release: a reader of the number, in another process too, and then of the bytes, gets those of this answer or a
+  // later.
   __atomic_store_n(&release_.answered, request, __ATOMIC_RELEASE);
 }
 
@@ -269,7 +270,7 @@ void Scavenger::ServeLimitRequest(bool may_call_back) {
     process_heap.SetMemoryLimit(SoftLimitSetting(request_bytes));
     __atomic_store_n(&limit_.answered_request_bytes, request_bytes, __ATOMIC_RELAXED);
     __atomic_store_n(&limit_.answered_bytes, process_heap.limits.soft_bytes(), __ATOMIC_RELAXED);
-    // Release: whoever reads the number, and then the bytes, gets those of this answer or a later.
+    // Release: a reader of the number and then of the bytes gets those of this answer or a later.
     __atomic_store_n(&limit_.answered, request, __ATOMIC_RELEASE);
   }
   setting_limit_.store(0, std::memory_order_release);
@@ -360,7 +361,7 @@ void Scavenger::ForgetThreadInForkedChild() {
   start_again_.store(false, std::memory_order_relaxed);
   starting_.store(0, std::memory_order_relaxed);
   process_id_ = ProcessId();
-  // What was asked was asked of the parent.
+  // The requests were made to the parent.
   __atomic_store_n(&release_.request, release_.answered, __ATOMIC_RELAXED);
   __atomic_store_n(&release_.begun, release_.answered, __ATOMIC_RELAXED);
   __atomic_store_n(&limit_.request, limit_.answered, __ATOMIC_RELAXED);

@@ -2,14 +2,14 @@
 //
 // The scavenger: gives memory back that the program does not use, also while the program sleeps.
 //
-// Works in cycles. One cycle drains what caches hold that nobody has used for a while, releases whole huge pages by age
-// and demand (pages/demand.h), and as often (TARN_RELEASE_DELAY) goes over the huge pages in use for pages that have
-// been free since the last time; the latter only where the kernel has not backed them by huge pages of its own, which a release would
-// break. Who runs the cycles:
+// Works in cycles. One cycle drains objects that have been idle in caches for a while, and releases whole huge pages by
+// age and demand (pages/demand.h). As often (TARN_RELEASE_DELAY) it goes over the huge pages in use, for pages that
+// have been free since the last time. It leaves huge pages that a THP backs, which a release would break up. Who runs
+// the cycles:
 //
 //   the slow paths of the program, as their last act, at most twice a second and for some 1 ms;
-//   a thread of our own (os/bare_thread.h), where one may exist (heap/background.h). It is started by the slow path that
-//   finds the page heap asking for it (4 MiB to gain), and ends when there was little to do for five seconds;
+//   a thread of our own (os/bare_thread.h), where one may exist (heap/background.h). The slow path that finds the page
+//   heap's request (4 MiB to gain) starts it. It ends when there was little to do for five seconds;
 //   tarn_background_tick(), at times that the program chooses.
 //
 // The thread's CPU time is at most a hundredth of the time that passes: after each cycle it sleeps a hundred times as
@@ -20,31 +20,32 @@
 // below what is resident gives back at once what is not likely to be wanted (GiveBack; pages/release_budget.h bounds
 // the time).
 //
-// A request from outside (tarn_snapshot_release) is served by whoever of these looks next, and by any slow path where there
-// is no thread; where there is one, slow paths leave it to the thread, which looks at least twice a second, so that
-// nobody stands still for it. The cycle lock sees to it that one serves at a time. What can go wrong:
+// A request from outside (tarn_snapshot_release) is served by the one of these that looks next, and by any slow
+// path where there is no thread; where there is one, slow paths leave it to the thread, which looks at least twice
+// a second, so that nobody stands still for it. The cycle lock sees to it that one serves at a time. What can go
+// wrong:
 //
-//   two ask at once          they use the same number and get the same answer, or the later one's lower number is written
-//                            over the higher: then it is ignored here, and who misses it writes again;
-//   the word is torn         a write of another process need not be one store. What is read then is a number as any other:
-//                            too low, and the right one is seen at the next look; too high, and the answer is for it,
-//                            which satisfies the right one, too;
+//   two ask at once          they use the same number and get the same answer, or the later one's lower number is
+//                            written over the higher: then it is ignored here, and who misses it writes again;
+//   the word is torn         a write of another process need not be one store. What is read then is a number as any
+//                            other: too low, and the right one is seen at the next look; too high, and the answer is
+//                            for it, which satisfies the right one, too;
 //   a fork in between        the parent answers: its words are its own. The child drops what it has inherited, since it
 //                            was not asked. (The cycle lock keeps a service whole in most forks; a signal handler may
 //                            fork within one, which both then go on with.)
-//   vfork, _Fork             such children do not answer: memory, and the question, are the parent's, or the locks may be
-//                            held by threads that are not there;
+//   vfork, _Fork             such children do not answer: memory, and the question, are the parent's, or the locks may
+//                            be held by threads that are not there;
 //   exec, the end            the words go with the process, and who asks notices.
 //
-// A request for another soft limit (tarn_snapshot_limit_request) comes and is served in the same way. Of what can go wrong,
-// this is different:
+// A request for another soft limit (tarn_snapshot_limit_request) comes and is served in the same way. Of what can go
+// wrong, this is different:
 //
-//   two ask at once          for the same limit, they have the same answer; for different ones, one of the two is set, and
-//                            the other sees that from the answer. Words of both mixed have a wrong check (a product of
-//                            the number is in it, so that parts of one do not fit to parts of another) and are left alone;
-//                            both see that theirs are not there any more, and write again. Where both end before that,
-//                            each slow path looks at the words in vain until somebody asks again, which costs it some
-//                            ten nanoseconds
+//   two ask at once          for the same limit, they have the same answer; for different ones, one of the two is set,
+//                            and the other sees that from the answer. Words of both mixed have a wrong check (a product
+//                            of the number is in it, so that parts of one do not fit to parts of another) and are left
+//                            alone; both see that theirs are not there any more, and write again. Where both end before
+//                            that, each slow path looks at the words in vain until somebody asks again, which costs it
+//                            some ten nanoseconds
 //   the words are torn       the check is wrong until the write has come to its end, and right at the next look
 //   a limit that is too low  is kept by giving memory back within a tenth of the time, as any (heap/limits.h)
 //
@@ -52,8 +53,8 @@
 // call of a signal handler that finds it goes on without. Who sets it looks at the limit afterwards, so that memory
 // goes back at once and not only when more is wanted; that look may call the program back.
 //
-// Fork: the thread is not in the child, which starts its own when it may have one. A fork ends the thread and waits for
-// the end of a cycle in a slow path, by the cycle lock, so that nothing is lost that is on its way. See heap/fork.cc.
+// Fork: the thread is not in the child, which starts its own when it may have one. A fork ends the thread and, by the
+// cycle lock, waits for the end of a cycle in a slow path. So nothing is lost that is on its way. See heap/fork.cc.
 #pragma once
 
 #include <atomic>
@@ -74,7 +75,7 @@ class Scavenger {
   // `trace`: a line on stderr for each cycle.
   void Init(bool trace);
 
-  // Does what the page heap asks for. Called by a thread of the program that is in no slow path and holds no lock.
+  // Answers the page heap's requests. For a thread of the program that is in no slow path and holds no lock.
   void Attend();
 
   // One cycle, if no other thread is at it. Returns in how many milliseconds the next one is worthwhile; kNothingLeft
@@ -82,7 +83,7 @@ class Scavenger {
   static constexpr std::uint32_t kNothingLeft = UINT32_MAX;
   std::uint32_t Tick();
 
-  // Whether there is a request that nobody has answered. Relaxed, for nothing comes with a request's number but words that
+  // True if there is a request without an answer. Relaxed, since nothing comes with a request's number but words that
   // have a check of their own.
   bool requested() const {
     return IsUnanswered(__atomic_load_n(&release_.request, __ATOMIC_RELAXED), &release_.answered) ||
@@ -96,7 +97,7 @@ class Scavenger {
   const tarn_snapshot_release* release_words() const { return &release_; }
   const tarn_snapshot_limit_request* limit_request_words() const { return &limit_; }
 
-  // Whether a thread of ours may hold locks, though libc may believe that the process has a single thread.
+  // True if a thread of ours may hold locks, though libc may believe that the process has a single thread.
   static bool ThreadIsAlive();
   // Returns when there is none, and none will come. In no slow path, and with no lock held.
   static void StopThread();
@@ -107,7 +108,7 @@ class Scavenger {
   // After a jump out of a slow path of the calling thread, which may have been a start of the thread or a request's
   // answer.
   void RepairAfterJump();
-  // What a cycle needs of the stack, mostly for the page heap's batches. A thread of the program touches it before it
+  // The stack that a cycle needs, mostly for the page heap's batches. A thread of the program touches it before it
   // takes the cycle lock: a stack overflow must leave the lock free (SlowPathScope).
   static constexpr std::size_t kCycleStackBytes = 8192;
   Lock& cycle_lock() TARN_THREAD_ANNOTATION(lock_returned(cycle_lock_)) { return cycle_lock_; }
@@ -129,7 +130,7 @@ class Scavenger {
   void Add(Field field, std::uint64_t value) { __atomic_fetch_add(&(published_.*field), value, __ATOMIC_RELAXED); }
   std::uint64_t Load(Field field) const { return __atomic_load_n(&(published_.*field), __ATOMIC_RELAXED); }
 
-  // Whether the thread sees to what the page heap asks for: it is there, or comes now.
+  // True if the thread answers the page heap's requests: it is there, or starts now.
   bool StartsThread();
   void StartThread();
   static void RunThread(BareThreadBegin begin);
@@ -144,7 +145,7 @@ class Scavenger {
     return static_cast<std::int64_t>(request - __atomic_load_n(answered, __ATOMIC_RELAXED)) > 0;
   }
   void ServeReleaseRequest() TARN_REQUIRES(cycle_lock_);
-  // In no slow path. `may_call_back`: the thread is one of the program's.
+  // In no slow path. `may_call_back`: the thread belongs to the program.
   void ServeLimitRequest(bool may_call_back);
   // Until a request comes, or somewhat longer.
   void SleepUnlessAsked(std::uint32_t milliseconds);
@@ -164,15 +165,15 @@ class Scavenger {
 
   Lock cycle_lock_;
   bool in_pass_ TARN_GUARDED_BY(cycle_lock_) = false;
-  // What was in use when the caches were last emptied for a fall.
+  // The bytes in use when the caches were last emptied for a fall.
   std::size_t drained_at_bytes_ TARN_GUARDED_BY(cycle_lock_) = 0;
   std::uint32_t last_look_ms_ TARN_GUARDED_BY(cycle_lock_) = 0;
   std::uint32_t last_pass_ms_ TARN_GUARDED_BY(cycle_lock_) = 0;
 
   // Read from outside.
   tarn_snapshot_scavenger published_ = {};
-  // `request`, and what comes with it, is written from outside, the rest under the cycle lock, of the limit's by the
-  // thread in setting_limit_, and by a fork's child.
+  // `request`, and what comes with it, is written from outside, the rest under the cycle lock. The rest of the limit is
+  // written by the thread in setting_limit_, and by a fork's child.
   tarn_snapshot_release release_ = {};
   tarn_snapshot_limit_request limit_ = {};
   std::atomic<std::uint32_t> setting_limit_ = 0;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A number that differs between CPUs (or, in the thread mode, threads) that run at the same time: a hint which of several
-// equal places to use, so that they do not all use the same one. Any value is right.
+// A number that differs between CPUs (or, in the thread mode, threads) that run at the same time: a hint which of
+// several equal places to use, so that they do not all use the same one. Any value is right.
 #pragma once
 
 #include <cstddef>

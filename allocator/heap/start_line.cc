@@ -16,7 +16,7 @@ void WriteStartLine(const ProcessHeap& heap) {
   line << "tarn: " << TARN_VERSION << " in " << ProgramName() << " (" << ProcessId() << "): ";
   const char* const other = &OtherMalloc != nullptr ? OtherMalloc() : nullptr;
   if (other != nullptr) {
-    // What caches there are is of no interest then.
+    // The caches are of no interest then.
     line << "does not serve malloc, which comes from " << (*other != '\0' ? other : "the program itself") << "\n";
     WriteToStderr(line.view());
     return;

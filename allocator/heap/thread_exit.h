@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a thread needs before it takes a slow path, and what it leaves behind.
+// Prepares a thread for its first slow path, and cleans up at its end.
 #pragma once
 
 namespace tarn {
 
 // Starts the heap if this is the process's first allocation, and attaches the thread to its slab where slabs belong to
-// threads. Not when nested in another slow path: whoever that interrupted has been here, or is here.
+// threads. Not when nested in another slow path: the interrupted one has been here, or is here.
 void PrepareThread();
 
 }  // namespace tarn
