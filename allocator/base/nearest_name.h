@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The name that was probably meant by one that does not exist: "did you mean TARN_VERBOSE?".
 #pragma once
 

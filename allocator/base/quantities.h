@@ -1,8 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Quantities as text: numbers, bytes, times and shares, read strictly and printed exactly.
 //
-// For settings and command lines. Each Parse function takes the whole text or none of it: no sign, no blank, no fraction,
+// For settings and command lines. Each Parse function takes the whole text or none of it: no sign, blank or fraction,
 // nothing behind the unit. It returns false, and leaves the result alone, for a text of another form or a value above
-// `most`. What Exact prints, Parse takes. For figures that people only look at, see text.h and tools/tarn/figures.h.
+// `most`. Parse takes everything that Exact prints. text.h and tools/base/figures.h have rounded figures, for people.
 #pragma once
 
 #include <cstddef>

@@ -19,11 +19,10 @@
 #pragma once
 
 #include <atomic>
-#include <cstdint>
+
+#include "allocator/settings/options.h"
 
 namespace tarn {
-
-enum class BackgroundSetting : std::uint8_t { kAuto, kOn, kOff };
 
 class Background {
  public:

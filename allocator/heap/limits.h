@@ -25,23 +25,9 @@
 
 #include "allocator/include/tarn/snapshot.h"
 #include "allocator/os/thread_state.h"
+#include "allocator/settings/options.h"
 
 namespace tarn {
-
-struct LimitSetting {
-  enum class Kind : std::uint8_t { kNone, kBytes, kPercent, kAuto };
-  Kind kind = Kind::kNone;
-  std::size_t value = 0;  // bytes, or percent of the container's limit or the machine's memory
-  // kAuto: somebody asked for it, so files are read for it all the time. Else once, at the first check (Limits::Check).
-  bool asked_for = false;
-};
-
-// Of a number as tarn_set_memory_limit takes it: SIZE_MAX is none, 0 the container's.
-constexpr LimitSetting SoftLimitSetting(std::size_t bytes) {
-  if (bytes == SIZE_MAX) return {LimitSetting::Kind::kNone, 0};
-  if (bytes == 0) return {LimitSetting::Kind::kAuto, 0, true};
-  return {LimitSetting::Kind::kBytes, bytes};
-}
 
 class Limits {
  public:

@@ -26,12 +26,12 @@
 #include "allocator/heap/background.h"
 #include "allocator/heap/caretaker.h"
 #include "allocator/heap/limits.h"
-#include "allocator/heap/options.h"
 #include "allocator/heap/profile_dumps.h"
 #include "allocator/heap/scavenger.h"
 #include "allocator/include/tarn/snapshot.h"
 #include "allocator/observe/profile.h"
 #include "allocator/pages/page_heap.h"
+#include "allocator/settings/settings.h"
 
 namespace tarn {
 

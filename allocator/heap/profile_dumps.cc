@@ -6,7 +6,6 @@
 #include <string_view>
 
 #include "allocator/base/text.h"
-#include "allocator/heap/options.h"
 #include "allocator/heap/process_heap.h"
 #include "allocator/observe/profile_writer.h"
 #include "allocator/observe/published.h"
@@ -14,6 +13,7 @@
 #include "allocator/os/file.h"
 #include "allocator/os/process.h"
 #include "allocator/os/signals.h"
+#include "allocator/settings/settings.h"
 
 namespace tarn {
 
@@ -29,7 +29,7 @@ constexpr int kMostSleepsAtExit = 1000;
 
 // A function of its own, so that a profile is written without the room for the line on the stack.
 [[gnu::noinline]] void ReportFailure(const char* path, int error) {
-  Text<ProfileDumps::kMaxPrefixBytes + 192> line;
+  Text<kMaxPrefixBytes + 192> line;
   line << "tarn: the heap profile " << path << " cannot be written: ";
   const std::string_view text = FileErrorText(error);
   text.empty() ? line << "error " << error : line << text;

@@ -25,15 +25,13 @@
 #include <cstdint>
 
 #include "allocator/os/thread_state.h"
+#include "allocator/settings/options.h"
 
 namespace tarn {
-
-struct Options;
 
 class ProfileDumps {
  public:
   enum class Reason : std::uint8_t { kExit, kSignal, kGrowth, kLimit };
-  static constexpr std::size_t kMaxPrefixBytes = 200;
 
   constexpr ProfileDumps() = default;
 

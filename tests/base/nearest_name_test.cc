@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // The distance between names, and which of some names is the nearest.
 
 #include "allocator/base/nearest_name.h"

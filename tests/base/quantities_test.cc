@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//
 // Quantities as text: what is taken, what is refused, and that what is printed is taken again.
 
 #include "allocator/base/quantities.h"

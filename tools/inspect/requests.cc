@@ -5,13 +5,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 #include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <system_error>
 #include <thread>
 
+#include "allocator/base/quantities.h"
+#include "allocator/settings/table.h"
 #include "tools/base/figures.h"
 
 namespace tarn::tool {
@@ -26,7 +27,6 @@ constexpr double kMostServiceSeconds = 60;
 constexpr milliseconds kFirstLook{1};
 constexpr milliseconds kLongestBetweenLooks{20};
 constexpr std::uint64_t kLeastLimitBytes = std::uint64_t{1} << 20;
-constexpr std::uint64_t kMostLimitBytes = std::uint64_t{64} << 40;
 
 std::string BytesText(std::uint64_t bytes) { return FormatBytes(static_cast<double>(bytes)); }
 
@@ -170,18 +170,9 @@ nlohmann::json ToJson(const Target& target, const LimitAnswer& answer) {
 std::optional<std::uint64_t> ParseLimit(std::string_view text) {
   if (text == "off") return kNoLimit;
   if (text == "auto") return kAutoLimit;
-  std::uint64_t number = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (error != std::errc()) return std::nullopt;
-  const std::string_view unit(end, static_cast<std::size_t>(text.data() + text.size() - end));
-  constexpr std::pair<std::string_view, unsigned> kUnits[] = {{"", 0},     {"B", 0},    {"KiB", 10},
-                                                              {"MiB", 20}, {"GiB", 30}, {"TiB", 40}};
-  for (const auto& [name, shift] : kUnits) {
-    if (unit != name) continue;
-    if (number > kMostLimitBytes >> shift || number << shift < kLeastLimitBytes) return std::nullopt;
-    return number << shift;
-  }
-  return std::nullopt;
+  std::uint64_t bytes = 0;
+  if (!ParseBytes(text, kMostLimitBytes, &bytes) || bytes < kLeastLimitBytes) return std::nullopt;
+  return bytes;
 }
 
 std::string LimitText(std::uint64_t bytes) { return bytes == kNoLimit ? "none" : BytesText(bytes); }

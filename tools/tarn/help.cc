@@ -14,26 +14,6 @@ namespace {
 
 constexpr std::size_t kColumns = 100;
 
-// `text` in lines that end before kColumns, all but the first indented.
-std::string Wrapped(std::string_view text, std::size_t indent) {
-  std::string lines;
-  std::size_t column = indent;
-  while (!text.empty()) {
-    const std::size_t length = std::min(text.find(' '), text.size());
-    if (column > indent && column + length + 1 > kColumns) {
-      lines += '\n' + std::string(indent, ' ');
-      column = indent;
-    } else if (column > indent) {
-      lines += ' ';
-      ++column;
-    }
-    lines += text.substr(0, length);
-    column += length;
-    text.remove_prefix(std::min(length + 1, text.size()));
-  }
-  return lines;
-}
-
 std::string Paragraphs(std::string_view text) {
   std::string result;
   while (!text.empty()) {
@@ -64,6 +44,25 @@ std::vector<std::string> Split(std::string_view text, char separator) {
 }
 
 }  // namespace
+
+std::string Wrapped(std::string_view text, std::size_t indent) {
+  std::string lines;
+  std::size_t column = indent;
+  while (!text.empty()) {
+    const std::size_t length = std::min(text.find(' '), text.size());
+    if (column > indent && column + length + 1 > kColumns) {
+      lines += '\n' + std::string(indent, ' ');
+      column = indent;
+    } else if (column > indent) {
+      lines += ' ';
+      ++column;
+    }
+    lines += text.substr(0, length);
+    column += length;
+    text.remove_prefix(std::min(length + 1, text.size()));
+  }
+  return lines;
+}
 
 std::vector<std::string> Option::dashed_names() const {
   return is_argument() ? std::vector<std::string>() : Split(name, ',');

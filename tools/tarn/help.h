@@ -3,8 +3,10 @@
 // What a user reads of the verbs: --help, and the options as the man page and the completions need them.
 #pragma once
 
+#include <cstddef>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "tools/tarn/verb.h"
@@ -21,6 +23,9 @@ ReadyVerb MakeReady(const Verb& verb);
 
 // "tarn run [OPTION...] -- COMMAND [ARGUMENT...]"
 std::string Synopsis(const Verb& verb);
+
+// `text` in lines that end before column 100, all but the first indented.
+std::string Wrapped(std::string_view text, std::size_t indent);
 
 std::string ToolHelp();
 std::string VerbHelp(const Verb& verb);

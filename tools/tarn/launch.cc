@@ -11,7 +11,7 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "allocator/heap/options.h"
+#include "allocator/settings/settings.h"
 #include "tools/tarn/console.h"
 #include "tools/tarn/program.h"
 #include "tools/tarn/verb.h"

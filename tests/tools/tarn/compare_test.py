@@ -88,6 +88,17 @@ class ToolTest(unittest.TestCase):
         syntax = subprocess.run(["bash", "-n"], input=scripts["bash"], text=True, capture_output=True)
         self.assertEqual(syntax.stderr, "")
 
+    def test_options_without_a_process_are_all_settings(self):
+        settings = json.loads(run("options", "--json").stdout)["settings"]
+        rows = {setting["name"]: setting for setting in settings}
+        self.assertEqual(len(rows), len(settings))
+        limit = rows["TARN_MEMORY_LIMIT"]
+        self.assertEqual((limit["kind"], limit["default"], limit["most"]), ("limit", "auto", 64 << 40))
+        self.assertEqual(limit["presets"], {"production": "auto", "staging": "80%", "development": "50%"})
+        text = run("options").stdout
+        for setting in settings:
+            self.assertIn(f"{setting['name']}={setting['default']}\n    takes ", text)
+
     def test_size_classes(self):
         rows = json.loads(run("size-classes", "--json").stdout)["classes"]
         self.assertGreater(len(rows), 10)

@@ -2,13 +2,18 @@
 //
 // The settings: every value, and what is said of those that cannot be used.
 
-#include "allocator/heap/options.h"
+#include "allocator/settings/settings.h"
 
 #include <gtest/gtest.h>
 #include <signal.h>
 
+#include <algorithm>
 #include <cstddef>
+#include <cstdint>
+#include <iterator>
+#include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace tarn {
@@ -283,17 +288,15 @@ TEST(Options, APresetComesBetweenTheDefaultsAndTheEnvironment) {
 }
 
 TEST(Options, EveryPresetSetsTheSameAndAllOfIt) {
-  for (const Preset preset : {Preset::kProduction, Preset::kStaging, Preset::kDevelopment}) {
-    Options options = kDefaultOptions;
-    std::vector<std::string> said;
-    complaints = &said;
-    const int count = ParseOptions(PresetEntries(preset), &options, [](const char* line, std::size_t length) {
-      complaints->emplace_back(line, length);
-    });
-    EXPECT_EQ(count, 0) << said.front();
-    Options staging = kDefaultOptions;
-    ParseOptions(PresetEntries(Preset::kStaging), &staging, nullptr);
-    EXPECT_EQ(options.from_environment, staging.from_environment) << PresetName(preset);
+  for (const char* preset : {"production", "staging", "development"}) {
+    Options options;
+    EXPECT_EQ(Parse({("TARN_PRESET=" + std::string(preset)).c_str()}, &options).size(), 0u);
+    EXPECT_EQ(PresetName(options.preset), preset);
+    std::uint32_t set = 0;
+    for (std::size_t i = 0; i < kSettingCount; ++i) {
+      for (const char* value : kSettings[i].presets) set |= std::uint32_t{*value != '\0'} << i;
+    }
+    EXPECT_EQ(options.from_preset, set) << preset;
   }
 }
 
@@ -385,6 +388,115 @@ TEST(Options, EveryComplaintIsCountedAndTheRestStillHolds) {
   EXPECT_TRUE(options.stats);
   EXPECT_TRUE(options.strict);
   EXPECT_FALSE(options.verbose);
+}
+
+// The value of one setting, printed after the entry NAME=value was parsed; "?": it was refused.
+std::string Value(const Setting& setting, const std::string& value) {
+  Options options;
+  const std::string entry = std::string(setting.name) + "=" + value;
+  if (!Parse({entry.c_str()}, &options).empty()) return "?";
+  DescribedOptions described;
+  DescribeOptions(options, described);
+  EXPECT_EQ(described[&setting - kSettings].source, TARN_SOURCE_ENVIRONMENT) << entry;
+  return described[&setting - kSettings].value;
+}
+
+std::vector<std::string> Words(const Setting& setting) {
+  std::vector<std::string> words;
+  std::string_view rest = setting.words;
+  while (!rest.empty()) {
+    words.emplace_back(rest.substr(0, rest.find('|')));
+    rest.remove_prefix(std::min(words.back().size() + 1, rest.size()));
+  }
+  return words;
+}
+
+// What a number is in the setting's unit.
+std::string Number(const Setting& setting, std::uint64_t number) {
+  switch (setting.kind) {
+    case SettingKind::kTime:
+      return std::to_string(number) + "ms";
+    case SettingKind::kPath:
+      return std::string(number, 'x');
+    default:
+      return std::to_string(number);
+  }
+}
+
+bool IsBounded(const Setting& setting) { return setting.most != 0; }
+
+TEST(SettingTable, NamesAreDistinctAndFitTheSnapshot) {
+  std::set<std::string> names;
+  for (const Setting& setting : kSettings) {
+    EXPECT_TRUE(names.insert(setting.name).second) << setting.name;
+    EXPECT_EQ(std::string(setting.name).rfind("TARN_", 0), 0u) << setting.name;
+    EXPECT_NE(std::string(setting.name).rfind("TARN_TEST_", 0), 0u) << setting.name;
+    EXPECT_LT(std::string(setting.name).size(), sizeof(tarn_snapshot_option::name)) << setting.name;
+  }
+}
+
+TEST(SettingTable, DefaultsAndPresetsPrintAsTheyStand) {
+  DescribedOptions described;
+  DescribeOptions(kDefaultOptions, described);
+  for (const Setting& setting : kSettings) {
+    const tarn_snapshot_option& option = described[&setting - kSettings];
+    EXPECT_STREQ(option.name, setting.name);
+    EXPECT_STREQ(option.value, setting.default_value) << setting.name;
+    EXPECT_STREQ(option.default_value, setting.default_value) << setting.name;
+    EXPECT_EQ(option.source, TARN_SOURCE_DEFAULT) << setting.name;
+    EXPECT_EQ(Value(setting, setting.default_value), setting.default_value) << setting.name;
+    for (const char* value : setting.presets) {
+      if (*value == '\0') continue;
+      EXPECT_EQ(Value(setting, value), value) << setting.name;
+    }
+  }
+}
+
+TEST(SettingTable, WordsAreTakenAndNamed) {
+  for (const Setting& setting : kSettings) {
+    for (const std::string& word : Words(setting)) {
+      EXPECT_NE(Value(setting, word), "?") << setting.name << "=" << word;
+      EXPECT_EQ(Value(setting, word + "|"), "?") << setting.name;
+      // none is another name of off; of a number that may be 0, so is off.
+      if (word == "none" || (setting.or_zero && word == "off")) continue;
+      EXPECT_NE(std::string(setting.expected).find(word), std::string::npos) << setting.name << ": " << word;
+    }
+    for (const char* word : {"yes", "true"}) {
+      const bool has_on = setting.synonyms && Value(setting, "on") != "?";
+      EXPECT_EQ(Value(setting, word), has_on                               ? Value(setting, "on")
+                                      : setting.kind == SettingKind::kPath ? word
+                                                                           : "?")
+          << setting.name;
+    }
+    EXPECT_EQ(Value(setting, ""), "?") << setting.name;
+    EXPECT_TRUE(Words(setting).size() < 2 || Value(setting, setting.words) == "?") << setting.name;
+  }
+}
+
+TEST(SettingTable, BoundsHold) {
+  for (const Setting& setting : kSettings) {
+    if (!IsBounded(setting)) continue;
+    EXPECT_NE(Value(setting, Number(setting, setting.least)), "?") << setting.name;
+    EXPECT_NE(Value(setting, Number(setting, setting.most)), "?") << setting.name;
+    EXPECT_EQ(Value(setting, Number(setting, setting.most + 1)), "?") << setting.name;
+    if (setting.least > 0) {
+      const bool zero = setting.or_zero && setting.least == 1;
+      EXPECT_EQ(Value(setting, Number(setting, setting.least - 1)) != "?", zero) << setting.name;
+      EXPECT_EQ(Value(setting, Number(setting, 0)) != "?", setting.or_zero) << setting.name;
+    }
+  }
+}
+
+TEST(SettingTable, PresetsAreNamedAsTheyCanBeSet) {
+  const std::vector<std::string> words = Words(kSettings[0]);
+  ASSERT_STREQ(kSettings[0].name, "TARN_PRESET");
+  ASSERT_EQ(words.size(), std::size(kPresetNames));
+  for (std::size_t i = 0; i < words.size(); ++i) {
+    Preset preset = Preset::kOff;
+    EXPECT_EQ(words[i], kPresetNames[i]);
+    EXPECT_TRUE(FindPreset(words[i], &preset));
+    EXPECT_EQ(preset, static_cast<Preset>(i));
+  }
 }
 
 }  // namespace
