@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Finds a function of libc by its name, past definitions that stand in front of it. For the shared library.
+// Finds a function of libc by its name, past definitions that stand in front of it. Finds none where libc is linked
+// into the program.
 #pragma once
 
 #include <cstdint>

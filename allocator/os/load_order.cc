@@ -22,11 +22,15 @@ namespace {
 const r_debug* FindDebuggersList() {
   const auto* segments = reinterpret_cast<const ElfW(Phdr)*>(::getauxval(AT_PHDR));
   const unsigned long count = ::getauxval(AT_PHNUM);
-  // A program without PT_PHDR is not relocated.
+  // A program without PT_PHDR is not relocated, or it has no loader: a static program may relocate itself, and has a
+  // dynamic section then.
   std::uintptr_t base = 0;
+  bool has_loader = false;
   for (unsigned long i = 0; i < count; ++i) {
     if (segments[i].p_type == PT_PHDR) base = reinterpret_cast<std::uintptr_t>(segments) - segments[i].p_vaddr;
+    has_loader = has_loader || segments[i].p_type == PT_PHDR || segments[i].p_type == PT_INTERP;
   }
+  if (!has_loader) return nullptr;
   for (unsigned long i = 0; i < count; ++i) {
     if (segments[i].p_type != PT_DYNAMIC) continue;
     const auto* entry = reinterpret_cast<const ElfW(Dyn)*>(base + segments[i].p_vaddr);

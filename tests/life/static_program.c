@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A program without a dynamic section, for static_start_test: allocates, and says whether a sample of it was taken. C, so
-// that hardly anything runs beside libc's own start.
+// A program without a loader, for static_start_test: allocates, and says whether a sample of it was taken. C, so that
+// hardly anything runs beside libc's own start. It never forks, so that libc has no handlers of forks, but may register
+// some.
+#include <pthread.h>
 #include <stdlib.h>
 #include <tarn/memstats.h>
 
@@ -16,5 +18,6 @@ int main(int argc, char** argv) {
     if (stats.requested_estimate_bytes < 1000) return 2;
   }
   free(object);
+  if (pthread_atfork(NULL, NULL, NULL) != 0) return 3;
   return 0;
 }
