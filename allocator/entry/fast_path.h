@@ -3,7 +3,7 @@
 // The hit paths: all that a malloc or free of a small object runs when the CPU's slab can serve it.
 //
 // For malloc.cc and operator_new.cc alone. Read first; then slab_ops_x86_64.h for the sequences, then
-// slow_path.h for what happens on a miss. tests/golden holds the instruction counts.
+// allocate.h and free.h for what happens on a miss. tests/golden holds the instruction counts.
 #pragma once
 
 #include <array>

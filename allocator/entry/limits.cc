@@ -8,8 +8,8 @@
 #include <cerrno>
 
 #include "allocator/base/attributes.h"
-#include "allocator/entry/slow_path.h"
 #include "allocator/heap/process_heap.h"
+#include "allocator/heap/reclaim.h"
 #include "allocator/heap/thread_exit.h"
 
 namespace tarn {

@@ -2,7 +2,7 @@
 //
 // malloc and its family, as C23, POSIX and glibc's manual have them.
 //
-// A call of a small size: the hit path (fast_path.h), or by a tail call the slow path (slow_path.h). Only here is errno
+// A call of a small size: the hit path (fast_path.h), or by a tail call the slow path (allocate.h, free.h). Only here is errno
 // set: ENOMEM where null means that there is no memory, EINVAL for wrong alignments. A call that succeeds leaves errno
 // alone, and so does free.
 #include <errno.h>
@@ -16,9 +16,11 @@
 #include <cstring>
 
 #include "allocator/base/attributes.h"
+#include "allocator/entry/allocate.h"
 #include "allocator/entry/fast_path.h"
+#include "allocator/entry/free.h"
 #include "allocator/entry/replaced.h"
-#include "allocator/entry/slow_path.h"
+#include "allocator/entry/resize.h"
 #include "allocator/include/tarn/malloc.h"
 #include "allocator/os/virtual_memory.h"
 

@@ -14,7 +14,7 @@
 
 #include "allocator/base/attributes.h"
 #include "allocator/base/text.h"
-#include "allocator/entry/slow_path.h"
+#include "allocator/heap/reclaim.h"
 #include "allocator/heap/thread_exit.h"
 #include "allocator/observe/memstats.h"
 #include "allocator/observe/published.h"

@@ -11,8 +11,8 @@
 #include <new>
 
 #include "allocator/cpu_cache/slab.h"
+#include "allocator/entry/allocate.h"
 #include "allocator/entry/replaced.h"
-#include "allocator/entry/slow_path.h"
 #include "allocator/os/crash.h"
 
 // std::get_new_handler and std::__throw_bad_alloc, which libstdc++ (from GCC 4.9 on) and libc++ export.

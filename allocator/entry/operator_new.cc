@@ -16,9 +16,9 @@
 
 #include "allocator/base/attributes.h"
 #include "allocator/entry/fast_path.h"
+#include "allocator/entry/free.h"
 #include "allocator/entry/new_miss.h"
 #include "allocator/entry/replaced.h"
-#include "allocator/entry/slow_path.h"
 
 #define TARN_OPERATOR TARN_EXPORT __attribute__((weak))
 

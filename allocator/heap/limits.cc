@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "allocator/heap/process_heap.h"
+#include "allocator/heap/reclaim.h"
 #include "allocator/os/clock.h"
 #include "allocator/os/cpus.h"
 #include "allocator/os/huge_page_setting.h"
@@ -238,7 +239,7 @@ std::size_t Limits::Release(std::size_t bytes, std::uint32_t now_ms) {
   std::size_t released_bytes = page_heap.ReleaseOldest(bytes);
   if (released_bytes < bytes && MillisecondsBetween(drained_at_ms_, now_ms) >= kDrainEveryMs) {
     drained_at_ms_ = now_ms;
-    process_heap.cpu_cache.DrainAll("memory limit");
+    Reclaim(ReclaimDepth::kToPageHeap, "memory limit");
     released_bytes += page_heap.ReleaseOldest(bytes - released_bytes);
   }
   // The pass over huge pages in use is shared with the scavenger. If it is at work just now, it does this itself.

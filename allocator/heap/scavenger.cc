@@ -7,7 +7,7 @@
 #include "allocator/base/text.h"
 #include "allocator/cpu_cache/slab.h"
 #include "allocator/heap/process_heap.h"
-#include "allocator/heap/regions.h"
+#include "allocator/heap/reclaim.h"
 #include "allocator/os/bare_thread.h"
 #include "allocator/os/clock.h"
 #include "allocator/os/crash.h"
@@ -71,8 +71,7 @@ void Scavenger::GiveBack() {
   // By halves: a program that frees all it has empties its caches a few times, not at every step.
   if (!page_heap.falling() || fall.in_use_bytes <= drained_at_bytes_ / 2) {
     if (std::min(process_heap.cpu_cache.PinnedBytes(), fall.in_use_bytes) >= kPinnedBytes) {
-      FreeKeptRegions();
-      cycle.drained_bytes = process_heap.cpu_cache.DrainAll("free");
+      cycle.drained_bytes = Reclaim(ReclaimDepth::kToPageHeap, "free").drained_bytes;
       page_heap.SetFalling(true);
       drained_at_bytes_ = fall.in_use_bytes;
     }
@@ -241,9 +240,7 @@ void Scavenger::ServeReleaseRequest() {
   const std::uint64_t request = __atomic_load_n(&release_.request, __ATOMIC_RELAXED);
   if (!IsUnanswered(request, &release_.answered) || ProcessId() != process_id_) return;
   __atomic_store_n(&release_.begun, request, __ATOMIC_RELAXED);
-  FreeKeptRegions();
-  process_heap.cpu_cache.DrainAll("tarn release");
-  const std::size_t released_bytes = process_heap.page_heap.ReleaseFree(0, true);
+  const std::size_t released_bytes = Reclaim(ReclaimDepth::kToKernel, "tarn release").released_bytes;
   __atomic_store_n(&release_.answered_bytes, released_bytes, __ATOMIC_RELAXED);
   // Release: a reader of the number, in another process too, and then of the bytes, gets those of this answer or a
   // later.

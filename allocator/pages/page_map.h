@@ -86,7 +86,7 @@ class PageMap {
   void Register(Span* span);
   void Unregister(Span* span);
   // Takes an object with a span of its own out of the map, if the map still names the span for `page`, its first one.
-  // Of several callers one gets true and owns the span; Register gives it back (entry/slow_path.cc has the protocol).
+  // Of several callers one gets true and owns the span; Register gives it back (heap/object.h has the protocol).
   [[nodiscard]] bool Claim(PageId page, Span* span);
   // The same for the other pages of a large span, so that it is found from any of them.
   void RegisterRest(Span* span) { StoreRest(span, span); }

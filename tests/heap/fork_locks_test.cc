@@ -23,9 +23,12 @@
 #include <vector>
 
 #include "allocator/cpu_cache/slab_ops.h"
-#include "allocator/entry/slow_path.h"
+#include "allocator/entry/allocate.h"
+#include "allocator/entry/free.h"
+#include "allocator/entry/resize.h"
 #include "allocator/heap/fork_locks.h"
 #include "allocator/heap/process_heap.h"
+#include "allocator/heap/reclaim.h"
 #include "allocator/os/cpus.h"
 #include "allocator/os/fork_mark.h"
 #include "allocator/os/process.h"

@@ -22,7 +22,8 @@
 #include <string>
 #include <thread>
 
-#include "allocator/entry/slow_path.h"
+#include "allocator/entry/allocate.h"
+#include "allocator/entry/free.h"
 #include "allocator/heap/process_heap.h"
 #include "allocator/os/process.h"
 #include "allocator/os/thread_state.h"

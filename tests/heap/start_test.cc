@@ -15,7 +15,8 @@
 #include <thread>
 #include <vector>
 
-#include "allocator/entry/slow_path.h"
+#include "allocator/entry/allocate.h"
+#include "allocator/entry/free.h"
 #include "allocator/heap/process_heap.h"
 #include "allocator/heap/thread_exit.h"
 #include "allocator/os/thread_state.h"

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "allocator/entry/allocate.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+
+#include "allocator/cpu_cache/slab_ops.h"
+#include "allocator/entry/sizes.h"
+#include "allocator/heap/deferred_frees.h"
+#include "allocator/heap/process_heap.h"
+#include "allocator/heap/reclaim.h"
+#include "allocator/heap/sampled_objects.h"
+#include "allocator/heap/slow_path.h"
+#include "allocator/os/sanitizer.h"
+#include "allocator/os/virtual_memory.h"
+
+namespace tarn {
+
+namespace {
+
+void* AllocateClass(SizeClass size_class, std::size_t bytes) {
+  // Not every caller comes from a miss: sizes that only the larger of the two lookups knows, aligned ones and realloc's
+  // hit here. (Not before the start: the sequence would not know where rseq_cs lies.)
+  if (slab_table.hit_limit_bytes != 0) {
+    if (void* object = SlabPop(size_class)) return object;
+  }
+  SlowPath path;
+  if (path.nested()) return nullptr;
+  unsigned shift;
+  if (process_heap.cpu_cache.TakeSample(size_class, &shift)) [[unlikely]] {
+    if (void* object = AllocateSampled(size_class, bytes, shift)) return object;
+  }
+  void* object = process_heap.cpu_cache.AllocateSlow(size_class);
+  if (object == nullptr) [[unlikely]] {
+    // What is kept for other classes may hold the pages that are missing.
+    FreeDeferred();
+    Reclaim(ReclaimDepth::kToPageHeap, "malloc");
+    object = process_heap.cpu_cache.AllocateSlow(size_class);
+    if (object == nullptr) object = AllocateFromSampled(size_class);
+    if (object == nullptr) process_heap.limits.CountHardFailure();
+  }
+  return object;
+}
+
+Span* AllocateLarge(std::size_t bytes, std::size_t alignment, bool* zero, bool prefer_zero) {
+  // Nothing has room for these, so nothing is given back in vain to make it.
+  constexpr std::size_t kAddressableBytes = std::size_t{1} << kAddressBits;
+  if (bytes >= kAddressableBytes || alignment >= kAddressableBytes) return nullptr;
+  SlowPath path;
+  if (path.nested()) return nullptr;
+  const PageCount pages = LargePages(bytes);
+  const PageCount alignment_pages = std::max(PageCount::FromBytesCeil(alignment), PageCount(1));
+  Span* span = process_heap.page_heap.AllocateLarge(pages, alignment_pages, zero, prefer_zero);
+  if (span == nullptr) {
+    // What the caches and the page heap keep may be what is missing.
+    FreeDeferred();
+    Reclaim(ReclaimDepth::kToKernel, "malloc");
+    span = process_heap.page_heap.AllocateLarge(pages, alignment_pages, zero);
+  }
+  span != nullptr ? SampleLarge(span, bytes) : process_heap.limits.CountHardFailure();
+  return span;
+}
+
+void* AllocateLarge(std::size_t bytes, std::size_t alignment) {
+  bool zero;
+  Span* span = AllocateLarge(bytes, alignment, &zero, false);
+  return span == nullptr ? nullptr : span->start();
+}
+
+// From this size on calloc writes no zeroes: it takes memory that is zero, or lets the kernel have the warm memory that
+// it got. Most programs that ask for so many zeroes do not touch them all at once. Chosen.
+constexpr std::size_t kLeaveUntouchedBytes = std::size_t{4} << 20;
+
+bool ReleaseContents(Span* span) {
+  SlowPathScope scope;
+  return Release(span->start(), span->bytes());
+}
+
+void* AllocateLargeZeroed(std::size_t bytes) {
+  bool zero = false;
+  const bool leave_untouched = bytes >= kLeaveUntouchedBytes;
+  Span* span = AllocateLarge(bytes, 0, &zero, leave_untouched);
+  if (span == nullptr) return nullptr;
+  if (!zero && !(leave_untouched && ReleaseContents(span))) std::memset(span->start(), 0, bytes);
+  return span->start();
+}
+
+}  // namespace
+
+void* AllocateSlow(std::size_t bytes, Request request) {
+  if (SanitizerServes()) [[unlikely]]
+    return SanitizerMalloc(bytes);
+  const SizeClass size_class = request == Request::kNew ? NewSizeClass(bytes) : MallocSizeClass(bytes);
+  return size_class == 0 ? AllocateLarge(bytes, 0) : AllocateClass(size_class, bytes);
+}
+
+void* AllocateAligned(std::size_t bytes, std::size_t alignment) {
+  if (SanitizerServes()) [[unlikely]]
+    return SanitizerMemalign(alignment, bytes);
+  if (bytes > kMaxRequestBytes) return nullptr;
+  const SizeClass size_class = AlignedNewSizeClass(bytes, alignment);
+  return size_class == 0 ? AllocateLarge(bytes, alignment) : AllocateClass(size_class, bytes);
+}
+
+void* AllocateZeroed(std::size_t bytes) {
+  if (SanitizerServes()) [[unlikely]]
+    return SanitizerCalloc(bytes);
+  if (MallocSizeClass(bytes) == 0) return AllocateLargeZeroed(bytes);
+  void* object = AllocateSlow(bytes, Request::kMalloc);
+  if (object != nullptr) std::memset(object, 0, bytes);
+  return object;
+}
+
+}  // namespace tarn

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "allocator/heap/sampled_objects.h"
+
+#include <cstdint>
+
+#include "allocator/central/span_objects.h"
+#include "allocator/heap/process_heap.h"
+#include "allocator/os/crash.h"
+
+namespace tarn {
+
+namespace {
+
+// What a live sampled object has as its number where the profile keeps no sample of it.
+constexpr std::uint32_t kNoSample = UINT32_MAX;
+
+// An object of the list of sampled ones, with that number.
+void* Take(SizeClass size_class) {
+  void* object;
+  if (process_heap.sampled_lists[size_class].RemoveRange(&object, 1) == 0) return nullptr;
+  process_heap.cpu_cache.CountSampledAllocation(size_class);
+  return object;
+}
+
+void SetSample(void* object, std::uint32_t number) {
+  Span* span = page_map.SpanOf(PageId::Containing(object));
+  span->samples()[FindObject(span, reinterpret_cast<std::uintptr_t>(object))] = number;
+}
+
+// See object.h. Aborts when another call was first.
+void Claim(const Object& object, const char* call) {
+  Span* const span = object.span;
+  const PageId page = PageId::Containing(object.start);
+  // The span may have been freed since the pointer was resolved, and its record handed out as one of another kind.
+  const int index = FindObject(span, reinterpret_cast<std::uintptr_t>(object.start));
+  if (page_map.SpanOf(page) != span || span->kind != SpanKind::kSampled || index < 0) {
+    ReportMisuse(call, object.start, Misuse::kAlreadyFree);
+  }
+  std::uint32_t* const place = &span->samples()[index];
+  std::uint32_t number = __atomic_load_n(place, __ATOMIC_RELAXED);
+  if (number == 0 || !__atomic_compare_exchange_n(place, &number, 0, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+    ReportMisuse(call, object.start, Misuse::kAlreadyFree);
+  }
+  // The record may have been handed out again before the exchange.
+  if (page_map.SpanOf(page) != span) ReportMisuse(call, object.start, Misuse::kAlreadyFree);
+  if (number != kNoSample) process_heap.profile.Remove(number);
+}
+
+}  // namespace
+
+void* AllocateSampled(SizeClass size_class, std::size_t bytes, unsigned shift) {
+  process_heap.EnsureSampledLists();
+  void* object = Take(size_class);
+  if (object == nullptr) return nullptr;
+  const std::uint32_t sample = process_heap.profile.Add(kSizeClasses[size_class].size_bytes, bytes, shift);
+  SetSample(object, sample != 0 ? sample : kNoSample);
+  return object;
+}
+
+void* AllocateFromSampled(SizeClass size_class) {
+  if (!process_heap.has_sampled_lists()) return nullptr;
+  void* object = Take(size_class);
+  if (object != nullptr) SetSample(object, kNoSample);
+  return object;
+}
+
+void FreeSampled(const Object& object, const char* call) {
+  Claim(object, call);
+  void* start = object.start;
+  process_heap.cpu_cache.CountSampledFree(object.size_class);
+  process_heap.sampled_lists[object.size_class].InsertRange(&start, 1, call);
+}
+
+void SampleLarge(Span* span, std::size_t bytes) {
+  process_heap.profile.Remove(span->large_sample());
+  unsigned shift;
+  const bool sampled = process_heap.cpu_cache.sampler().DrawBytes(span->bytes(), &shift);
+  span->set_large_sample(sampled ? process_heap.profile.Add(span->bytes(), bytes, shift) : 0);
+}
+
+}  // namespace tarn
