@@ -126,7 +126,8 @@ TEST(NextOwnerDeathTest, IsNotGivenWhatNobodyOwns) {
   if (any_allocator_allowed()) GTEST_SKIP() << "another allocator was allowed";
   // So that libc has handed out memory.
   void* const object = Opaque(__libc_malloc(100));
-  alignas(16) uint64_t words[16] = {};
+  // Aligned so that no mapping could start at the words below the pointers: see the last size.
+  alignas(64) uint64_t words[16] = {};
   ExpectForeign(&words[2]);
   ExpectForeign(reinterpret_cast<char*>(words) + 1);
   // Sizes that cannot be, below the pointer.
