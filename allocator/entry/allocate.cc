@@ -34,7 +34,7 @@ void* AllocateClass(SizeClass size_class, std::size_t bytes) {
   }
   void* object = process_heap.cpu_cache.AllocateSlow(size_class);
   if (object == nullptr) [[unlikely]] {
-    // What is kept for other classes may hold the pages that are missing.
+    // Memory that is kept for other classes may hold the missing pages.
     FreeDeferred();
     Reclaim(ReclaimDepth::kToPageHeap, "malloc");
     object = process_heap.cpu_cache.AllocateSlow(size_class);
@@ -54,7 +54,7 @@ Span* AllocateLarge(std::size_t bytes, std::size_t alignment, bool* zero, bool p
   const PageCount alignment_pages = std::max(PageCount::FromBytesCeil(alignment), PageCount(1));
   Span* span = process_heap.page_heap.AllocateLarge(pages, alignment_pages, zero, prefer_zero);
   if (span == nullptr) {
-    // What the caches and the page heap keep may be what is missing.
+    // The caches and the page heap may keep the missing memory.
     FreeDeferred();
     Reclaim(ReclaimDepth::kToKernel, "malloc");
     span = process_heap.page_heap.AllocateLarge(pages, alignment_pages, zero);
@@ -70,7 +70,7 @@ void* AllocateLarge(std::size_t bytes, std::size_t alignment) {
 }
 
 // From this size on calloc writes no zeroes: it takes memory that is zero, or lets the kernel have the warm memory that
-// it got. Most programs that ask for so many zeroes do not touch them all at once. Chosen.
+// it got. Most programs that request that many zeroes do not touch them all at once. Chosen.
 constexpr std::size_t kLeaveUntouchedBytes = std::size_t{4} << 20;
 
 bool ReleaseContents(Span* span) {

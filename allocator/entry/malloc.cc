@@ -2,9 +2,9 @@
 //
 // malloc and its family, as C23, POSIX and glibc's manual have them.
 //
-// A call of a small size: the hit path (fast_path.h), or by a tail call the slow path (allocate.h, free.h). Only here is errno
-// set: ENOMEM where null means that there is no memory, EINVAL for wrong alignments. A call that succeeds leaves errno
-// alone, and so does free.
+// A call of a small size takes the hit path (fast_path.h), or by a tail call the slow path (allocate.h, free.h). Only
+// here is errno set: ENOMEM where null means that there is no memory, EINVAL for wrong alignments. A call that succeeds
+// leaves errno alone, and so does free.
 #include <errno.h>
 #include <malloc.h>
 #include <stdlib.h>

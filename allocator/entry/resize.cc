@@ -23,8 +23,8 @@ namespace {
 
 constexpr char kCall[] = "realloc";
 
-// Returns whether the object stays where it is: shrinking moves only when half of it would lie waste, and a smaller
-// class would hold it.
+// True if the object stays where it is: shrinking moves only when half of it would be wasted and a smaller class would
+// do.
 bool StaysInPlace(const Object& object, std::size_t bytes) {
   const std::size_t old_bytes = object.bytes();
   return bytes <= old_bytes && (bytes >= old_bytes / 2 || MallocSizeClass(bytes) == object.size_class);
@@ -37,7 +37,7 @@ void* Copy(const Object& object, std::size_t bytes) {
   return copy;
 }
 
-// What realloc returns where there is no memory for a copy: an object that shrinks may stay.
+// The result of realloc without memory for a copy: an object that shrinks may stay.
 void* WithoutCopy(const Object& object, std::size_t bytes) { return bytes <= object.bytes() ? object.start : nullptr; }
 
 // Strings and vectors grow here: one look at the page map, and where the caches serve, both of their hits.

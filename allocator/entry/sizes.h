@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a request's size means: its class, its pages, the largest there is.
+// Sizes of requests: their classes, their pages, and the largest one.
 #pragma once
 
 #include <algorithm>

@@ -2,8 +2,8 @@
 //
 // Frees by signal handlers that interrupted tarn.
 //
-// Such a free may need a lock that its own thread holds, so the object is put aside, for the next slow path that is not
-// nested.
+// Such a free may need a lock that its own thread holds. So the object is put aside, for the next slow path that is
+// not nested.
 #pragma once
 
 namespace tarn {

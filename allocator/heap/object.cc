@@ -24,7 +24,7 @@ std::uintptr_t AddressOf(const void* pointer) { return reinterpret_cast<std::uin
 
 enum class Served : std::uint8_t { kNever, kOnce, kUnknown };
 
-// Whether spans were made of the memory there. Locks; unknown where that may not be.
+// Says if spans were ever made of the memory there. Locks; unknown where that is not allowed.
 Served WasServed(const void* pointer) {
   SlowPathScope scope;
   if (scope.nested()) return Served::kUnknown;

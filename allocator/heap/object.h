@@ -52,7 +52,8 @@ struct Object {
   std::size_t bytes() const { return kind == Kind::kLarge ? span->bytes() : kSizeClasses[size_class].size_bytes; }
 };
 
-// For pointers that the page map knows no size class of. Aborts when they point into memory of tarn's, but to no object.
+// For pointers without a size class in the page map. Aborts when they point into memory that tarn has or had, but to no
+// object.
 TARN_NOINLINE Object ResolveUnclassed(void* pointer, const char* call);
 
 // `call` is named when the pointer is misuse. Any bit pattern but null is valid. A small object costs one look at the

@@ -12,7 +12,7 @@ namespace tarn {
 
 namespace {
 
-// What a live sampled object has as its number where the profile keeps no sample of it.
+// The number of a live sampled object of which the profile keeps no sample.
 constexpr std::uint32_t kNoSample = UINT32_MAX;
 
 // An object of the list of sampled ones, with that number.
