@@ -33,6 +33,7 @@
 #include "allocator/os/fork_mark.h"
 #include "allocator/os/process.h"
 #include "allocator/pages/page_map.h"
+#include "tests/base/patience.h"
 #include "tests/os/in_child.h"
 #include "tests/os/stalled_call.h"
 
@@ -41,7 +42,8 @@ namespace {
 
 using tarn_test::ComplaintOfChild;
 
-constexpr unsigned kHangSeconds = 40;
+// A body forks some two hundred times, which takes a minute where the processors are emulated and busy.
+constexpr unsigned kHangSeconds = 2 * tarn_test::kPatienceSeconds;
 
 struct NamedLock {
   std::string name;

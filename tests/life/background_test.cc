@@ -23,6 +23,7 @@
 #include <thread>
 #include <vector>
 
+#include "tests/base/patience.h"
 #include "tests/entry/on_tarn.h"
 #include "tests/life/expect_child.h"
 #include "tests/life/parked_thread.h"
@@ -31,8 +32,7 @@
 namespace tarn_test {
 namespace {
 
-constexpr double kBodySeconds = 60;
-constexpr double kPatienceSeconds = 40;
+constexpr double kBodySeconds = 2 * kPatienceSeconds;
 constexpr size_t kMiB = size_t{1} << 20;
 
 template <typename Condition>

@@ -29,7 +29,7 @@ int StatusOf(const char* program, bool all_sampled, const char* mode) {
   pid_t child = 0;
   if (posix_spawn(&child, program, nullptr, nullptr, arguments, environment) != 0) return -1;
   int status = -1;
-  return WaitFor(child, 60, &status) ? status : -1;
+  return WaitFor(child, kPatienceSeconds, &status) ? status : -1;
 }
 
 class StaticStart : public testing::TestWithParam<const char*> {};
