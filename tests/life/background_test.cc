@@ -270,15 +270,25 @@ TEST(Caretaker, EndsWhenTheFirstThreadGivesUpCapabilities) {
   ExpectGoodEnd(kBodySeconds, [] {
     ParkAThread();
     tarn::Pool<int> pool({.epoch_ms = 20});
-    pool.Put(pool.Get());
-    TARN_LIFE_REQUIRE(Await(HasCaretaker));
+    // Used again and again: the caretaker of a pool that is empty ends, perhaps before it was seen.
+    TARN_LIFE_REQUIRE(Await([&pool] {
+      pool.Put(pool.Get());
+      return HasCaretaker();
+    }));
     struct {
       uint32_t version = 0x20080522;
       int id = 0;
     } header;
     const uint32_t none[6] = {};
     TARN_LIFE_REQUIRE(syscall(SYS_capset, &header, none) == 0);
-    TARN_LIFE_REQUIRE(Await([] { return !HasCaretaker(); }));
+    // One that comes back has no more than the first thread.
+    TARN_LIFE_REQUIRE(Await([&pool] {
+      pool.Put(pool.Get());
+      for (const Task& task : Tasks()) {
+        if (task.name == "tarn-caretaker\n" && !task.Has("CapEff:\t0000000000000000")) return false;
+      }
+      return true;
+    }));
   });
 }
 
