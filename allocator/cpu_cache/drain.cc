@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Emptying slabs and transfer caches into their spans: all of them, or those that nobody uses.
+#include "allocator/cpu_cache/cpu_cache.h"
+
+#include <algorithm>
+
+#include "allocator/cpu_cache/slab_ops.h"
+#include "allocator/cpu_cache/slab_words.h"
+#include "allocator/os/thread_state.h"
+
+namespace tarn {
+
+std::size_t CpuCache::DrainOwned(Slab* slab, const char* call) {
+  std::size_t drained_bytes = 0;
+  for (int c = 1; c < kSizeClassCount; ++c) drained_bytes += DrainOwnedClass(slab, static_cast<SizeClass>(c), call);
+  return drained_bytes;
+}
+
+std::size_t CpuCache::DrainOwnedClass(Slab* slab, SizeClass size_class, const char* call) {
+  std::size_t drained_bytes = 0;
+  SlabHeader& header = slab->headers[size_class];
+  const std::size_t size_bytes = kSizeClasses[size_class].size_bytes;
+  void* batch[kMaxBatchObjects];
+  while (true) {
+    const std::size_t top = header.word & kSlabTopMask;
+    const std::size_t count = std::min<std::size_t>(top - header.begin, kMaxBatchObjects);
+    if (count == 0) break;
+    std::copy(slab->slots() + top - count, slab->slots() + top, batch);
+    // The word before the insertion: a fork in between leaks the batch in the child instead of having it twice.
+    std::atomic_ref<std::uint64_t>(header.word).fetch_add(count * kSlabPopIncrement, std::memory_order_relaxed);
+    // No allocations: the next sample is as many allocations away as before.
+    header.sample_due += count << kSlabPopsShift;
+    Count(slab->counters[size_class].flushed, count);
+    Transfer(size_class).central().InsertRange(batch, count, call);
+    drained_bytes += count * size_bytes;
+  }
+  // The capacity goes too, and is learnt anew.
+  const std::int64_t capacity_bytes =
+      static_cast<std::int64_t>(header.end - header.begin) * static_cast<std::int64_t>(size_bytes);
+  std::atomic_ref<std::uint16_t>(header.end).store(header.begin, std::memory_order_relaxed);
+  slab->policy.spare_bytes.fetch_add(capacity_bytes, std::memory_order_relaxed);
+  return drained_bytes;
+}
+
+std::size_t CpuCache::DrainAll(const char* call) {
+  std::size_t drained_bytes = 0;
+  if (mode_ == CacheMode::kThread) {
+    Slab* slab = thread_state.slab_index < 0 ? nullptr : CurrentSlab();
+    if (slab != nullptr) {
+      // Out of the table, because a signal handler of this thread would pop what is about to be handed on.
+      const auto index = static_cast<std::size_t>(thread_state.slab_index);
+      TakeOutOfTable(index, slab);
+      std::atomic_signal_fence(std::memory_order_seq_cst);
+      drained_bytes += DrainOwned(slab, call);
+      PutIntoTable(index, slab);
+    }
+  } else {
+    LockHolder holder(drain_lock_);
+    for (std::size_t i = 0; i < index_bound_; ++i) {
+      if (Slab* slab = entries_[i].slab.load(std::memory_order_relaxed)) TakeOutOfTable(i, slab);
+    }
+    // The barrier orders the stores above before whatever any thread does next, and restarts what it was doing.
+    const bool owned = AbortAllSequences();
+    for (std::size_t i = 0; i < index_bound_; ++i) {
+      Slab* slab = entries_[i].slab.load(std::memory_order_relaxed);
+      if (slab == nullptr) continue;
+      if (owned) drained_bytes += DrainOwned(slab, call);
+      PutIntoTable(i, slab);
+    }
+  }
+  for (int c = 1; c < kSizeClassCount; ++c) {
+    if (transfer_caches_[c].drainable_bytes() != 0) drained_bytes += transfer_caches_[c].Drain(call);
+  }
+  return drained_bytes;
+}
+
+bool CpuCache::LookWhetherIdle(Slab* slab, SizeClass size_class, std::size_t* pending_bytes) {
+  SlabCounters& counters = slab->counters[size_class];
+  const std::uint64_t word = LoadWord(slab, size_class);
+  const std::size_t cached = (word & kSlabTopMask) - layout_[size_class].begin;
+  const auto low_half = static_cast<std::uint32_t>(word);
+  if (cached == 0 || counters.word_at_look != low_half) {
+    counters.idle_looks = 0;
+  } else if (counters.idle_looks < kIdleLooks) {
+    ++counters.idle_looks;
+  }
+  counters.word_at_look = low_half;
+  if (counters.idle_looks == kIdleLooks) return true;
+  *pending_bytes += cached * kSizeClasses[size_class].size_bytes;
+  return false;
+}
+
+CpuCache::IdleDrain CpuCache::DrainIdle(const char* call) {
+  IdleDrain result;
+  LockHolder holder(drain_lock_);
+  if (mode_ == CacheMode::kCpu && rseq_.remote_abort) DrainIdleSlabs(call, &result);
+  DrainIdleTransferCaches(call, &result);
+  return result;
+}
+
+void CpuCache::DrainIdleSlabs(const char* call, IdleDrain* result) {
+  bool any = false;
+  for (std::size_t i = 0; i < index_bound_; ++i) {
+    Slab* slab = entries_[i].slab.load(std::memory_order_acquire);
+    if (slab == nullptr) continue;
+    bool idle = false;
+    for (int c = 1; c < kSizeClassCount; ++c) {
+      idle |= LookWhetherIdle(slab, static_cast<SizeClass>(c), &result->pending_bytes);
+    }
+    // Out of the table for as long as its idle classes are emptied, as in DrainAll.
+    if (idle) TakeOutOfTable(i, slab);
+    any |= idle;
+  }
+  if (any) {
+    const bool owned = AbortAllSequences();
+    for (std::size_t i = 0; i < index_bound_; ++i) {
+      Slab* slab = entries_[i].slab.load(std::memory_order_relaxed);
+      if (slab == nullptr) continue;
+      // A slab with an idle class was not in the table at the barrier, and nothing puts one there but under the drain
+      // lock. What is in the table has none, or a vfork child took it out after the barrier, when none was idle.
+      for (int c = 1; owned && c < kSizeClassCount; ++c) {
+        const auto size_class = static_cast<SizeClass>(c);
+        if (slab->counters[c].idle_looks == kIdleLooks)
+          result->drained_bytes += DrainOwnedClass(slab, size_class, call);
+      }
+      if (slab_table.slabs[i].load(std::memory_order_relaxed) != slab) PutIntoTable(i, slab);
+    }
+  }
+}
+
+void CpuCache::DrainIdleTransferCaches(const char* call, IdleDrain* result) {
+  for (int c = 1; c < kSizeClassCount; ++c) {
+    TransferLook& look = transfer_looks_[c];
+    const std::size_t drainable_bytes = transfer_caches_[c].drainable_bytes();
+    if (drainable_bytes == 0) {
+      look.idle_looks = 0;
+      continue;
+    }
+    // Whatever comes or goes is counted as a refill, a flush, or as gone past the slabs.
+    const CacheClassStats stats = ClassStats(static_cast<SizeClass>(c));
+    const std::uint64_t uses = stats.refills + stats.flushes + direct_[c].allocations.load(std::memory_order_relaxed) +
+                               direct_[c].frees.load(std::memory_order_relaxed);
+    look.idle_looks = uses == look.uses ? look.idle_looks + 1 : 0;
+    look.uses = uses;
+    if (look.idle_looks >= kIdleLooks) {
+      result->drained_bytes += transfer_caches_[c].Drain(call);
+      look.idle_looks = 0;
+    } else {
+      result->pending_bytes += drainable_bytes;
+    }
+  }
+}
+
+}  // namespace tarn
