@@ -57,7 +57,7 @@ bool LibcHasAllocated(const link_map& libc) {
 
 // True if the words before the object are those of glibc's malloc (malloc.c, struct malloc_chunk): the size, a multiple
 // of 16, with three flags below; for a chunk with a mapping of its own, what lies before it in the mapping.
-bool LooksLikeLibcs(const link_map& libc, const void* object) {
+bool LooksLikeLibcs(const void* object) {
   constexpr std::uintptr_t kFlags = 7;
   constexpr std::uintptr_t kMapped = 2;
   constexpr std::uintptr_t kInArena = 4;
@@ -83,14 +83,29 @@ bool LooksLikeLibcs(const link_map& libc, const void* object) {
     // The next chunk's size, or the top's.
     return false;
   }
-  return LibcHasAllocated(libc);
+  return true;
+}
+
+// The libc that has handed out the object. A chunk does not name its libc, so there is an answer only where one libc of
+// all namespaces has allocated; else null. `any`: the caller reads the chunk's header, for which each libc will do.
+const link_map* LibcOf(const link_map* libc, const void* object, bool any) {
+  if (!LooksLikeLibcs(object)) return nullptr;
+  const link_map* found = LibcHasAllocated(*libc) ? libc : nullptr;
+  const link_map* first;
+  for (std::size_t number = 1; (first = FirstObjectOfNamespace(number)) != nullptr; ++number) {
+    const link_map* const other = FindLibc(first, nullptr);
+    if (other == nullptr || !LibcHasAllocated(*other)) continue;
+    if (found != nullptr) return any ? found : nullptr;
+    found = other;
+  }
+  return found;
 }
 
 // The owner, if it may own the object; else null.
-const link_map* OwnerOf(const void* object) {
+const link_map* OwnerOf(const void* object, bool any_libc = false) {
   const link_map* const owner = NextOwner();
-  if (owner == nullptr) return nullptr;
-  return owner == LoadedLibc() && !LooksLikeLibcs(*owner, object) ? nullptr : owner;
+  if (owner == nullptr || owner != LoadedLibc()) return owner;
+  return LibcOf(owner, object, any_libc);
 }
 
 }  // namespace
@@ -111,7 +126,7 @@ bool ReallocateByNextOwner(void* object, std::size_t bytes, void** result) {
 }
 
 bool UsableBytesByNextOwner(const void* object, std::size_t* bytes) {
-  const link_map* const owner = OwnerOf(object);
+  const link_map* const owner = OwnerOf(object, true);
   auto* const usable = owner == nullptr ? nullptr : Find<std::size_t(const void*)>(*owner, "malloc_usable_size");
   if (usable == nullptr) return false;
   *bytes = usable(object);

@@ -3,10 +3,11 @@
 // Pointers that are not tarn's, and the allocator that may own them: the one that the process would use without tarn.
 //
 // Such pointers come from libraries that were loaded with RTLD_DEEPBIND and call libc's malloc. Others come from
-// __libc_malloc, or were handed out by libc before tarn was loaded. The next owner is the first object behind tarn, in
-// the loader's order, that defines free; in most processes this is libc. Libc ends the process over a pointer that it
-// does not know. So it is called only where it has handed out memory and the pointer looks like its own. Any other
-// owner is trusted to know what it owns.
+// __libc_malloc, from a second libc (dlmopen), or were handed out by libc before tarn was loaded. The next owner is the
+// first object behind tarn, in the loader's order, that defines free; in most processes this is libc. Libc ends the
+// process over a pointer that it does not know. So it is called only where the pointer looks like its own and it is the
+// only libc that has handed out memory. The same holds for a second libc. Any other owner is trusted to know what it
+// owns.
 //
 // Only the paths that would report misuse come here. Nothing is asked under a lock of tarn.
 #pragma once

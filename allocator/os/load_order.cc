@@ -48,6 +48,20 @@ const link_map* FirstLoadedObject() {
   return list == nullptr ? nullptr : list->r_map;
 }
 
+const link_map* FirstObjectOfNamespace(std::size_t number) {
+  // glibc's struct r_debug_extended (link.h), which older headers lack.
+  struct ExtendedList {
+    r_debug list;
+    const ExtendedList* next;
+  };
+  constexpr int kExtendedVersion = 2;
+  const r_debug* const first = FindDebuggersList();
+  if (first == nullptr || first->r_version < kExtendedVersion) return nullptr;
+  const auto* list = reinterpret_cast<const ExtendedList*>(first);
+  for (; list != nullptr && number != 0; --number) list = list->next;
+  return list == nullptr ? nullptr : list->list.r_map;
+}
+
 const link_map* OwnLoadedObject() {
   const ElfW(Dyn)* own = tarn_own_dynamic_section;
   // The compiler may not conclude that a section with a name has an address.

@@ -10,6 +10,7 @@
 
 #include <link.h>
 
+#include <cstddef>
 #include <cstdint>
 
 namespace tarn {
@@ -24,6 +25,10 @@ const link_map* OwnLoadedObject();
 // it is the object with that name in its dynamic section (DT_SONAME), else the one that defines what only glibc
 // defines. `own`, the object that this code is part of, may be null.
 const link_map* FindLibc(const link_map* first, const link_map* own);
+
+// The first object of each further namespace (dlmopen(3)), by number from 1 on; null: there is no such namespace. It may
+// be unloaded at any time. Known from glibc 2.35 on.
+const link_map* FirstObjectOfNamespace(std::size_t number);
 
 // The C library that is loaded; null: there is no list of objects, or not yet.
 const link_map* LoadedLibc();

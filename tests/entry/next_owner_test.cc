@@ -4,10 +4,13 @@
 // also where libc has handed out memory.
 
 #include <dlfcn.h>
+#include <gnu/libc-version.h>
 #include <gtest/gtest.h>
 #include <malloc.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
+#include <cstdio>
 #include <cstring>
 #include <new>
 #include <thread>
@@ -115,6 +118,63 @@ TEST(NextOwner, IsGivenTheObjectsOfADeeplyBoundLibrary) {
     free(object);
   }
   dlclose(plugin);
+}
+
+// A library with a libc of its own, which this process's libc knows nothing of.
+class SecondLibc {
+ public:
+  SecondLibc() : plugin_(dlmopen(LM_ID_NEWLM, TARN_DEEP_PLUGIN, RTLD_NOW | RTLD_LOCAL)) {
+    if (plugin_ != nullptr) make_ = reinterpret_cast<void* (*)(size_t)>(dlsym(plugin_, "MakeObject"));
+  }
+  bool is_loaded() const { return make_ != nullptr; }
+  void* Make(size_t size) const { return Opaque(make_(size)); }
+
+ private:
+  // Never closed: it has objects of libc's.
+  void* const plugin_;
+  void* (*make_)(size_t) = nullptr;
+};
+
+bool NamespacesAreListed() {
+  int major = 0;
+  int minor = 0;
+  return sscanf(gnu_get_libc_version(), "%d.%d", &major, &minor) == 2 && (major > 2 || minor >= 35);
+}
+
+TEST(NextOwnerDeathTest, ASecondLibcIsGivenItsObjects) {
+  if (!NamespacesAreListed()) GTEST_SKIP() << "libc lists no namespaces";
+  const auto use = [] {
+    const SecondLibc second;
+    if (!second.is_loaded()) _exit(3);
+    for (const size_t size : kSizes) {
+      char* object = static_cast<char*>(second.Make(size));
+      memset(object, 0x3c, size);
+      if (malloc_usable_size(object) < size) _exit(1);
+      object = static_cast<char*>(Opaque(realloc(object, size + 3000)));
+      if (object == nullptr || object[size - 1] != 0x3c) _exit(2);
+      free(object);
+    }
+    _exit(0);
+  };
+  EXPECT_EXIT(use(), testing::ExitedWithCode(0), "");
+}
+
+// Which of two libcs an object is of, nobody can tell; its size can be read all the same.
+TEST(NextOwnerDeathTest, TwoLibcsThatHaveAllocatedAreNotGuessedAt) {
+  if (any_allocator_allowed()) GTEST_SKIP() << "another allocator was allowed";
+  if (!NamespacesAreListed()) GTEST_SKIP() << "libc lists no namespaces";
+  const auto use = [](bool frees) {
+    const SecondLibc second;
+    if (!second.is_loaded()) _exit(3);
+    void* const object = second.Make(5000);
+    void* const other = Opaque(__libc_malloc(5000));
+    if (malloc_usable_size(object) < 5000 || malloc_usable_size(other) < 5000) _exit(1);
+    if (!frees) _exit(0);
+    free(object);
+    _exit(2);
+  };
+  EXPECT_EXIT(use(false), testing::ExitedWithCode(0), "");
+  EXPECT_DEATH(use(true), "^tarn: fatal: free\\(0x[0-9a-f]+\\): pointer was not allocated by tarn\n$");
 }
 
 void ExpectForeign(void* pointer) {
