@@ -49,7 +49,7 @@ void Caretaker::Ask(Duty* duty) {
     SlowPathScope scope;
     LockHolder holder(lock_.lock);
     if (running_ == duty) {
-      duty->asked_meanwhile = true;
+      duty->asked_again = true;
     } else if (!duty->linked()) {
       waiting_.PushFront(duty);
     }
@@ -121,7 +121,7 @@ Duty* Caretaker::BeginDuty() {
   LockHolder holder(lock_.lock);
   if (exiting_.load(std::memory_order_relaxed)) return nullptr;
   running_ = in_round_.PopFront();
-  if (running_ != nullptr) running_->asked_meanwhile = false;
+  if (running_ != nullptr) running_->asked_again = false;
   return running_;
 }
 
@@ -131,7 +131,7 @@ void Caretaker::EndDuty(Duty* duty, bool again) {
   {
     LockHolder holder(lock_.lock);
     running_ = nullptr;
-    if (again || duty->asked_meanwhile) waiting_.PushFront(duty);
+    if (again || duty->asked_again) waiting_.PushFront(duty);
     done_word_.fetch_add(1, std::memory_order_relaxed);
     sleepers = sleepers_.load(std::memory_order_relaxed) != 0;
   }

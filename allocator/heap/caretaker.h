@@ -41,8 +41,8 @@ struct Duty : ListLink<Duty> {
   // Returns in how many milliseconds it wants to run again. `memory_is_short`: give up what can be given up.
   std::uint32_t (*run)(void* owner, bool memory_is_short) = nullptr;
   void* owner = nullptr;
-  // Asked for while it ran. Under the caretaker's lock.
-  bool asked_meanwhile = false;
+  // Asked for while it runs. Under the caretaker's lock.
+  bool asked_again = false;
 };
 
 class Caretaker {

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <tarn/fixed_pool.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstdint>
@@ -12,6 +13,9 @@
 #include <set>
 #include <thread>
 #include <vector>
+
+#include "tests/os/in_child.h"
+#include "tests/os/single_step.h"
 
 namespace {
 
@@ -78,6 +82,92 @@ TEST(FixedPool, ManyBlocksAreAllFound) {
   while (pool.Allocate() != nullptr) ++again;
   EXPECT_EQ(again, (kBlocks + 9972) / 9973);
 }
+
+#if defined(TARN_TEST_CAN_STEP)
+// A pool without a free block, whose searches have found that. Words of 64 blocks.
+class EmptiedPool {
+ public:
+  explicit EmptiedPool(std::size_t words) : pool_(8, words * 64), blocks_(words * 64) {
+    for (void*& block : blocks_) block = pool_.Allocate();
+    EXPECT_EQ(pool_.Allocate(), nullptr);
+    std::sort(blocks_.begin(), blocks_.end());
+  }
+
+  void* Block(std::size_t word, std::size_t bit) const { return blocks_[word * 64 + bit]; }
+  tarn::FixedPool* operator->() { return &pool_; }
+  // The CPU goes on at this word, which has no block left, and of which the summary still says that it may have.
+  void GoTo(std::size_t word) {
+    pool_.Free(Block(word, 0));
+    EXPECT_EQ(pool_.Allocate(), Block(word, 0));
+  }
+
+ private:
+  tarn::FixedPool pool_;
+  std::vector<void*> blocks_;
+};
+
+// Free sets a block's bit before the summary says so. In between, on another CPU or in a signal handler, the block is free
+// and a search by the summary does not find it.
+TEST(FixedPool, ABlockIsFoundAtEachInstructionOfItsFree) {
+  if (tarn_test::kSanitized) GTEST_SKIP() << "a sanitizer's own code would be stepped through";
+  EmptiedPool pool(4);
+  pool.GoTo(3);
+  bool was_free = false;
+  bool was_missed = false;
+  int steps = 0;
+  // One more instruction of the call each time, until it is over.
+  for (int stop = 1; steps == stop - 1; ++stop) {
+    void* found = nullptr;
+    steps = tarn_test::SingleStep::Run([&] { pool->Free(pool.Block(0, 5)); },
+                                       [&](int step) {
+                                         if (step != stop) return true;
+                                         const bool is_free = pool->Stats().free != 0;
+                                         found = pool->Allocate();
+                                         was_free = was_free || (is_free && found != nullptr);
+                                         was_missed = was_missed || (is_free && found == nullptr);
+                                         return false;
+                                       });
+    if (found == nullptr) found = pool->Allocate();
+    ASSERT_EQ(found, pool.Block(0, 5));
+    pool.GoTo(3);
+  }
+  EXPECT_TRUE(was_free);
+  EXPECT_FALSE(was_missed);
+}
+
+// A search that finds a word empty takes it out of the summary. Where blocks came in between, it puts the word back: else
+// each later search would have to go through all words. That is seen by the number of its instructions.
+TEST(FixedPool, AWordThatGetsBlocksAsItIsForgottenStaysInTheSummary) {
+  if (tarn_test::kSanitized) GTEST_SKIP() << "a sanitizer's own code would be stepped through";
+  // Few parts of the summary before the word, and many words.
+  constexpr std::size_t kWords = 700;
+  constexpr std::size_t kWord = 640;
+  constexpr int kShortSearch = 1000;  // instructions; to look at all words before kWord takes more than 1280
+  constexpr int kStops = 300;
+  EmptiedPool pool(kWords);
+  for (int stop = 1; stop <= kStops; stop += 2) {
+    pool.GoTo(kWord);
+    pool.GoTo(kWord + 1);
+    void* taken[2] = {};
+    tarn_test::SingleStep::Run([&] { taken[0] = pool->Allocate(); },
+                               [&](int step) {
+                                 if (step != stop) return true;
+                                 pool->Free(pool.Block(kWord, 1));
+                                 pool->Free(pool.Block(kWord, 2));
+                                 return false;
+                               });
+    pool.GoTo(kWord - 200);
+    const int steps =
+        tarn_test::SingleStep::Run([&] { taken[1] = pool->Allocate(); }, [](int step) { return step <= kShortSearch; });
+    EXPECT_LE(steps, kShortSearch) << "interrupted at instruction " << stop;
+    for (void*& block : taken) {
+      if (block == nullptr) block = pool->Allocate();
+      ASSERT_NE(block, nullptr);
+    }
+    ASSERT_EQ(pool->Allocate(), nullptr);
+  }
+}
+#endif
 
 TEST(FixedPoolDeath, MisuseIsSeenAtTheCall) {
   tarn::FixedPool pool(24, 100);

@@ -12,7 +12,6 @@
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
-#include <ucontext.h>
 
 #include <algorithm>
 #include <atomic>
@@ -28,6 +27,7 @@
 #include "allocator/os/process.h"
 #include "allocator/os/thread_state.h"
 #include "tests/os/in_child.h"
+#include "tests/os/single_step.h"
 
 namespace tarn {
 namespace {
@@ -346,50 +346,28 @@ TEST(Interrupt, AHandlerGoesOnWhereNoLockIsHeld) {
             "");
 }
 
-#if defined(__x86_64__)
-// The trap flag makes the processor stop after each instruction, until the handler lets it go.
-volatile bool g_stepping;
-int g_steps;
-int g_refused;
-
-void AllocateAtEachStep(int, siginfo_t*, void* context) {
-  constexpr greg_t kTrapFlag = 0x100;
-  ++g_steps;
-  void* object = AllocateSlow(kLarge, Request::kMalloc);
-  if (object == nullptr) ++g_refused;
-  FreeSlow(object, "free");
-  if (!g_stepping) static_cast<ucontext_t*>(context)->uc_mcontext.gregs[REG_EFL] &= ~kTrapFlag;
-}
-
-[[gnu::noinline]] void BeginToStep() {
-  g_stepping = true;
-  asm volatile(
-      "subq $128, %%rsp\n"
-      "pushfq\n"
-      "orq $0x100, (%%rsp)\n"
-      "popfq\n"
-      "addq $128, %%rsp\n"
-      :
-      :
-      : "cc", "memory");
-}
-
+#if defined(TARN_TEST_CAN_STEP)
 // A handler at every instruction of a slow path, all in one life of it: each gets its object, or null where the slow path
-// holds a lock. Large objects, because a sequence that is interrupted at each instruction would begin again for ever.
+// holds a lock. Large objects, which use no sequence.
 TEST(Interrupt, AHandlerAllocatesAtEachInstruction) {
   EXPECT_EQ(ComplaintOfChild([] {
               Start();
-              struct sigaction action = {};
-              action.sa_sigaction = AllocateAtEachStep;
-              action.sa_flags = SA_SIGINFO;
-              TARN_REQUIRE(sigaction(SIGTRAP, &action, nullptr) == 0);
-              BeginToStep();
-              void* object = AllocateSlow(kLarge, Request::kMalloc);
-              FreeSlow(object, "free");
-              g_stepping = false;
+              int refused = 0;
+              void* object = nullptr;
+              const int steps = tarn_test::SingleStep::Run(
+                  [&] {
+                    object = AllocateSlow(kLarge, Request::kMalloc);
+                    FreeSlow(object, "free");
+                  },
+                  [&](int) {
+                    void* const of_handler = AllocateSlow(kLarge, Request::kMalloc);
+                    if (of_handler == nullptr) ++refused;
+                    FreeSlow(of_handler, "free");
+                    return true;
+                  });
               TARN_REQUIRE(object != nullptr);
-              TARN_REQUIRE(g_steps > 100);
-              TARN_REQUIRE(g_refused > 0 && g_refused < g_steps);
+              TARN_REQUIRE(steps > 100);
+              TARN_REQUIRE(refused > 0 && refused < steps);
               TARN_REQUIRE(thread_state.slow_path_depth == 0);
               TARN_REQUIRE(thread_state.forgotten_slow_path == nullptr);
               AllocateAndFree();

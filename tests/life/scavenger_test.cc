@@ -9,10 +9,12 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <malloc.h>
+#include <sys/stat.h>
 
 #include <atomic>
 #include <cstdint>
 #include <cstring>
+#include <string>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -40,7 +42,14 @@ size_t ResidentBytes() {
   return strtoul(strchr(text, ' '), nullptr, 10) * static_cast<size_t>(getpagesize());
 }
 
-// The id of the scavenger's thread, or 0.
+size_t CountThreads() {
+  struct stat tasks;
+  TARN_LIFE_REQUIRE(stat("/proc/self/task", &tasks) == 0);
+  // Two links are those of every directory.
+  return tasks.st_nlink - 2;
+}
+
+// The id of the scavenger's thread, or 0: also for a moment at its start, before it has its name.
 pid_t Scavenger() {
   pid_t found = 0;
   DIR* const tasks = opendir("/proc/self/task");
@@ -101,14 +110,20 @@ TEST_P(Scavenging, AnIdleProcessGivesItsMemoryBack) {
   });
 }
 
+// A free that gives back stops after some time, and the next slow path goes on. A busy machine may take that time away at
+// the last free, so there are several tries.
 TEST_P(Scavenging, AProgramWithoutThreadsGivesItsMemoryBackItself) {
-  ExpectGoodEnd(kBodySeconds, [] {
-    Burst(kMiB, GetParam());
-    const size_t before = ResidentBytes();
-    Burst(100 * kMiB, GetParam());
-    TARN_LIFE_REQUIRE(ResidentBytes() < before + 8 * kMiB);
-    TARN_LIFE_REQUIRE(Scavenger() == 0);
-  });
+  std::string complaint = "not tried";
+  for (int attempt = 0; attempt < 5 && !complaint.empty(); ++attempt) {
+    complaint = InChild(kBodySeconds, [] {
+      Burst(kMiB, GetParam());
+      const size_t before = ResidentBytes();
+      Burst(100 * kMiB, GetParam());
+      TARN_LIFE_REQUIRE(Scavenger() == 0);
+      TARN_LIFE_REQUIRE(ResidentBytes() < before + 8 * kMiB);
+    });
+  }
+  EXPECT_EQ(complaint, "");
 }
 
 // A fall after which memory was wanted back is not answered again for a while, or each burst would pay for page faults.
@@ -137,7 +152,8 @@ TEST(Scavenger, GivesBackWhatRepeatedPeaksLeft) {
     }
     Burst(200 * kMiB, 400000);
     TARN_LIFE_REQUIRE(Await([&] {
-      const bool has_ended = Scavenger() == 0;
+      // The first thread and the one that is parked.
+      const bool has_ended = CountThreads() == 2;
       const bool is_back = ResidentBytes() < before + 20 * kMiB;
       TARN_LIFE_REQUIRE(is_back || !has_ended);
       return is_back;
