@@ -132,8 +132,16 @@ void KillBytes(tarn_arena* arena, std::uintptr_t from, std::uintptr_t to) {
   Poison(arena->poison != 0, reinterpret_cast<void*>(from), to - from);
 }
 
-void RunCleanups(tarn_arena* arena, const tarn_arena_cleanup* until) {
+[[noreturn]] void ReportStaleMark(const tarn_arena_mark* mark) {
+  ReportMisuse("tarn_arena_rewind", reinterpret_cast<void*>(mark->next), Misuse::kStaleMark);
+}
+
+// Down to where the list was at the mark; null: all.
+void RunCleanups(tarn_arena* arena, const tarn_arena_mark* mark) {
+  const tarn_arena_cleanup* const until = mark == nullptr ? nullptr : mark->cleanups;
   while (arena->cleanups != until) {
+    // A function that runs here has reset the arena, or rewound it further.
+    if (arena->cleanups == nullptr) ReportStaleMark(mark);
     // Off the list first: a destructor may use the arena.
     const tarn_arena_cleanup cleanup = *arena->cleanups;
     arena->cleanups = cleanup.next;
@@ -142,10 +150,6 @@ void RunCleanups(tarn_arena* arena, const tarn_arena_cleanup* until) {
     cleanup.run(cleanup.object);
     arena->in_cleanup = outer;
   }
-}
-
-[[noreturn]] void ReportStaleMark(const tarn_arena_mark* mark) {
-  ReportMisuse("tarn_arena_rewind", reinterpret_cast<void*>(mark->next), Misuse::kStaleMark);
 }
 
 }  // namespace
@@ -261,7 +265,7 @@ TARN_EXPORT void tarn_arena_rewind(tarn_arena* arena, const tarn_arena_mark* mar
   // Marks are numbered; a rewind to one makes all later ones stale.
   if (mark->generation != arena->generation || mark->number > arena->marks) ReportStaleMark(mark);
   arena->marks = mark->number;
-  RunCleanups(arena, mark->cleanups);
+  RunCleanups(arena, mark);
   ChunkList& used = List(arena->used);
   Span* const marked = static_cast<Span*>(mark->chunk);
   bool left_chunks = false;

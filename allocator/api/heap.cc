@@ -102,6 +102,11 @@ void CountLarge(tarn_heap* heap, std::int64_t objects, std::int64_t bytes) {
 TARN_NOINLINE void* AllocateLarge(tarn_heap* heap, std::size_t bytes, std::size_t alignment) {
   constexpr std::size_t kAddressableBytes = std::size_t{1} << kAddressBits;
   if (bytes >= kAddressableBytes || alignment >= kAddressableBytes) return nullptr;
+  {
+    // A region may be had without a lock, and is of no use without the heap's.
+    SlowPathScope scope;
+    if (scope.nested()) return nullptr;
+  }
   const PageCount pages = std::max(PageCount::FromBytesCeil(bytes), PageCount(1));
   if (!heap->budget.Charge(pages.bytes())) {
     if (heap->budget.record != nullptr) CountUp(&heap->budget.record->failures);

@@ -170,6 +170,16 @@ TEST(ArenaDeath, AMarkThatIsStaleIsNamed) {
   EXPECT_DEATH(arena.Rewind(outer), "mark is stale");
 }
 
+TEST(ArenaDeath, AMarkThatADestructorMakesStaleIsNamed) {
+  const auto nothing = [](void*) {};
+  const auto reset = [](void* arena) { tarn_arena_reset(static_cast<tarn_arena*>(arena)); };
+  tarn::Arena arena;
+  ASSERT_NE(tarn_arena_add_cleanup(arena.c_arena(), nothing, nullptr), 0);
+  const tarn::Arena::Mark mark = arena.GetMark();
+  ASSERT_NE(tarn_arena_add_cleanup(arena.c_arena(), reset, arena.c_arena()), 0);
+  EXPECT_DEATH(arena.Rewind(mark), "tarn: fatal: tarn_arena_rewind\\(.*\\): mark is stale");
+}
+
 TEST(Arena, TheCallersBufferComesFirst) {
   alignas(16) std::byte buffer[1024];
   tarn::Arena arena{std::span<std::byte>(buffer)};

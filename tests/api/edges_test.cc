@@ -18,6 +18,9 @@
 #include <thread>
 #include <vector>
 
+#include "tests/os/in_child.h"
+#include "tests/os/single_step.h"
+
 namespace {
 
 TEST(Edges, WhatATickTakesOutOfStacksIsNoHit) {
@@ -54,6 +57,36 @@ TEST(Edges, AFixedPoolNeverMissesAFreeBlock) {
   for (auto& thread : threads) thread.join();
   EXPECT_EQ(refused, 0);
 }
+
+#if defined(TARN_TEST_CAN_STEP)
+// A handler at each instruction of a slow path gets its object, or null where a lock is held.
+TEST(Edges, AHandlerMayUseAHeapThatItInterrupts) {
+  if (tarn_test::kSanitized) GTEST_SKIP() << "a sanitizer's own code would be stepped through";
+  // A large object of a heap, of a size whose regions are kept for the next.
+  constexpr std::size_t kLarge = std::size_t{16} << 10;
+  tarn_heap* const heap = tarn_heap_create(nullptr);
+  tarn_heap_free(heap, tarn_heap_allocate(heap, kLarge, 16));
+  int served = 0;
+  int refused = 0;
+  void* object = nullptr;
+  const int steps = tarn_test::SingleStep::Run(
+      [&] {
+        object = tarn_heap_allocate(heap, kLarge, 16);
+        tarn_heap_free(heap, object);
+      },
+      [&](int) {
+        void* const of_handler = tarn_heap_allocate(heap, kLarge, 16);
+        ++(of_handler == nullptr ? refused : served);
+        tarn_heap_free(heap, of_handler);
+        return true;
+      });
+  EXPECT_NE(object, nullptr);
+  EXPECT_GT(steps, 100);
+  EXPECT_GT(served, 0);
+  EXPECT_GT(refused, 0);
+  tarn_heap_destroy(heap);
+}
+#endif
 
 TEST(Edges, AlignedObjectsOfAConcurrentArenaDoNotReachIntoTheNext) {
   tarn::ConcurrentArena arena;
