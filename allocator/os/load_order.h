@@ -26,8 +26,8 @@ const link_map* OwnLoadedObject();
 // defines. `own`, the object that this code is part of, may be null.
 const link_map* FindLibc(const link_map* first, const link_map* own);
 
-// The first object of each further namespace (dlmopen(3)), by number from 1 on; null: there is no such namespace. It may
-// be unloaded at any time. Known from glibc 2.35 on.
+// The first object of each further namespace (dlmopen(3)), by number from 1 on; null: there is no such namespace. It
+// may be unloaded at any time. Known from glibc 2.35 on.
 const link_map* FirstObjectOfNamespace(std::size_t number);
 
 // The C library that is loaded; null: there is no list of objects, or not yet.
