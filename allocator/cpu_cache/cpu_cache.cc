@@ -119,7 +119,7 @@ std::size_t CpuCache::FlushBatch(Slab* slab, SizeClass size_class, std::size_t c
   // them nothing has changed, since the distance has no memory.
   if (LoadWord(slab, size_class) >= LoadDue(slab, size_class)) {
     std::uint64_t due;
-    static_cast<void>(SlabClaimSample(size_class, slab, sampler_.DrawDistance(size_class), &due));
+    static_cast<void>(ClaimSample(size_class, slab, &due));
   }
   Transfer(size_class).InsertRange(batch, popped, call);
   return popped;
@@ -156,34 +156,63 @@ bool CpuCache::FillSlab(SizeClass size_class) {
 
 // --- Sampling ------------------------------------------------------------------------------------------------------
 
+// Changes of the rate. What was drawn at a rate that is no longer in force may lie too far away, at the rate 0 beyond
+// all pops. A thread stores a drawing in a new slab, for a claim or for a restart. It looks at the rate once more
+// behind a full fence. The thread that changes the rate looks for slabs behind a full fence. One of the two fences is
+// the first. If it is that of the change, the other thread sees the new rate and draws anew. Else the change finds the
+// slab, and its store to sample_due is the later one.
+
 bool CpuCache::TakeSample(SizeClass size_class, unsigned* shift) {
-  if (sampler_.rate_bytes() == 0) return false;
   Slab* slab = CurrentSlab();
-  if (slab != nullptr && LoadWord(slab, size_class) >= LoadDue(slab, size_class)) {
-    std::uint64_t due;
-    if (SlabClaimSample(size_class, slab, sampler_.DrawDistance(size_class), &due)) {
-      *shift = static_cast<unsigned>(due & kSlabTopMask);
-      return true;
-    }
+  std::uint64_t due;
+  const bool claimed =
+      slab != nullptr && LoadWord(slab, size_class) >= LoadDue(slab, size_class) && ClaimSample(size_class, slab, &due);
+  // A sample that was due when the rate became 0 is claimed all the same: else each further pop of the class misses.
+  if (sampler_.rate_bytes() == 0) return false;
+  if (claimed) {
+    *shift = static_cast<unsigned>(due & kSlabTopMask);
+    return true;
   }
   // An allocation that comes here and is not due bypasses the slab's count of pops, as the first object of a refill.
   return sampler_.Draw(size_class, shift);
 }
 
+bool CpuCache::ClaimSample(SizeClass size_class, Slab* slab, std::uint64_t* due) {
+  const std::size_t rate_bytes = sampler_.rate_bytes();
+  if (!SlabClaimSample(size_class, slab, sampler_.DrawDistance(size_class), due)) return false;
+  RestartIfRateChanged(slab, rate_bytes);
+  return true;
+}
+
 void CpuCache::RestartSampling() {
-  // Every process comes here once, with one slab or two: the rest of a large table is not looked at.
-  std::size_t left = populated_slabs_.load(std::memory_order_relaxed);
-  for (std::size_t i = 0; i < index_bound_ && left != 0; ++i) {
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  // Every process comes here once, with one slab or two: the rest of a large table is not looked at. The number may
+  // rise during the loop, before the new slab is found.
+  std::size_t found = 0;
+  for (std::size_t i = 0; i < index_bound_ && found < populated_slabs_.load(std::memory_order_relaxed); ++i) {
     Slab* slab = entries_[i].slab.load(std::memory_order_acquire);
     if (slab == nullptr) continue;
-    --left;
+    ++found;
+    RestartSamplingOf(slab);
+  }
+}
+
+void CpuCache::RestartSamplingOf(Slab* slab) {
+  std::size_t rate_bytes;
+  do {
+    rate_bytes = sampler_.rate_bytes();
     for (int c = 1; c < kSizeClassCount; ++c) {
       const auto size_class = static_cast<SizeClass>(c);
-      // Beside the slab's owner, who may be storing one of his own: either will do.
       const std::uint64_t due = (LoadWord(slab, size_class) & ~kSlabTopMask) + sampler_.DrawDistance(size_class);
       std::atomic_ref<std::uint64_t>(slab->headers[c].sample_due).store(due, std::memory_order_relaxed);
     }
-  }
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+  } while (sampler_.rate_bytes() != rate_bytes);
+}
+
+void CpuCache::RestartIfRateChanged(Slab* slab, std::size_t rate_bytes) {
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  if (sampler_.rate_bytes() != rate_bytes) RestartSamplingOf(slab);
 }
 
 }  // namespace tarn

@@ -143,6 +143,11 @@ class CpuCache {
   // The slab of the running thread, or null: not populated and no memory for it, taken out by a drain, no id.
   Slab* CurrentSlab();
   Slab* Populate(std::size_t index);
+  // Claims the sample that is due in the slab, and draws the next.
+  bool ClaimSample(SizeClass size_class, Slab* slab, std::uint64_t* due);
+  void RestartSamplingOf(Slab* slab);
+  // Called when something was stored in the slab that was drawn at this rate.
+  void RestartIfRateChanged(Slab* slab, std::size_t rate_bytes);
   TransferCache& Transfer(SizeClass size_class) {
     transfer_caches_[size_class].Init(size_class, page_heap_);
     return transfer_caches_[size_class];

@@ -42,6 +42,7 @@ Slab* CpuCache::Populate(std::size_t index) {
   std::uint32_t nobody = 0;
   if (!entries_[index].claimed_by.compare_exchange_strong(nobody, ThreadId(), std::memory_order_relaxed))
     return nullptr;
+  const std::size_t rate_bytes = sampler_.rate_bytes();
   Slab* slab = NewSlab(budget_bytes_);
   if (slab == nullptr) {
     entries_[index].claimed_by.store(0, std::memory_order_relaxed);
@@ -52,6 +53,7 @@ Slab* CpuCache::Populate(std::size_t index) {
   // A signal handler in here may have taken the claim for one that was left by a jump. The slab is lost then.
   if (entries_[index].slab.load(std::memory_order_relaxed) != nullptr) return nullptr;
   entries_[index].slab.store(slab, std::memory_order_release);
+  RestartIfRateChanged(slab, rate_bytes);
   return PutIntoTable(index, slab) ? slab : nullptr;
 }
 
@@ -102,9 +104,11 @@ void CpuCache::AttachThread() {
   }
   const std::size_t index = index_plus_one - 1;
   if (entries_[index].slab.load(std::memory_order_relaxed) == nullptr) {
+    const std::size_t rate_bytes = sampler_.rate_bytes();
     Slab* slab = NewSlab(index < kSlabsOfFullBudget ? budget_bytes_ : budget_bytes_ / kLaterSlabDivisor);
-    // Without memory the thread keeps the index and the empty slab.
-    entries_[index].slab.store(slab, std::memory_order_relaxed);
+    // Without memory the thread keeps the index and the empty slab. Release pairs with the acquire in RestartSampling.
+    entries_[index].slab.store(slab, std::memory_order_release);
+    if (slab != nullptr) RestartIfRateChanged(slab, rate_bytes);
     slab_table.slabs[index].store(slab == nullptr ? EmptySlab() : slab, std::memory_order_relaxed);
     if (slab == nullptr) {
       thread_state.exiting = true;

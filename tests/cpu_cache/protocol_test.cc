@@ -106,6 +106,49 @@ TEST_P(SlabProtocolOfCpus, ANewSlabEntersTheTableUnderTheDrainLock) {
   EXPECT_NE(SlabsInTable(), 0u);
 }
 
+// What a new slab draws at the rate before the change would hold for good.
+TEST_P(SlabProtocolOfCpus, ANewSlabKnowsARateThatChangedWhileItWasMade) {
+  for (const std::size_t rate_bytes : {std::size_t{1}, std::size_t{0}}) {
+    Floors& floors = StartFloors(GetParam());
+    Lock& drain_lock = floors.cpu_cache.drain_lock();
+    floors.cpu_cache.sampler().SetRate(1 - rate_bytes);
+    std::atomic<bool> served = false;
+    drain_lock.Acquire();
+    std::thread populates([&] {
+      const AttachedThread attached(floors);
+      floors.Free(kProtocolClass, floors.Allocate(kProtocolClass));
+      served.store(true);
+    });
+    AwaitWaiter(drain_lock, served);
+    EXPECT_EQ(floors.cpu_cache.populated_slabs(), 1u);
+    EXPECT_EQ(SlabsInTable(), 0u);
+    floors.cpu_cache.sampler().SetRate(rate_bytes);
+    floors.cpu_cache.RestartSampling();
+    drain_lock.Release();
+    populates.join();
+    EXPECT_NE(SlabsInTable(), 0u);
+    for (const Slab* slab : floors.Slabs()) {
+      for (int c = 1; c < kSizeClassCount; ++c) EXPECT_EQ(slab->headers[c].sample_due >= kNeverSample, rate_bytes == 0);
+    }
+  }
+}
+
+// A claim and the change of the rate to 0 may store at the same time, and the claim last.
+TEST(SlabProtocol, ASampleThatIsLeftWhenTheRateBecomesNothingIsClaimed) {
+  Floors& floors = StartFloors(CacheMode::kThread);
+  floors.cpu_cache.sampler().SetRate(1);
+  const AttachedThread attached(floors);
+  FillCache(floors);
+  ASSERT_EQ(floors.Slabs().size(), 1u);
+  const SlabHeader& header = floors.Slabs().front()->headers[kProtocolClass];
+  ASSERT_LT(header.sample_due, kNeverSample);
+  // The restart of the slab is what was stored over.
+  floors.cpu_cache.sampler().SetRate(0);
+  unsigned shift;
+  EXPECT_FALSE(floors.cpu_cache.TakeSample(kProtocolClass, &shift));
+  EXPECT_GE(header.sample_due, kNeverSample) << "each further pop misses";
+}
+
 // A drain that is stopped while it passes a batch on.
 TEST_P(SlabProtocolOfCpus, ADrainOwnsWhatItEmpties) {
   Floors& floors = StartFloors(GetParam());
