@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// One ELF file with its debug information, wherever that is: which function, file and line an address is in, and what was
-// inlined there.
+// One ELF file with its debug information, wherever that is: the functions, files and lines of its addresses.
 //
-// Called by the symbolizer; calls elfutils (libdwfl finds separate debug files by build-id and .gnu_debuglink, libdw reads
-// DWARF). The units of DWARF are found by their own ranges and not by .debug_aranges, which clang does not write.
+// By elfutils. Symbols are looked up in a table of our own: dwfl_module_addrsym goes through all of them for each address.
 #pragma once
 
 #include <cstdint>
@@ -13,15 +11,9 @@
 #include <string>
 #include <vector>
 
-namespace tarn::tool {
+#include "tools/inspect/dwarf_frames.h"
 
-struct Frame {
-  std::string name;             // for people
-  std::string system_name;      // as the linker has it, where there is such a name
-  std::string file;             // of the line; empty when not known
-  std::int64_t start_line = 0;  // of the function; 0 when not known, or when it is in another file
-  std::int64_t line = 0;
-};
+namespace tarn::tool {
 
 class ElfSymbols {
  public:

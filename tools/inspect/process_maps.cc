@@ -3,9 +3,6 @@
 #include "tools/inspect/process_maps.h"
 
 #include <elf.h>
-#include <fcntl.h>
-#include <sys/uio.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -17,7 +14,9 @@
 #include <string_view>
 #include <utility>
 
-#include "tools/inspect/profile/profile.h"
+#include "tools/base/error.h"
+#include "tools/base/text.h"
+#include "tools/inspect/process_memory.h"
 
 namespace tarn::tool {
 
@@ -100,14 +99,7 @@ std::string FindBuildId(const std::string& notes) {
     const std::size_t content = name + align(note.n_namesz);
     if (content > notes.size() || note.n_descsz > notes.size() - content) break;
     if (note.n_type == NT_GNU_BUILD_ID && note.n_namesz == 4 && std::memcmp(notes.data() + name, "GNU", 4) == 0) {
-      std::string digits;
-      for (std::size_t i = 0; i < note.n_descsz; ++i) {
-        constexpr std::string_view kDigits = "0123456789abcdef";
-        const auto byte = static_cast<unsigned char>(notes[content + i]);
-        digits += kDigits[byte >> 4];
-        digits += kDigits[byte & 15];
-      }
-      return digits;
+      return HexDigits({reinterpret_cast<const unsigned char*>(notes.data()) + content, note.n_descsz});
     }
     at = content + align(note.n_descsz);
   }
@@ -124,48 +116,6 @@ std::vector<ProcessMapping> ParseMaps(const std::string& text) {
   return maps;
 }
 
-namespace {
-
-// Whether a call was refused, not by the addresses but by a seccomp profile or the kernel, and is for our own process: then
-// its file does the same, and nothing but /proc is needed for it.
-bool IsRefusedForOurselves(pid_t pid, ssize_t count) {
-  return count < 0 && (errno == ENOSYS || errno == EPERM) && pid == getpid();
-}
-
-template <typename Access>
-ssize_t OwnMemory(int flags, const Access& access) {
-  // Opened each time: a fork's child would have its parent's.
-  const int file = open("/proc/self/mem", flags | O_CLOEXEC);
-  if (file < 0) return -1;
-  const ssize_t count = access(file);
-  const int error = errno;
-  close(file);
-  errno = error;
-  return count;
-}
-
-}  // namespace
-
-bool ReadProcessMemory(pid_t pid, std::uint64_t address, void* to, std::size_t bytes) {
-  iovec local{to, bytes};
-  iovec remote{reinterpret_cast<void*>(address), bytes};
-  ssize_t count = process_vm_readv(pid, &local, 1, &remote, 1, 0);
-  if (IsRefusedForOurselves(pid, count))
-    count = OwnMemory(O_RDONLY, [&](int file) { return pread(file, to, bytes, static_cast<off_t>(address)); });
-  if (count >= 0 && count != static_cast<ssize_t>(bytes)) errno = EFAULT;
-  return count == static_cast<ssize_t>(bytes);
-}
-
-bool WriteProcessMemory(pid_t pid, std::uint64_t address, const void* from, std::size_t bytes) {
-  iovec local{const_cast<void*>(from), bytes};
-  iovec remote{reinterpret_cast<void*>(address), bytes};
-  ssize_t count = process_vm_writev(pid, &local, 1, &remote, 1, 0);
-  if (IsRefusedForOurselves(pid, count))
-    count = OwnMemory(O_WRONLY, [&](int file) { return pwrite(file, from, bytes, static_cast<off_t>(address)); });
-  if (count >= 0 && count != static_cast<ssize_t>(bytes)) errno = EFAULT;
-  return count == static_cast<ssize_t>(bytes);
-}
-
 std::vector<ProcessMapping> ReadMaps(pid_t pid) {
   const std::string path = "/proc/" + std::to_string(pid) + "/maps";
   errno = 0;
@@ -174,7 +124,7 @@ std::vector<ProcessMapping> ReadMaps(pid_t pid) {
   // The maps of a kernel thread or a zombie are empty, which the stream takes for a failure.
   if (file) text << file.rdbuf();
   if (text.str().empty())
-    throw ProfileError(path + " cannot be read: " + (errno != 0 ? std::strerror(errno) : "it is empty"));
+    throw ToolError(path + " cannot be read: " + (errno != 0 ? std::strerror(errno) : "it is empty"));
   return ParseMaps(text.str());
 }
 

@@ -5,7 +5,6 @@
 
 #include <sys/types.h>
 
-#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -26,7 +25,7 @@ struct ProcessMapping {
   std::string build_id;     // filled in by ReadCode alone; empty where there is none or it cannot be read
 };
 
-// In the order of addresses. Throws ProfileError when /proc/PID/maps cannot be read, with the reason.
+// In the order of addresses. Throws ToolError when /proc/PID/maps cannot be read, with the reason.
 std::vector<ProcessMapping> ReadMaps(pid_t pid);
 
 // The executable ones of these, with build-ids from the memory of the process.
@@ -34,12 +33,6 @@ std::vector<ProcessMapping> ReadCode(pid_t pid, const std::vector<ProcessMapping
 
 // The text of a maps file. Lines that are none are left out.
 std::vector<ProcessMapping> ParseMaps(const std::string& text);
-
-// Copies memory of a process; no part of it runs meanwhile. False, with errno, when not all of it can be read.
-bool ReadProcessMemory(pid_t pid, std::uint64_t address, void* to, std::size_t bytes);
-
-// Writes into it, where the process itself may. False, with errno, when not all of it can be written.
-bool WriteProcessMemory(pid_t pid, std::uint64_t address, const void* from, std::size_t bytes);
 
 // The note NT_GNU_BUILD_ID in an area of ELF notes, as hexadecimal digits; empty when there is none.
 std::string FindBuildId(const std::string& notes);

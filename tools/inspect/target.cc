@@ -17,6 +17,8 @@
 #include <string_view>
 #include <utility>
 
+#include "tools/inspect/process_status.h"
+
 namespace tarn::tool {
 
 namespace {
@@ -29,24 +31,6 @@ constexpr std::size_t kBlockAlignment = 64;
 constexpr std::uint64_t kMaxDataBytes = std::uint64_t{256} << 20;
 
 std::string ProcPath(pid_t pid, std::string_view what) { return fmt::format("/proc/{}/{}", pid, what); }
-
-// What stands behind the colon in a line of /proc/PID/status, such as "1234 kB" of "VmHWM:     1234 kB".
-std::string StatusField(pid_t pid, std::string_view name) {
-  std::ifstream file(ProcPath(pid, "status"));
-  for (std::string line; std::getline(file, line);) {
-    if (!line.starts_with(name) || line.size() <= name.size() || line[name.size()] != ':') continue;
-    return line.substr(std::min(line.find_first_not_of(" \t", name.size() + 1), line.size()));
-  }
-  return "";
-}
-
-// 0 when it is not there.
-std::uint64_t StatusNumber(pid_t pid, std::string_view name) {
-  const std::string field = StatusField(pid, name);
-  std::uint64_t value = 0;
-  std::from_chars(field.data(), field.data() + field.size(), value);
-  return value;
-}
 
 [[noreturn]] void ThrowGone(pid_t pid) {
   throw ToolError(fmt::format("there is no process {}; pgrep -a NAME finds the number of a running program", pid));
@@ -290,11 +274,11 @@ tarn_memstats_t Target::Stats() const {
   tarn_memstats_t stats;
   if (!reader_.ReadMemStats(&stats)) Lost();
   stats.rss_bytes = ResidentBytes();
-  stats.peak_rss_bytes = StatusNumber(pid_, "VmHWM") * 1024;
+  stats.peak_rss_bytes = StatusBytes(pid_, "VmHWM");
   return stats;
 }
 
-std::uint64_t Target::ResidentBytes() const { return StatusNumber(pid_, "VmRSS") * 1024; }
+std::uint64_t Target::ResidentBytes() const { return StatusBytes(pid_, "VmRSS"); }
 
 char Target::State() const {
   const std::string state = StatusField(pid_, "State");

@@ -16,20 +16,9 @@
 #include "allocator/observe/snapshot_reader.h"
 #include "tools/base/error.h"
 #include "tools/inspect/process_maps.h"
+#include "tools/inspect/process_memory.h"
 
 namespace tarn::tool {
-
-// The Memory of a SnapshotReader.
-class ProcessMemory {
- public:
-  explicit ProcessMemory(pid_t pid) : pid_(pid) {}
-  bool Read(std::uint64_t address, void* to, std::size_t bytes) const {
-    return ReadProcessMemory(pid_, address, to, bytes);
-  }
-
- private:
-  pid_t pid_;
-};
 
 // What is published in a process, or why nothing is.
 struct SnapshotPlace {

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "tools/base/json_text.h"
+#include "tools/base/text.h"
 #include "tools/monitor/pages/metrics.h"
 
 namespace tarn::tool {
@@ -19,19 +20,6 @@ namespace {
 
 constexpr std::string_view kHtml = "text/html; charset=utf-8";
 constexpr std::string_view kTargetsPath = "/targets/";
-
-// A text of the process, which may hold anything.
-std::string HtmlText(std::string_view text) {
-  std::string html;
-  for (const char c : text) {
-    if (c == '<' || c == '>' || c == '&' || c == '"') {
-      html += fmt::format("&#{};", static_cast<int>(c));
-    } else {
-      html += c;
-    }
-  }
-  return html;
-}
 
 double Now() { return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count(); }
 
@@ -91,14 +79,14 @@ std::string RowsHtml(const std::vector<Row>& rows) {
       "<h1>tarn serve</h1>\n<table>\n<tr><th>Target</th><th>PID</th><th>State</th><th>Health</th><th>Pages</th></tr>\n";
   for (const Row& row : rows) {
     const std::string pid = row.life != nullptr ? std::to_string(row.life->target.pid()) : "";
-    const std::string state = row.life != nullptr   ? fmt::format("running: {}", HtmlText(row.life->target.name()))
+    const std::string state = row.life != nullptr   ? fmt::format("running: {}", EscapeHtml(row.life->target.name()))
                               : row.absence.empty() ? "gone"
-                                                    : fmt::format("gone: {}", HtmlText(row.absence));
+                                                    : fmt::format("gone: {}", EscapeHtml(row.absence));
     html += fmt::format(
         "<tr><td><a href=\"targets/{0}/\">{0}</a></td><td>{1}</td><td>{2}</td><td><a "
         "href=\"targets/{0}/health\">{3}</a></td><td><a href=\"targets/{0}/metrics\">metrics</a> <a "
         "href=\"targets/{0}/debug/pprof/\">profiles</a></td></tr>\n",
-        row.label, pid, state, HtmlText(row.health.Headline()));
+        row.label, pid, state, EscapeHtml(row.health.Headline()));
   }
   return html +
          "</table>\n<p>Of all: <a href=\"metrics\">metrics</a>, <a href=\"health\">health</a>.</p>\n</body></html>\n";

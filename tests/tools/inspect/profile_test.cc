@@ -312,7 +312,7 @@ TEST(ProcessMaps, AreParsed) {
 
 // Names for addresses of this process: of a function of ours, and of the kernel's library.
 TEST(Symbolizer, NamesThisProcess) {
-  EXPECT_THROW(ReadMaps(999999999), ProfileError);
+  EXPECT_THROW(ReadMaps(999999999), ToolError);
   Profile profile;
   AddMappings(ReadCode(getpid(), ReadMaps(getpid())), &profile);
   void* vdso = dlopen("linux-vdso.so.1", RTLD_LAZY | RTLD_NOLOAD);

@@ -12,6 +12,8 @@
 #include <map>
 #include <utility>
 
+#include "tools/base/text.h"
+
 namespace tarn::tool {
 
 namespace {
@@ -20,28 +22,6 @@ namespace {
 // of up to 64 size classes, and about 70 further series stay below kMaxSeries.
 constexpr std::size_t kPoolsWithSeries = 40;
 constexpr std::string_view kOtherPools = "(others)";
-
-// The length of the UTF-8 character that `text` begins with; 0: it is none.
-std::size_t Utf8Length(std::string_view text) {
-  const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
-  const unsigned char first = byte(0);
-  const std::size_t length = first < 0x80                    ? 1
-                             : first >= 0xC2 && first < 0xE0 ? 2
-                             : first >= 0xE0 && first < 0xF0 ? 3
-                             : first >= 0xF0 && first < 0xF5 ? 4
-                                                             : 0;
-  if (length == 0 || length > text.size()) return 0;
-  for (std::size_t i = 1; i < length; ++i)
-    if ((byte(i) & 0xC0) != 0x80) return 0;
-  // Overlong forms, halves of surrogates, and what is beyond Unicode.
-  if (length >= 3) {
-    const unsigned second = byte(1);
-    if ((first == 0xE0 && second < 0xA0) || (first == 0xED && second >= 0xA0) || (first == 0xF0 && second < 0x90) ||
-        (first == 0xF4 && second >= 0x90))
-      return 0;
-  }
-  return length;
-}
 
 // A label's value. It comes from the process, so it may hold any bytes; what is no UTF-8 becomes a question mark.
 std::string Escaped(std::string_view text) {

@@ -6,11 +6,11 @@
 #include <string>
 #include <string_view>
 
+#include "tools/base/text.h"
+
 namespace tarn::tool::report {
 
-// For element content and quoted attributes alike. Control characters, which HTML forbids, become U+FFFD, and so does
-// what is no UTF-8.
-std::string Escape(std::string_view text);
+inline std::string Escape(std::string_view text) { return EscapeHtml(text); }
 
 // For an id or the part of an address after '#': what is not a letter, digit, '_', '-' or '.' becomes "-xx".
 std::string Identifier(std::string_view text);
