@@ -33,7 +33,9 @@ TEST(Utf8Length, KnowsEveryCharacter) {
     const std::size_t length = LengthOf(code);
     const std::string text = Encode(code, length);
     ASSERT_EQ(Utf8Length(text + "x"), is_surrogate ? 0 : length) << static_cast<unsigned>(code);
-    if (length > 1) ASSERT_EQ(Utf8Length(text.substr(0, length - 1)), 0u) << static_cast<unsigned>(code);
+    if (length > 1) {
+      ASSERT_EQ(Utf8Length(text.substr(0, length - 1)), 0u) << static_cast<unsigned>(code);
+    }
   }
 }
 
