@@ -25,8 +25,8 @@ constexpr std::uint64_t kMaxChunks = (std::uint64_t{4} << 30) / kChunkBytes;
 
 std::atomic<bool> starting = false;
 
-// Maps chunk `index` of the file, or returns null with errno set. The file is opened anew each time, because a program
-// may close every descriptor that it finds, and get the number of ours for a file of its own.
+// Maps chunk `index` of the file, or returns null with errno set. The file is opened anew each time: a program may
+// close every descriptor that it finds, and get the number of this one for a file of its own.
 void* MapChunk(const char* path, std::uint64_t index, int flags) {
   const int file = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | flags, 0600);
   if (file < 0) return nullptr;
@@ -173,7 +173,7 @@ Recording* Start() {
     } else if (pthread_key_create(&self->thread_end, EndThread) == 0 && CreateFile(self, prefix)) {
       self->on.store(true, std::memory_order_relaxed);
     }
-    // Release: whoever sees the pointer sees what it points to (acquire in Current).
+    // Release: a thread that sees the pointer sees what it points to (acquire in Current).
     recording.store(self, std::memory_order_release);
   }
   errno = errno_of_caller;

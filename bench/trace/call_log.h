@@ -2,8 +2,8 @@
 //
 // Where the calls of this process are written down: the recording, and the part of it that each thread has.
 //
-// No lock. A thread writes into a chunk of the file that is its own, mapped, and takes a number from one atomic counter. No
-// memory of the allocator's is used.
+// No lock. A thread writes into a mapped chunk of the file that is its own, and takes a number from one atomic counter.
+// No memory of the allocator is used.
 #pragma once
 
 #include <pthread.h>

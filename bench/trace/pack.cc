@@ -132,7 +132,7 @@ class Packer {
     const std::uint32_t thread = found->second;
     if (is_new) {
       threads_.emplace_back();
-      // Who created the thread is not recorded; whoever made the call before this one was there already.
+      // The creator of a thread is not recorded; the thread that made the call before this one was there already.
       if (thread > 0) threads_[last_thread_].events.push_back({Kind::kStart, 0, thread, 0, 0}), ++events_;
     }
     const std::uint8_t alignment_log2 = kind == Kind::kAligned ? call.alignment_log2() : std::uint8_t{0};

@@ -4,11 +4,11 @@
 //
 //   ALLOC_TRACE=/tmp/rec LD_PRELOAD="libtarn_trace.so libtarn.so" program ...
 //
-// writes /tmp/rec.PROGRAM.PID for each process (recording.h says what is in it; docs/traces.md is the manual). Every call
-// is handed on to the next definition of its function, which is that of the allocator preloaded behind this library, or
+// writes /tmp/rec.PROGRAM.PID for each process (recording.h says what is in it; docs/traces.md is the manual). Every
+// call is handed on to the next definition of its function: that of the allocator preloaded behind this library, or
 // libc's.
 //
-// What stays true:
+// Invariants:
 //  - An object is recorded once. An operator new that is made of malloc (the C++ library's) has been recorded by the
 //    malloc within, and one that is not (tcmalloc's, tarn's) is recorded here.
 //  - A child of fork is not recorded: the page with the Recording is wiped there, by whatever kind of fork it came. A

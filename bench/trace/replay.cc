@@ -4,10 +4,11 @@
 //
 //   LD_PRELOAD=libtarn.so build/bench/replay bench/traces/redis.trace --repeat 10
 //
-// The trace is read and turned into flat arrays of steps before the clock starts, in memory from mmap, so that the
-// allocator sees the calls of the trace and nothing else. A step costs one load of 16 bytes and one load or store in a
-// table of objects, which is as small as the recorded program's own: objects that one thread makes and ends use their
-// places again. `--null` runs the steps without any allocator, and so tells what the replay itself costs.
+// The trace is turned into flat arrays of steps (steps.h) before the clock starts, in memory from mmap. So the
+// allocator sees the calls of the trace and nothing else. A step costs one load of 16 bytes, and one load or store in
+// a table of objects. That table is as small as the program's own: objects that one thread makes and ends use their
+// places again.
+// `--null` runs the steps without any allocator, and so reports what the replay itself costs.
 //
 // Threads are started where the recorded ones made their first call. They go at their own pace: only an object that
 // another thread has yet to make is waited for.
@@ -219,8 +220,8 @@ class Replay {
     void* object = place.load(std::memory_order_acquire);
     if (object == nullptr) [[unlikely]]
       object = WaitForObject(place);
-    // Relaxed: nobody looks at this place again before the object made next is stored in it, by this thread or, in the
-    // next round, after this one has been joined.
+    // Relaxed: nobody looks at this place again before the object made next is stored in it. This thread does so, or
+    // another one in the next round, after this one was joined.
     place.store(nullptr, std::memory_order_relaxed);
     return object;
   }
@@ -253,7 +254,7 @@ Replay::Body ChooseBody(Touch touch) {
   std::abort();
 }
 
-// What the kernel says of this process, or -1.
+// Returns a figure that the kernel has of this process, or -1.
 std::int64_t ReadStatusKib(const char* field) {
   char text[4096];
   const int file = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
@@ -284,7 +285,7 @@ struct Outcome {
 template <typename Allocator>
 Outcome Run(const Program& program, const Options& options, std::pmr::memory_resource* memory) {
   Replay replay(program, ChooseBody<Allocator>(options.touch), memory);
-  // What is resident so far is the replay's own, but for what the allocator set up at its start.
+  // Resident so far is the replay itself, and what the allocator set up at its start.
   const std::int64_t before_kib = ResetPeakMemory() ? ReadStatusKib("VmRSS:") : -1;
   const auto start = std::chrono::steady_clock::now();
   for (std::uint64_t round = 0; round < options.repeat; ++round) {

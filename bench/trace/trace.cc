@@ -51,7 +51,7 @@ std::int64_t UnZigZag(std::uint64_t value) {
   return static_cast<std::int64_t>(value >> 1) ^ -static_cast<std::int64_t>(value & 1);
 }
 
-// What is left to read of a column or of the payload.
+// The rest of a column or of the payload, still to be read.
 class Reader {
  public:
   explicit Reader(std::span<const std::byte> bytes) : rest_(bytes) {}
@@ -82,8 +82,8 @@ class Reader {
 };
 
 // The objects that a thread has made and not ended itself, a bit for each index. Programs end young objects more than
-// old ones, so the rank from the young end is a small number, often 0, where a difference of indices is a large one
-// that never comes again. Counts of words and blocks make it quick to pass over the many that are gone.
+// old ones. So the rank from the young end is a small number, often 0; a difference of indices would be large, and
+// never come again. Counts of words and blocks make it quick to pass over the many that are gone.
 class LivingObjects {
  public:
   LivingObjects(std::size_t capacity, std::pmr::memory_resource* memory)
@@ -107,7 +107,7 @@ class LivingObjects {
     --living_;
   }
 
-  // How many are younger.
+  // Returns the number of younger ones.
   std::uint32_t RankOf(std::uint32_t index) const {
     const std::size_t block = index / kBlockObjects;
     auto rank = static_cast<std::uint32_t>(std::popcount(words_[index / 64] >> index % 64 >> 1));
@@ -133,7 +133,7 @@ class LivingObjects {
   static constexpr std::size_t kBlockObjects = kBlockWords * 64;
 
   std::pmr::vector<std::uint64_t> words_;
-  std::pmr::vector<std::uint8_t> in_word_;  // how many bits are set in each word
+  std::pmr::vector<std::uint8_t> in_word_;  // the number of bits that are set in each word
   std::pmr::vector<std::uint32_t> in_block_;
   std::uint64_t living_ = 0;
   std::size_t last_block_ = 0;

@@ -48,7 +48,7 @@ inline constexpr std::uint64_t kMaxEvents = std::uint64_t{1} << 31;  // indices 
 struct Trace {
   explicit Trace(std::pmr::memory_resource* memory) : program(memory), threads(memory) {}
 
-  std::pmr::string program;      // what was recorded, for people
+  std::pmr::string program;      // the name of the recording, for people
   std::uint64_t peak_bytes = 0;  // the most that was allocated at one time of the recording, as requested
   std::pmr::vector<std::pmr::vector<Event>> threads;
 };

@@ -10,7 +10,7 @@ namespace tarn::tool {
 
 enum class JsonLayout { kIndented, kOneLine };
 
-// With a line end. What is no UTF-8, as names of processes and files need not be, is replaced.
+// With a line end. Bytes that are not UTF-8, as names of processes and files may hold, are replaced.
 std::string JsonText(const nlohmann::json& document, JsonLayout layout = JsonLayout::kIndented);
 
 }  // namespace tarn::tool

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What somebody who misspelt a word probably meant.
+// Suggests the word that was probably meant by a misspelt one.
 #pragma once
 
 #include <string>

@@ -13,7 +13,7 @@ namespace tarn::tool {
 
 namespace {
 
-// Whether it is the very file that was split off, and not one of another build.
+// True of the very file that was split off, false of one of another build.
 bool HasCrc(int fd, std::uint32_t crc) {
   unsigned char chunk[std::size_t{64} << 10];
   uLong sum = crc32(0, nullptr, 0);

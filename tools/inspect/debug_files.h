@@ -12,8 +12,8 @@
 
 namespace tarn::tool {
 
-// A descriptor of the file, or -1. Looks by build-id, and by the name that .gnu_debuglink gives (`link`, null where there
-// is none, with the CRC of the file), in `directories` and in the places beside `path` where gdb looks, too.
+// Returns a descriptor of the file, or -1. Looks by build-id, and by the name and the CRC that .gnu_debuglink gives
+// (`link`, null where there is none). Looks in `directories`, and in the places near `path` where gdb looks, too.
 int OpenDebugFile(const std::string& path, const std::string& build_id, const std::vector<std::string>& directories,
                   const char* link, std::uint32_t crc);
 

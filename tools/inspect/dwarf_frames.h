@@ -2,8 +2,8 @@
 //
 // The functions at an address by DWARF: the one that has the code, and those that were inlined there.
 //
-// libdw reads DWARF, but the searches are our own. dwarf_getscopes passes over what is in a namespace, where gcc and clang
-// put functions. It and dwarf_getscopes_die walk a whole unit at each call, and as deep as a damaged file nests.
+// libdw reads DWARF, but the searches are our own. dwarf_getscopes passes over functions in a namespace, where gcc and
+// clang put them. It and dwarf_getscopes_die walk a whole unit at each call, and as deep as a damaged file nests.
 #pragma once
 
 #include <elfutils/libdw.h>
@@ -27,8 +27,8 @@ struct Frame {
 
 class DwarfFrames {
  public:
-  // `dwarf` may be null: then nothing is known. `symbols` are the names that the linker has, by addresses that are less by
-  // `symbol_bias` than those of DWARF; they may be filled in later.
+  // `dwarf` may be null: then nothing is known. `symbols` are the names that the linker has, and may be filled in
+  // later. Their addresses are less by `symbol_bias` than those of DWARF.
   DwarfFrames(Dwarf* dwarf, const RangeMap<const char*>* symbols, Dwarf_Addr symbol_bias)
       : dwarf_(dwarf), symbols_(symbols), symbol_bias_(symbol_bias) {}
 
@@ -43,7 +43,7 @@ class DwarfFrames {
     std::int64_t line = 0;
   };
   struct Scope {
-    Dwarf_Off begin;  // the offsets of the scope's own entry and of the last one in it
+    Dwarf_Off begin;  // the offsets of the entry of the scope, and of the last one in it
     Dwarf_Off last;
     std::string name;
   };
@@ -57,8 +57,8 @@ class DwarfFrames {
     std::vector<Scope> scopes;  // outer ones before inner ones
   };
 
-  // The unit that an address is in, or null. By .debug_aranges where they tell, for that is little to read; clang does not
-  // write them, and then each unit is asked for its ranges.
+  // The unit that an address is in, or null. By .debug_aranges where there are some, for that is little to read. clang
+  // does not write them; then each unit is asked for its ranges.
   Unit* UnitAt(Dwarf_Addr address);
   // The unit of this first entry.
   Unit& UnitOf(const Dwarf_Die& head);

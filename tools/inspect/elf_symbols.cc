@@ -72,9 +72,8 @@ class ElfSymbols::File {
   }
 
  private:
-  // Called by libdwfl for a file without debug information: the descriptor of the file that has it, or -1. libdwfl's own
-  // search would load libdebuginfod with half of the network's libraries each time, so it is left to those who have
-  // told by DEBUGINFOD_URLS where to ask.
+  // The callback of libdwfl for a file without debug information. Returns a descriptor of the file that has it, or -1.
+  // libdwfl's own search (debug_files.h) runs only where DEBUGINFOD_URLS names a server.
   static int FindDebugFile(Dwfl_Module* module, void** user_data, const char* name, Dwarf_Addr base, const char* file,
                            const char* link, GElf_Word crc, char** found_name) {
     auto* self = static_cast<File*>(*user_data);
@@ -110,7 +109,7 @@ class ElfSymbols::File {
   }
 
   void ReadSymbols() {
-    // Functions of hand-written assembly often have no size: such a one ends with its section, or where the next starts.
+    // Functions of hand-written assembly often have no size: they end with their section, or where the next one starts.
     struct Unsized {
       std::uint64_t start;
       std::uint64_t section_end;

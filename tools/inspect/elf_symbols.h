@@ -2,7 +2,7 @@
 //
 // One ELF file with its debug information, wherever that is: the functions, files and lines of its addresses.
 //
-// By elfutils. Symbols are looked up in a table of our own: dwfl_module_addrsym goes through all of them for each address.
+// By elfutils. Symbols are looked up in a table of our own: dwfl_module_addrsym goes through all of them at each call.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +18,7 @@ namespace tarn::tool {
 class ElfSymbols {
  public:
   // Takes over `fd`. `path` is where .gnu_debuglink is looked for; `debug_directories` stand beside /usr/lib/debug.
-  // Null when the file is no ELF file of a program or library.
+  // Null when the file is not an ELF file of a program or library.
   static std::unique_ptr<ElfSymbols> Open(int fd, const std::string& path,
                                           const std::vector<std::string>& debug_directories);
   ~ElfSymbols();

@@ -26,8 +26,8 @@ std::int64_t Bytes(std::int64_t objects, std::uint64_t size) {
   return __builtin_mul_overflow(objects, size, &bytes) ? INT64_MAX : bytes;
 }
 
-// What arenas, pools and heaps with a name hold, as observe/profile_writer.cc has it: no stack allocated that, so each has
-// a function of its own, and labels.
+// Adds the bytes of an arena, pool or heap with a name, as observe/profile_writer.cc does. No stack allocated these, so
+// each has a function of its own, and labels.
 void AddNamedPool(const tarn_registry_record& record, Profile* profile) {
   if (record.capacity_bytes <= 0) return;
   const char* const kind = tarn_kind_name(record.kind);

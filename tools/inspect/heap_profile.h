@@ -8,8 +8,8 @@
 
 namespace tarn::tool {
 
-// Each sample is a stack and a size of object, with the objects and bytes that it stands for. Addresses only: Symbolizer
-// gives them names. Throws ToolError when the process ends meanwhile.
+// Each sample is a stack and a size of object, with the objects and bytes that it stands for. It has addresses only:
+// Symbolizer gives them names. Throws ToolError when the process ends before all is read.
 Profile ReadHeapProfile(const Target& target);
 
 }  // namespace tarn::tool

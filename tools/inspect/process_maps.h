@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a process has mapped: its /proc/PID/maps, and the build-ids of the files in it.
+// The mappings of a process: its /proc/PID/maps, and the build-ids of the files in it.
 #pragma once
 
 #include <sys/types.h>

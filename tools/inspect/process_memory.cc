@@ -12,8 +12,8 @@ namespace tarn::tool {
 
 namespace {
 
-// Whether a call was refused, not by the addresses but by a seccomp profile or the kernel, and is for our own process: then
-// its file does the same, and nothing but /proc is needed for it.
+// True where a seccomp profile or the kernel has refused the call itself, for this process. Then /proc/self/mem does
+// the same, and needs nothing but /proc.
 bool IsRefusedForOurselves(pid_t pid, ssize_t count) {
   return count < 0 && (errno == ENOSYS || errno == EPERM) && pid == getpid();
 }

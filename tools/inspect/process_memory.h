@@ -10,7 +10,7 @@
 
 namespace tarn::tool {
 
-// Copies memory of a process; no part of it runs meanwhile. False, with errno, when not all of it can be read.
+// Copies memory of a process, which goes on. False, with errno, when not all of it can be read.
 bool ReadProcessMemory(pid_t pid, std::uint64_t address, void* to, std::size_t bytes);
 
 // Writes into it, where the process itself may. False, with errno, when not all of it can be written.

@@ -14,7 +14,8 @@ namespace tarn::tool {
 // The value of a line such as "VmHWM:     1234 kB", here "1234 kB". Empty where there is no such line or process.
 std::string StatusField(pid_t pid, std::string_view name);
 
-// The same of a line that counts in kB, in bytes: VmRSS is what is resident, VmHWM the peak of it. 0 where there is none.
+// The value in bytes of a line that counts in kB: VmRSS is what is resident, VmHWM its peak. 0 where there is no such
+// line.
 std::uint64_t StatusBytes(pid_t pid, std::string_view name);
 
 }  // namespace tarn::tool

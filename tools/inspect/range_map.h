@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Which of many address ranges an address is in.
+// Finds the one of many address ranges that an address is in.
 #pragma once
 
 #include <algorithm>
@@ -10,8 +10,8 @@
 
 namespace tarn::tool {
 
-// Ranges may overlap; the one that starts last wins, which is the inner one of two nested ones. Add all, Sort once, then
-// Find.
+// Ranges may overlap; the one that starts last wins, which is the inner one of two nested ones. Add all, Sort once,
+// then Find.
 template <typename Value>
 class RangeMap {
  public:

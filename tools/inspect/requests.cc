@@ -32,7 +32,7 @@ std::string BytesText(std::uint64_t bytes) { return FormatBytes(static_cast<doub
 
 double SecondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-// Whether `a` is `b` or a later number.
+// True where `a` is `b` or a later number.
 bool HasComeTo(std::uint64_t a, std::uint64_t b) { return static_cast<std::int64_t>(a - b) >= 0; }
 
 bool HasScavengerThread(pid_t pid) {

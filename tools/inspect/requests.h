@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a running process can be asked to do: give its free memory back, and keep another soft limit. Used by the verbs
-// release and limit, and by the monitor's pages.
+// Requests to a running process: to give its free memory back, and to keep another soft limit.
 //
-// The protocols are those of tarn/snapshot.h, and heap/scavenger.h tells who answers. A request that nobody answered in
-// time is left as it is: to withdraw it one would have to compare and exchange in another process, which cannot be done,
-// and a plain write might undo the request of another one. It is served when the process comes to it.
+// The protocols are those of tarn/snapshot.h; heap/scavenger.h says who answers. A request that nobody answered in time
+// stands, and is served when the process comes to it. To withdraw it would take a compare-and-exchange in another
+// process, which does not exist; a plain write might undo the request of another tool.
 #pragma once
 
 #include <cstdint>
@@ -36,7 +35,7 @@ class Overruled : public ToolError {
 struct RequestWait {
   double seconds = 2;
   std::function<bool()> is_abandoned = [] { return false; };
-  // Called now and then meanwhile: of the own process it has the allocator look for requests.
+  // Runs now and then during the wait. For this process it has the allocator look for requests.
   std::function<void()> nudge = [] {};
 };
 

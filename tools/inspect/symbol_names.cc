@@ -16,7 +16,7 @@ bool IsIdentifier(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '$';
 }
 
-// Whether the word `operator` starts at `at`.
+// True where the word `operator` starts at `at`.
 bool IsOperatorAt(std::string_view text, std::size_t at) {
   constexpr std::string_view kWord = "operator";
   if (text.substr(at, kWord.size()) != kWord || (at > 0 && IsIdentifier(text[at - 1]))) return false;
@@ -66,7 +66,7 @@ std::size_t SkipBrackets(std::string_view text, std::size_t at) {
   return std::string_view::npos;
 }
 
-// Whether what follows a list of parameters says that they are those of an enclosing function, as in "f(int) const::g".
+// True where the text behind a list of parameters says that an enclosing function has them, as in "f(int) const::g".
 bool IsEnclosing(std::string_view rest) {
   for (std::string_view qualifier : {" const", " volatile", " &", " &&"})
     if (rest.starts_with(qualifier) && !rest.starts_with(" &&")) rest.remove_prefix(qualifier.size());

@@ -15,7 +15,7 @@ std::string DisplayName(const std::string& symbol);
 // "void ns::f<int>(int) const" becomes "ns::f<int>". What is not understood comes back as it is.
 std::string StripSignature(std::string_view demangled);
 
-// What stands behind the last slash.
+// The part behind the last slash.
 std::string BaseName(const std::string& path);
 
 }  // namespace tarn::tool

@@ -20,7 +20,7 @@ namespace tarn::tool {
 
 namespace {
 
-// What code without a name is called: after the file that it is in.
+// The name of code that has none: after the file that it is in.
 std::string UnknownName(const std::string& file) {
   if (file.empty() || file.starts_with("//anon")) return "[anon]";
   if (file[0] == '[') return file;
@@ -133,7 +133,8 @@ std::unique_ptr<ElfSymbols> Symbolizer::OpenFile(const std::string& name, const 
   const bool is_deleted = name.ends_with(kDeletedSuffix);
   const std::string path = is_deleted ? name.substr(0, name.size() - kDeletedSuffix.size()) : name;
 
-  // The mapped file itself, even if it has lost its name, is behind map_files, for root alone; the program is behind exe.
+  // The mapped file itself, even if it has lost its name, is behind map_files, for root only; the program is behind
+  // exe.
   std::vector<std::string> candidates;
   if (pid_ != 0) {
     const std::string process = "/proc/" + std::to_string(pid_);
@@ -145,7 +146,7 @@ std::unique_ptr<ElfSymbols> Symbolizer::OpenFile(const std::string& name, const 
     const ssize_t length = readlink((process + "/exe").c_str(), target, sizeof(target));
     if (length > 0 && std::string_view(target, static_cast<std::size_t>(length)) == name)
       candidates.push_back(process + "/exe");
-    // What stands in the place of a file that is gone is told from it by the build-id.
+    // Another file in the place of one that is gone is known by the build-id.
     if (!is_deleted || !build_id.empty()) candidates.push_back(process + "/root" + path);
   }
   if (!is_deleted || !build_id.empty()) candidates.push_back(path);

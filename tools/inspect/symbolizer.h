@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Gives names, files and lines to the locations of a profile. `go tool pprof` has no means of its own to find those of C
-// and C++, so the file must carry them.
+// Gives names, files and lines to the locations of a profile. `go tool pprof` has no means to find those of C and C++,
+// so the file must carry them.
 #pragma once
 
 #include <sys/types.h>
@@ -18,7 +18,7 @@
 
 namespace tarn::tool {
 
-// What a file that is gone from its place ends with in a mapping's name, as in /proc/PID/maps.
+// The end of a mapping's name where the file is gone from its place, as in /proc/PID/maps.
 inline constexpr std::string_view kDeletedSuffix = " (deleted)";
 
 // Appends the executable mappings of a process to a profile, so that Symbolizer and pprof know what is where.
@@ -33,15 +33,15 @@ class Symbolizer {
   // Files are looked up as the process sees them (it may live in a container); without a process, pid 0, as we do.
   explicit Symbolizer(pid_t pid, std::vector<std::string> debug_directories = {});
 
-  // Fills in the lines of all locations that have none, and the mappings' flags. Where nothing is known, the function is
-  // called after the file: "[libfoo.so]", or "[anon]" for code that a program made at run time.
+  // Fills in the lines of all locations that have none, and the mappings' flags. Where nothing is known, the function
+  // has the name of the file: "[libfoo.so]", or "[anon]" for code that a program made at run time.
   void Symbolize(Profile* profile);
 
-  // What the user should know: files that are missing or of another build. One sentence each, each once.
+  // Notes for the user: files that are missing or of another build. One sentence each, each once.
   std::vector<std::string> TakeNotes();
 
  private:
-  // The file of a mapping; null when there is none to be had. Of the file called `name`, with this build-id if not empty.
+  // The file of a mapping; null when none is available. OpenFile: the file called `name`, with this build-id if any.
   ElfSymbols* SymbolsOf(const Profile& profile, const Profile::Mapping& mapping);
   std::unique_ptr<ElfSymbols> OpenFile(const std::string& name, const Profile::Mapping& mapping,
                                        const std::string& build_id);

@@ -23,7 +23,7 @@ namespace tarn::tool {
 
 namespace {
 
-// What all versions of the magic begin with.
+// The beginning of the magic in all versions.
 constexpr std::string_view kMagicStart = "tarn.snapshot.";
 // The block is aligned so, by tarn/snapshot.h.
 constexpr std::size_t kBlockAlignment = 64;
@@ -144,7 +144,7 @@ SnapshotPlace FindSnapshot(pid_t pid, const std::vector<ProcessMapping>& maps) {
       tarn_memstats_t stats;
       if (place.error == SnapshotError::kNone && reader.ReadMemStats(&stats) && stats.mallocs == 0)
         place.error = SnapshotError::kNotStarted;
-      // The magic has changed with the version, so it is no layout of ours.
+      // The magic has changed with the version, so the layout is unknown.
       if (place.error == SnapshotError::kNoMagic) place.error = SnapshotError::kOtherVersion;
       place.library_version.assign(block.library_version,
                                    strnlen(block.library_version, sizeof(block.library_version)));

@@ -2,8 +2,8 @@
 //
 // A running process that uses tarn, and what the allocator in it publishes (tarn/snapshot.h).
 //
-// Nothing runs in the process that is looked into: its memory is copied by process_vm_readv(2), which needs the rights of
-// a debugger. Only requests write, a few words by process_vm_writev(2): see requests.h.
+// Nothing runs in that process: its memory is copied by process_vm_readv(2), which needs the rights of a debugger. Only
+// requests write, a few words by process_vm_writev(2): see requests.h.
 #pragma once
 
 #include <sys/types.h>
@@ -20,11 +20,11 @@
 
 namespace tarn::tool {
 
-// What is published in a process, or why nothing is.
+// The place of what a process publishes, or the reason why there is none.
 struct SnapshotPlace {
   std::uint64_t address = 0;  // of the block; 0: there is none
   std::string file;           // that it is in: libtarn.so, or a program that tarn is linked into
-  // Whether the block can be read as ours, and why not. kNotStarted: nobody has allocated by this tarn.
+  // The reason why the block cannot be used, if any. kNotStarted: nobody has allocated by this tarn.
   SnapshotError error = SnapshotError::kNoMagic;
   std::string library_version;
 };
@@ -52,11 +52,11 @@ class Target {
   const SnapshotReader<ProcessMemory>& reader() const { return reader_; }
   const std::string& library() const { return place_.file; }
 
-  // What could be read before and cannot now has ended, as a rule: throws TargetGone.
+  // Throws TargetGone: a process that could be read before and cannot now has ended, as a rule.
   [[noreturn]] void Lost() const;
 
-  // The words of a request to release memory, as of one moment or of several that are close. Throws TargetGone also where
-  // the process runs another program now, and ToolError where its version of the library cannot be asked.
+  // The words of a request to release memory, as of one moment or of several that are close. Throws TargetGone where
+  // the process has ended or runs another program, and ToolError where its version of the library cannot be asked.
   tarn_snapshot_release ReleaseWords() const;
   // Writes the number of a request, if it is still the same program. Throws like ReleaseWords, and ToolError with what
   // to do when the process cannot be written to.

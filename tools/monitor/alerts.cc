@@ -32,7 +32,7 @@ std::optional<double> Growth(const Observation&, const TrendFigures& trend) {
 
 }  // namespace
 
-// The first three are those of the monitors in Go; the others are chosen: no healthy program that we ran comes near them.
+// The first three are those of the monitors in Go. The others are chosen: no healthy program that was tried comes near.
 const std::vector<AlertRule>& AlertRules() {
   static const std::vector<AlertRule> rules = {
       {"heap_mb", 500, "live objects, in MiB",

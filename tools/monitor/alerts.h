@@ -18,7 +18,7 @@ struct AlertRule {
   std::string_view name;
   double threshold;  // that it has if nobody sets another
   std::string_view meaning;
-  // Whether there is something to compare, and what.
+  // The figure to compare; none where there is none.
   std::optional<double> (*value)(const Observation& now, const TrendFigures& trend);
 };
 
@@ -27,8 +27,8 @@ const std::vector<AlertRule>& AlertRules();
 struct AlertSettings {
   std::map<std::string, double, std::less<>> thresholds;  // of rules that are on, by name
   double leak_window_s = 600;
-  // An alert ends when its figure was below this share of the threshold this many times in succession, so that one that
-  // hovers at its threshold does not begin and end all the time.
+  // An alert ends when its figure was below this share of the threshold this many times in succession. So a figure that
+  // hovers at its threshold does not begin and end an alert all the time.
   double clear_below = 0.9;
   int clear_after = 2;
 };

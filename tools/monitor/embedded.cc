@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// tarn::Monitor: the monitor of `tarn serve`, in the process that it watches. What it reads it reads as from outside, by
-// process_vm_readv on the own process, so no address that has gone meanwhile can do harm; where that is refused, by
+// tarn::Monitor: the monitor of `tarn serve`, in the process that it watches. It reads as from outside, by
+// process_vm_readv on this process, so an address that is gone by then does no harm. Where that is refused, it reads
 // /proc/self/mem.
 #include <fmt/format.h>
 #include <pthread.h>

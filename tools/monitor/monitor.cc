@@ -24,8 +24,8 @@ MetricsWanted WantedMetrics(const HttpRequest& request) {
            : wanted == "openmetrics" ? kOpenMetrics
            : wanted == "json"        ? kJson
                                      : kUnknown;
-  // Prometheus' own text first: it is what everything takes that accepts anything. Who accepts none of these gets it all
-  // the same, as from other exporters.
+  // Prometheus' own text first, for clients that accept anything. Clients that accept none of these get it all the
+  // same, as from other exporters.
   const int format = PreferredType(request.accept, {"text/plain", "application/openmetrics-text", "application/json"});
   return format == 2 ? kJson : format == 1 ? kOpenMetrics : kPrometheus;
 }

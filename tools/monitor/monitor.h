@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The monitor of one process: what it has seen, its alerts, and the pages that tell of them.
+// The monitor of one process: its observations, its alerts, and the pages that report them.
 #pragma once
 
 #include <functional>
@@ -36,7 +36,7 @@ struct MonitorHealth {
   std::string Headline() const;
 };
 
-// What a request for /metrics wants.
+// The format that a request for /metrics wants.
 enum class MetricsWanted { kPrometheus, kOpenMetrics, kJson, kUnknown };
 MetricsWanted WantedMetrics(const HttpRequest& request);
 HttpResponse RefuseMetrics();  // to kUnknown
@@ -55,7 +55,7 @@ class Monitor {
   // As HttpPages has them.
   std::string Methods(std::string_view path) const;
 
-  // What the pages say, for pages about several processes; for any thread. None when the process is gone.
+  // The figures of the pages, for pages about several processes; for any thread. None when the process is gone.
   std::optional<MonitorLook> Look();
   MonitorHealth Health() const;
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the monitor knows of a process at one moment.
+// The figures of a process at one moment.
 #pragma once
 
 #include <sys/types.h>
@@ -16,7 +16,7 @@
 
 namespace tarn::tool {
 
-// What the kernel says of a process; 0 where it does not.
+// The figures that the kernel has of a process; 0 where it has none.
 struct ProcessFigures {
   double cpu_s = 0;
   double start_time_s = 0;  // since 1970

@@ -21,12 +21,12 @@ struct MonitorSettings {
   double interval_s = 5;  // of the observations that alerts rest on
   AlertSettings alerts = DefaultAlertSettings();
   bool allow_control = false;  // the pages that change something
-  // Of the own process: has the allocator look for requests from outside.
+  // For this process: has the allocator look for requests from outside.
   std::function<void()> nudge = [] {};
 };
 
-// Sets what the text of a file sets. Checked as strictly as the environment is: throws ToolError with exit code 78 for an
-// unknown or repeated key, or a value that cannot be used. `name` stands for the file in the message.
+// Sets what the text of a file sets. Checked as strictly as the environment is: throws ToolError with exit code 78 for
+// an unknown or repeated key, or a value that cannot be used. `name` stands for the file in the message.
 void ApplySettings(std::string_view text, const std::string& name, MonitorSettings* settings);
 
 // Throws ToolError also when the file cannot be read.
@@ -38,7 +38,7 @@ void CheckSettings(const MonitorSettings& settings);
 // "heap_mb=2000", "pause_ms=off". Throws UsageError.
 void ApplyThreshold(const std::string& text, AlertSettings* settings);
 
-// "5s", "1.5s", "500ms", "10m", "2h"; none where it is no duration.
+// "5s", "1.5s", "500ms", "10m", "2h"; none where it is not a duration.
 std::optional<double> ParseSeconds(std::string_view text);
 
 }  // namespace tarn::tool

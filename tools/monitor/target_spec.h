@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a user names to be watched, and under which label.
+// A process to be watched, as the user names it, and its label.
 #pragma once
 
 #include <cstddef>
@@ -21,16 +21,16 @@ struct TargetSpec {
   std::string label;  // empty: GiveLabels finds one
 };
 
-// Letters, digits, dots, dashes and underscores, a letter or digit first, at most 64: it is a part of paths and of series.
+// Letters, digits, dots, dashes and underscores, a letter or digit first, at most 64: a label is a part of paths.
 bool IsTargetLabel(std::string_view text);
 
-// "4711", "web=4711", "web=nginx", "/run/nginx.pid". What stands before the first "=" is the label where it can be one, so
-// that a path with "=" needs none, as a rule. Throws UsageError.
+// "4711", "web=4711", "web=nginx", "/run/nginx.pid". The part before the first "=" is the label where it can be one. So
+// a path with "=" needs none, as a rule. Throws UsageError.
 TargetSpec ParseTargetSpec(Watched::By by, const std::string& text);
 
 // Gives a label to each that has none: the name of the program, of a file that of the file; with the number of the
-// process, or a number, where several would be called the same. Throws UsageError where two have the same label, two are
-// the same, or there are too many.
+// process, or a number, where several would be called the same. Throws UsageError where two have the same label, two
+// are the same, or there are too many.
 void GiveLabels(std::vector<TargetSpec>* specs);
 
 }  // namespace tarn::tool

@@ -27,7 +27,7 @@ std::string ByText(const TargetSpec& spec) {
   return spec.by == Watched::By::kPid ? "pid" : spec.by == Watched::By::kName ? "name" : "pid_file";
 }
 
-// What the list of targets tells of one.
+// One line of the list of targets.
 struct Row {
   std::string label;
   std::string by;
@@ -92,7 +92,7 @@ std::string RowsHtml(const std::vector<Row>& rows) {
          "</table>\n<p>Of all: <a href=\"metrics\">metrics</a>, <a href=\"health\">health</a>.</p>\n</body></html>\n";
 }
 
-// What Prometheus' http_sd_configs reads: each process scraped by itself.
+// The document for Prometheus' http_sd_configs: each process scraped by itself.
 nlohmann::json RowsForDiscovery(const std::vector<Row>& rows, const std::string& host) {
   nlohmann::json groups = nlohmann::json::array();
   for (const Row& row : rows)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What follows from several observations of one process: rates, pauses, steady growth.
+// Rates, pauses and steady growth, from several observations of one process.
 #pragma once
 
 #include <cstdint>

@@ -55,7 +55,7 @@ std::shared_ptr<Life> Watched::current() const {
 }
 
 std::shared_ptr<Life> Watched::Find() {
-  // Only the thread that ticks comes here, so the search needs no lock; readers of the pages go on meanwhile.
+  // Only the thread that ticks comes here, so the search needs no lock; readers of the pages go on during it.
   if (std::shared_ptr<Life> life = current(); life != nullptr) {
     if (!life->IsOver()) return life;
     Lose(life);
@@ -69,7 +69,7 @@ std::shared_ptr<Life> Watched::Find() {
         next = std::make_shared<Life>(pid);
         break;
       } catch (const ToolError& error) {
-        // What is wrong with the oldest says most.
+        // The reason of the oldest one says most.
         if (absence.empty()) {
           absence = error.what();
           code = error.exit_code();

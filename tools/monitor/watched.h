@@ -19,7 +19,7 @@ namespace tarn::tool {
 // One process, from its start to its end or to the execution of another program.
 struct Life {
   explicit Life(pid_t pid);
-  // Whether the process that was found is still the one behind its number.
+  // True once another process, or none, is behind the number of the one that was found.
   bool IsOver() const;
 
   const Target target;
@@ -46,7 +46,7 @@ class Watched {
   // Why there is none, in a sentence, and the exit code that belongs to that.
   std::string absence() const;
   int absence_code() const;
-  // Whether another process may come when this one has ended.
+  // True where another process may come when this one has ended.
   bool has_next() const { return by_ != By::kPid; }
 
  private:

@@ -15,7 +15,7 @@ namespace tarn::tool {
 
 namespace {
 
-// Chosen: what is larger is no profile, but a disk image or a log that was named by mistake.
+// Chosen: a larger file is not a profile, but a disk image or a log that was named by mistake.
 constexpr std::size_t kMaxFileBytes = std::size_t{1} << 30;
 
 [[noreturn]] void Fail(const std::string& path, const std::string& what) {
@@ -35,7 +35,7 @@ std::string ReadAll(const std::string& path) {
   const int error = count < 0 ? errno : 0;
   if (file != STDIN_FILENO) close(file);
   if (error != 0) Fail(path, std::string("cannot be read: ") + std::strerror(error));
-  if (result.size() > kMaxFileBytes) Fail(path, "is larger than 1 GiB, so it is no profile");
+  if (result.size() > kMaxFileBytes) Fail(path, "is larger than 1 GiB, so it is not a profile");
   return result;
 }
 

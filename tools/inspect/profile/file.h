@@ -12,7 +12,7 @@ namespace tarn::tool {
 // Compressed or not; "-" is the standard input. Throws ProfileError, which names the file.
 Profile ReadProfileFile(const std::string& path);
 
-// What is written to a file: the profile's bytes, compressed.
+// The content of a file: the profile's bytes, compressed.
 std::string ProfileFileBytes(const Profile& profile);
 
 }  // namespace tarn::tool

@@ -10,8 +10,8 @@
 
 namespace tarn::tool {
 
-// Adds profiles of the same sample types. Samples of the same stack and labels become one; stacks are the same when their
-// calls are at the same places of the same files, wherever those were mapped in each process.
+// Adds profiles of the same sample types. Samples of the same stack and labels become one. Stacks are the same when
+// their calls are at the same places of the same files, wherever those were mapped in each process.
 class ProfileMerger {
  public:
   ProfileMerger();
@@ -29,7 +29,7 @@ class ProfileMerger {
   std::unique_ptr<Result> result_;
 };
 
-// What `after` has more than `before`; negative values where it has less. `go tool pprof` opens it.
+// Returns `after` less `before`; values are negative where it has less. `go tool pprof` opens it.
 Profile Diff(const Profile& before, const Profile& after);
 
 }  // namespace tarn::tool

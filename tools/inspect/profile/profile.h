@@ -3,7 +3,7 @@
 // A profile in memory: who allocated what, as profile.proto has it (https://github.com/google/pprof, proto/profile.proto).
 //
 // Everything refers to everything else by its index in the vectors below; the ids of a file are these indexes plus one.
-// Every index is valid: the reader refuses a file in which one is not, and nothing else makes profiles from the outside.
+// Every index is valid: the reader refuses a file in which one is not.
 #pragma once
 
 #include <cstddef>
@@ -18,7 +18,7 @@
 
 namespace tarn::tool {
 
-// What is wrong with a profile, in words for the user.
+// Says in words for the user what is wrong with a profile.
 class ProfileError : public ToolError {
  public:
   explicit ProfileError(const std::string& message) : ToolError(message) {}
@@ -75,7 +75,7 @@ struct Profile {
     std::uint64_t offset = 0;  // of `start` in the file
     StringId file = 0;
     StringId build_id = 0;  // lower-case hexadecimal digits
-    // What the file claims; the writer of a symbolised profile sets them by SetMappingFlags.
+    // As the file claims; the writer of a symbolised profile sets them by SetMappingFlags.
     bool has_functions = false;
     bool has_files = false;
     bool has_lines = false;
@@ -118,16 +118,16 @@ struct Profile {
   const std::string& Text(StringId id) const { return strings[id]; }
 };
 
-// Sets each mapping's has_... from what its locations have: `go tool pprof` looks for names itself wherever one is missing,
-// and has no means to find those of C++.
+// Sets each mapping's has_... from what its locations have. `go tool pprof` looks for names itself where one is
+// missing, and has no means to find those of C++.
 void SetMappingFlags(Profile* profile);
 
 // The index of the sample type called `name`; with no name the profile's default, or the last, as pprof chooses.
 // Throws ProfileError with the names there are.
 std::size_t FindSampleType(const Profile& profile, std::string_view name);
 
-// An empty profile of a heap as Go's runtime writes them: the four values in Go's order, in-use bytes by default, and the
-// allocator's own frames hidden.
+// An empty profile of a heap as Go's runtime writes them: the four values in Go's order, in-use bytes by default, and
+// the frames of the allocator hidden.
 Profile NewHeapProfile(std::int64_t sampling_interval_bytes);
 
 }  // namespace tarn::tool

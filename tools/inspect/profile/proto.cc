@@ -20,8 +20,8 @@ using Tag = protozero::pbf_tag_type;
 
 // --- The messages ---
 //
-// Each message of profile.proto is described once, by its fields and their numbers there, in the order in which they are
-// written. The Writer adds each field that it is shown; the Reader fills in the one that it has come to.
+// Each message of profile.proto is described once, by its fields and their numbers there, in the order of writing. The
+// Writer adds each field that it is shown; the Reader fills in the one that it has come to.
 
 template <typename T, typename Message>
 concept Of = std::same_as<std::remove_const_t<T>, Message>;
@@ -180,7 +180,7 @@ class Ids {
   std::unordered_map<std::uint64_t, std::uint32_t> indexes_;
 };
 
-// What reading a profile needs besides the bytes.
+// The state of reading a profile.
 struct Reading {
   std::vector<StringId> strings;  // of the file's table; a file may hold a text twice
   // Messages that name others are read after those.
@@ -310,7 +310,7 @@ class Reader {
   }
 
  private:
-  // Whether this is the field that has come.
+  // True where this is the field that has come.
   bool Takes(Tag tag) {
     if (is_taken_ || reader_.tag() != tag) return false;
     return is_taken_ = true;

@@ -2,9 +2,10 @@
 //
 // The pages below /control/, which change something in the process: POST /control/release and /control/limit.
 //
-// They are off unless the settings allow them. A request needs the header X-Tarn-Control: 1. A page of another site can make
-// a browser send a POST to us, but a header of its own only after it has asked by OPTIONS, which nobody here allows. An
-// Origin, where there is one, must be that of the server itself. The header Host is checked as for all pages.
+// They are off unless the settings allow them. A request needs the header X-Tarn-Control: 1. A page of another site can
+// make a browser send a POST to this server. It can add a header only after the browser has asked by OPTIONS, which the
+// server refuses. An Origin, where there is one, must be that of the server. The header Host is checked as for all
+// pages.
 #pragma once
 
 #include <functional>

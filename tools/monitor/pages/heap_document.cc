@@ -23,7 +23,7 @@ constexpr std::size_t kAllocSpace = 1;
 constexpr std::size_t kInuseSpace = 3;
 using HeapValues = std::array<std::int64_t, kHeapTypes>;
 
-// What a call and a stack take in the document beside their texts; estimated.
+// The size of a call and of a stack in the document without their texts; estimated.
 constexpr std::size_t kCallBytes = 16;
 constexpr std::size_t kStackBytes = 64;
 constexpr std::size_t kReferenceBytes = 6;
@@ -32,14 +32,14 @@ void AddTo(HeapValues* sum, const HeapValues& values) {
   for (std::size_t i = 0; i < kHeapTypes; ++i) (*sum)[i] = SaturatingAdd((*sum)[i], values[i]);
 }
 
-// A text cut at the end of a character; what is no UTF-8 is replaced when the document is written.
+// A text cut at the end of a character. Bytes that are not UTF-8 are replaced when the document is written.
 std::string Cut(const std::string& text, std::size_t bytes) {
   if (text.size() <= bytes) return text;
   while (bytes > 0 && (static_cast<unsigned char>(text[bytes]) & 0xC0) == 0x80) --bytes;
   return text.substr(0, bytes) + "\xE2\x80\xA6";
 }
 
-// Calls by what is shown of them, each once: addresses within one line, or within a function without lines, are the same.
+// Calls as they are shown, each once: addresses within one line, or within a function without lines, are the same.
 class CallTable {
  public:
   struct Call {
@@ -113,7 +113,7 @@ std::vector<HeapStack> StacksOf(const Profile& profile, CallTable* table) {
   return stacks;
 }
 
-// What is sent: numbers anew, so that only texts and calls are there which a stack refers to.
+// The part that is sent. Numbers anew, so that it holds only texts and calls which a stack refers to.
 class Selection {
  public:
   explicit Selection(const CallTable& table) : table_(table) {}

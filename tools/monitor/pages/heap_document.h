@@ -11,7 +11,7 @@
 
 namespace tarn::tool {
 
-// What a browser is given at most: far more than a person looks at. Smaller stacks become one.
+// The most that a browser is given, far more than a person looks at. Smaller stacks become one.
 struct HeapDocumentLimits {
   std::size_t stacks = 2000;
   std::size_t bytes = 4 << 20;       // of the document, about

@@ -23,7 +23,7 @@ namespace {
 
 constexpr std::string_view kPageFile = "tarn_page.html";
 
-// Where there is no page of the build's. Links are relative, because the pages may lie below another one's path.
+// For a build without the page. Links are relative, because the pages may lie below another one's path.
 constexpr std::string_view kPlainPage = R"(<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>tarn serve</title></head><body>
 <h1>tarn serve</h1>
@@ -36,7 +36,7 @@ constexpr std::string_view kPlainPage = R"(<!DOCTYPE html>
 </body></html>
 )";
 
-// What may be loaded and run: the page's own script and style, by their hashes, which the build wrote into it.
+// Lets the page load and run its own script and style only, by their hashes, which the build wrote into it.
 std::string PolicyOf(std::string_view html) {
   constexpr std::string_view kStart = "<meta http-equiv=\"Content-Security-Policy\" content=\"";
   std::string policy = "default-src 'none'; base-uri 'none'; form-action 'none'";

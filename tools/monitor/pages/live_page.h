@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The page for people: its file, and what it asks for below kPageApi. The documents are the page's own: they change with
-// it, and say which version they are of.
+// The live page for people: its file, and the documents that it asks for below kPageApi. These are for the page alone:
+// they change with it, and say which version they are of.
 #pragma once
 
 #include <mutex>
@@ -25,14 +25,14 @@ inline constexpr std::string_view kPageSchema = "tarn-page/1";
 // The page, which the build made if it could (monitor/web/), or a few links. Read once.
 HttpResponse PageHtml();
 
-// What is there now: figures, alerts with their thresholds, size classes, pools.
+// The present state: figures, alerts with their thresholds, size classes, pools.
 nlohmann::json PageNow(const Observation& now, const TrendFigures& trend, const std::vector<Alert>& alerts,
                        const MonitorSettings& settings);
 
 // The profile must have names. `stacks`: see HeapDocument.
 nlohmann::json PageHeap(const Profile& profile, pid_t pid);
 
-// Compact; what is no UTF-8 in names of the process is replaced.
+// Compact. Bytes of names that are not UTF-8 are replaced.
 HttpResponse PageJson(const nlohmann::json& document, int status = 200);
 
 // The history of one process after another, for any thread.

@@ -18,12 +18,12 @@ namespace tarn::tool {
 
 namespace {
 
-// Of named pools so many have series of their own, the largest ones; the others are added up. Two families of theirs, two
-// of up to 64 size classes, and about 70 further series stay below kMaxSeries.
+// The number of named pools with series of their own, the largest ones; the others are added up. Two families of pools,
+// two of up to 64 size classes, and about 70 further series stay below kMaxSeries.
 constexpr std::size_t kPoolsWithSeries = 40;
 constexpr std::string_view kOtherPools = "(others)";
 
-// A label's value. It comes from the process, so it may hold any bytes; what is no UTF-8 becomes a question mark.
+// A label's value. It comes from the process, so it may hold any bytes; those that are not UTF-8 become question marks.
 std::string Escaped(std::string_view text) {
   std::string result;
   while (!text.empty()) {
@@ -125,7 +125,7 @@ void AddHeap(const tarn_memstats_t& stats, Exposition* out) {
         classes.mapped_bytes - std::min(retained, classes.mapped_bytes));
   gauge("tarn_mapped_bytes", "Bytes of address space that the allocator has mapped.", classes.mapped_bytes);
   gauge("tarn_retained_bytes", "Mapped bytes without memory: returned to the kernel, or never touched.", retained);
-  gauge("tarn_metadata_bytes", "Bytes of the allocator's own records.", stats.sys_bytes - stats.heap_sys_bytes);
+  gauge("tarn_metadata_bytes", "Bytes of the allocator's records.", stats.sys_bytes - stats.heap_sys_bytes);
   gauge("tarn_cached_bytes", "Bytes of free objects in caches.", stats.cached_bytes);
   gauge("tarn_free_bytes", "Bytes of free pages that still have memory.", classes.heap_free_bytes);
   gauge("tarn_live_objects", "Live objects.", stats.heap_objects);
@@ -261,7 +261,7 @@ void AddAll(const Observation& now, const std::vector<Alert>& alerts, Exposition
   AddProcess(now, out);
 }
 
-// So many digits are what people read; the metrics for machines are in bytes.
+// As many digits as people read; the metrics for machines are in bytes.
 double Rounded(double value) { return std::round(value * 1000) / 1000; }
 
 }  // namespace

@@ -30,7 +30,7 @@ HttpResponse PprofError(int status, std::string_view text) {
   return {status, std::string(kPlainText), std::string(text) + "\n", {{"X-Go-Pprof", "1"}}};
 }
 
-// What one who asks for a profile that malloc has not should do instead.
+// Advice for a request for a profile that malloc does not have.
 std::string_view Hint(std::string_view name) {
   if (name == "goroutine" || name == "threadcreate")
     return "Unknown profile: a process of C or C++ has threads instead; ps -T -p PID lists them, gdb -p PID shows "
@@ -141,7 +141,7 @@ HttpResponse IndexPage(const Life& life) {
                   "<tr><td>{0}</td><td><a href=\"allocs?debug=1\">allocs</a></td></tr>\n"
                   "<tr><td>{0}</td><td><a href=\"heap?debug=1\">heap</a></td></tr>\n</table>\n<dl>\n"
                   "<dt>allocs</dt><dd>What was allocated since the start, by stack.</dd>\n"
-                  "<dt>heap</dt><dd>What is live, by stack. <code>?seconds=N</code>: what changed meanwhile.</dd>\n"
+                  "<dt>heap</dt><dd>What is live, by stack. <code>?seconds=N</code>: what changed in that time.</dd>\n"
                   "<dt><a href=\"cmdline\">cmdline</a></dt><dd>The command line of the process.</dd>\n"
                   "<dt><a href=\"symbol\">symbol</a></dt><dd>Names of addresses: <code>?0x4711+0x4712</code>.</dd>\n"
                   "</dl>\n</body></html>\n",

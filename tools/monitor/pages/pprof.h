@@ -23,8 +23,8 @@ class PprofPages {
  private:
   HttpResponse AnswerHeap(const std::string& name, const HttpRequest& request, Life* life);
 
-  // Profiles take time, and with ?seconds= a worker waits for them; the others are for the other pages. Of all processes
-  // together, for they share the workers.
+  // Profiles take time, and with ?seconds= a worker waits for them; the other workers are for other pages. Counts for
+  // all processes together, which share the workers.
   static inline std::counting_semaphore<> slots_{3};
 };
 

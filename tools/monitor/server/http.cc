@@ -26,7 +26,7 @@ int Exactness(std::string_view range, std::string_view type) {
   return is_family && EqualsIgnoringCase(range.substr(0, range.size() - 1), type.substr(0, range.size() - 1)) ? 2 : 0;
 }
 
-// Of "%41" and "+" as forms have them; what is no such code stays as it is.
+// Of "%41" and "+" as forms have them; another text stays as it is.
 std::string Decoded(std::string_view text) {
   std::string result;
   for (std::size_t i = 0; i < text.size(); ++i) {

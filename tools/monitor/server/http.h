@@ -24,7 +24,7 @@ struct HttpRequest {
   std::string origin;
   std::string control;  // X-Tarn-Control
   std::string body;     // of a POST
-  // Whether nobody waits for the answer any more: the client has gone, or the server stops.
+  // True once nobody waits for the answer any more: the client has gone, or the server stops.
   std::function<bool()> is_abandoned = [] { return false; };
 
   bool Has(const std::string& name) const { return parameters.contains(name); }
@@ -45,11 +45,11 @@ struct HttpResponse {
 
 using HttpHandler = std::function<HttpResponse(const HttpRequest&)>;
 
-// What a server has. Both are called by several threads at once.
+// The pages of a server. Both are called by several threads at once.
 struct HttpPages {
   HttpHandler answer;
-  // The methods of a path, as the header Allow has them; all others are answered with 405. A body is read only of a POST that
-  // is among them. Empty: `answer` refuses it, whatever the method.
+  // The methods of a path, as the header Allow has them; all others are answered with 405. A body is read only of a
+  // POST that is among them. Empty: `answer` refuses it, whatever the method.
   std::function<std::string(std::string_view path)> methods = [](std::string_view) { return std::string(kReading); };
 
   static constexpr std::string_view kReading = "GET, HEAD";

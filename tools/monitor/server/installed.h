@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Files that lie beside the tool, or beside libtarn_monitor.so where this code is in that; in the build as after an install.
+// Files beside the tool, or beside libtarn_monitor.so where this code is part of it; in the build as after an install.
 #pragma once
 
 #include <string>

@@ -46,7 +46,7 @@ std::string LowerCase(std::string_view text) {
   return lower;
 }
 
-// What a Host header names, without the port and the brackets.
+// The name in a Host header, without the port and the brackets.
 std::string HostName(std::string_view host) {
   if (host.starts_with('[')) return LowerCase(host.substr(1, std::min(host.find(']'), host.size()) - 1));
   std::string name = LowerCase(host.substr(0, host.rfind(':')));
@@ -89,7 +89,7 @@ void RemoveStaleSocket(const ListenAddress& address) {
   struct stat status;
   if (lstat(address.unix_path.c_str(), &status) != 0) return;
   if (!S_ISSOCK(status.st_mode))
-    throw ToolError(fmt::format("{} is there already and is no socket; name another path", address.unix_path));
+    throw ToolError(fmt::format("{} is there already and is not a socket; name another path", address.unix_path));
   const int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   SocketAddress place = ToSocketAddress(address);
   const bool is_answered = connect(probe, place.get(), place.bytes) == 0 || errno != ECONNREFUSED;
@@ -153,7 +153,7 @@ int OpenListener(const ListenAddress& address) {
   const int error = errno;
   close(listener);
   const char* hint = error == EADDRINUSE      ? "; another program listens there; choose another with --listen"
-                     : error == EADDRNOTAVAIL ? "; that is no address of this machine"
+                     : error == EADDRNOTAVAIL ? "; this machine has no such address"
                      : error == EACCES        ? "; ports below 1024 need root, and a path a directory to write to"
                                               : "";
   throw ToolError(fmt::format("cannot listen at {}: {}{}", where, strerror(error), hint));

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The only file that includes cpp-httplib, and the whole of the module. Of cpp-httplib we use what parses a request and
-// writes a response (process_request); sockets, threads and time limits are our own, because its own loop gives a thread
-// to each connection, and waits for slow clients in it.
+// writes a response (process_request); sockets, threads and time limits are our own, because its own loop gives a
+// thread to each connection, and waits for slow clients in it.
 #include "tools/monitor/server/server_module.h"
 
 #include <fmt/format.h>
@@ -116,7 +116,7 @@ class Responder : public httplib::Server {
   Responder(const AllowsHost* allows_host, const HttpPages* pages, const ServerLimits& limits,
             const std::atomic<bool>* stops)
       : allows_host_(allows_host), pages_(pages), answer_s_(limits.answer_s), stops_(stops) {
-    // What it says of these in its answers.
+    // The library names these in its answers.
     set_keep_alive_timeout(static_cast<time_t>(limits.keep_alive_s));
     set_keep_alive_max_count(static_cast<size_t>(limits.requests_per_connection));
     // Before cpp-httplib's own routing, whose patterns are regular expressions.
@@ -134,8 +134,7 @@ class Responder : public httplib::Server {
     });
   }
 
-  // The stream is the head, `body` what was read behind it, null where nothing was. Returns whether the connection may go
-  // on.
+  // The stream is the head, `body` what was read behind it, or null. True where the connection may go on.
   bool Respond(ConnectionStream* stream, const std::string* body, int fd, bool is_last) {
     fd_ = fd;
     body_ = body;
@@ -147,7 +146,7 @@ class Responder : public httplib::Server {
       request.ranges.clear();
       request.headers.erase("Accept-Encoding");
       request.headers.erase("Expect");
-      // What follows the headers was not read, so nothing can follow that.
+      // The bytes behind the headers were not read, so nothing can follow them.
       if (body_ == nullptr && (HasBody(request) || (request.method != "GET" && request.method != "HEAD"))) {
         request.headers.erase("Connection");
         request.headers.emplace("Connection", "close");
@@ -351,7 +350,7 @@ class Connections final : public ServerCore {
                                       : "Bad Request");
         return;
       }
-      // What is missing comes under the same deadline.
+      // The rest comes under the same deadline.
       if (connection->received.size() - head.size() < frame.body_bytes) return;
       connection->body_bytes = frame.body_bytes;
     }
@@ -367,7 +366,7 @@ class Connections final : public ServerCore {
     return frame.method == "POST" && pages_.methods(frame.path).ends_with("POST");
   }
 
-  // What the workers have done with.
+  // The connections that the workers have done with.
   void TakeBack() {
     std::deque<Connection*> answered;
     {

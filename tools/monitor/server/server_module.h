@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What server.cc loads when it is wanted: connections, threads, and cpp-httplib.
+// The part of the server that is loaded when it is wanted: connections, threads, and cpp-httplib.
 //
-// It is a file of its own, tarn_http.so, because cpp-httplib's library brings OpenSSL and more with it, which would cost
-// every other verb some milliseconds at its start. It takes nothing from the tool but what is passed to it.
+// It is a file of its own, tarn_http.so: cpp-httplib's library brings OpenSSL and more with it, which would cost every
+// other verb some milliseconds at its start. It takes nothing from the tool but what is passed to it.
 #pragma once
 
 #include <functional>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Makes the page: one HTML file that holds its style, its script and the licences of what is in them, and loads nothing.
+// Makes the page: one HTML file that holds its style, its script and the licences of their parts, and loads nothing.
 //
 // Usage: node bundle.mjs OUTPUT     (in a directory with the page's sources and node_modules)
 import { createHash } from "node:crypto";

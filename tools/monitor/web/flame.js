@@ -150,7 +150,7 @@ export class Flame {
     this.decorate();
   }
 
-  // What d3-flame-graph drew as buttons with names, of which one is reached by Tab.
+  // Makes the rectangles of d3-flame-graph buttons with names, of which one is reached by Tab.
   decorate() {
     const frames = this.frames();
     const svg = this.container.querySelector("svg");

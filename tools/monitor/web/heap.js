@@ -16,8 +16,8 @@ const SEPARATOR = "\u0000";
 const plus = (a, b) => a.map((value, index) => value + b[index]);
 const minus = (a, b) => a.map((value, index) => value - b[index]);
 
-// What stands between the program and malloc: the standard library, and functions that are malloc by another name
-// (zmalloc, xcalloc, g_realloc). Also what runs before main.
+// The calls between the program and malloc: the standard library, and functions that are malloc by another name
+// (zmalloc, xcalloc, g_realloc). Also the code that runs before main.
 const BETWEEN = new RegExp([
   "^(std|__gnu_cxx|__cxxabiv1)::",
   "^operator new",
@@ -96,8 +96,8 @@ export function sitesOf(heap, before = null) {
   }));
 }
 
-// {name, value, change, children}: functions, callers above. With `before`, the width of a stack is the larger one of its
-// two values, so that what has gone is seen as well.
+// {name, value, change, children}: functions, callers above. With `before`, the width of a stack is the larger one of
+// its two values, so that what has gone is seen as well.
 export function treeOf(heap, type, before = null) {
   const byStack = new Map();
   const add = (stacks, place) => {

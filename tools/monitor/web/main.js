@@ -12,7 +12,7 @@ import { makeNow, showNow } from "./now.js";
 import { forgetRules, makeRules, showRules } from "./rules.js";
 import { Unavailable, ask } from "./server.js";
 
-// Between two questions: the interval of the server's own looks, but people do not wait for longer.
+// Between two questions: the interval of the server, but people do not wait for longer.
 const LEAST_INTERVAL_MS = 1000;
 const MOST_INTERVAL_MS = 10e3;
 
@@ -20,7 +20,7 @@ let now = null; // what the server said last
 let isPaused = false;
 let timer = null;
 
-// What is wrong with the server or its process; an empty text: nothing.
+// Shows what is wrong with the server or its process; an empty text: nothing.
 function showBanner(text) {
   const figures = text && now ? ` The figures below are those of ${clock(now.time_ms)}.` : "";
   $("banner").hidden = !text;
@@ -63,7 +63,7 @@ async function refresh() {
   }
 }
 
-// What was missed meanwhile is in the server's history.
+// The history of the server has what was missed.
 function comeBack() {
   clearTimeout(timer);
   if (isPaused || document.hidden) return;

@@ -9,7 +9,7 @@ const MIB = 1 << 20;
 const HIGH_SHARE = 0.9;
 const inParts = (text) => text.split("\u00a0");
 
-// {key, title, help, value(now), none: what null is called, parts(value): number and unit, more(now), share(now): of a bar}
+// {key, title, help, value(now), none: for null, parts(value): number and unit, more(now), share(now): of a bar}
 const TILES = [
   {
     key: "live_bytes", title: "Live", help: "Objects of the program, by their size classes",

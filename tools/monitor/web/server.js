@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the server says. Paths are relative, for the page may lie below another path.
+// Asks the server. Paths are relative, for the page may lie below another path.
 
 const SCHEMA = "tarn-page/1";
 const ANSWER_MS = 60e3; // the first profile of a large program reads its debug information

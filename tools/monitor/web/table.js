@@ -2,7 +2,7 @@
 //
 // A table whose columns sort by buttons in their heads.
 //
-// A column: {key, title, value(row), show(row, value), text: it is text and no number, help, bar(row): share for a bar}.
+// A column: {key, title, value(row), show(row, value), text: not a number, help, bar(row): share for a bar}.
 import { element } from "./dom.js";
 
 export class SortableTable {
