@@ -16,7 +16,7 @@ namespace tarn::tool {
 
 namespace {
 
-// What is wrong with a value, as CLI11 wants it told; empty if nothing is.
+// Says what is wrong with a value, for CLI11; empty if nothing is.
 std::string Complaint(const Option& option, const std::string& value) {
   const std::vector<std::string> words = option.words();
   if (!words.empty() && std::ranges::find(words, value) == words.end())
@@ -25,7 +25,7 @@ std::string Complaint(const Option& option, const std::string& value) {
   if (!CLI::detail::lexical_cast(value, number)) return "";  // no number is wanted, or CLI11 will say that one is
   if (number < option.least) return fmt::format("{} is less than {:g}", value, option.least);
   if (number > option.most) return fmt::format("{} is more than {:g}", value, option.most);
-  return std::isnan(number) ? fmt::format("{} is no number", value) : "";
+  return std::isnan(number) ? fmt::format("{} is not a number", value) : "";
 }
 
 void Register(const Option& option, CLI::App* app) {
@@ -52,7 +52,7 @@ void Register(const Option& option, CLI::App* app) {
   std::visit(add, option.target);
 }
 
-// What was not understood is a misspelt option, or one argument more than there is place for.
+// A word that was not understood is a misspelt option, or one argument more than there is place for.
 [[noreturn]] void RefuseExtra(const Verb& verb, const ReadyVerb& ready, const std::string& extra,
                               const std::string& see) {
   if (extra.starts_with("-")) {

@@ -32,7 +32,7 @@ int WriteAll(int file, std::string_view text) {
 }  // namespace
 
 void WriteFile(const std::string& path, std::string_view text) {
-  // What stood in a file before stays until all of the new text has found room beside it.
+  // The old content of a file stays until all of the new text has found room beside it.
   std::error_code unresolved;
   const std::string target = std::filesystem::weakly_canonical(path, unresolved).string();
   const std::string beside = target + ".new";
@@ -43,7 +43,7 @@ void WriteFile(const std::string& path, std::string_view text) {
   if (!is_beside) file = open(path.c_str(), flags, 0666);
   if (file < 0) throw ToolError(fmt::format("cannot write {}: {}; name another file with -o", path, strerror(errno)));
   int error = WriteAll(file, text);
-  // Some file systems tell of a full disk only here.
+  // Some file systems report a full disk only here.
   if (close(file) != 0 && error == 0) error = errno;
   if (is_beside && error == 0 && rename(beside.c_str(), target.c_str()) != 0) error = errno;
   if (is_beside && error != 0) unlink(beside.c_str());
@@ -53,7 +53,7 @@ void WriteFile(const std::string& path, std::string_view text) {
 
 void WriteStdout(std::string_view text) {
   const int error = WriteAll(STDOUT_FILENO, text);
-  // A reader that has seen enough (head, a pager) is no error of ours, but there is nobody left to write for.
+  // A reader may have seen enough (head, a pager). Then there is nobody left to write for.
   if (error != 0) throw ToolError(fmt::format("cannot write to stdout: {}", strerror(error)));
 }
 

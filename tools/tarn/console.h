@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the tool writes: results, messages, colours.
+// Writes the results and messages of the tool, with colours on a terminal.
 #pragma once
 
 #include <string>

@@ -32,7 +32,7 @@ std::string OptionColumn(const Option& option) {
   return fmt::format("{}{}{}{}", indent, fmt::join(names, ", "), option.value.empty() ? "" : " ", option.value);
 }
 
-// What stands between `separator`s.
+// The parts of a text between `separator`s.
 std::vector<std::string> Split(std::string_view text, char separator) {
   std::vector<std::string> parts;
   while (true) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a user reads of the verbs: --help, and the options as the man page and the completions need them.
+// The help of the verbs: --help, and the options as the man page and the completions need them.
 #pragma once
 
 #include <cstddef>

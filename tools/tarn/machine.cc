@@ -46,7 +46,7 @@ std::string CpuInfo(std::initializer_list<const char*> names) {
   return "";
 }
 
-// Whether the CPU says that it runs under a hypervisor, which adds noise that no setting here can take away.
+// True where the CPU says that it runs under a hypervisor, which adds noise that no setting here can take away.
 bool UnderHypervisor() { return (" " + CpuInfo({"flags"}) + " ").find(" hypervisor ") != std::string::npos; }
 
 // "always [madvise] never" -> "madvise"

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a verb of the tool is, and what it is given when it runs.
+// A verb of the tool, and what it is given when it runs.
 //
-// Each verb is one file in tools/tarn/verbs/ that defines one constant of this type; verbs.cc lists them. Everything that
-// a user reads about a verb (--help, the man page, the completions) is made from this and from its options, which are
-// data, too, so none of it can be out of date.
+// Each verb is one file in tools/tarn/verbs/ that defines one constant of this type; verbs.cc lists them. Its options
+// are data, too. So --help, the man page and the completions are made from it, and cannot be out of date.
 #pragma once
 
 #include <cstdint>
@@ -26,18 +25,19 @@ struct Invocation {
   bool verbose = false;
   bool json = false;
   std::string output = "-";               // of -o; "-" is stdout
-  std::vector<std::string> command;       // what stands behind `--`
+  std::vector<std::string> command;       // the words behind `--`
   std::vector<std::string> command_line;  // everything, beginning with "tarn"
 };
 
 // An option of a verb, or an argument that is known by its place.
 struct Option {
-  // What it sets. A bool is a switch, without a value; a vector takes one value each time it is given; none: shows help.
+  // The variable that it sets. A bool is a switch, without a value; a vector takes one value each time; none: shows
+  // help.
   using Target = std::variant<std::monostate, bool*, int*, std::uint64_t*, std::optional<std::uint64_t>*, double*,
                               std::string*, std::vector<std::string>*>;
 
   std::string_view name;   // "--top", "-o,--output"; "PID": an argument; "[VERB]": one that may be left out
-  std::string_view value;  // what stands for it in texts: N; FILE, PATH and VERB are completed; a|b: one of these words
+  std::string_view value;  // its name in texts: N; FILE, PATH and VERB are completed; a|b: one of these words
   std::string_view description;
   Target target;
   // Of a number.

@@ -12,7 +12,7 @@ namespace tarn::tool {
 
 struct WatchOptions {
   double interval_s = 0;  // 0: once
-  int count = 0;          // how many times; 0: no bound
+  int count = 0;          // the number of times; 0: no bound
 };
 
 // Where the text will be seen.

@@ -27,7 +27,7 @@ namespace tarn::tool {
 
 namespace {
 
-// What was looked at, in the order of the output. One that is not ok is a reason why tarn is not in use.
+// A line of the output. One that is not ok is a reason why tarn is not in use.
 struct Finding {
   bool is_ok;
   std::string text;
@@ -39,7 +39,7 @@ std::string ReadWhole(const std::string& path) {
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
-// A variable of the environment that a process was started with. Some programs write over theirs, to show a title in ps.
+// A variable of the environment that a process was started with. Some programs write over theirs, for a title in ps.
 std::string EnvironmentOf(pid_t pid, std::string_view name) {
   const std::string environment = ReadWhole(fmt::format("/proc/{}/environ", pid));
   const std::string start = std::string(name) + "=";
@@ -64,7 +64,7 @@ std::string WayIn(pid_t pid, const std::string& file) {
   return HasEnvironment(pid) ? "linked by a library" : "preload";
 }
 
-// Whether the loader of a process took it for one with privileges that its user has not.
+// True where the loader of a process took it for one with privileges that its user does not have.
 bool IsSecure(pid_t pid) {
   const std::string bytes = ReadWhole(fmt::format("/proc/{}/auxv", pid));
   for (std::size_t at = 0; at + sizeof(Elf64_auxv_t) <= bytes.size(); at += sizeof(Elf64_auxv_t)) {

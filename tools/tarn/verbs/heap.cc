@@ -45,11 +45,12 @@ Profile ReadProcess(pid_t pid, double seconds, const Invocation& invocation) {
 }
 
 int RunHeap(const HeapOptions& options, const Invocation& invocation) {
-  if (invocation.json) throw UsageError("a profile is no JSON; tarn top PID --json tells who holds the memory");
+  if (invocation.json)
+    throw UsageError("cannot write heap profiles as JSON; tarn top PID --json says who holds the memory");
   if (invocation.output == "-" && isatty(STDOUT_FILENO) == 1)
-    throw UsageError("a profile is no text for a terminal; name a file, as in: -o heap.pb.gz");
+    throw UsageError("cannot write a heap profile to a terminal; name a file, as in: -o heap.pb.gz");
   const bool is_number = options.source.find_first_not_of("0123456789") == std::string::npos;
-  // A file may be called 4711; whoever means it writes ./4711.
+  // A file may be called 4711; its name on the command line is ./4711 then.
   const pid_t pid = is_number ? ParsePid(options.source) : 0;
   if (pid == 0 && options.seconds > 0) throw UsageError("--seconds is for a running process, not for a file");
   Profile profile = pid != 0 ? ReadProcess(pid, options.seconds, invocation) : ReadProfileFile(options.source);
@@ -68,7 +69,7 @@ int RunHeap(const HeapOptions& options, const Invocation& invocation) {
 Prepared PrepareHeap() {
   auto o = std::make_shared<HeapOptions>();
   return {{{"PID|FILE", "FILE", "a process that uses tarn, or a profile without names", &o->source},
-           {"--seconds", "N", "only what changed within so many seconds", &o->seconds, 0, 86400},
+           {"--seconds", "N", "only what changed within N seconds", &o->seconds, 0, 86400},
            {"--debug-dir", "DIR", "where to look for debug files, beside /usr/lib/debug; may be repeated",
             &o->debug_directories},
            {"--no-names", "", "addresses only, which is quicker; `tarn heap FILE` adds names", &o->without_names}},
@@ -81,7 +82,7 @@ extern const Verb kHeapVerb;
 const Verb kHeapVerb = {
     .name = "heap",
     .summary = "write the heap profile of a running process",
-    .examples = {{"tarn heap 4711 -o heap.pb.gz", "who holds the memory; nothing runs in the process meanwhile"},
+    .examples = {{"tarn heap 4711 -o heap.pb.gz", "who holds the memory; nothing runs in the process for it"},
                  {"go tool pprof -http=: heap.pb.gz", "look at it"},
                  {"tarn heap 4711 --seconds 30 -o growth.pb.gz", "what was allocated and freed within 30 seconds"},
                  {"tarn heap raw.pb -o heap.pb.gz", "add names to a profile that the program wrote itself"}},

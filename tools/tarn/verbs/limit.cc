@@ -25,7 +25,7 @@ struct LimitOptions {
 int RunLimit(const LimitOptions& options, const Invocation& invocation) {
   const auto wanted = ParseLimit(options.size);
   if (!options.size.empty() && !wanted)
-    throw UsageError(fmt::format("{} is no limit; expected {}", options.size, kLimitForms));
+    throw UsageError(fmt::format("{} is not a limit; expected {}", options.size, kLimitForms));
   const Target target(ParsePid(options.pid));
   LimitAnswer answer;
   if (wanted) {

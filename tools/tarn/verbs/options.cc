@@ -37,7 +37,7 @@ std::string_view SourceName(std::uint32_t source) {
   }
 }
 
-// A text of the target's, which need not end.
+// A text from the target, which need not end.
 template <std::size_t kSize>
 std::string FieldText(const char (&text)[kSize]) {
   return std::string(text, strnlen(text, kSize));
@@ -83,7 +83,7 @@ nlohmann::json SettingJson(const Setting& setting) {
   return row;
 }
 
-// What there is to set, without a process.
+// Shows the settings there are, without a process.
 int ShowSettings(const Invocation& invocation) {
   if (invocation.json) {
     nlohmann::json list = nlohmann::json::array();

@@ -39,7 +39,7 @@ nlohmann::json ReadJson(const std::string& path) {
     return nlohmann::json::parse(content.str());
   } catch (const nlohmann::json::parse_error& problem) {
     throw ToolError(
-        fmt::format("{} is no JSON, or was cut short (at byte {}); `tarn compare --json -o FILE` writes such files",
+        fmt::format("{} is not JSON, or was cut short (at byte {}); `tarn compare --json -o FILE` writes such files",
                     path, problem.byte));
   }
 }

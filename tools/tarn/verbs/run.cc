@@ -26,7 +26,7 @@ int RunCommand(const LaunchOptions& options, const Invocation& invocation) {
 
 Prepared PrepareRun() {
   auto o = std::make_shared<LaunchOptions>();
-  return {{{"--library", "PATH", "the libtarn.so to preload, instead of the tool's own", &o->library},
+  return {{{"--library", "PATH", "the libtarn.so to preload, instead of the one that belongs to the tool", &o->library},
            {"--set", "NAME=VALUE", "a setting for the command, as TARN_VERBOSE=on; may be repeated", &o->settings}},
           [o](const Invocation& invocation) { return RunCommand(*o, invocation); }};
 }

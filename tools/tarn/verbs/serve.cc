@@ -260,7 +260,7 @@ MonitorSettings SettingsOf(const ServeOptions& options) {
   return settings;
 }
 
-// What the command line names, or else the settings file; with labels.
+// The processes that the command line names, or else the settings file; with labels.
 std::vector<TargetSpec> TargetsOf(const ServeOptions& options, const MonitorSettings& settings) {
   std::vector<TargetSpec> targets;
   const auto add = [&targets](Watched::By by, const std::vector<std::string>& texts) {
@@ -326,7 +326,7 @@ int RunServe(const ServeOptions& options, const Invocation& invocation) {
   Note(invocation, fmt::format("serve: {}", server.url()));
   if (!address.is_loopback())
     Note(invocation,
-         fmt::format("serve: whoever reaches this address may read the figures and profiles of the process{}",
+         fmt::format("serve: anyone who reaches this address may read the figures and profiles of the process{}",
                      settings.allow_control ? ", and change its limit" : ""));
   const int code = Serving(*targets, signals, settings.interval_s, child, invocation).Run();
   // Before what its pages use.
@@ -374,7 +374,7 @@ const Verb kServeVerb = {
         "leak_mb_hour (60), returned_mb_sec (200), limit_percent (90), fragmentation_percent (50), stall_ms_sec "
         "(500).\n"
         "It ends with the process, of several with the last; with --name and --pid-file it waits for the next one, and "
-        "answers 503 meanwhile. With --run the exit code is the command's own.\n"
+        "answers 503 until then. With --run the exit code is that of the command.\n"
         "With several processes each series has the label target, and /targets lists them. The label is the program's "
         "name, with a number where there are several of it, or what stands before the = of LABEL=NAME.",
     .takes_command = true,

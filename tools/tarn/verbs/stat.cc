@@ -252,7 +252,7 @@ int RunStat(const StatOptions& options, const Invocation& invocation) {
 Prepared PrepareStat() {
   auto o = std::make_shared<StatOptions>();
   return {{{"PID", "PID", "a process that uses tarn", &o->pid},
-           {"--watch", "SECONDS", "again every so many seconds, until ^C or the end of the process",
+           {"--watch", "SECONDS", "again every SECONDS seconds, until ^C or the end of the process",
             &o->watch.interval_s, 0.01, 86400},
            {"--count", "N", "with --watch: how many times", &o->watch.count, 1}},
           [o](const Invocation& invocation) { return RunStat(*o, invocation); }};
@@ -264,7 +264,7 @@ extern const Verb kStatVerb;
 const Verb kStatVerb = {
     .name = "stat",
     .summary = "show what the heap of a process holds",
-    .examples = {{"tarn stat 4711", "a dozen lines; nothing runs in the process meanwhile"},
+    .examples = {{"tarn stat 4711", "a dozen lines; nothing runs in the process for it"},
                  {"tarn stat 4711 -v", "with the memory by kind, every size class and every cache"},
                  {"tarn stat 4711 --json --watch 10 | jq .stats.alloc_bytes", "a line of JSON every ten seconds"}},
     .details =

@@ -51,7 +51,7 @@ struct SizeClass {
   double rate = 0;  // objects allocated per second
 };
 
-// What the process does, with what changed since the last look.
+// Observes the process: its figures, with the changes since the last look.
 class Observer {
  public:
   explicit Observer(const Target& target) : target_(target), symbolizer_(target.pid()) {}
@@ -128,7 +128,7 @@ class Observer {
   double total_before_ = 0;
 };
 
-// What to sort by, and what to sort the equal by. A row that has neither is left out.
+// The figure to sort by, and the one to sort equals by. A row that has neither is left out.
 using Order = std::pair<double, double>;
 
 template <typename Rows, typename Key>
