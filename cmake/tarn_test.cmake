@@ -11,7 +11,8 @@
 #                        [MODES] [LONG] [RUN_SERIAL])
 #       runs a script with TARN_LIB (the path of libtarn.so) and TARN_BUILD (the build directory)
 #       in its environment; with MODES once for each cache mode, with TARN_MODE set. With LONG it
-#       belongs to the longer test mode: ctest runs it only with -C long.
+#       belongs to the longer test mode: ctest runs it only with -C long. Python imports modules
+#       from TARN_TEST_PYTHONPATH, too, where a directory of tests sets that.
 #
 # A test that ends with exit code 77 counts as skipped: something that it needs is not there.
 #
@@ -166,6 +167,9 @@ function(tarn_add_script_test)
     list(APPEND arg_ENV TARN_LIB=$<TARGET_FILE_DIR:tarn_shared>/libtarn.so)
   endif()
   list(APPEND arg_ENV TARN_BUILD=${PROJECT_BINARY_DIR})
+  if(TARN_TEST_PYTHONPATH)
+    list(APPEND arg_ENV PYTHONPATH=${TARN_TEST_PYTHONPATH})
+  endif()
   set(serial "")
   if(arg_RUN_SERIAL)
     set(serial RUN_SERIAL)
