@@ -22,7 +22,7 @@
 namespace tarn_test {
 namespace {
 
-constexpr double kSeconds = 60;
+constexpr double kSeconds = kPatienceSeconds;
 constexpr size_t kFilled = 200000;
 // Eight to a page, and a span is a page: what is free in a row of them can be anything.
 constexpr size_t kFillBytes = 1024;

@@ -24,8 +24,8 @@
 namespace tarn_test {
 namespace {
 
-constexpr double kBodySeconds = 60;
-constexpr double kChildSeconds = 20;
+constexpr double kBodySeconds = 2 * kPatienceSeconds;
+constexpr double kChildSeconds = kPatienceSeconds;
 
 // Enough handlers that the list grows several times while the other thread forks; from the middle on beyond 256 KiB.
 TEST(RegistrationOfForkHandlers, WhileAnotherThreadForks) {

@@ -34,7 +34,7 @@
 namespace {
 
 constexpr size_t kMiB = size_t{1} << 20;
-constexpr double kSeconds = 60;
+constexpr double kSeconds = tarn_test::kPatienceSeconds;
 constexpr int kNothingToTest = 77;
 
 // Where the kernel reads its clock by no memory that a process can see, the vDSO makes the system call.

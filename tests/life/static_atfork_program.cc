@@ -24,8 +24,8 @@ extern "C" Register tarn_test_register_atfork;
 
 namespace {
 
-constexpr double kSeconds = 60;
-constexpr double kChildSeconds = 20;
+constexpr double kSeconds = 2 * tarn_test::kPatienceSeconds;
+constexpr double kChildSeconds = tarn_test::kPatienceSeconds;
 // So many handlers make libc's list larger than the largest small object, so that each growth needs the page heap.
 constexpr int kHandlersBefore = 8000;
 constexpr int kMostHandlers = 30'000;

@@ -604,7 +604,7 @@ std::atomic<std::size_t> children_now{0};
 constexpr std::size_t kMaxChildren = 4;
 // A child that takes longer than this is taken to hang: it does the work of a
 // few milliseconds, shared with all threads of its parent.
-constexpr std::chrono::seconds kChildPatience{90};
+constexpr std::chrono::seconds kChildPatience{240};
 
 // What a forked child does before it exits. No other thread exists in it; locks
 // that others held stay locked forever, and what they guarded is left alone.
@@ -1029,7 +1029,7 @@ int Run(int argc, char** argv) {
   }
 
   signal(SIGALRM, OnHang);
-  alarm(static_cast<unsigned>(options.seconds) + 120);
+  alarm(static_cast<unsigned>(options.seconds) + 480);
   if (options.signals) {
     InstallSignalHandlers();
   }
