@@ -56,7 +56,7 @@ void TransferCache::InsertRange(void* const* objects, std::size_t count, const c
       const std::size_t size = size_.load(std::memory_order_relaxed);
       if (size + count <= capacity_) {
         std::copy(objects, objects + count, slots + size);
-        // Release: the child of a fork without handlers (heap/fork.cc) finds no size without its objects.
+        // Release: the child of a fork without handlers (life/fork.cc) finds no size without its objects.
         size_.store(size + count, std::memory_order_release);
         return;
       }

@@ -6,7 +6,6 @@
 #include "allocator/entry/lifetime.h"
 
 #include "allocator/heap/process_heap.h"
-#include "allocator/heap/thread_exit.h"
 #include "allocator/observe/memstats.h"
 #include "allocator/observe/published.h"
 #include "allocator/os/clock.h"

@@ -10,7 +10,6 @@
 #include "allocator/base/attributes.h"
 #include "allocator/heap/process_heap.h"
 #include "allocator/heap/reclaim.h"
-#include "allocator/heap/thread_exit.h"
 
 namespace tarn {
 

@@ -14,8 +14,8 @@
 
 #include "allocator/base/attributes.h"
 #include "allocator/base/text.h"
+#include "allocator/heap/process_heap.h"
 #include "allocator/heap/reclaim.h"
-#include "allocator/heap/thread_exit.h"
 #include "allocator/observe/memstats.h"
 #include "allocator/observe/published.h"
 

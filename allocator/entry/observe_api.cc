@@ -9,7 +9,6 @@
 
 #include "allocator/base/attributes.h"
 #include "allocator/heap/process_heap.h"
-#include "allocator/heap/thread_exit.h"
 #include "allocator/include/tarn/memstats.h"
 #include "allocator/include/tarn/profile.h"
 #include "allocator/observe/memstats.h"

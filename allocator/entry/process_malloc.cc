@@ -6,7 +6,7 @@
 
 #include <cerrno>
 
-#include "allocator/heap/start_line.h"
+#include "allocator/life/start_line.h"
 #include "allocator/os/loaded_object.h"
 #include "allocator/os/sanitizer.h"
 #include "allocator/pages/page_map.h"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The function that pthread_atfork calls, in front of libc's function: a registration and a fork must not wait for each
-// other (heap/fork.cc says how they would).
+// other (life/fork.cc says how they would).
 //
 // glibc's pthread_atfork is a part of each program and library that uses it, and calls this function with the caller's
 // handle. Before glibc 2.36 the lock of the list is held while the handlers of a fork run: no registration can be under

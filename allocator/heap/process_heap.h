@@ -23,14 +23,14 @@
 
 #include "allocator/central/transfer_cache.h"
 #include "allocator/cpu_cache/cpu_cache.h"
-#include "allocator/heap/background.h"
-#include "allocator/heap/caretaker.h"
-#include "allocator/heap/limits.h"
-#include "allocator/heap/profile_dumps.h"
-#include "allocator/heap/scavenger.h"
 #include "allocator/include/tarn/snapshot.h"
+#include "allocator/life/profile_dumps.h"
 #include "allocator/observe/profile.h"
 #include "allocator/pages/page_heap.h"
+#include "allocator/policy/background.h"
+#include "allocator/policy/limits.h"
+#include "allocator/policy/scavenger.h"
+#include "allocator/pools/caretaker.h"
 #include "allocator/settings/settings.h"
 
 namespace tarn {
@@ -105,7 +105,10 @@ struct alignas(4096) ProcessHeap {
 
 extern constinit ProcessHeap process_heap;
 
-// Registers the handlers that make fork safe (heap/fork.cc).
+// Starts the heap if this is the process's first allocation, and attaches the thread to its slab where slabs belong to
+// threads (life/threads.cc). Not when nested in another slow path: the interrupted one has been here, or is here.
+void PrepareThread();
+// Registers the handlers that make fork safe (life/fork.cc).
 void RegisterForkHandlers();
 // Held by the registering thread around each registration of fork handlers with libc.
 Lock& ForkRegistrationLock();

@@ -9,7 +9,6 @@
 #include "allocator/heap/process_heap.h"
 #include "allocator/heap/reclaim.h"
 #include "allocator/heap/shard.h"
-#include "allocator/heap/thread_exit.h"
 #include "allocator/os/thread_state.h"
 #include "allocator/pages/page_map.h"
 

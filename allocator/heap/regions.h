@@ -2,7 +2,7 @@
 //
 // Regions: spans that belong to an arena or a pool of the user's API.
 //
-// For api/. A region is a large span whose record says so: its pages carry class 0 in the page map, so that free()
+// For pools/. A region is a large span whose record says so: its pages carry class 0 in the page map, so that free()
 // of an address in it is seen at the call and named. Nothing of it is ever a small object of malloc.
 //
 // Small regions are kept for reuse. An arena for one request takes one and gives it back microseconds later, and the
@@ -31,7 +31,7 @@ namespace tarn {
 // Nobody may use the region any more. Its memory must be accessible.
 void FreeRegion(Span* region);
 
-// Null in regions of arenas; a free of a heap's reads it from a pointer that may be anything's (api/heap.cc).
+// Null in regions of arenas; a free of a heap's reads it from a pointer that may be anything's (pools/heap.cc).
 inline void** RegionOwner(Span* region) { return reinterpret_cast<void**>(region + 1); }
 inline std::uint64_t* RegionBits(Span* region) { return region->free_bits() + 1; }
 

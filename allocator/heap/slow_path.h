@@ -3,7 +3,7 @@
 // The frame of a slow path that the program's own call has led to.
 #pragma once
 
-#include "allocator/heap/thread_exit.h"
+#include "allocator/heap/process_heap.h"
 #include "allocator/os/thread_state.h"
 
 namespace tarn {

@@ -18,7 +18,7 @@ namespace tarn {
 // The process's own, which the world knows as tarn_snapshot.
 extern constinit tarn_snapshot_block own_snapshot asm("tarn_snapshot");
 
-// The records of tarn/registry.h, which api/registry.h gives out. They stand here to be published.
+// The records of tarn/registry.h, which pools/registry.h gives out. They stand here to be published.
 extern constinit tarn_registry_record own_registry[TARN_REGISTRY_RECORDS];
 
 // The floors of one heap. `sampled_lists` and `profile` may be null; the arrays have one entry per size class.

@@ -18,7 +18,7 @@
 //
 // The kernel counts it: /proc/self/task has one entry more, and what works only in a process with one thread (unshare
 // and setns of a user namespace, unshare(2)) fails while it runs. So is there none in such a process
-// (heap/background.h).
+// (policy/background.h).
 #pragma once
 
 #include <cstddef>

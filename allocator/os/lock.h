@@ -7,10 +7,10 @@
 //
 // All locks of tarn, in rank order. But for the first two, none is held while another one is acquired. So their order
 // cannot matter, and a fork may acquire all of them in any state of the process. Adding a nesting means to rethink
-// heap/fork.cc.
-//   -  the lock of registrations (heap/fork.cc), held while libc registers fork handlers, which allocates: while its
+// life/fork.cc.
+//   -  the lock of registrations (life/fork.cc), held while libc registers fork handlers, which allocates: while its
 //      owner calls into 0..5; a fork acquires it before all others
-//   0. the scavenger's cycle lock (heap/scavenger.h), held while its owner calls into 1..5; a fork acquires it first,
+//   0. the scavenger's cycle lock (policy/scavenger.h), held while its owner calls into 1..5; a fork acquires it first,
 //      and not at all from within a slow path
 //   1. the CPU cache's drain lock (cpu_cache/cpu_cache.h), held while its owner calls into 2..5; a fork does not
 //      acquire it
@@ -18,8 +18,8 @@
 //   3. a central free list's lock, two per size class (central/central_free_list.h)
 //   4. the heap profile's lock (observe/profile.h), which also guards the settings that change (heap/process_heap.h)
 //   5. the page heap's lock (pages/page_heap.h), which also guards the metadata and the writers of the page map
-//   6. the lock of the list of pools (heap/fork_locks.cc); a fork, and only a fork, holds it while it acquires
-//   7. the locks of pools (heap/fork_locks.h), which come and go with them, and the caretaker's (heap/caretaker.h)
+//   6. the lock of the list of pools (life/fork_locks.cc); a fork, and only a fork, holds it while it acquires
+//   7. the locks of pools (life/fork_locks.h), which come and go with them, and the caretaker's (pools/caretaker.h)
 #pragma once
 
 #include <atomic>

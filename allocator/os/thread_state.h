@@ -75,7 +75,7 @@ std::uint32_t ThreadId();
 // Counts the stall that began at stall_start_ns (os/stall.h).
 void EndStall();
 
-// Which locks of tarn the calling thread holds. Implemented by heap/held_locks.cc: the locks of all floors are known
+// Which locks of tarn the calling thread holds. Implemented by life/held_locks.cc: the locks of all floors are known
 // there.
 enum class HeldLocks {
   kNone,
@@ -86,7 +86,7 @@ HeldLocks FindHeldLocks();
 // Repairs what a slow path of this thread that never ends has left behind. Implemented there too.
 void RepairAfterJump();
 // Repairs the child of a fork that ran no handlers, where the mark is wiped (os/fork_mark.h). Called in the first slow
-// path, by a thread that is in no other. Implemented by heap/fork.cc.
+// path, by a thread that is in no other. Implemented by life/fork.cc.
 void RepairUnseenFork();
 
 // The mark that a slow path keeps on the stack, see SlowPathScope.

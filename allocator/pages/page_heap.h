@@ -16,7 +16,7 @@
 //
 // Free memory goes back (page_heap_release.cc) in four ways: at once, by the thread that frees more than is worth
 // keeping (KeepWarmBytes); when the use has fallen, by the thread whose free let it fall (ReleaseExcess); by age and
-// demand (ReleaseUnwanted, ReleaseIdlePages), both driven by heap/scavenger.h; on request (ReleaseFree).
+// demand (ReleaseUnwanted, ReleaseIdlePages), both driven by policy/scavenger.h; on request (ReleaseFree).
 #pragma once
 
 #include <atomic>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A new beginning for the child of a fork that ran no handlers (heap/fork.cc), where another thread held a lock of the
+// A new beginning for the child of a fork that ran no handlers (life/fork.cc), where another thread held a lock of the
 // heap: what the lock guarded is half changed, and that thread is not there to finish it.
 //
 // Everything that the page heap knew is left alone for good. Memory in use stays as it is and keeps its entries in

@@ -57,8 +57,8 @@ struct Span : ListLink<Span> {
 
   // Belongs to an arena or a pool of the user's API (heap/regions.h).
   bool is_region() const { return (kind == SpanKind::kLarge || kind == SpanKind::kMapped) && bucket == kApiBucket; }
-  // Of a region: what a pool's regions and records are marked with, 0 where nothing is (api/handle.h,
-  // api/block_pool.h). It lies where small spans have their class.
+  // Of a region: what a pool's regions and records are marked with, 0 where nothing is (pools/handle.h,
+  // pools/block_pool.h). It lies where small spans have their class.
   std::uint8_t& region_mark() { return size_class; }
   std::uintptr_t start_address() const { return first_page.address(); }
   void* start() const { return first_page.start(); }

@@ -20,7 +20,7 @@ enum class Preset : std::uint8_t { kOff, kProduction, kStaging, kDevelopment };
 
 enum class ModeRequest : std::uint8_t { kAuto, kCpu, kThread };
 
-// Permits background threads (heap/background.h).
+// Permits background threads (policy/background.h).
 enum class BackgroundSetting : std::uint8_t { kAuto, kOn, kOff };
 
 struct LimitSetting {

@@ -13,10 +13,10 @@
 #include <thread>
 #include <vector>
 
-#include "allocator/api/cpu_stacks.h"
 #include "allocator/cpu_cache/cpu_cache.h"
 #include "allocator/cpu_cache/slab_ops.h"
 #include "allocator/os/cpus.h"
+#include "allocator/pools/cpu_stacks.h"
 #include "tests/cpu_cache/floors.h"
 #include "tests/os/cpu_set.h"
 

@@ -3,7 +3,7 @@
 // The caretaker's rounds: which duties run again, and that none begins once the process ends. Each in a forked child, for
 // a process has one caretaker.
 
-#include "allocator/heap/caretaker.h"
+#include "allocator/pools/caretaker.h"
 
 #include <gtest/gtest.h>
 #include <stdlib.h>

@@ -18,7 +18,6 @@
 #include "allocator/entry/allocate.h"
 #include "allocator/entry/free.h"
 #include "allocator/heap/process_heap.h"
-#include "allocator/heap/thread_exit.h"
 #include "allocator/os/thread_state.h"
 #include "tests/os/in_child.h"
 

@@ -2,8 +2,8 @@
 //
 // Requests to a running process: to give its free memory back, and to keep another soft limit.
 //
-// The protocols are those of tarn/snapshot.h; heap/scavenger.h says who answers. A request that nobody answered in time
-// stands, and is served when the process comes to it. To withdraw it would take a compare-and-exchange in another
+// The protocols are those of tarn/snapshot.h; policy/scavenger.h says who answers. A request that nobody answered in
+// time stands, and is served when the process comes to it. To withdraw it would take a compare-and-exchange in another
 // process, which does not exist; a plain write might undo the request of another tool.
 #pragma once
 

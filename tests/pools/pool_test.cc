@@ -1,0 +1,619 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Pools of recycled objects, heaps, and concurrent arenas.
+#include <gtest/gtest.h>
+#include <sys/syscall.h>
+#include <tarn/arena.h>
+#include <tarn/concurrent_arena.h>
+#include <tarn/heap.h>
+#include <tarn/memory_resource.h>
+#include <tarn/pool.h>
+#include <tarn/registry.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <cstring>
+#include <deque>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <set>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "allocator/pages/page_map.h"
+#include "allocator/pools/cpu_stacks.h"
+#include "tests/os/cpu_set.h"
+#include "tests/os/in_child.h"
+#include "tests/pools/registered.h"
+#include "tests/pools/wait_for.h"
+
+#include "tests/life/parked_thread.h"
+
+namespace {
+
+using tarn_test::Find;
+using tarn_test::OnOneCpu;
+using tarn_test::WaitFor;
+
+struct Buffer {
+  Buffer() { ++live; }
+  ~Buffer() { --live; }
+  std::string text;
+  std::atomic<int> users = 0;
+  static inline std::atomic<int> live = 0;
+};
+
+// On one CPU: what was put back on one is not found on another.
+TEST(Pool, UsesObjectsAgainAndResetsThem) {
+  const OnOneCpu on_one_cpu;
+  // A CPU keeps its stack for long, but not for ever: at another thread's end the kernel may give it another mm_cid.
+  bool has_stayed = false;
+  for (int attempt = 0; attempt < 100 && !has_stayed; ++attempt) {
+    const std::string name = "buffers" + std::to_string(attempt);
+    tarn::Pool<Buffer> pool({.name = name.c_str(), .reset = [](Buffer& buffer) { buffer.text.clear(); }});
+    const std::uint32_t stack = tarn::CurrentStackId();
+    Buffer* first = pool.Get();
+    first->text = "used";
+    pool.Put(first);
+    Buffer* again;
+    {
+      const auto handle = pool.Acquire();
+      again = handle.get();
+    }
+    const int live = Buffer::live;
+    const tarn_pool_stats stats = pool.Stats();
+    has_stayed = tarn::CurrentStackId() == stack;
+    if (!has_stayed) continue;
+    EXPECT_EQ(again, first);
+    EXPECT_EQ(again->text, "");
+    EXPECT_EQ(live, 1);
+    EXPECT_EQ(stats.misses, 1u);
+    EXPECT_EQ(stats.hits + stats.steals, 1u);
+    EXPECT_EQ(stats.puts, 2u);
+    EXPECT_EQ(stats.cached_objects, 1u);
+    EXPECT_EQ(Find(name.c_str())->misses, 1u);
+    EXPECT_EQ(Find(name.c_str())->live_objects, 1);
+    pool.Put(nullptr);
+  }
+  EXPECT_TRUE(has_stayed);
+  EXPECT_EQ(Buffer::live, 0);
+}
+
+TEST(Pool, RefusesWhatHasGrownAndWhatIsTooMany) {
+  tarn::Pool<Buffer> pool({.size = [](const Buffer& buffer) { return buffer.text.capacity(); },
+                           .max_object_bytes = 1000,
+                           .max_objects = 50});
+  Buffer* grown = pool.Get();
+  grown->text.resize(2000);
+  pool.Put(grown);
+  EXPECT_EQ(Buffer::live, 0);
+  EXPECT_EQ(pool.Stats().drops, 1u);
+  std::vector<Buffer*> many;
+  for (int i = 0; i < 500; ++i) many.push_back(pool.Get());
+  for (Buffer* buffer : many) pool.Put(buffer);
+  EXPECT_LE(pool.Stats().cached_objects, 50u);
+  EXPECT_EQ(static_cast<std::size_t>(Buffer::live), pool.Stats().cached_objects);
+}
+
+// Exactly, and no array is written beyond its end: each object is in one place, in the shared part as among the
+// victims.
+TEST(Pool, KeepsWhatItHasRoomForAndNotOneMore) {
+  static std::set<void*> dropped;
+  for (const bool checked : {true, false}) {
+    for (const std::size_t room : {1u, 2u, 3u, 50u, 1000u}) {
+      dropped.clear();
+      tarn_pool_options options = {};
+      options.drop = [](void* object, void*) { EXPECT_TRUE(dropped.insert(object).second); };
+      options.max_objects = room;
+      options.epoch_ms = TARN_POOL_NO_EPOCHS;
+      options.checked = checked ? 1 : 0;
+      tarn_pool* pool = tarn_pool_create(&options);
+      std::deque<int> objects(4 * room + 4);
+      std::size_t next = 0;
+      // Without `checked` a part of the room may lie in stacks of other CPUs.
+      std::size_t dropped_before = 0;
+      for (int epoch = 0; epoch < 3; ++epoch) {
+        const std::size_t victims = tarn_pool_get_stats(pool).cached_objects;
+        EXPECT_LE(victims, room);
+        for (std::size_t i = 0; i <= room; ++i) tarn_pool_put(pool, &objects[next++]);
+        const std::size_t kept = tarn_pool_get_stats(pool).cached_objects - victims;
+        EXPECT_LE(kept, room);
+        if (checked) {
+          EXPECT_EQ(kept, room);
+        }
+        EXPECT_EQ(dropped.size() - dropped_before + kept, room + 1);
+        tarn_pool_tick(pool);
+        dropped_before = dropped.size();
+      }
+      std::set<void*> got;
+      const std::size_t left = tarn_pool_get_stats(pool).cached_objects;
+      while (void* object = tarn_pool_get(pool)) {
+        EXPECT_TRUE(got.insert(object).second);
+        EXPECT_EQ(dropped.count(object), 0u);
+      }
+      EXPECT_EQ(got.size(), left);
+      EXPECT_EQ(got.size() + dropped.size(), next);
+      tarn_pool_destroy(pool);
+    }
+  }
+}
+
+TEST(Pool, WhatNobodyAsksForGoesInTwoEpochs) {
+  tarn::Pool<Buffer> pool({.epoch_ms = TARN_POOL_NO_EPOCHS});
+  std::vector<Buffer*> many;
+  for (int i = 0; i < 100; ++i) many.push_back(pool.Get());
+  for (Buffer* buffer : many) pool.Put(buffer);
+  pool.Tick();
+  EXPECT_EQ(Buffer::live, 100);
+  // A victim that is asked for lives on.
+  Buffer* saved = pool.Get();
+  EXPECT_EQ(Buffer::live, 100);
+  pool.Put(saved);
+  pool.Tick();
+  EXPECT_EQ(Buffer::live, 1);
+  EXPECT_EQ(pool.Get(), saved);
+  pool.Put(saved);
+  pool.Tick();
+  pool.Tick();
+  EXPECT_EQ(Buffer::live, 0);
+  EXPECT_EQ(pool.Stats().drops, 100u);
+}
+
+TEST(Pool, BadOptionsAreRefused) {
+  EXPECT_THROW(tarn::Pool<Buffer>({.max_object_bytes = 100, .max_bytes = 50}), std::invalid_argument);
+  EXPECT_THROW(tarn::Pool<Buffer>({.max_objects = std::size_t{1} << 30}), std::invalid_argument);
+  struct NeedsMake {
+    explicit NeedsMake(int) {}
+  };
+  EXPECT_THROW(tarn::Pool<NeedsMake>(), std::invalid_argument);
+}
+
+TEST(Pool, AnObjectHasOneUserAtATimeWhileEpochsPass) {
+  std::atomic<int> wrong = 0;
+  {
+    tarn::Pool<Buffer> pool({.max_objects = 100, .epoch_ms = 1});
+    std::atomic<bool> stop = false;
+    std::vector<std::thread> threads;
+    for (int t = 0; t < 4; ++t) {
+      threads.emplace_back([&, t] {
+        std::vector<Buffer*> mine;
+        for (int i = 0; i < 200000; ++i) {
+          if ((i * 7 + t) % 13 < 7 || mine.empty()) {
+            mine.push_back(pool.Get());
+            if (++mine.back()->users != 1) ++wrong;
+          } else {
+            --mine.back()->users;
+            pool.Put(mine.back());
+            mine.pop_back();
+          }
+          if (mine.size() > 40) {
+            for (Buffer* buffer : mine) {
+              --buffer->users;
+              pool.Put(buffer);
+            }
+            mine.clear();
+          }
+        }
+        for (Buffer* buffer : mine) {
+          --buffer->users;
+          pool.Put(buffer);
+        }
+      });
+    }
+    std::thread ticker([&] {
+      // Now and then: in between, the others are on their hit paths, which a tick has to interrupt.
+      while (!stop) {
+        pool.Tick();
+        std::this_thread::sleep_for(std::chrono::microseconds(20));
+      }
+    });
+    for (auto& thread : threads) thread.join();
+    stop = true;
+    ticker.join();
+    const tarn_pool_stats stats = pool.Stats();
+    EXPECT_EQ(static_cast<std::size_t>(Buffer::live), stats.cached_objects);
+    EXPECT_EQ(stats.misses, stats.drops + stats.cached_objects);
+  }
+  EXPECT_EQ(wrong, 0);
+  EXPECT_EQ(Buffer::live, 0);
+}
+
+TEST(PoolCare, AnIdlePoolIsEmptiedThoughNobodyCallsIt) {
+  tarn_test::ParkAThread();
+  tarn::Pool<Buffer> pool({.name = "idle", .epoch_ms = 20});
+  // Few objects would fit into the CPU's stack, without a slow path, if the pool had not been left alone meanwhile.
+  std::uint64_t drops = 0;
+  for (const std::uint64_t objects : {100u, 5u, 5u}) {
+    drops += objects;
+    // By a thread that ends, so that no other one finds them by its own stack.
+    std::thread([&] {
+      std::vector<Buffer*> many;
+      for (std::uint64_t i = 0; i < objects; ++i) many.push_back(pool.Get());
+      for (Buffer* buffer : many) pool.Put(buffer);
+    }).join();
+    WaitFor([] { return Buffer::live == 0; });
+    WaitFor([&] { return __atomic_load_n(&Find("idle")->drops, __ATOMIC_RELAXED) == drops; });
+    WaitFor([] { return __atomic_load_n(&Find("idle")->live_objects, __ATOMIC_RELAXED) == 0; });
+  }
+}
+
+TEST(PoolCare, ThereIsAThreadOnlyWhileAPoolHasObjects) {
+  tarn_test::ParkAThread();
+  const auto has_thread = [] {
+    for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+      std::string name;
+      std::getline(std::ifstream(task.path() / "comm"), name);
+      if (name == "tarn-caretaker") return true;
+    }
+    return false;
+  };
+  WaitFor([&] { return !has_thread(); });
+  tarn::Pool<Buffer> pool({.epoch_ms = 30});
+  tarn::Pool<Buffer> by_hand({.epoch_ms = TARN_POOL_NO_EPOCHS});
+  by_hand.Put(by_hand.Get());
+  EXPECT_FALSE(has_thread());
+  // Again each time, for on a busy machine the thread may come and go between two looks.
+  WaitFor([&] {
+    pool.Put(pool.Get());
+    return has_thread();
+  });
+  WaitFor([&] { return !has_thread(); });
+  EXPECT_EQ(Buffer::live, 1);
+}
+
+TEST(PoolCare, TheEndOfAPoolWaitsForWhoeverEmptiesIt) {
+  tarn_test::ParkAThread();
+  struct Slow {
+    explicit Slow(std::atomic<int>* ended_) : ended(ended_) {}
+    ~Slow() {
+      std::this_thread::yield();
+      ++*ended;
+    }
+    std::atomic<int>* ended;
+  };
+  for (int round = 0; round < 200; ++round) {
+    std::atomic<int> ended = 0;
+    {
+      tarn::Pool<Slow> pool({.make = [&ended] { return new Slow(&ended); }, .epoch_ms = 1});
+      std::vector<Slow*> some;
+      for (int i = 0; i < 20; ++i) some.push_back(pool.Get());
+      for (Slow* object : some) pool.Put(object);
+      // At some point of the two epochs, another one each time.
+      std::this_thread::sleep_for(std::chrono::microseconds(round * 50 % 6000));
+    }
+    // Nobody destroys anything behind the pool's end.
+    ASSERT_EQ(ended, 20);
+  }
+}
+
+TEST(PoolCare, DestructorsMayUsePools) {
+  tarn_test::ParkAThread();
+  static tarn::Pool<Buffer>* inner_pool;
+  struct Outer {
+    Buffer* inner = inner_pool->Get();
+    ~Outer() {
+      inner_pool->Put(inner);
+      const tarn::Pool<Buffer> another;
+    }
+  };
+  tarn::Pool<Buffer> inner({.name = "inner", .epoch_ms = 10});
+  inner_pool = &inner;
+  {
+    tarn::Pool<Outer> outer({.epoch_ms = 10});
+    for (int i = 0; i < 10; ++i) outer.Put(outer.Get());
+    WaitFor([] { return Buffer::live == 0; });
+  }
+  EXPECT_EQ(Buffer::live, 0);
+}
+
+TEST(PoolCare, WhatIsPutBackAtThePoolsEndIsDestroyedToo) {
+  struct Successive {
+    Successive(tarn::Pool<Successive>** pool_, int left_) : pool(pool_), left(left_) {}
+    ~Successive() {
+      if (left != 0) (*pool)->Put(new Successive(pool, left - 1));
+    }
+    tarn::Pool<Successive>** pool;
+    int left;
+    Buffer counted;
+  };
+  for (const bool checked : {false, true}) {
+    tarn::Pool<Successive>* self = nullptr;
+    tarn::Pool<Successive> pool({.make = [&] { return new Successive(&self, 3); }, .checked = checked});
+    self = &pool;
+    for (int i = 0; i < 2; ++i) pool.Put(pool.Get());
+    EXPECT_EQ(Buffer::live, 1);
+  }
+  EXPECT_EQ(Buffer::live, 0);
+}
+
+TEST(PoolDeath, APutOfWhatThePoolHasAlreadyIsNamed) {
+  tarn::Pool<Buffer> pool({.epoch_ms = TARN_POOL_NO_EPOCHS, .checked = true});
+  Buffer* buffer = pool.Get();
+  Buffer* other = pool.Get();
+  pool.Put(buffer);
+  pool.Put(other);
+  EXPECT_DEATH(pool.Put(buffer), "tarn: fatal: tarn_pool_put\\(0x.*\\): object is already free");
+  pool.Tick();
+  EXPECT_DEATH(pool.Put(other), "tarn: fatal: tarn_pool_put\\(0x.*\\): object is already free");
+}
+
+// What keeps a tick apart from a thread that is getting and putting at that very moment is the barrier that restarts the
+// thread's sequence: without it a tick may not touch the stacks.
+TEST(Pool, ATickThatCannotStopTheOthersTakesNothingOfTheirs) {
+  EXPECT_EQ(tarn_test::ComplaintOfChild([] {
+              tarn::Pool<Buffer> pool({.epoch_ms = TARN_POOL_NO_EPOCHS});
+              std::vector<Buffer*> many;
+              for (int i = 0; i < 10; ++i) many.push_back(pool.Get());
+              for (Buffer* buffer : many) pool.Put(buffer);
+              pool.Put(pool.Get());
+              const bool has_stacks = pool.Stats().hits != 0;
+              if (!has_stacks || !tarn_test::RefuseSystemCall(SYS_membarrier, EINVAL)) _exit(0);
+              pool.Tick();
+              pool.Tick();
+              TARN_REQUIRE(Buffer::live == 10);
+              // At its end a pool is alone.
+              tarn_pool_destroy(pool.c_pool());
+              TARN_REQUIRE(Buffer::live == 0);
+              _exit(0);
+            }),
+            "");
+}
+
+// And that the barrier is in time: ticks while other threads get and put without a slow path. Objects are marked, not
+// destroyed, when the pool gives them up, so that one which is with a thread as well is always seen.
+TEST(Pool, ATickStopsThreadsThatAreGettingAndPutting) {
+  struct Marked {
+    std::atomic<bool> in_use = false;
+    std::atomic<bool> given_up = false;
+  };
+  static std::atomic<int> wrong = 0;
+  tarn_pool_options options = {};
+  options.drop = [](void* object, void*) {
+    auto* marked = static_cast<Marked*>(object);
+    if (marked->in_use || marked->given_up.exchange(true)) ++wrong;
+  };
+  options.epoch_ms = TARN_POOL_NO_EPOCHS;
+  tarn_pool* pool = tarn_pool_create(&options);
+  std::deque<Marked> made[3];
+  std::atomic<std::uint64_t> rounds = 0;
+  std::atomic<bool> stop = false;
+  std::vector<std::thread> users;
+  for (auto& mine : made) {
+    users.emplace_back([&] {
+      while (!stop) {
+        Marked* some[3];
+        for (Marked*& object : some) {
+          object = static_cast<Marked*>(tarn_pool_get(pool));
+          if (object == nullptr) object = &mine.emplace_back();
+          if (object->in_use.exchange(true) || object->given_up) ++wrong;
+        }
+        for (Marked* object : some) {
+          object->in_use = false;
+          tarn_pool_put(pool, object);
+        }
+        rounds.fetch_add(1, std::memory_order_relaxed);
+      }
+    });
+  }
+  // Rarely does one tick hit the moment; a machine with other work gets fewer of them.
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(1);
+  for (int tick = 0; tick < 5000 && wrong == 0 && std::chrono::steady_clock::now() < end; ++tick) {
+    // Until a user is past the slow paths that follow a tick.
+    const std::uint64_t before = rounds;
+    while (rounds - before < 20) std::this_thread::yield();
+    tarn_pool_tick(pool);
+  }
+  stop = true;
+  for (auto& user : users) user.join();
+  tarn_pool_destroy(pool);
+  EXPECT_EQ(wrong, 0);
+  for (const auto& mine : made) {
+    for (const Marked& object : mine) EXPECT_TRUE(object.given_up);
+  }
+}
+
+TEST(Heap, ObjectsOfAllSizesKeepTheirContents) {
+  tarn::Heap heap({.name = "a heap"});
+  std::vector<std::pair<unsigned char*, std::size_t>> objects;
+  std::uint64_t random = 1;
+  for (int i = 0; i < 20000; ++i) {
+    random = random * 6364136223846793005u + 1442695040888963407u;
+    if ((random >> 62) != 0 || objects.empty()) {
+      const std::size_t bytes = (random >> 33) % (i % 100 == 0 ? 300000 : 1000);
+      const std::size_t alignment = i % 50 == 1 ? 4096 : i % 50 == 2 ? 64 : 16;
+      auto* object = static_cast<unsigned char*>(heap.Allocate(bytes, alignment));
+      ASSERT_EQ(reinterpret_cast<std::uintptr_t>(object) % alignment, 0u);
+      ASSERT_GE(heap.UsableBytes(object), bytes);
+      if (bytes != 0) std::memset(object, static_cast<int>(bytes), bytes);
+      objects.emplace_back(object, bytes);
+    } else {
+      const std::size_t index = (random >> 33) % objects.size();
+      const auto [object, bytes] = objects[index];
+      for (std::size_t k = 0; k < bytes; ++k) ASSERT_EQ(object[k], static_cast<unsigned char>(bytes));
+      heap.Free(object);
+      objects[index] = objects.back();
+      objects.pop_back();
+    }
+  }
+  EXPECT_EQ(heap.Stats().live_objects, objects.size());
+  EXPECT_GT(Find("a heap")->capacity_bytes, 1000000);
+  heap.FreeAll();
+  EXPECT_EQ(heap.Stats().live_objects, 0u);
+  EXPECT_EQ(heap.Stats().span_bytes, 0u);
+  EXPECT_EQ(Find("a heap")->live_bytes, 0);
+  EXPECT_EQ(Find("a heap")->capacity_bytes, 0);
+  EXPECT_NE(heap.Allocate(0), heap.Allocate(0));
+}
+
+TEST(Heap, OverAlignedObjectsAreNoLargerThanTheyMustBe) {
+  tarn::Heap heap;
+  for (const std::size_t alignment : {1u, 32u, 64u, 256u, 4096u, 8192u, 65536u}) {
+    void* object = heap.Allocate(alignment / 2 + 10, alignment);
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(object) % alignment, 0u);
+    EXPECT_LE(heap.UsableBytes(object), std::max<std::size_t>(alignment, 16));
+    heap.Free(object);
+  }
+  EXPECT_EQ(heap.Stats().live_objects, 0u);
+}
+
+TEST(Heap, ReallocateKeepsTheContents) {
+  tarn::Heap heap;
+  auto* object = static_cast<char*>(heap.TryReallocate(nullptr, 10));
+  std::memcpy(object, "012345678", 10);
+  for (const std::size_t bytes : {20u, 1000u, 9000u, 100000u, 50u, 10u}) {
+    object = static_cast<char*>(heap.TryReallocate(object, bytes));
+    ASSERT_STREQ(object, "012345678");
+  }
+  EXPECT_EQ(heap.Stats().live_objects, 1u);
+}
+
+TEST(Heap, TheLimitHoldsAndHugeSizesAreRefused) {
+  tarn::Heap heap({.limit_bytes = 1 << 20});
+  EXPECT_EQ(heap.TryAllocate(2 << 20), nullptr);
+  EXPECT_EQ(heap.TryAllocate(SIZE_MAX), nullptr);
+  EXPECT_THROW(static_cast<void>(heap.Allocate(std::size_t{1} << 62)), std::bad_alloc);
+  std::size_t got = 0;
+  while (heap.TryAllocate(100) != nullptr) ++got;
+  EXPECT_GT(got, 8000u);
+  EXPECT_LE(heap.Stats().span_bytes, 1u << 20);
+}
+
+TEST(Heap, ServesContainersDeletersAndThreads) {
+  tarn::Heap heap;
+  {
+    std::pmr::map<int, std::pmr::string> map(&heap);
+    for (int i = 0; i < 1000; ++i) map[i] = std::string(50, 'x');
+    EXPECT_GE(heap.Stats().live_objects, 2000u);
+    const auto pointer = heap.CreateUnique<std::string>(std::size_t{100}, 'y');
+    EXPECT_EQ(pointer->size(), 100u);
+    std::vector<int, tarn::Allocator<int, tarn::Heap>> vector(1000, 1, heap);
+  }
+  EXPECT_EQ(heap.Stats().live_objects, 0u);
+  std::vector<std::thread> threads;
+  std::vector<std::vector<void*>> made(4);
+  for (std::size_t t = 0; t < 4; ++t) {
+    threads.emplace_back([&, t] {
+      for (std::size_t i = 0; i < 20000; ++i) {
+        void* object = heap.Allocate(i % 500);
+        if (i % 3 == 0) {
+          made[t].push_back(object);
+        } else {
+          heap.Free(object);
+        }
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  // Freed by another thread than the one that made them.
+  for (auto& objects : made) {
+    for (void* object : objects) heap.Free(object);
+  }
+  EXPECT_EQ(heap.Stats().live_objects, 0u);
+  EXPECT_EQ(heap.Stats().allocations, heap.Stats().frees);
+}
+
+TEST(HeapDeath, MisuseIsNamed) {
+  tarn::Heap heap({.name = "misused", .checked = true});
+  tarn::Heap other;
+  auto* object = static_cast<char*>(heap.Allocate(100));
+  auto* large = static_cast<char*>(heap.Allocate(100000));
+  int local = 0;
+  EXPECT_DEATH(other.Free(object), "tarn: fatal: tarn_heap_free\\(0x.*\\): object does not belong to this pool");
+  EXPECT_DEATH(heap.Free(&local), "object does not belong to this pool");
+  EXPECT_DEATH(heap.Free(object + 16), "no object of the pool starts here");
+  EXPECT_DEATH(heap.Free(large + 16), "tarn: fatal: tarn_heap_free\\(0x.*\\): pointer is inside an object");
+  EXPECT_DEATH(heap.Free(large + 50000), "pointer is inside an object");
+  EXPECT_DEATH(other.Free(large), "object does not belong to this pool");
+  tarn::Arena arena;
+  EXPECT_DEATH(heap.Free(arena.Allocate(10)), "object does not belong to this pool");
+  void* ended[] = {other.Allocate(8000), other.Allocate(8000)};
+  other.FreeAll();
+  for (void* gone : ended) {
+    EXPECT_EQ(tarn::page_map.SpanOf(tarn::PageId::Containing(gone)), nullptr);
+    EXPECT_DEATH(other.Free(gone), "object does not belong to this pool");
+  }
+  EXPECT_DEATH(static_cast<void>(heap.UsableBytes(&local)), "tarn_heap_usable_bytes.*does not belong to this pool");
+  EXPECT_DEATH((heap.Free(object), heap.Free(object)), "object is already free");
+  EXPECT_DEATH((heap.Free(large), heap.Free(large)), "tarn: fatal: tarn_heap_free");
+  EXPECT_EXIT((tarn_heap_destroy(heap.c_heap()), std::_Exit(0)), testing::ExitedWithCode(0),
+              "tarn: heap misused destroyed with 2 live objects");
+}
+
+TEST(ConcurrentArena, ThreadsGetMemoryOfTheirOwn) {
+  tarn::ConcurrentArena arena("concurrent");
+  for (int round = 0; round < 3; ++round) {
+    std::atomic<int> wrong = 0;
+    std::vector<std::thread> threads;
+    for (std::uint64_t t = 1; t <= 4; ++t) {
+      threads.emplace_back([&, t] {
+        std::vector<std::pair<std::uint64_t*, std::size_t>> mine;
+        for (std::size_t i = 0; i < 20000; ++i) {
+          const std::size_t words = 1 + i % 20 + (i % 5000 == 0 ? 60000 : 0);
+          const std::size_t alignment = i % 100 == 3 ? 256 : 8;
+          auto* object = static_cast<std::uint64_t*>(arena.Allocate(words * 8, alignment));
+          if (reinterpret_cast<std::uintptr_t>(object) % alignment != 0) ++wrong;
+          for (std::size_t k = 0; k < words; ++k) object[k] = t;
+          mine.emplace_back(object, words);
+        }
+        for (const auto& [object, words] : mine) {
+          for (std::size_t k = 0; k < words; ++k) {
+            if (object[k] != t) ++wrong;
+          }
+        }
+      });
+    }
+    for (auto& thread : threads) thread.join();
+    EXPECT_EQ(wrong, 0);
+    EXPECT_GT(arena.Stats().used_bytes, 8000000u);
+    arena.Reset();
+    EXPECT_EQ(arena.Stats().used_bytes, 0u);
+  }
+  EXPECT_EQ(Find("concurrent")->resets, 3u);
+  EXPECT_EQ(Find("concurrent")->capacity_bytes, static_cast<std::int64_t>(arena.Stats().capacity_bytes));
+  arena.Release();
+  EXPECT_EQ(arena.Stats().capacity_bytes, 0u);
+}
+
+#if TARN_POISON_MEMORY
+TEST(ConcurrentArenaDeath, TheSanitizerSeesUseAfterReset) {
+  tarn::ConcurrentArena arena;
+  auto* object = static_cast<char*>(arena.Allocate(100));
+  std::memset(object, 1, 100);
+  EXPECT_DEATH(object[112] = 1, "use-after-poison");
+  arena.Reset();
+  EXPECT_DEATH(object[0] = 1, "use-after-poison");
+  auto* again = static_cast<char*>(arena.Allocate(100));
+  std::memset(again, 1, 100);
+}
+#endif
+
+TEST(ConcurrentArena, DestructorsLimitsAndHugeSizes) {
+  {
+    tarn::ConcurrentArena arena;
+    std::vector<std::thread> threads;
+    for (int t = 0; t < 3; ++t) {
+      threads.emplace_back([&] {
+        for (int i = 0; i < 1000; ++i) static_cast<void>(arena.Create<Buffer>());
+      });
+    }
+    for (auto& thread : threads) thread.join();
+    EXPECT_EQ(Buffer::live, 3000);
+    arena.Reset();
+    EXPECT_EQ(Buffer::live, 0);
+    static_cast<void>(arena.Create<Buffer>());
+  }
+  EXPECT_EQ(Buffer::live, 0);
+  tarn::ConcurrentArena arena(nullptr, 100000);
+  EXPECT_EQ(arena.TryAllocate(200000), nullptr);
+  EXPECT_EQ(arena.TryAllocate(SIZE_MAX), nullptr);
+  EXPECT_THROW(static_cast<void>(arena.Allocate(SIZE_MAX / 2)), std::bad_alloc);
+  std::size_t got = 0;
+  while (arena.TryAllocate(1000) != nullptr) ++got;
+  EXPECT_GT(got, 50u);
+  EXPECT_LE(arena.Stats().capacity_bytes, 100000u);
+}
+
+}  // namespace
