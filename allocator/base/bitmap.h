@@ -41,7 +41,12 @@ class Bitmap {
   bool AllSet(std::size_t first, std::size_t count) const { return CountRange(first, count) == count; }
   std::size_t Count() const { return CountRange(0, kBits); }
 
-  // The bits that are set in both, and those that are set here and not there.
+  // The bits that are set in either, in both, and here but not there.
+  Bitmap Or(const Bitmap& other) const {
+    Bitmap result = *this;
+    for (std::size_t i = 0; i < kBits / 64; ++i) result.words_[i] |= other.words_[i];
+    return result;
+  }
   Bitmap And(const Bitmap& other) const {
     Bitmap result = *this;
     for (std::size_t i = 0; i < kBits / 64; ++i) result.words_[i] &= other.words_[i];

@@ -49,6 +49,16 @@ class IntrusiveList {
     ring_.next_ = link;
   }
 
+  void PushBack(T* element) {
+    Link* link = element;
+    TARN_DCHECK(!link->linked());
+    if (ring_.next_ == nullptr) ring_.next_ = ring_.previous_ = &ring_;
+    link->previous_ = ring_.previous_;
+    link->next_ = &ring_;
+    ring_.previous_->next_ = link;
+    ring_.previous_ = link;
+  }
+
   // Takes the element off whatever list it is on.
   static void Remove(T* element) {
     Link* link = element;

@@ -7,6 +7,7 @@
 #include <sys/resource.h>
 #include <sys/uio.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstddef>
@@ -122,25 +123,33 @@ bool CommitAt(void* start, std::size_t bytes) {
 
 bool Release(void* start, std::size_t bytes) { return Advise(start, bytes, MADV_DONTNEED); }
 
-std::size_t ReleaseRanges(const MemoryRange* ranges, std::size_t count) {
+void ReleaseRanges(const MemoryRange* ranges, std::size_t count, bool* released) {
   std::size_t done = 0;
   // A thread of the program may not be allowed the call.
-  if (count > 1 && thread_state.is_background && !no_ranges.load(std::memory_order_relaxed)) {
-    NoteStall();
-    const long released = SystemCall(kProcessMadvise, kPidfdSelf, ranges, count, MADV_DONTNEED, 0);
-    if (released < 0) {
-      // Unknown (ENOSYS, EBADF), or not for this (EINVAL, EPERM: before 6.13 only advice that takes nothing away).
-      if (released != -ENOMEM && released != -EAGAIN && released != -EINTR) {
-        no_ranges.store(true, std::memory_order_relaxed);
+  bool together = thread_state.is_background && !no_ranges.load(std::memory_order_relaxed);
+  while (done < count) {
+    long error = 0;
+    if (together && count - done > 1) {
+      NoteStall();
+      const long bytes = SystemCall(kProcessMadvise, kPidfdSelf, ranges + done, count - done, MADV_DONTNEED, 0);
+      if (bytes < 0) error = bytes;
+      auto left_bytes = static_cast<std::size_t>(std::max(bytes, 0L));
+      while (done < count && ranges[done].bytes <= left_bytes) {
+        left_bytes -= ranges[done].bytes;
+        released[done++] = true;
       }
-    } else {
-      // The ranges behind one that the kernel refused are tried one by one.
-      auto left_bytes = static_cast<std::size_t>(released);
-      while (done < count && ranges[done].bytes <= left_bytes) left_bytes -= ranges[done++].bytes;
+      if (done == count) break;
+      // The next one was refused. What follows is tried one by one, too: locked ranges seldom come alone.
+      together = false;
     }
+    released[done] = Release(ranges[done].start, ranges[done].bytes);
+    // Unknown (ENOSYS, EBADF), or not for this (EINVAL, EPERM: before 6.13 only advice that takes nothing away), unless
+    // the range is the reason.
+    if (error != 0 && released[done] && error != -ENOMEM && error != -EAGAIN && error != -EINTR) {
+      no_ranges.store(true, std::memory_order_relaxed);
+    }
+    ++done;
   }
-  while (done < count && Release(ranges[done].start, ranges[done].bytes)) ++done;
-  return done;
 }
 
 bool Populate(void* start, std::size_t bytes) {

@@ -43,12 +43,12 @@ enum class Decommitted : std::uint8_t {
 [[nodiscard]] bool CommitAt(void* start, std::size_t bytes);
 
 // Releases many ranges by one system call where the kernel can (process_madvise on oneself, Linux 6.14), which
-// costs a small part of one call each. In order; returns how many of them, from the first on, are released.
+// costs a small part of one call each. Writes for each whether it is released: the kernel refuses locked memory.
 struct MemoryRange {
   void* start;
   std::size_t bytes;
 };
-[[nodiscard]] std::size_t ReleaseRanges(const MemoryRange* ranges, std::size_t count);
+void ReleaseRanges(const MemoryRange* ranges, std::size_t count, bool* released);
 
 // Has the kernel provide the memory of a committed range now, as if each page were touched (MADV_POPULATE_WRITE, Linux
 // 5.14): one call in place of a page fault for each. Contents do not change. False: it cannot, or not all of it; the

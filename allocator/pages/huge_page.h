@@ -33,8 +33,8 @@ enum class Backing : std::uint8_t {
 };
 
 // Invariants: zero and idle are subsets of free; free_pages and longest_free_run describe free. A kPacked huge page is
-// on the packing list of its longest_free_run, if that is not 0. A kWholeFree one is on the warm list if it is
-// committed and not all zero.
+// on the packing list of its longest_free_run, if that is not 0. A kWholeFree one that is committed and not all zero is
+// on the warm list, or, with refused_at_ms, on the list of refused ones.
 struct HugePage : ListLink<HugePage> {
   using PageBits = Bitmap<kPagesPerHugePage>;
 
@@ -45,13 +45,17 @@ struct HugePage : ListLink<HugePage> {
   PageBits idle;  // pages that were free when the scavenger last came by, and ever since
   // When the last page became free, if the state is kWholeFree; 0 when it never was in use. CoarseMilliseconds().
   std::uint32_t freed_at_ms = 0;
+  // When the kernel last refused to take pages of it back, which it does where they are locked. CoarseMilliseconds();
+  // 0: it did not, or it is time to try again.
+  std::uint32_t refused_at_ms = 0;
   std::uint16_t free_pages = 0;
   static constexpr std::uint16_t kUnknownRun = UINT16_MAX;
   std::uint16_t longest_free_run = kUnknownRun;  // known while it is on a list
+  std::uint16_t ahead_pages = 0;                 // free pages that were brought before their use; at most warm_pages()
   HugePageState state = HugePageState::kWholeFree;
-  bool committed = false;
-  bool was_released = false;  // pages of it were released at some time; those that are zero may be of these
-  Backing backing = Backing::kSmall;
+  bool committed : 1 = false;
+  bool was_released : 1 = false;  // pages of it were released at some time; those that are zero may be of these
+  Backing backing : 2 = Backing::kSmall;
 
   std::size_t warm_pages() const { return free_pages - zero.Count(); }
 };

@@ -58,6 +58,7 @@ std::size_t IndexInHugePage(PageId page) { return page.raw() % kPagesPerHugePage
 Span* PageHeap::AllocateSmall(SizeClass size_class, SpanKind kind) {
   const SizeClassInfo& info = kSizeClasses[size_class];
   Span* span;
+  bool needs_room;
   {
     LockHolder holder(lock_);
     const PublishAtEnd publish{this};
@@ -71,7 +72,10 @@ Span* PageHeap::AllocateSmall(SizeClass size_class, SpanKind kind) {
     span->first_page = run.first_page;
     span->huge_page = run.huge_page;
     if (run.zero) PopulateAhead(run, PageCount(info.span_pages), info.size_bytes);
+    needs_room = NeedsRoom();
   }
+  if (needs_room) [[unlikely]]
+    MakeRoom(PageCount(info.span_pages).bytes());
   span->pages = PageCount(info.span_pages);
   span->kind = kind;
   span->size_class = size_class;
@@ -95,6 +99,7 @@ Span* PageHeap::AllocateLarge(PageCount pages, PageCount alignment, bool* zero, 
   }
   Span* span;
   Run run;
+  bool needs_room;
   {
     LockHolder holder(lock_);
     const PublishAtEnd publish{this};
@@ -109,11 +114,15 @@ Span* PageHeap::AllocateLarge(PageCount pages, PageCount alignment, bool* zero, 
     span->huge_page = run.huge_page;
     *zero = run.zero;
     large_in_use_ += pages;
+    NoteLarge(PageCount(0), pages);
     ++large_objects_;
     ++large_allocations_total_;
     large_allocated_bytes_total_ += pages.bytes();
+    needs_room = NeedsRoom();
   }
   if (run.asked_count != 0) Ask(run);
+  if (needs_room) [[unlikely]]
+    MakeRoom(pages.bytes());
   span->pages = pages;
   span->kind = SpanKind::kLarge;
   page_map.Register(span);
@@ -147,6 +156,7 @@ Span* PageHeap::AllocateMapped(PageCount pages, PageCount alignment, bool prefer
   void* start = MapCommitted(bytes, alignment_bytes);
   Span* span = nullptr;
   bool ask;
+  bool needs_room;
   {
     LockHolder holder(lock_);
     const PublishAtEnd publish{this};
@@ -160,12 +170,14 @@ Span* PageHeap::AllocateMapped(PageCount pages, PageCount alignment, bool prefer
     }
     if (span != nullptr) {
       mapped_bytes_ += bytes;
+      NoteLarge(PageCount(0), PageCount::FromBytesCeil(bytes));
       NoteFresh(bytes);
       ++mapped_objects_;
       ++large_objects_;
       ++large_allocations_total_;
       large_allocated_bytes_total_ += bytes;
     }
+    needs_room = NeedsRoom();
   }
   if (span == nullptr) {
     Unreserve(start, bytes);
@@ -177,6 +189,7 @@ Span* PageHeap::AllocateMapped(PageCount pages, PageCount alignment, bool prefer
   span->kind = SpanKind::kMapped;
   NameMemory(start, bytes, "tarn large");
   AdviseMapping(start, bytes, ask);
+  if (needs_room) MakeRoom(bytes);
   page_map.Register(span);
   return span;
 }
@@ -199,6 +212,7 @@ void PageHeap::Deallocate(Span* span) {
     metadata_.DeleteSpan(span);
     if (kind == SpanKind::kLarge || kind == SpanKind::kMapped) {
       --large_objects_;
+      NoteLarge(pages, PageCount(0));
       large_freed_bytes_total_ += pages.bytes();
     }
     if (kind == SpanKind::kMapped) {
@@ -219,6 +233,8 @@ bool PageHeap::ResizeLarge(Span* span, PageCount pages) {
   if (span->kind == SpanKind::kMapped) return ResizeWithinMapping(span, pages);
   std::size_t keep_warm_bytes;
   bool too_warm;
+  bool needs_room;
+  const PageCount added_pages = pages > span->pages ? pages - span->pages : PageCount(0);
   Run added;
   {
     LockHolder holder(lock_);
@@ -226,8 +242,10 @@ bool PageHeap::ResizeLarge(Span* span, PageCount pages) {
     if (!ResizeWithinReservation(span, pages, &added)) return false;
     keep_warm_bytes = KeepWarmBytes();
     too_warm = warm_huge_bytes_ > keep_warm_bytes;
+    needs_room = NeedsRoom();
   }
   if (added.asked_count != 0) Ask(added);
+  if (needs_room) MakeRoom(added_pages.bytes());
   if (too_warm) ReleaseFree(keep_warm_bytes, false);
   return true;
 }
@@ -242,6 +260,7 @@ bool PageHeap::ResizeWithinReservation(Span* span, PageCount pages, Run* added) 
   if (new_end < old_end) {
     FreeRun(huge_page_of(new_end), new_end, old_end - new_end);
     large_in_use_ -= old_end - new_end;
+    NoteLarge(span->pages, pages);
     large_freed_bytes_total_ += (old_end - new_end).bytes();
     span->pages = pages;
     return true;
@@ -303,6 +322,7 @@ bool PageHeap::ResizeWithinReservation(Span* span, PageCount pages, Run* added) 
   if (!may_ask) added->asked_count = 0;
   if (added->asked_count != 0) NoteAsked(added);
   large_in_use_ += new_end - old_end;
+  NoteLarge(span->pages, pages);
   large_allocated_bytes_total_ += (new_end - old_end).bytes();
   span->pages = pages;
   return true;
@@ -334,14 +354,20 @@ bool PageHeap::ResizeWithinMapping(Span* span, PageCount pages) {
       span->mapping_pages = pages.raw();
     }
   }
-  LockHolder holder(lock_);
-  const PublishAtEnd publish{this};
-  // A growth that failed, or a tail that went.
-  if (grows != done) mapped_bytes_ -= bytes;
-  if (!done) return false;
-  if (grows) NoteFresh(bytes);
-  (grows ? large_allocated_bytes_total_ : large_freed_bytes_total_) += bytes;
-  span->pages = pages;
+  bool needs_room;
+  {
+    LockHolder holder(lock_);
+    const PublishAtEnd publish{this};
+    // A growth that failed, or a tail that went.
+    if (grows != done) mapped_bytes_ -= bytes;
+    if (!done) return false;
+    if (grows) NoteFresh(bytes);
+    NoteLarge(span->pages, pages);
+    (grows ? large_allocated_bytes_total_ : large_freed_bytes_total_) += bytes;
+    span->pages = pages;
+    needs_room = NeedsRoom();
+  }
+  if (needs_room) MakeRoom(bytes);
   return true;
 }
 
@@ -363,6 +389,7 @@ bool PageHeap::MoveLarge(Span* span, PageCount pages) {
   bool possible = IsServable(start, mapping_bytes) && Commit(added, bytes - old_pages.bytes());
   bool ask = false;
   bool leaves_nothing = true;
+  bool needs_room;
   if (possible) {
     LockHolder holder(lock_);
     const PublishAtEnd publish{this};
@@ -410,9 +437,12 @@ bool PageHeap::MoveLarge(Span* span, PageCount pages) {
       mapped_bytes_ += old_pages.bytes();
       ++mapped_objects_;
     }
+    NoteLarge(old_pages, pages);
     NoteFresh((pages - old_pages).bytes());
     large_allocated_bytes_total_ += (pages - old_pages).bytes();
+    needs_room = NeedsRoom();
   }
+  if (needs_room) MakeRoom((pages - old_pages).bytes());
   span->first_page = PageId::Containing(start);
   span->pages = pages;
   span->kind = SpanKind::kMapped;
@@ -562,6 +592,8 @@ void PageHeap::FreeRun(HugePage* huge_page, PageId first_page, PageCount pages, 
     Unlist(huge_page);
     if (zero) SetBacking(huge_page, Backing::kSmall);
     MarkFree(huge_page, index, here, zero);
+    // As a whole it is worth another try.
+    if (huge_page->free_pages == kPagesPerHugePage) huge_page->refused_at_ms = 0;
     Relist(huge_page);
     if (huge_page->state == HugePageState::kWholeFree) {
       huge_page->freed_at_ms = now_ms;
@@ -604,6 +636,9 @@ bool PageHeap::MarkUsed(HugePage* huge_page, std::size_t first, std::size_t coun
   huge_page->idle.ClearRange(first, count);
   huge_page->free_pages = static_cast<std::uint16_t>(huge_page->free_pages - count);
   if (for_use) NoteTouched(huge_page, zero_pages);
+  if (for_use && huge_page->ahead_pages != 0) {
+    SetAhead(huge_page, huge_page->ahead_pages - std::min<std::size_t>(huge_page->ahead_pages, count - zero_pages));
+  }
   return zero_pages == count;
 }
 
@@ -653,10 +688,10 @@ void PageHeap::PutWholeFree(HugePage* huge_page) {
   reservation->longest_free_bound = reservation->huge_page_count;
   ++whole_free_huge_pages_;
   const std::size_t warm_pages = huge_page->warm_pages();
-  if (warm_pages != 0) {
-    warm_.PushFront(huge_page);
-    warm_huge_bytes_ += PageCount(warm_pages).bytes();
-  }
+  if (warm_pages == 0) return;
+  const bool refused = huge_page->refused_at_ms != 0;
+  (refused ? refused_ : warm_).PushFront(huge_page);
+  (refused ? refused_huge_bytes_ : warm_huge_bytes_) += PageCount(warm_pages).bytes();
 }
 
 void PageHeap::RemoveWholeFree(HugePage* huge_page) {
@@ -665,14 +700,15 @@ void PageHeap::RemoveWholeFree(HugePage* huge_page) {
   --whole_free_huge_pages_;
   if (huge_page->linked()) {
     IntrusiveList<HugePage>::Remove(huge_page);
-    warm_huge_bytes_ -= PageCount(huge_page->warm_pages()).bytes();
+    const bool refused = huge_page->refused_at_ms != 0;
+    (refused ? refused_huge_bytes_ : warm_huge_bytes_) -= PageCount(huge_page->warm_pages()).bytes();
   }
 }
 
 HugePage* PageHeap::TakeHugePages(std::size_t count, std::size_t alignment, bool prefer_zero) {
   HugePage* first = nullptr;
   if (prefer_zero) first = FindHugePages(count, alignment, true);
-  if (first == nullptr && count == 1 && alignment == 1) first = warm_.front();
+  if (first == nullptr && count == 1 && alignment == 1) first = warm_.empty() ? refused_.front() : warm_.front();
   if (first == nullptr) first = FindHugePages(count, alignment);
   if (first == nullptr) {
     // With an alignment beyond the huge page the reservation must be long enough wherever it happens to start.
@@ -774,27 +810,62 @@ void PageHeap::PutBack(const InFlight& in_flight) {
   }
 }
 
+// Finds, in a run of free huge pages, the `count` in a row of which most are warm. The run begins aligned and is long
+// enough.
+PageHeap::WarmWindow PageHeap::WarmestWindow(const Reservation* reservation, HugePageRun run, std::size_t count,
+                                             std::size_t alignment) {
+  // The trackers of what is not committed were never written.
+  const auto is_warm = [reservation](std::size_t index) {
+    const HugePage& huge_page = reservation->huge_pages[index];
+    return huge_page.committed && huge_page.linked() ? std::size_t{1} : std::size_t{0};
+  };
+  std::size_t warm = 0;
+  for (std::size_t i = 0; i < count; ++i) warm += is_warm(run.first + i);
+  WarmWindow best{run.first, warm};
+  for (std::size_t first = run.first + 1; first + count <= run.first + run.count && best.warm != count; ++first) {
+    warm += is_warm(first + count - 1);
+    warm -= is_warm(first - 1);
+    // Behind the first that was never used, hardly any was.
+    if (warm == 0 && !reservation->huge_pages[first].committed) break;
+    if (warm > best.warm && (first - run.first) % alignment == 0) best = {first, warm};
+  }
+  return best;
+}
+
 // The shortest run of free huge pages that will do, so that long ones stay whole; the lowest of equals. With
-// `zero_only`, warm ones do not count.
+// `zero_only`, warm ones do not count. In a container, where memory is short, the run with most warm ones comes first.
 HugePage* PageHeap::FindHugePages(std::size_t count, std::size_t alignment, bool zero_only) {
   HugePage* best = nullptr;
   std::size_t best_length = SIZE_MAX;
+  std::size_t best_warm = 0;
+  const bool prefer_warm = goals_.soft_bytes != 0 && !zero_only && count > 1 && warm_huge_bytes_ != 0;
   for (Reservation* reservation = reservations_; reservation != nullptr; reservation = reservation->next) {
     if (reservation->longest_free_bound < count) continue;
     const std::size_t first_number = reservation->first_page.raw() / kPagesPerHugePage;
     std::size_t longest = 0;
     auto whole_free = reservation->whole_free;
-    for (HugePage* warm = zero_only ? warm_.front() : nullptr; warm != nullptr; warm = warm_.Next(warm)) {
-      if (warm->reservation == reservation) {
-        whole_free.ClearRange(static_cast<std::size_t>(warm - reservation->huge_pages), 1);
+    for (const IntrusiveList<HugePage>* list : {&warm_, &refused_}) {
+      for (HugePage* warm = zero_only ? list->front() : nullptr; warm != nullptr; warm = list->Next(warm)) {
+        if (warm->reservation == reservation) {
+          whole_free.ClearRange(static_cast<std::size_t>(warm - reservation->huge_pages), 1);
+        }
       }
     }
     for (auto run = whole_free.NextRun(0); run.count != 0; run = whole_free.NextRun(run.first + run.count)) {
       longest = std::max(longest, run.count);
-      const std::size_t aligned_first = RoundUp(first_number + run.first, alignment) - first_number;
-      if (aligned_first + count <= run.first + run.count && run.count < best_length) {
+      std::size_t aligned_first = RoundUp(first_number + run.first, alignment) - first_number;
+      if (aligned_first + count > run.first + run.count) continue;
+      std::size_t warm = 0;
+      if (prefer_warm) {
+        const WarmWindow window =
+            WarmestWindow(reservation, {aligned_first, run.first + run.count - aligned_first}, count, alignment);
+        aligned_first = window.first;
+        warm = window.warm;
+      }
+      if (best == nullptr || warm > best_warm || (warm == best_warm && run.count < best_length)) {
         best = &reservation->huge_pages[aligned_first];
         best_length = run.count;
+        best_warm = warm;
       }
     }
     if (!zero_only) reservation->longest_free_bound = longest;
@@ -927,6 +998,7 @@ Reservation* PageHeap::NewReservation(std::size_t count) {
 void PageHeap::ForgetWholeFree(HugePage* huge_page) {
   RemoveWholeFree(huge_page);
   SetBacking(huge_page, Backing::kSmall);
+  SetAhead(huge_page, 0);
   --committed_huge_pages_;
   free_ -= PageCount(kPagesPerHugePage);
   free_zero_ -= PageCount(huge_page->zero.Count());
@@ -1068,6 +1140,7 @@ PageHeapStats PageHeap::Stats() {
   stats.metadata_used_bytes = metadata_.used_bytes();
   stats.in_use_bytes = in_use_.bytes();
   stats.mapped_bytes = mapped_bytes_;
+  stats.untouched_bytes = UntouchedBytes();
   stats.large_bytes = large_in_use_.bytes() + mapped_bytes_;
   stats.large_objects = large_objects_;
   stats.large_allocations_total = large_allocations_total_;
@@ -1118,11 +1191,13 @@ void PageHeap::CheckInvariants() {
   LockHolder holder(lock_);
   std::size_t used_pages = 0;
   std::size_t warm_bytes = 0;
+  std::size_t refused_bytes = 0;
   std::size_t reserved = 0;
   std::size_t committed = 0;
   std::size_t whole_free_committed = 0;
   std::size_t free_pages = 0;
   std::size_t zero_pages = 0;
+  std::size_t ahead_pages = 0;
   std::size_t huge_backed = 0;
   std::size_t asked = 0;
   for (Reservation* reservation = reservations_; reservation != nullptr; reservation = reservation->next) {
@@ -1153,7 +1228,7 @@ void PageHeap::CheckInvariants() {
       TARN_CHECK(whole_free == (huge_page.state == HugePageState::kWholeFree));
       if (whole_free) {
         TARN_CHECK(huge_page.linked() == (huge_page.warm_pages() != 0));
-        warm_bytes += PageCount(huge_page.warm_pages()).bytes();
+        (huge_page.refused_at_ms != 0 ? refused_bytes : warm_bytes) += PageCount(huge_page.warm_pages()).bytes();
       } else {
         TARN_CHECK(huge_page.longest_free_run == huge_page.free.LongestRun());
         TARN_CHECK(huge_page.linked() == (huge_page.longest_free_run != 0));
@@ -1162,13 +1237,19 @@ void PageHeap::CheckInvariants() {
       used_pages += kPagesPerHugePage - huge_page.free_pages;
       free_pages += huge_page.free_pages;
       zero_pages += huge_page.zero.Count();
+      ahead_pages += huge_page.ahead_pages;
+      TARN_CHECK(huge_page.ahead_pages <= huge_page.warm_pages());
     }
   }
   TARN_CHECK(used_pages == in_use_.raw());
-  TARN_CHECK(warm_bytes == warm_huge_bytes_);
+  TARN_CHECK(warm_bytes == warm_huge_bytes_ && refused_bytes == refused_huge_bytes_);
   TARN_CHECK(reserved == reserved_huge_pages_ && committed == committed_huge_pages_);
   TARN_CHECK(whole_free_committed == whole_free_huge_pages_);
   TARN_CHECK(free_pages == free_.raw() && zero_pages == free_zero_.raw());
+  std::size_t large_bytes = 0;
+  for (const std::size_t bytes : large_by_size_) large_bytes += bytes;
+  TARN_CHECK(ahead_pages == ahead_.raw());
+  TARN_CHECK(large_bytes == large_in_use_.bytes() + mapped_bytes_);
   TARN_CHECK(huge_backed == huge_backed_ && asked == asked_);
 }
 

@@ -39,6 +39,7 @@ struct PageHeapStats {
   std::size_t reserved_bytes = 0;        // address space in reservations
   std::size_t metadata_block_bytes = 0;  // given to the metadata
   std::size_t metadata_used_bytes = 0;   // of these, handed out
+  std::size_t untouched_bytes = 0;       // of in_use and mapped bytes, taken for never touched (Goals::most_bytes)
   std::size_t in_use_bytes = 0;          // in spans that lie in reservations
   std::size_t free_warm_bytes = 0;       // free, but the kernel still holds memory for them
   std::size_t free_zero_bytes = 0;       // free and released, or never touched
@@ -148,6 +149,21 @@ class PageHeap {
   // Bounds the sum of what is in use, mapped and metadata; SIZE_MAX: no limit. Beyond it requests fail.
   void SetHardLimit(std::size_t bytes) TARN_EXCLUDES(lock_);
 
+  // Bounds for the memory that may be resident: pages in use, free ones that are warm, mappings, metadata. A container
+  // sets them. All 0: none.
+  struct Goals {
+    // Beyond it, memory that was not resident displaces free memory that is, in the thread that takes it: whole huge
+    // pages and long runs.
+    std::size_t soft_bytes = 0;
+    // Beyond it, any free page goes.
+    std::size_t critical_bytes = 0;
+    // More than that cannot be resident, for the process would be dead. If more is in use, a part of it was never
+    // touched, and large objects are taken to be that part. Free memory is then kept in proportion to the others.
+    std::size_t most_bytes = 0;
+    bool operator==(const Goals&) const = default;
+  };
+  void SetGoals(const Goals& goals) TARN_EXCLUDES(lock_);
+
   // How long what was in use stays (TARN_RELEASE_DELAY).
   void SetReleaseDelay(std::uint32_t milliseconds) TARN_EXCLUDES(lock_);
 
@@ -215,6 +231,12 @@ class PageHeap {
   // Takes the record off the list, if it is there, and keeps it for the next.
   void DeleteInFlight(InFlight* in_flight) TARN_REQUIRES(lock_);
 
+  // Where a walk over all huge pages is.
+  struct IdleHand {
+    Reservation* reservation = nullptr;
+    std::size_t index = 0;
+  };
+
   // Free pages of several huge pages in use that go to the kernel by one call.
   struct ReleaseBatch;
 
@@ -228,6 +250,13 @@ class PageHeap {
 
   // Takes `count` whole free huge pages in a row out of the free ones, committed. `alignment` counts huge pages.
   HugePage* TakeHugePages(std::size_t count, std::size_t alignment, bool prefer_zero = false) TARN_REQUIRES(lock_);
+  using HugePageRun = Bitmap<Reservation::kMaxHugePages>::Run;
+  struct WarmWindow {
+    std::size_t first;
+    std::size_t warm;
+  };
+  static WarmWindow WarmestWindow(const Reservation* reservation, HugePageRun run, std::size_t count,
+                                  std::size_t alignment);
   HugePage* FindHugePages(std::size_t count, std::size_t alignment, bool zero_only = false) TARN_REQUIRES(lock_);
   // Takes these, which are free: committed, on no list, kPacked with all pages free. Drops the lock for the system
   // call.
@@ -255,14 +284,48 @@ class PageHeap {
 
   // Takes these free pages out, as if they were allocated, so that nobody else can get them while the lock is not held.
   void TakeOut(InFlight* in_flight, HugePage* huge_page, HugePage::PageBits pages) TARN_REQUIRES(lock_);
-  // And makes them free again. Deletes the record.
-  void BringBack(InFlight* in_flight, bool zero) TARN_REQUIRES(lock_);
+  // And makes them free again, of which these are zero. Deletes the record.
+  void BringBack(InFlight* in_flight, const HugePage::PageBits& zero) TARN_REQUIRES(lock_);
+  // The warm huge pages that the kernel refused long ago, or all of them, are tried again.
+  void TryRefusedAgain(bool all) TARN_REQUIRES(lock_);
   // Adds pages of a packed huge page, as far as they are whole OS pages. The batch has room.
   void AddToBatch(ReleaseBatch* batch, HugePage* huge_page, const HugePage::PageBits& pages) TARN_REQUIRES(lock_);
   // Releases what is in the batch, which is empty then; returns the bytes. Drops the lock for the system call.
   std::size_t ReleaseBatched(ReleaseBatch* batch) TARN_REQUIRES(lock_);
-  // Releases a whole free huge page; drops the lock for the system call. Returns the bytes.
-  std::size_t ReleaseWhole(HugePage* huge_page) TARN_REQUIRES(lock_);
+  // Returns the bytes that may be resident, as far as the page heap knows.
+  std::size_t ChargedBytes() const TARN_REQUIRES(lock_) { return InUseBytes() + (free_ - free_zero_).bytes(); }
+  std::size_t InUseBytes() const TARN_REQUIRES(lock_) {
+    return in_use_.bytes() + mapped_bytes_ + metadata_.used_bytes();
+  }
+  // Bytes of large objects that are taken for untouched: 0 unless more is in use than can be resident.
+  std::size_t UntouchedBytes() const TARN_REQUIRES(lock_);
+  // A large object of this size comes, goes, or changes; the other is 0.
+  void NoteLarge(PageCount before, PageCount after) TARN_REQUIRES(lock_);
+  // True if memory just came into use that has to displace other memory: MakeRoom has to be called.
+  bool NeedsRoom() const TARN_REQUIRES(lock_) {
+    return goals_.soft_bytes != 0 && ExcessOverGoals(0) != 0 &&
+           fresh_bytes_.load(std::memory_order_relaxed) >= next_room_at_bytes_;
+  }
+  // Releases free memory until the goals hold, but not much more than `fresh_bytes`, which the caller took: so no call
+  // stands still for long, and all calls together release what they take.
+  void MakeRoom(std::size_t fresh_bytes) TARN_EXCLUDES(lock_);
+  // Returns the bytes that may still be brought before their use: a share of the heap, less what all threads brought,
+  // or are bringing, and did not use yet.
+  std::size_t AheadBytes() const TARN_REQUIRES(lock_);
+  void SetAhead(HugePage* huge_page, std::size_t pages) TARN_REQUIRES(lock_);
+  // True if the goals let `bytes` be brought before their use.
+  bool HasRoomAhead(std::size_t bytes) const TARN_REQUIRES(lock_);
+  // Releases a huge page of the warm list, which it leaves: what the kernel refuses goes to the list of refused ones.
+  // Drops the lock for the system call. Adds the bytes that were resident and went. False: there is no record for it.
+  [[nodiscard]] bool ReleaseWhole(HugePage* huge_page, std::size_t* released_bytes) TARN_REQUIRES(lock_);
+  // Free pages of huge pages in use, for MakeRoom.
+  std::size_t ReleaseScattered(std::size_t most_bytes, std::size_t margin_bytes) TARN_REQUIRES(lock_);
+  // Returns the bytes by which the goals are exceeded, of which the soft one is lowered by `margin_bytes`.
+  std::size_t ExcessOverGoals(std::size_t margin_bytes) const TARN_REQUIRES(lock_);
+  // Returns the bytes by which the critical one is exceeded.
+  std::size_t CriticalExcess() const TARN_REQUIRES(lock_);
+  // The next huge page of a walk over all, which begins again behind the last one; null where that one is not packed.
+  HugePage* NextPacked(IdleHand* hand, bool* end_of_pass) TARN_REQUIRES(lock_);
 
   // Memory that is about to be used (page_heap_populate.cc). The run has just become used by small objects, and none of
   // it is resident. If the heap is large enough for that, populates it and what follows it; drops the lock for that.
@@ -319,6 +382,8 @@ class PageHeap {
   Reservation* spare_reservations_ TARN_GUARDED_BY(lock_) = nullptr;
   // Whole free huge pages that have memory behind them, the last freed first.
   IntrusiveList<HugePage> warm_ TARN_GUARDED_BY(lock_);
+  // Those of them that the kernel refused to take back, which are tried again later.
+  IntrusiveList<HugePage> refused_ TARN_GUARDED_BY(lock_);
   // Of before AbandonInForkedChild. Changes there only, while there is one thread.
   Reservation* abandoned_ = nullptr;
   IntrusiveList<InFlight> in_flight_ TARN_GUARDED_BY(lock_);
@@ -327,10 +392,6 @@ class PageHeap {
   bool scavenger_at_work_ TARN_GUARDED_BY(lock_) = false;
   // Warm free pages that the last scavenger left, or the least number of them since.
   PageCount unreleasable_ TARN_GUARDED_BY(lock_);
-  struct IdleHand {
-    Reservation* reservation = nullptr;
-    std::size_t index = 0;
-  };
   IdleHand idle_hand_ TARN_GUARDED_BY(lock_);
   // ReleaseExcess goes over the huge pages in use.
   bool in_excess_pass_ TARN_GUARDED_BY(lock_) = false;
@@ -343,6 +404,14 @@ class PageHeap {
   std::uint64_t check_at_bytes_ TARN_GUARDED_BY(lock_) = 0;
   // Written under the lock, read without it.
   std::atomic<std::uint64_t> fresh_bytes_ = 0;
+  Goals goals_ TARN_GUARDED_BY(lock_);
+  // Of fresh_bytes_: before that, MakeRoom would find nothing.
+  std::uint64_t next_room_at_bytes_ TARN_GUARDED_BY(lock_) = 0;
+  // Resident, and free again soon: on their way to the kernel, or brought before they are used.
+  PageCount leaving_ TARN_GUARDED_BY(lock_);
+  PageCount coming_ TARN_GUARDED_BY(lock_);
+  PageCount ahead_ TARN_GUARDED_BY(lock_);  // the sum of ahead_pages
+  IdleHand room_hand_ TARN_GUARDED_BY(lock_);
   // Written under the lock, and cleared by the thread that answers; read without it.
   std::atomic<std::uint32_t> attention_ = 0;
   // 0: not known yet. Written by any thread: those that find it unknown find the same.
@@ -351,7 +420,11 @@ class PageHeap {
   PageCount in_use_ TARN_GUARDED_BY(lock_);
   PageCount large_in_use_ TARN_GUARDED_BY(lock_);
   std::size_t mapped_bytes_ TARN_GUARDED_BY(lock_) = 0;
-  std::size_t warm_huge_bytes_ TARN_GUARDED_BY(lock_) = 0;  // warm pages of the huge pages in warm_
+  std::size_t warm_huge_bytes_ TARN_GUARDED_BY(lock_) = 0;     // warm pages of the huge pages in warm_
+  std::size_t refused_huge_bytes_ TARN_GUARDED_BY(lock_) = 0;  // and in refused_
+  // Bytes of large objects, in_use and mapped, by the binary logarithm of their size in MiB.
+  static constexpr std::size_t kLargeSizes = 24;
+  std::size_t large_by_size_[kLargeSizes] TARN_GUARDED_BY(lock_) = {};
   std::size_t mapped_objects_ TARN_GUARDED_BY(lock_) = 0;
   std::size_t large_objects_ TARN_GUARDED_BY(lock_) = 0;
   std::size_t large_allocations_total_ TARN_GUARDED_BY(lock_) = 0;

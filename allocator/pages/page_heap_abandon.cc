@@ -31,6 +31,7 @@ void PageHeap::AbandonInForkedChild() TARN_NO_THREAD_SAFETY_ANALYSIS {
   const std::uint64_t fresh_bytes = fresh_bytes_.load(std::memory_order_relaxed);
   const std::uint64_t growth = growth_.load(std::memory_order_relaxed);
   const HugePages huge_pages = huge_pages_;
+  const Goals goals = goals_;
   ::new (this) PageHeap();
   abandoned_ = old;
   demand_ = demand;
@@ -39,6 +40,7 @@ void PageHeap::AbandonInForkedChild() TARN_NO_THREAD_SAFETY_ANALYSIS {
   fresh_bytes_.store(fresh_bytes, std::memory_order_relaxed);
   growth_.store(growth, std::memory_order_relaxed);
   huge_pages_ = huge_pages;
+  goals_ = goals;
 }
 
 bool PageHeap::LiesInAbandoned(const Span* span) const {

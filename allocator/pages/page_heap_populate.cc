@@ -31,11 +31,15 @@ namespace tarn {
 
 namespace {
 
-// Up to this share of what is in use is brought ahead, so this is the most that it can cost. At most kPopulateMaxBytes
-// at once where small pages are brought, which bounds the time of one malloc.
+// Up to this share of what is in use is brought ahead at once. At most twice as much is there unused at any time, for
+// short runs are left over. Where small pages are brought it is at most kPopulateMaxBytes at once, which bounds the
+// time of one malloc.
 constexpr std::size_t kPopulateShareDivisor = 32;
+constexpr std::size_t kAheadShareDivisor = kPopulateShareDivisor / 2;
 constexpr std::size_t kPopulateMinBytes = std::size_t{16} << 10;
 constexpr std::size_t kPopulateMaxBytes = std::size_t{256} << 10;
+// In a container, nothing is brought ahead when less than this part of the soft goal is left, as its inverse. Chosen.
+constexpr std::size_t kRoomAheadDivisor = 8;
 // Larger objects have many OS pages, of which most may never be touched. A program that holds 20 000 buffers of 64 KiB,
 // and seldom uses more than a few KiB of each, would have them all resident. With two it is twice as much at worst.
 constexpr std::size_t kPopulateMaxObjectBytes = 8192;
@@ -48,11 +52,27 @@ constexpr std::size_t kMaxAskedHugePages = 8192;
 
 }  // namespace
 
+bool PageHeap::HasRoomAhead(std::size_t bytes) const {
+  return goals_.soft_bytes == 0 || ChargedBytes() - UntouchedBytes() + coming_.bytes() + bytes <=
+                                       goals_.soft_bytes - goals_.soft_bytes / kRoomAheadDivisor;
+}
+
+std::size_t PageHeap::AheadBytes() const {
+  const std::size_t most_bytes = in_use_.bytes() / kAheadShareDivisor;
+  return most_bytes - std::min(most_bytes, (coming_ + ahead_).bytes());
+}
+
+void PageHeap::SetAhead(HugePage* huge_page, std::size_t pages) {
+  ahead_ += PageCount(pages);
+  ahead_ -= PageCount(huge_page->ahead_pages);
+  huge_page->ahead_pages = static_cast<std::uint16_t>(pages);
+}
+
 void PageHeap::PopulateAhead(const Run& run, PageCount pages, std::size_t object_bytes) {
   if (object_bytes > kPopulateMaxObjectBytes || PopulateHugePage(run, pages)) return;
-  const std::size_t goal_bytes = std::min(in_use_.bytes() / kPopulateShareDivisor, kPopulateMaxBytes);
+  const std::size_t goal_bytes = std::min({in_use_.bytes() / kPopulateShareDivisor, kPopulateMaxBytes, AheadBytes()});
   // Where the kernel's pages are larger than ours, a fault brings more by itself.
-  if (goal_bytes < kPopulateMinBytes || OsPageBytes() > kPageBytes) return;
+  if (goal_bytes < kPopulateMinBytes || OsPageBytes() > kPageBytes || !HasRoomAhead(goal_bytes)) return;
   HugePage* const huge_page = run.huge_page;
   const std::size_t first = run.first_page.raw() % kPagesPerHugePage + pages.raw();
   const std::size_t most = std::min(PageCount::FromBytesCeil(goal_bytes).raw(), kPagesPerHugePage - first);
@@ -65,16 +85,23 @@ void PageHeap::PopulateAhead(const Run& run, PageCount pages, std::size_t object
     bits.SetRange(first, ahead_pages);
     TakeOut(ahead, huge_page, bits);
   }
+  // The run is in use already, but a thread that loses its CPU may touch it late.
+  const PageCount all_pages = pages + PageCount(ahead_pages);
+  coming_ += all_pages;
   lock_.Release();
-  const bool populated = Populate(run.first_page.start(), (pages + PageCount(ahead_pages)).bytes());
+  const bool populated = Populate(run.first_page.start(), all_pages.bytes());
   lock_.Acquire();
+  coming_ -= all_pages;
   if (populated) NoteTouched(huge_page, ahead_pages);
-  if (ahead != nullptr) BringBack(ahead, !populated);
+  if (ahead == nullptr) return;
+  BringBack(ahead, populated ? HugePage::PageBits() : ahead->pages);
+  if (populated) SetAhead(huge_page, huge_page->ahead_pages + ahead_pages);
 }
 
 bool PageHeap::PopulateHugePage(const Run& run, PageCount pages) {
   HugePage* const huge_page = run.huge_page;
-  if (in_use_.bytes() / kPopulateShareDivisor < kHugePageBytes) return false;
+  if (in_use_.bytes() / kPopulateShareDivisor < kHugePageBytes || AheadBytes() < kHugePageBytes) return false;
+  if (!HasRoomAhead(kHugePageBytes)) return false;
   // Nothing of it is resident: all that is not the run is free and zero.
   if (huge_page->zero.Count() + pages.raw() != kPagesPerHugePage || !BacksHugePages()) return false;
   if (!huge_page->reservation->refuses_huge_pages) return false;
@@ -82,14 +109,18 @@ bool PageHeap::PopulateHugePage(const Run& run, PageCount pages) {
   InFlight* const rest = NewInFlight();
   if (rest == nullptr) return false;
   TakeOut(rest, huge_page, huge_page->zero);
+  coming_ += PageCount(kPagesPerHugePage);
   lock_.Release();
   const bool backed = BackByHugePage(huge_page->first_page.start(), kHugePageBytes);
   lock_.Acquire();
+  coming_ -= PageCount(kPagesPerHugePage);
   if (backed) {
     SetBacking(huge_page, Backing::kHuge);
     NoteTouched(huge_page, rest->pages.Count());
   }
-  BringBack(rest, !backed);
+  const std::size_t rest_pages = rest->pages.Count();
+  BringBack(rest, backed ? HugePage::PageBits() : rest->pages);
+  if (backed) SetAhead(huge_page, huge_page->ahead_pages + rest_pages);
   backing_failed_ = !backed;
   if (!backed) backing_failed_at_ms_ = CoarseMilliseconds();
   return backed;

@@ -5,6 +5,7 @@
 #include "allocator/pages/page_heap.h"
 
 #include <algorithm>
+#include <bit>
 #include <iterator>
 #include <new>
 
@@ -26,6 +27,39 @@ constexpr std::size_t kReleaseStackBytes = 2048;
 // The inverse of the share of what is in use that stays free and resident after a fall. It is half of what counts as a
 // fall, so that not every free after it counts as the next one.
 constexpr std::size_t kFallKeepDivisor = 8;
+// Memory that the kernel refused is tried again after this time, or when it becomes free anew: it may be unlocked.
+// Chosen.
+constexpr std::uint32_t kTryRefusedAgainMs = 10'000;
+// A huge page that was refused as a whole is tried in pieces of 256 KiB: a part of it may be what is locked.
+constexpr std::size_t kPagesPerPiece = kPagesPerHugePage / 8;
+// MakeRoom releases more than is missing, so that it need not be called at each step: by this share of the goal, as its
+// inverse, and at least by this much.
+constexpr std::size_t kRoomStepDivisor = 128;
+constexpr std::size_t kLeastRoomStepBytes = std::size_t{1} << 20;
+constexpr unsigned kMiBShift = 20;
+// Where more is in use than can be resident, objects of this part of the limit are taken for untouched. Free memory is
+// kept up to a part of the others. Both are inverses, and chosen.
+constexpr std::size_t kUntouchedDivisor = 8;
+constexpr std::size_t kWarmInDoubtDivisor = 2;
+// The release of a run of free pages that is this long costs little more per byte than that of a huge page. Chosen.
+constexpr std::size_t kLongRunPages = kPagesPerHugePage / 16;
+
+// For times of which 0 says that there is none.
+std::uint32_t NowOrOne() { return std::max<std::uint32_t>(CoarseMilliseconds(), 1); }
+
+// A page of it was refused, and not long ago.
+bool IsRefused(const HugePage& huge_page) {
+  return huge_page.refused_at_ms != 0 &&
+         MillisecondsBetween(huge_page.refused_at_ms, CoarseMilliseconds()) < kTryRefusedAgainMs;
+}
+
+HugePage::PageBits LongRuns(const HugePage::PageBits& pages) {
+  HugePage::PageBits result;
+  for (auto run = pages.NextRun(0); run.count != 0; run = pages.NextRun(run.first + run.count)) {
+    if (run.count >= kLongRunPages) result.SetRange(run.first, run.count);
+  }
+  return result;
+}
 
 }  // namespace
 
@@ -61,33 +95,68 @@ void PageHeap::TakeOut(InFlight* in_flight, HugePage* huge_page, HugePage::PageB
   in_flight_.PushFront(in_flight);
 }
 
-void PageHeap::BringBack(InFlight* in_flight, bool zero) {
+void PageHeap::BringBack(InFlight* in_flight, const HugePage::PageBits& zero) {
   HugePage* const huge_page = in_flight->huge_page;
-  const HugePage::PageBits pages = in_flight->pages;
+  const HugePage::PageBits warm_pages = in_flight->pages.AndNot(zero);
+  const HugePage::PageBits zero_pages = in_flight->pages.And(zero);
   DeleteInFlight(in_flight);
   Unlist(huge_page);
-  for (auto run = pages.NextRun(0); run.count != 0; run = pages.NextRun(run.first + run.count)) {
-    MarkFree(huge_page, run.first, run.count, zero);
+  for (const HugePage::PageBits* pages : {&warm_pages, &zero_pages}) {
+    for (auto run = pages->NextRun(0); run.count != 0; run = pages->NextRun(run.first + run.count)) {
+      MarkFree(huge_page, run.first, run.count, pages == &zero_pages);
+    }
   }
+  SetAhead(huge_page, std::min<std::size_t>(huge_page->ahead_pages, huge_page->warm_pages()));
   Relist(huge_page);
 }
 
-std::size_t PageHeap::ReleaseWhole(HugePage* huge_page) {
+void PageHeap::TryRefusedAgain(bool all) {
+  if (refused_.empty()) [[likely]]
+    return;
+  while (HugePage* const huge_page = refused_.back()) {
+    if (!all && IsRefused(*huge_page)) break;
+    const std::size_t bytes = PageCount(huge_page->warm_pages()).bytes();
+    IntrusiveList<HugePage>::Remove(huge_page);
+    huge_page->refused_at_ms = 0;
+    refused_huge_bytes_ -= bytes;
+    warm_huge_bytes_ += bytes;
+    warm_.PushBack(huge_page);
+  }
+}
+
+bool PageHeap::ReleaseWhole(HugePage* huge_page, std::size_t* released_bytes) {
   InFlight* const in_flight = NewInFlight();
-  if (in_flight == nullptr) return 0;
+  if (in_flight == nullptr) return false;
+  const HugePage::PageBits zero_before = huge_page->zero;
+  const PageCount warm(huge_page->warm_pages());
   TakeOut(in_flight, huge_page, huge_page->free);
+  leaving_ += warm;
   const bool stopped = StopAsking(huge_page, 1);
   lock_.Release();
-  const bool released = tarn::Release(huge_page->first_page.start(), kHugePageBytes);
+  HugePage::PageBits released;
+  if (tarn::Release(huge_page->first_page.start(), kHugePageBytes)) {
+    released.SetRange(0, kPagesPerHugePage);
+  } else {
+    // The locked memory may be a part of it.
+    for (std::size_t first = 0; first < kPagesPerHugePage; first += kPagesPerPiece) {
+      void* const start = (huge_page->first_page + PageCount(first)).start();
+      if (tarn::Release(start, PageCount(kPagesPerPiece).bytes())) released.SetRange(first, kPagesPerPiece);
+    }
+  }
   lock_.Acquire();
-  if (released && stopped) {
+  leaving_ -= warm;
+  // While huge pages are asked for, a touch of one page may bring all of them.
+  if (!stopped) released = {};
+  const std::size_t released_pages = released.AndNot(zero_before).Count();
+  if (released_pages != 0) {
     SetBacking(huge_page, Backing::kSmall);
     huge_page->was_released = true;
   }
-  BringBack(in_flight, released && stopped);
-  if (!released || !stopped) return 0;
-  released_bytes_total_ += kHugePageBytes;
-  return kHugePageBytes;
+  huge_page->refused_at_ms = released.Count() == kPagesPerHugePage ? 0 : NowOrOne();
+  BringBack(in_flight, released.Or(zero_before));
+  released_bytes_total_ += PageCount(released_pages).bytes();
+  *released_bytes += PageCount(released_pages).bytes();
+  return true;
 }
 
 // On the stack of the thread that releases, some 4 KiB.
@@ -101,6 +170,7 @@ struct PageHeap::ReleaseBatch {
 
   std::size_t huge_page_count = 0;
   std::size_t range_count = 0;
+  std::size_t bytes = 0;
   InFlight* in_flight[kHugePages];
   MemoryRange ranges[kPagesPerHugePage];
 };
@@ -124,6 +194,8 @@ void PageHeap::AddToBatch(ReleaseBatch* batch, HugePage* huge_page, const HugePa
     return;
   }
   TakeOut(in_flight, huge_page, whole);
+  leaving_ += PageCount(whole.Count());
+  batch->bytes += PageCount(whole.Count()).bytes();
   batch->in_flight[batch->huge_page_count++] = in_flight;
 }
 
@@ -133,28 +205,34 @@ std::size_t PageHeap::ReleaseBatched(ReleaseBatch* batch) {
     static_cast<void>(StopAsking(batch->in_flight[i]->huge_page, 1));
   }
   lock_.Release();
-  std::size_t released = ReleaseRanges(batch->ranges, batch->range_count);
+  bool released[std::size(batch->ranges)];
+  ReleaseRanges(batch->ranges, batch->range_count, released);
   lock_.Acquire();
+  leaving_ -= PageCount::FromBytesCeil(batch->bytes);
   std::size_t released_bytes = 0;
-  for (std::size_t i = 0; i < released; ++i) released_bytes += batch->ranges[i].bytes;
+  const bool* next = released;
   for (std::size_t i = 0; i < batch->huge_page_count; ++i) {
     InFlight* const in_flight = batch->in_flight[i];
-    std::size_t runs = 0;
+    HugePage* const huge_page = in_flight->huge_page;
+    HugePage::PageBits zero;
+    bool all = true;
     const HugePage::PageBits& pages = in_flight->pages;
     for (auto run = pages.NextRun(0); run.count != 0; run = pages.NextRun(run.first + run.count)) {
-      ++runs;
+      all &= *next;
+      if (*next++) zero.SetRange(run.first, run.count);
     }
-    // Of a huge page of which only some ranges went, all count as not released.
-    const bool all = released >= runs;
-    released -= all ? runs : released;
-    HugePage* const huge_page = in_flight->huge_page;
-    if (all) huge_page->was_released = true;
-    if (all && huge_page->backing == Backing::kHuge) SetBacking(huge_page, Backing::kSmall);
-    BringBack(in_flight, all && huge_page->backing == Backing::kSmall);
+    huge_page->refused_at_ms = all ? 0 : NowOrOne();
+    const bool any = zero.Count() != 0;
+    if (any && huge_page->backing == Backing::kHuge) SetBacking(huge_page, Backing::kSmall);
+    // While huge pages are asked for, a touch of one page may bring all of them.
+    if (huge_page->backing != Backing::kSmall) zero = {};
+    if (any) huge_page->was_released = true;
+    released_bytes += PageCount(zero.Count()).bytes();
+    BringBack(in_flight, zero);
     // The others may have become free while the lock was not held.
     if (huge_page->state == HugePageState::kWholeFree) huge_page->freed_at_ms = CoarseMilliseconds();
   }
-  batch->huge_page_count = batch->range_count = 0;
+  batch->huge_page_count = batch->range_count = batch->bytes = 0;
   released_bytes_total_ += released_bytes;
   return released_bytes;
 }
@@ -164,10 +242,11 @@ std::size_t PageHeap::ReleaseFree(std::size_t keep_warm_bytes, bool break_huge_p
   LockHolder holder(lock_);
   const PublishAtEnd publish{this};
   std::size_t released_bytes = 0;
+  // A request is not refused without a try.
+  TryRefusedAgain(break_huge_pages);
   while (warm_huge_bytes_ > keep_warm_bytes) {
-    const std::size_t bytes = ReleaseWhole(warm_.back());  // the one that was freed longest ago
-    if (bytes == 0) break;                                 // The kernel refuses; it would refuse the next one too.
-    released_bytes += bytes;
+    // The one that was freed longest ago.
+    if (!ReleaseWhole(warm_.back(), &released_bytes)) break;
   }
   if (!break_huge_pages) return released_bytes;
   ReleaseBatch batch;
@@ -189,6 +268,7 @@ ScavengeResult PageHeap::ReleaseUnwanted(std::uint32_t now_ms, std::size_t most_
   LockHolder holder(lock_);
   const PublishAtEnd publish{this};
   ScavengeResult result;
+  TryRefusedAgain(false);
   const std::size_t kept_bytes = PageCount::FromHugePages(demand_.KeptHugePages(now_ms)).bytes();
   while (HugePage* huge_page = warm_.back()) {
     const std::uint32_t age_ms = MillisecondsBetween(huge_page->freed_at_ms, now_ms);
@@ -204,13 +284,10 @@ ScavengeResult PageHeap::ReleaseUnwanted(std::uint32_t now_ms, std::size_t most_
       result.next_ms = 0;
       break;
     }
-    const std::size_t bytes = ReleaseWhole(huge_page);
-    if (bytes == 0) {
-      // The kernel refuses. Not at once again.
+    if (!ReleaseWhole(huge_page, &result.released_bytes)) {
       result.next_ms = demand_.short_window_ms();
       break;
     }
-    result.released_bytes += bytes;
   }
   result.warm_huge_bytes = warm_huge_bytes_;
   return result;
@@ -219,13 +296,123 @@ ScavengeResult PageHeap::ReleaseUnwanted(std::uint32_t now_ms, std::size_t most_
 std::size_t PageHeap::ReleaseOldest(std::size_t bytes) {
   LockHolder holder(lock_);
   const PublishAtEnd publish{this};
+  TryRefusedAgain(false);
   std::size_t released_bytes = 0;
-  while (released_bytes < bytes && !warm_.empty()) {
-    const std::size_t step_bytes = ReleaseWhole(warm_.back());
-    if (step_bytes == 0) break;
-    released_bytes += step_bytes;
+  while (released_bytes < bytes && !warm_.empty() && ReleaseWhole(warm_.back(), &released_bytes)) {
   }
   return released_bytes;
+}
+
+// --- Room in a container -------------------------------------------------------------------------------------------
+
+void PageHeap::SetGoals(const Goals& goals) {
+  LockHolder holder(lock_);
+  goals_ = goals;
+  next_room_at_bytes_ = 0;
+}
+
+void PageHeap::NoteLarge(PageCount before, PageCount after) {
+  const auto place = [this](PageCount pages) TARN_NO_THREAD_SAFETY_ANALYSIS -> std::size_t& {
+    const auto log = static_cast<std::size_t>(std::bit_width(pages.bytes() >> kMiBShift));
+    return large_by_size_[std::min(log, kLargeSizes - 1)];
+  };
+  place(before) -= before.bytes();
+  place(after) += after.bytes();
+}
+
+std::size_t PageHeap::UntouchedBytes() const {
+  if (goals_.soft_bytes == 0 || InUseBytes() <= goals_.most_bytes) return 0;
+  std::size_t bytes = 0;
+  for (std::size_t log = kLargeSizes; log-- != 0;) {
+    // The least size of the objects that are counted here.
+    if ((std::size_t{1} << kMiBShift << log) / 2 < goals_.most_bytes / kUntouchedDivisor) break;
+    bytes += large_by_size_[log];
+  }
+  return bytes;
+}
+
+// Memory on its way to the kernel is resident still. Where little room is left, no thread counts on another one's
+// release, which may stand still for as long as that thread has no CPU.
+std::size_t PageHeap::CriticalExcess() const {
+  const std::size_t resident_bytes = ChargedBytes() - UntouchedBytes() + leaving_.bytes() + coming_.bytes();
+  return resident_bytes - std::min(resident_bytes, goals_.critical_bytes);
+}
+
+std::size_t PageHeap::ExcessOverGoals(std::size_t margin_bytes) const {
+  const std::size_t warm_bytes = (free_ - free_zero_).bytes();
+  std::size_t kept_bytes;  // of these, may stay
+  const std::size_t in_use_bytes = InUseBytes();
+  if (in_use_bytes > goals_.most_bytes) {
+    const std::size_t touched_bytes = in_use_bytes - UntouchedBytes();
+    kept_bytes = std::min(touched_bytes / kWarmInDoubtDivisor,
+                          (goals_.soft_bytes - std::min(touched_bytes, goals_.soft_bytes)) / 2);
+  } else {
+    kept_bytes = goals_.soft_bytes - std::min(in_use_bytes, goals_.soft_bytes);
+  }
+  kept_bytes -= std::min(kept_bytes, margin_bytes);
+  return std::max(warm_bytes - std::min(warm_bytes, kept_bytes), CriticalExcess());
+}
+
+void PageHeap::MakeRoom(std::size_t fresh_bytes) {
+  ProbeStack(kReleaseStackBytes);
+  LockHolder holder(lock_);
+  const PublishAtEnd publish{this};
+  const std::size_t step_bytes = std::max(goals_.soft_bytes / kRoomStepDivisor, kLeastRoomStepBytes);
+  const std::size_t most_bytes = fresh_bytes + step_bytes;
+  std::size_t released_bytes = 0;
+  TryRefusedAgain(false);
+  while (released_bytes < most_bytes && ExcessOverGoals(step_bytes) != 0 && !warm_.empty() &&
+         ReleaseWhole(warm_.back(), &released_bytes)) {
+  }
+  if (released_bytes < most_bytes) released_bytes += ReleaseScattered(most_bytes - released_bytes, step_bytes);
+  // With nothing left to release, the next try is worthwhile a step later.
+  next_room_at_bytes_ = released_bytes < most_bytes ? fresh_bytes_.load(std::memory_order_relaxed) + step_bytes : 0;
+}
+
+std::size_t PageHeap::ReleaseScattered(std::size_t most_bytes, std::size_t margin_bytes) {
+  ReleaseBatch batch;
+  std::size_t released_bytes = 0;
+  std::size_t held = 0;
+  bool critical = CriticalExcess() != 0;
+  // Once around, wherever the hand is.
+  for (std::size_t left = reserved_huge_pages_; left != 0; --left) {
+    if (!batch.HasRoom() || released_bytes + batch.bytes >= most_bytes) {
+      released_bytes += ReleaseBatched(&batch);
+      critical = CriticalExcess() != 0;
+      held = 0;
+      if (released_bytes >= most_bytes || ExcessOverGoals(margin_bytes) == 0) return released_bytes;
+    }
+    if (++held == kTrackersPerHold) {
+      lock_.Release();
+      lock_.Acquire();
+      held = 0;
+    }
+    bool end_of_pass = false;
+    HugePage* huge_page = NextPacked(&room_hand_, &end_of_pass);
+    if (end_of_pass) huge_page = NextPacked(&room_hand_, &end_of_pass);
+    if (huge_page == nullptr || IsRefused(*huge_page)) continue;
+    const HugePage::PageBits free = huge_page->free.AndNot(huge_page->zero);
+    AddToBatch(&batch, huge_page, critical ? free : LongRuns(free));
+  }
+  return released_bytes + ReleaseBatched(&batch);
+}
+
+// --- Pages of huge pages in use ------------------------------------------------------------------------------------
+
+HugePage* PageHeap::NextPacked(IdleHand* hand, bool* end_of_pass) {
+  // Reservations may have come and gone since the last call, or in a flush; their records stay readable.
+  if (hand->reservation == nullptr) *hand = {reservations_, 0};
+  Reservation* const reservation = hand->reservation;
+  const std::size_t index = hand->index++;
+  if (reservation == nullptr || index >= reservation->huge_page_count) {
+    if (reservation != nullptr) *hand = {reservation->next, 0};
+    *end_of_pass = hand->reservation == nullptr;
+    return nullptr;
+  }
+  HugePage* const huge_page = &reservation->huge_pages[index];
+  // Not in use; its tracker may never have been written.
+  if (reservation->whole_free.Test(index) || huge_page->state != HugePageState::kPacked) return nullptr;
+  return huge_page;
 }
 
 bool PageHeap::ReleaseIdlePages(std::size_t most_bytes, std::size_t* released_bytes, Idle which) {
@@ -237,19 +424,10 @@ bool PageHeap::ReleaseIdlePages(std::size_t most_bytes, std::size_t* released_by
   bool end_of_pass = false;
   for (std::size_t looked_at = 0; looked_at < kTrackersPerHold && *released_bytes < most_bytes; ++looked_at) {
     if (!batch.HasRoom()) *released_bytes += ReleaseBatched(&batch);
-    // Reservations may have come and gone since the last call, or in a flush; their records stay readable.
-    if (idle_hand_.reservation == nullptr) idle_hand_ = {reservations_, 0};
-    Reservation* const reservation = idle_hand_.reservation;
-    const std::size_t index = idle_hand_.index++;
-    if (reservation == nullptr || index >= reservation->huge_page_count) {
-      if (reservation != nullptr) idle_hand_ = {reservation->next, 0};
-      end_of_pass = idle_hand_.reservation == nullptr;
-      if (end_of_pass) break;
-      continue;
-    }
-    HugePage* const huge_page = &reservation->huge_pages[index];
-    // Not in use; its tracker may never have been written.
-    if (reservation->whole_free.Test(index) || huge_page->state != HugePageState::kPacked) continue;
+    HugePage* const huge_page = NextPacked(&idle_hand_, &end_of_pass);
+    if (end_of_pass) break;
+    if (huge_page == nullptr) continue;
+    if (which == Idle::kIdle && IsRefused(*huge_page)) continue;
     const HugePage::PageBits idle = (which == Idle::kIdle ? huge_page->idle : huge_page->free).AndNot(huge_page->zero);
     // A huge page of the kernel's that is dense stays one.
     const bool sparse = huge_page->backing == Backing::kSmall || idle.Count() >= kSparseIdlePages;
@@ -274,14 +452,12 @@ PageHeap::Excess PageHeap::ReleaseExcess(std::size_t least_bytes, std::size_t* r
     const PublishAtEnd publish{this};
     *released_bytes = 0;
     const auto excess_bytes = [this]() TARN_NO_THREAD_SAFETY_ANALYSIS {
-      const std::size_t warm_bytes = (free_ - free_zero_).bytes();
+      const std::size_t warm_bytes = (free_ - free_zero_).bytes() - refused_huge_bytes_;
       return warm_bytes - std::min(warm_bytes, in_use_.bytes() / kFallKeepDivisor);
     };
+    TryRefusedAgain(false);
     while (*released_bytes < least_bytes && excess_bytes() != 0 && !warm_.empty()) {
-      // Parts of it may have gone before, and bring nothing.
-      const PageCount warm(warm_.back()->warm_pages());
-      if (ReleaseWhole(warm_.back()) == 0) return Excess::kDone;
-      *released_bytes += warm.bytes();
+      if (!ReleaseWhole(warm_.back(), released_bytes)) return Excess::kDone;
     }
     if (excess_bytes() == 0) return Excess::kDone;
     if (*released_bytes >= least_bytes) return Excess::kMore;
@@ -330,6 +506,7 @@ void PageHeap::RepairInForkedChild() {
   in_excess_pass_ = false;
   freed_in_excess_pass_ = PageCount(0);
   unreleasable_ = PageCount(0);
+  coming_ = leaving_ = PageCount(0);
   // The thread that released these is gone; it is unknown whether the kernel got to it.
   while (InFlight* in_flight = in_flight_.front()) {
     if (in_flight->committed_by != nullptr) {
@@ -337,7 +514,7 @@ void PageHeap::RepairInForkedChild() {
       DeleteInFlight(in_flight);
       continue;
     }
-    BringBack(in_flight, false);
+    BringBack(in_flight, {});
   }
 }
 

@@ -53,18 +53,17 @@ std::size_t Percent(std::size_t bytes, std::size_t percent) {
   return bytes / 100 * percent + bytes % 100 * percent / 100;
 }
 
-std::size_t LimitBytes(LimitSetting::Kind kind, std::size_t value) {
+// `container_bytes` is the container's limit, SIZE_MAX where there is none.
+std::size_t LimitBytes(LimitSetting::Kind kind, std::size_t value, std::size_t container_bytes) {
   switch (kind) {
     case LimitSetting::Kind::kNone:
       return SIZE_MAX;
     case LimitSetting::Kind::kBytes:
       return value;
     case LimitSetting::Kind::kPercent:
-      return Percent(std::min(ContainerLimitBytes(), PhysicalMemoryBytes()), value);
-    case LimitSetting::Kind::kAuto: {
-      const std::size_t container_bytes = ContainerLimitBytes();
+      return Percent(std::min(container_bytes, PhysicalMemoryBytes()), value);
+    case LimitSetting::Kind::kAuto:
       return container_bytes == SIZE_MAX ? SIZE_MAX : Percent(container_bytes, kAutoPercent);
-    }
   }
   return SIZE_MAX;
 }
@@ -90,7 +89,8 @@ void Limits::SetSoft(LimitSetting setting) {
   soft_kind_.store(setting.kind, std::memory_order_relaxed);
   soft_value_.store(setting.value, std::memory_order_relaxed);
   soft_asked_for_.store(setting.asked_for, std::memory_order_relaxed);
-  Store(&tarn_snapshot_limits::not_soft_bytes, ~LimitBytes(setting.kind, setting.value));
+  const std::size_t container_bytes = NeedsReading(setting.kind) ? ContainerLimitBytes() : SIZE_MAX;
+  Store(&tarn_snapshot_limits::not_soft_bytes, ~LimitBytes(setting.kind, setting.value, container_bytes));
   read_again_.store(true, std::memory_order_relaxed);
   if (!scope.nested()) process_heap.page_heap.SetNextCheck(0);
 }
@@ -103,7 +103,8 @@ void Limits::SetHard(LimitSetting setting) {
 void Limits::ApplyHard(LimitSetting setting) {
   hard_kind_.store(setting.kind, std::memory_order_relaxed);
   hard_value_.store(setting.value, std::memory_order_relaxed);
-  const std::size_t bytes = LimitBytes(setting.kind, setting.value);
+  const std::size_t container_bytes = NeedsReading(setting.kind) ? ContainerLimitBytes() : SIZE_MAX;
+  const std::size_t bytes = LimitBytes(setting.kind, setting.value, container_bytes);
   Store(&tarn_snapshot_limits::not_hard_bytes, ~bytes);
   process_heap.page_heap.SetHardLimit(bytes);
 }
@@ -111,9 +112,12 @@ void Limits::ApplyHard(LimitSetting setting) {
 void Limits::ReadLimits() {
   const LimitSetting::Kind soft_kind = soft_kind_.load(std::memory_order_relaxed);
   const LimitSetting::Kind hard_kind = hard_kind_.load(std::memory_order_relaxed);
-  Store(&tarn_snapshot_limits::not_soft_bytes, ~LimitBytes(soft_kind, soft_value_.load(std::memory_order_relaxed)));
+  container_bytes_ =
+      soft_kind != LimitSetting::Kind::kNone || NeedsReading(hard_kind) ? ContainerLimitBytes() : SIZE_MAX;
+  Store(&tarn_snapshot_limits::not_soft_bytes,
+        ~LimitBytes(soft_kind, soft_value_.load(std::memory_order_relaxed), container_bytes_));
   if (NeedsReading(hard_kind)) {
-    const std::size_t bytes = LimitBytes(hard_kind, hard_value_.load(std::memory_order_relaxed));
+    const std::size_t bytes = LimitBytes(hard_kind, hard_value_.load(std::memory_order_relaxed), container_bytes_);
     Store(&tarn_snapshot_limits::not_hard_bytes, ~bytes);
     process_heap.page_heap.SetHardLimit(bytes);
   }
@@ -146,7 +150,26 @@ std::size_t Limits::UsedBytes() const {
     if (resident_bytes != 0) return resident_bytes;
   }
   // Without /proc, what the page heap believes.
-  return OwnBytes() + other_bytes_;
+  return OwnBytes() - process_heap.page_heap.Stats().untouched_bytes + other_bytes_;
+}
+
+// The page heap knows only its own memory, so its goals are the limits less what others have. The thread that takes
+// memory keeps them, at once and without a file. A check is one thread's, which may have no CPU at the moment.
+void Limits::SetGoals(std::size_t limit_bytes, std::int64_t others_bytes) {
+  PageHeap::Goals goals;
+  if (limit_bytes != SIZE_MAX && container_bytes_ != SIZE_MAX) {
+    // Never 0, which stands for no goal.
+    const auto of_own = [others_bytes](std::size_t bytes) {
+      return static_cast<std::size_t>(std::max<std::int64_t>(static_cast<std::int64_t>(bytes) - others_bytes, 1));
+    };
+    const std::size_t soft_bytes = std::min(limit_bytes, container_bytes_);
+    goals.soft_bytes = of_own(soft_bytes);
+    goals.critical_bytes = of_own(soft_bytes + (container_bytes_ - soft_bytes) / 2);
+    goals.most_bytes = of_own(container_bytes_);
+  }
+  if (goals == goals_) return;
+  goals_ = goals;
+  process_heap.page_heap.SetGoals(goals);
 }
 
 void Limits::Check(bool may_call_back) {
@@ -163,9 +186,10 @@ void Limits::Check(bool may_call_back) {
     const bool needs_reading = NeedsReading(soft_kind_.load(std::memory_order_relaxed)) ||
                                NeedsReading(hard_kind_.load(std::memory_order_relaxed));
     // tarn's bare thread may not open the files.
+    const bool has_limit = soft_kind_.load(std::memory_order_relaxed) != LimitSetting::Kind::kNone;
     const bool due = !has_read_ || (MayReadFiles() && MillisecondsBetween(read_at_ms_, now_ms) >= kReadEveryMs);
-    const bool reads = !thread_state.is_background &&
-                       (read_again_.exchange(false, std::memory_order_relaxed) || (needs_reading && due));
+    const bool reads = !thread_state.is_background && (read_again_.exchange(false, std::memory_order_relaxed) ||
+                                                       ((needs_reading || has_limit) && due));
     if (!has_facts_ && !thread_state.is_background) ReadFacts();
     if (reads) {
       ReadLimits();
@@ -185,6 +209,9 @@ void Limits::Check(bool may_call_back) {
       Add(&tarn_snapshot_limits::checks, 1);
       used_bytes = UsedBytes();
     }
+    // Less than nothing where much of the page heap's memory was never touched.
+    SetGoals(limit_bytes, MayReadFiles() ? static_cast<std::int64_t>(used_bytes) - static_cast<std::int64_t>(OwnBytes())
+                                         : static_cast<std::int64_t>(other_bytes_));
     if (limit_bytes != SIZE_MAX) {
       const std::size_t step_bytes = std::max(limit_bytes / kStepDivisor, kLeastStepBytes);
       // Memory that was handed out last is not touched yet, which counts where it is much.

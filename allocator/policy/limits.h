@@ -25,6 +25,7 @@
 
 #include "allocator/include/tarn/snapshot.h"
 #include "allocator/os/thread_state.h"
+#include "allocator/pages/page_heap.h"
 #include "allocator/settings/options.h"
 
 namespace tarn {
@@ -82,6 +83,7 @@ class Limits {
   void ReadFacts();
   void ApplyHard(LimitSetting setting);
   void ReadLimits();
+  void SetGoals(std::size_t limit_bytes, std::int64_t others_bytes);
   std::size_t UsedBytes() const;
   // The page heap's memory, as far as it knows: pages in use that were never touched count.
   static std::size_t OwnBytes();
@@ -106,6 +108,9 @@ class Limits {
   bool has_facts_ = false;
   // Resident memory besides the page heap's, as of the reading of the container's limit.
   std::size_t other_bytes_ = 0;
+  // Zero until it is read, like no limit: there is none in force by then.
+  std::size_t container_bytes_ = 0;
+  PageHeap::Goals goals_;
   std::uint32_t read_at_ms_ = 0;
   std::uint32_t drained_at_ms_ = 0;
   std::uint64_t fresh_bytes_at_check_ = 0;

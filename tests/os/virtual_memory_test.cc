@@ -14,6 +14,8 @@
 
 #include <cstdint>
 #include <cstring>
+#include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -132,21 +134,33 @@ std::vector<MemoryRange> EverySecondPage(char* start) {
   return ranges;
 }
 
+// How many are released. These, and no others, are to be refused.
+std::size_t CountReleased(const std::vector<MemoryRange>& ranges, const std::set<std::size_t>& refused) {
+  const auto released = std::make_unique<bool[]>(ranges.size());
+  ReleaseRanges(ranges.data(), ranges.size(), released.get());
+  std::size_t count = 0;
+  for (std::size_t i = 0; i < ranges.size(); ++i) {
+    if (released[i] == refused.contains(i)) return SIZE_MAX;
+    count += released[i] ? 1 : 0;
+  }
+  return count;
+}
+
 TEST(VirtualMemory, ManyRangesAreReleasedAtOnce) {
   char* start = static_cast<char*>(Reserve(kMiB, OsPageBytes()));
   ASSERT_NE(start, nullptr);
   ASSERT_TRUE(Commit(start, kMiB));
   std::vector<MemoryRange> ranges = EverySecondPage(start);
-  EXPECT_EQ(ReleaseRanges(ranges.data(), ranges.size()), ranges.size());
+  EXPECT_EQ(CountReleased(ranges, {}), ranges.size());
   EXPECT_EQ(ResidentOsPages(start, kMiB), kMiB / OsPageBytes() / 2);
   for (std::size_t i = 0; i < kMiB; ++i) ASSERT_EQ(start[i], i / OsPageBytes() % 2 == 0 ? 0 : 0x5A) << i;
-  // Of ranges that the kernel refuses from one on, those before it are gone, and those behind it are not touched.
+  // A range that the kernel refuses is the only one that stays.
   ranges = EverySecondPage(start);
   void* const nowhere = Reserve(kMiB, OsPageBytes());
   Unreserve(nowhere, kMiB);
   ranges[10].start = nowhere;
-  EXPECT_EQ(ReleaseRanges(ranges.data(), ranges.size()), 10u);
-  EXPECT_EQ(ResidentOsPages(start, kMiB), kMiB / OsPageBytes() - 10);
+  EXPECT_EQ(CountReleased(ranges, {10}), ranges.size() - 1);
+  EXPECT_EQ(ResidentOsPages(start, kMiB), kMiB / OsPageBytes() / 2 + 1);
   Unreserve(start, kMiB);
 }
 
@@ -157,7 +171,7 @@ TEST(VirtualMemory, ManyRangesAreReleasedWhereTheKernelTakesThemOneByOne) {
               TARN_REQUIRE(start != nullptr && Commit(start, kMiB));
               const std::vector<MemoryRange> ranges = EverySecondPage(start);
               if (!tarn_test::RefuseSystemCall(SYS_process_madvise, EPERM)) return;
-              TARN_REQUIRE(ReleaseRanges(ranges.data(), ranges.size()) == ranges.size());
+              TARN_REQUIRE(CountReleased(ranges, {}) == ranges.size());
               TARN_REQUIRE(ResidentOsPages(start, kMiB) == kMiB / OsPageBytes() / 2);
             }),
             "");

@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 
 #include <cstddef>
+#include <cstring>
 #include <memory>
 #include <vector>
 
@@ -43,6 +44,8 @@ inline tarn::Span* Large(tarn::PageHeap& heap, std::size_t pages, std::size_t al
   EXPECT_NE(span, nullptr) << pages << " pages aligned to " << alignment;
   return span;
 }
+
+inline void Touch(tarn::Span* span) { std::memset(span->start(), 1, span->bytes()); }
 
 // Everything that the scavenger's pass would release now.
 inline std::size_t PassOverIdlePages(tarn::PageHeap& heap) {

@@ -26,8 +26,7 @@ using tarn_test::ExpectConsistent;
 using tarn_test::FreshPageHeap;
 using tarn_test::Large;
 using tarn_test::PassOverIdlePages;
-
-void Touch(Span* span) { std::memset(span->start(), 1, span->bytes()); }
+using tarn_test::Touch;
 
 // Releases until there is nothing left at that time.
 std::size_t ReleaseUnwanted(PageHeap& heap, std::uint32_t now_ms) {
