@@ -2,9 +2,10 @@
 //
 // Pools and arenas against their peers, by google-benchmark, all in one process.
 //
-// The process's malloc is tarn's, and so is what std::pmr and Boost.Pool get their memory from: the comparison is of the
-// pools alone. glibc's malloc is called by its other name, mimalloc is loaded beside. Run with
-//   build/bench/pools --benchmark_enable_random_interleaving --benchmark_repetitions=9 --benchmark_report_aggregates_only
+// The process's malloc is tarn's, and so is what std::pmr and Boost.Pool get their memory from: the comparison is of
+// the pools alone. glibc's malloc is called by its other name, mimalloc is loaded beside. Run with
+//   build/bench/pools --benchmark_enable_random_interleaving --benchmark_repetitions=9
+//       --benchmark_report_aggregates_only
 // so that each row is the median of interleaved runs. One "item" is one allocation with its free.
 #include <benchmark/benchmark.h>
 #include <dlfcn.h>
@@ -35,7 +36,7 @@
 #include <string>
 #include <vector>
 
-// glibc's own malloc, whoever has taken its place.
+// glibc's malloc, also where another one has taken its place.
 extern "C" void* __libc_malloc(std::size_t bytes);  // NOLINT
 extern "C" void __libc_free(void* object);          // NOLINT
 

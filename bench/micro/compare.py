@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compares results of build/bench/micro: one JSON file of google-benchmark per allocator.
 
-Called by run, and by hand for files that are there already. The table goes to stdout. Figures are
+For `run`, and by hand for files that are there already. The table goes to stdout. Figures are
 nanoseconds per item (an allocation with its free, or what the benchmark's source says), medians
 over the rounds. Ratios are paired: round 3 of one file is divided by round 3 of the other, for run
 interleaves the allocators within a round; so they are meaningful only for files of one call of run.

@@ -3,7 +3,7 @@
 // The microbenchmarks of malloc and its family, on google-benchmark: whatever malloc the process has is measured.
 //
 // The program is not linked with tarn; preload the allocator. The context of the results names the files that malloc,
-// free and operator new come from, so that a result proves by itself which allocator it is of.
+// free and operator new come from. So a result proves by itself which allocator it is of.
 #include <benchmark/benchmark.h>
 #include <dlfcn.h>
 

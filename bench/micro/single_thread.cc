@@ -27,7 +27,7 @@ using micro::Use;
 constexpr std::size_t kKiB = 1024;
 constexpr std::size_t kMiB = 1024 * kKiB;
 
-// --- pairs ----------------------------------------------------------------------------------------------------------
+// --- pairs ---------------------------------------------------------------------------------------------------------
 
 void PairMalloc(State& state) {
   const std::size_t bytes = Argument(state);
@@ -66,7 +66,7 @@ void PairNewSizedDelete(State& state) {
 }
 BENCHMARK(PairNewSizedDelete)->Name("pair_new_sized")->ArgName("bytes")->Arg(8)->Arg(64)->Arg(1024)->Arg(8 * kKiB);
 
-// --- batches --------------------------------------------------------------------------------------------------------
+// --- batches -------------------------------------------------------------------------------------------------------
 
 constexpr std::size_t kBatchObjects = 1000;
 
@@ -120,7 +120,7 @@ void BatchMixed(State& state) {
 }
 BENCHMARK(BatchMixed)->Name("batch_mixed")->ArgName("max_bytes")->Arg(256)->Arg(1024)->Arg(16 * kKiB);
 
-// --- a heap with much alive -------------------------------------------------------------------------------------------
+// --- a heap with much alive ----------------------------------------------------------------------------------------
 
 // Sizes as programs have them: most are small. (A geometric spread of 16 to 2048 bytes, mean about 420.)
 std::size_t SpreadSize(std::mt19937& random) {
@@ -155,7 +155,7 @@ void LiveHeap(State& state) {
 }
 BENCHMARK(LiveHeap)->Name("live_heap")->ArgName("objects")->Arg(1000)->Arg(200000);
 
-// --- calloc, realloc, alignment -----------------------------------------------------------------------------------------
+// --- calloc, realloc, alignment ------------------------------------------------------------------------------------
 
 // Only one byte is touched: an allocator that knows memory to be zero writes nothing.
 void Calloc(State& state) {
@@ -169,8 +169,8 @@ void Calloc(State& state) {
 }
 BENCHMARK(Calloc)->Name("calloc")->ArgName("bytes")->Arg(64)->Arg(1024)->Arg(32 * kKiB)->Arg(kMiB)->Arg(64 * kMiB);
 
-// The same, and the program writes all of it. Whoever got zeroes from the kernel for nothing above pays its page faults
-// here, and whoever filled warm memory with zeroes has none.
+// The same, and the program writes all of it. An allocator that got zeroes from the kernel for nothing above pays its
+// page faults here. One that filled warm memory with zeroes has none.
 void CallocWritten(State& state) {
   const std::size_t bytes = Argument(state);
   for (auto _ : state) {

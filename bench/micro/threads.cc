@@ -58,7 +58,7 @@ void ThreadsSwap(State& state) {
   for (auto _ : state) {
     for (std::size_t i = 0; i < kStepsPerIteration; ++i) {
       void* object = Use(std::malloc(SmallSize(random)));
-      // Acquire-release: whoever takes an object out frees what another one has written to.
+      // Acquire-release: the thread that takes an object out frees what another one has written to.
       std::free(shared_objects[random() % kSlots].exchange(object, std::memory_order_acq_rel));
     }
   }
@@ -70,8 +70,8 @@ void ThreadsSwap(State& state) {
 }
 BENCHMARK(ThreadsSwap)->Name("threads_swap")->ThreadRange(1, kMaxThreads)->UseRealTime();
 
-// A ring with one producer and one consumer, who hand over 256 objects at a time. An iteration is one such batch, and
-// all threads of a run do the same number of iterations, so the ring is empty at the end.
+// A ring with one producer and one consumer, who hand over 256 objects at a time. An iteration is one such batch. All
+// threads of a run do the same number of iterations, so the ring is empty at the end.
 struct Ring {
   static constexpr std::size_t kBatches = 16;
   void* objects[kBatches][kStepsPerIteration];

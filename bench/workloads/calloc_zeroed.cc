@@ -3,7 +3,7 @@
 // Memory that must be zero: small objects, or blocks of 64 MiB after one of the same size was written and freed.
 //
 // `small` stands for C programs that calloc every structure. `large` stands for hash tables and sparse matrices, of
-// which few pages are ever used: an allocator that knows which of its memory is zero writes nothing, and one that
+// which few pages are ever used: an allocator that knows which of its memory is zero writes nothing. One that
 // clears 64 MiB pays for it in time and in resident memory.
 #include <cstdio>
 

@@ -2,10 +2,10 @@
 //
 // A server whose threads die and hand their objects on.
 //
-// Each thread replaces random objects of a table, most of which a thread before it has allocated, then starts a
-// successor, leaves it the table, and ends. Stands for servers with a short-lived thread per connection or job; after
-// Larson and Krishnan, "Memory Allocation for Long-Running Server Applications" (ISMM 1998), written anew. What a
-// thread leaves behind must not be lost with it.
+// Each thread replaces random objects of a table, most of which a thread before it has allocated. Then it starts
+// a successor, leaves it the table, and ends. Stands for servers with a short-lived thread per connection or job;
+// after Larson and Krishnan, "Memory Allocation for Long-Running Server Applications" (ISMM 1998), written anew.
+// What a thread leaves behind must not be lost with it.
 #include <pthread.h>
 
 #include <cstdio>
@@ -24,7 +24,7 @@ struct Object {
   std::uint64_t bytes;
 };
 
-// What the threads of one line of succession hand on.
+// The state that threads of one line of succession hand on.
 struct Line {
   Line(std::uint64_t seed, std::uint64_t generations, const workload::Sizes& the_sizes)
       : random(seed), sizes(the_sizes), table(kObjects), generations_left(generations) {}

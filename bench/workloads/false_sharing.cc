@@ -4,10 +4,11 @@
 //
 // `active`: every thread allocates its objects itself, so an allocator that hands parts of one line to two threads
 // makes them share. `passive`: a main thread allocates neighbours and gives one to each thread, which frees it and then
-// allocates: an allocator that gives the freed part of the line to whoever frees it keeps the sharing up. After the
-// benchmarks cache-thrash and cache-scratch of Berger, McKinley, Blumofe, Wilson, "Hoard: A Scalable Memory Allocator
-// for Multithreaded Applications" (ASPLOS 2000), written anew. A line that is shared shows as a multiple of the time
-// where the threads run on different cores at the same time; how many of the objects shared theirs is counted, too.
+// allocates: an allocator that gives the freed part of the line to the thread that freed it keeps the sharing up. After
+// the benchmarks cache-thrash and cache-scratch of Berger, McKinley, Blumofe, Wilson, "Hoard: A Scalable Memory
+// Allocator for Multithreaded Applications" (ASPLOS 2000), written anew. A line that is shared shows as a multiple of
+// the time where the threads run on different cores at the same time; how many of the objects shared theirs is counted,
+// too.
 #include <atomic>
 #include <memory>
 

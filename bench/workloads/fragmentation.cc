@@ -3,10 +3,10 @@
 // A cache of constant size in bytes, whose objects change their sizes over time: how much memory does it hold at the
 // end for each live byte?
 //
-// Stands for key-value stores and proxies that run for months. In each phase the sizes are others; new objects push
-// out the oldest of five that are picked at random, so that some stay for long, scattered over the memory of phases
-// that are past (redis evicts like that, see maxmemory-samples in its documentation). At the end nine of ten objects
-// are dropped, at random.
+// Stands for key-value stores and proxies that run for months. In each phase the sizes are others. New objects push out
+// the oldest of five that are picked at random. So some stay for long, scattered over the memory of phases that are
+// past (redis evicts like that, see maxmemory-samples in its documentation). At the end nine of ten objects are
+// dropped, at random.
 #include <iterator>
 
 #include "bench/workloads/workload.h"

@@ -2,11 +2,10 @@
 //
 // 100 MiB of objects of one size are freed, then nothing happens: how much memory does the process keep?
 //
-// Stands for a service after a peak. Resident memory beyond what it was before is read at once and after 1, 5 and 30 s
-// of silence, in which nothing is allocated or freed, and again after a little activity, which some allocators need. With
-// --pin one object at the far end stays live, as a session or a line of a log would, for a heap that can only shrink from
-// its end.
-// The time of this workload says nothing; the memory does.
+// Stands for a service after a peak. The growth of resident memory is read at once and after 1, 5 and 30 s of silence,
+// in which nothing is allocated or freed. It is read again after a little activity, which some allocators need. With
+// --pin one object at the far end stays live, as a session or a line of a log would. This is for a heap that can only
+// shrink from its end. The time of this workload says nothing; the memory does.
 #include <iterator>
 
 #include "bench/workloads/workload.h"

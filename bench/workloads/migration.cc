@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Many threads on few CPUs; every object goes through a shared table and is freed by whoever finds it there.
+// Many threads on few CPUs; every object goes through a shared table and is freed by the thread that finds it there.
 //
 // Stands for servers with a thread per client that share caches, sessions and queues. With more threads than CPUs, a
 // thread is stopped in the midst of anything, and goes on where another one has just run.
@@ -11,7 +11,7 @@
 
 namespace {
 
-// The size of an object is the low part of its stamp, so that whoever finds it knows the size.
+// The size of an object is the low part of its stamp, so that the thread that finds it knows the size.
 constexpr unsigned kSizeBits = 12;
 
 std::uint64_t ReleaseFound(void* object) {

@@ -4,8 +4,8 @@
 //
 // Stands for vectors, string builders and read buffers. Three ways to grow: `steps`, from 1 to 32 MiB in steps of 1
 // MiB, as file readers do; `doubling`, from 1 MiB to 1 GiB, as vectors of much data do; `small`, from 16 bytes by
-// half as much again, to 64 KiB at most, as strings do. Whoever moves pages instead of copying bytes, or grows
-// in place, wins; several `--arrays` that grow in turn are in each other's way.
+// half as much again, to 64 KiB at most, as strings do. An allocator that moves pages instead of copying bytes, or
+// grows in place, wins; several `--arrays` that grow in turn are in each other's way.
 #include <memory>
 
 #include "bench/workloads/workload.h"

@@ -2,12 +2,13 @@
 //
 // A server: threads handle requests, each with a working set of its own; every malloc and free is timed.
 //
-// A request reads its header fields into small strings, a body into a buffer, parses it into nodes, writes an answer,
-// and frees all of that; one in eight replaces a session in a table that all threads share, whose old one some other
-// thread may have made. Stands for services that are judged by their slowest answers: p50, p99, p99.9 and the maximum
-// of malloc, free and whole requests count more than the sum. The time of a reading of the clock is taken off each
-// value, and stands in the figures; that of a request holds two readings for each of its calls. The time-stamp counter
-// of some processors advances in steps of 10 ns, so that a median of a short call is no more than one such step.
+// A request reads its header fields into small strings, a body into a buffer, parses it into nodes and writes an
+// answer. Then it frees all of that; one in eight replaces a session in a table that all threads share, whose old one
+// some other thread may have made. Stands for services that are judged by their slowest answers: p50, p99, p99.9 and
+// the maximum of malloc, free and whole requests count more than the sum. The time of a reading of the clock is taken
+// off each value, and stands in the figures. That of a request holds two readings for each of its calls. The
+// time-stamp counter of some processors advances in steps of 10 ns. Then a median of a short call is no more than one
+// such step.
 #include <atomic>
 #include <memory>
 

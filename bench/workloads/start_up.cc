@@ -19,7 +19,7 @@ namespace {
 
 constexpr char kChildFlag[] = "--child";
 
-// What a process of `self` does.
+// The work of a process of `self`.
 int RunChild() {
   constexpr std::size_t kObjects = 1000;
   const workload::Sizes sizes = workload::Sizes::Pareto(16, 1 << 10);

@@ -2,8 +2,8 @@
 //
 // 100000 threads, eight at a time, with a few objects each.
 //
-// Stands for programs that start a thread per task. What is measured is what an allocator does at a thread's first
-// allocation and at its end, and whether memory grows with the number of threads that have been.
+// Stands for programs that start a thread per task. This measures the work of an allocator at a thread's first
+// allocation and at its end. It shows whether memory grows with the number of threads that have been.
 #include <thread>
 
 #include "bench/workloads/workload.h"

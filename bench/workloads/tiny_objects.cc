@@ -3,8 +3,8 @@
 // One thread, C++ objects of 8 to 64 bytes, each freed 32 allocations later.
 //
 // Stands for programs that make a temporary for every step: strings, iterators, nodes of small trees, as in compilers
-// and interpreters. The live set fits into the first lines of the cache, so what is measured is the hit path of
-// operator new and of the sized operator delete.
+// and interpreters. The live set fits into the first lines of the cache. So this measures the hit path of operator
+// new and of the sized operator delete.
 #include <new>
 
 #include "bench/workloads/workload.h"

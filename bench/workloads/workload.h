@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What all workloads share: arguments, objects that are touched and checked, random numbers, sizes, threads, clocks,
+// Shared by all workloads: arguments, objects that are touched and checked, random numbers, sizes, threads, clocks,
 // resident memory, and the figures at the end.
 //
 // A workload is a program with a fixed amount of work on the malloc that it is given. It writes a checksum to stdout,
-// which depends on its arguments alone, and its figures as one JSON object to the file that the environment variable
+// which depends on its arguments alone. Its figures go as one JSON object to the file that the environment variable
 // BENCH_METRICS names, or to stderr. The functions of the measured loops stand here, the others in workload.cc.
 //
 // Workloads are compiled with -fno-builtin, so that no pair of malloc and free is dropped. Moves of a word are written
@@ -124,8 +124,8 @@ inline void Stamp(void* object, std::size_t bytes, std::uint64_t id, std::size_t
   StoreWord(object, bytes - 8, id);
 }
 
-// What an object adds to the checksum. Sums of this do not depend on the order, and do show an object that was handed
-// out twice, for one of the two ids is lost then.
+// An object's part of the checksum. Sums of this do not depend on the order. They show an object that was handed out
+// twice, since one of the two ids is lost then.
 inline std::uint64_t ReadStamp(const void* object, std::size_t bytes) {
   return Mix(LoadWord(object, 0)) + 3 * Mix(LoadWord(object, bytes - 8));
 }
@@ -140,7 +140,7 @@ inline std::uint64_t Release(void* object, std::size_t bytes) {
 // Large blocks are touched once per OS page: what they cost is faults.
 constexpr std::size_t kPageBytes = 4096;
 
-// A zero-filled array outside of the measured malloc, all of it resident, so that RSS tells of objects alone.
+// A zero-filled array outside of the measured malloc, all of it resident, so that RSS shows objects alone.
 void* MapZeroed(std::size_t bytes);
 void Unmap(void* address, std::size_t bytes);
 
@@ -196,8 +196,8 @@ class Stopwatch {
 void SleepSeconds(double seconds);
 
 // A clock for single calls of malloc. The fences keep what is measured between the two readings (Paoloni, "How to
-// Benchmark Code Execution Times on Intel IA-32 and IA-64", 2010). Builtins, since <x86intrin.h> takes longer to compile
-// than all the rest.
+// Benchmark Code Execution Times on Intel IA-32 and IA-64", 2010). Builtins, since <x86intrin.h> takes longer to
+// compile than all the rest.
 #if defined(__x86_64__)
 inline std::uint64_t TicksBefore() {
   __builtin_ia32_lfence();
@@ -253,7 +253,7 @@ class TickLength {
   std::uint64_t start_ = TicksBefore();
 };
 
-// What a measurement of nothing gives, in ticks; the median of many.
+// The result of measuring nothing, in ticks; the median of many.
 std::uint64_t ClockOverheadTicks();
 
 // ---- Resident memory ----
