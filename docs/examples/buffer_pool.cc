@@ -23,7 +23,7 @@ Buffer* NewBuffer() {
   return buffer;
 }
 
-// What a request does with its buffer.
+// The work of a request on its buffer.
 void Handle(Buffer& buffer, int request) {
   for (int i = 0; i < 64; ++i) buffer.push_back(static_cast<char>(request + i));
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The leak detector of the Go articles, without a server: it samples the heap's statistics, and says so when the heap has
-// grown from sample to sample for a whole window. A program that only allocates and frees is none that leaks.
+// The leak detector of the Go articles, without a server: it samples the heap's statistics, and says so when the heap
+// has grown from sample to sample for a whole window. A program that only allocates and frees is none that leaks.
 #include <tarn/memstats.h>
 
 #include <algorithm>
@@ -34,7 +34,7 @@ class LeakDetector {
   std::deque<double> heap_mb_;
 };
 
-// Runs `work` between samples, until there seems to be a leak or there were so many.
+// Runs `work` between samples, until there seems to be a leak or the samples are over.
 template <typename Work>
 bool Leaks(int most_samples, Work work) {
   LeakDetector detector(10, 4);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The memory monitor of the Go articles: a program that serves its own /metrics and /health, and says so when its heap grows
-// beyond a threshold. With a number behind it, it goes on for so many seconds, for somebody to look at its pages.
+// The memory monitor of the Go articles: a program that serves its own /metrics and /health, and says so when its heap
+// grows beyond a threshold. An argument N makes it go on for N seconds, to look at its pages.
 #include <tarn/monitor.h>
 
 #include <atomic>
@@ -31,7 +31,7 @@ int main(int argc, char** argv) {
   std::printf("serving %s/metrics and %s/health\n", monitor.url().c_str(), monitor.url().c_str());
   std::fflush(stdout);
 
-  // What a server does that never empties its cache.
+  // The work of a server that never empties its cache.
   std::vector<std::string> cache;
   for (int i = 0; i < 10; ++i) {
     cache.push_back(std::string(std::size_t{10} << 20, 'x'));

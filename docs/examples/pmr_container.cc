@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Containers of std::pmr on a heap with a limit of its own: code that names no resource uses it through the default one.
+// Containers of std::pmr on a heap with a limit of its own: code that names no resource uses it through the default
+// one.
 #include <tarn/heap.h>
 #include <tarn/memory_resource.h>
 
