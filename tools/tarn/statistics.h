@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What can be said of two allocators after some blocks of runs; for `tarn compare` and `tarn report` alike.
+// The statistics of two allocators after some blocks of runs: estimates, intervals, verdicts.
 //
-// A block runs every allocator once, so figures of one block share whatever disturbed the machine at that time. The
-// estimate is therefore the median of the ratios within blocks, not the ratio of medians: drift cancels, and one block
+// A block runs every allocator once, so figures of one block share the disturbances of the machine at that time. The
+// estimate is therefore the median of the ratios within blocks, not the ratio of medians. Drift cancels, and one block
 // that was hit by a neighbour does not move it.
 #pragma once
 
@@ -25,7 +25,7 @@ inline constexpr int kResamples = 10000;
 inline constexpr double kEquivalenceMargin = 0.01;
 // The same allocator may differ from itself by no more than this.
 inline constexpr double kNoiseLimit = 0.03;
-// The interval of a median by bootstrap reaches from the smallest to the largest value at most, which hold the true
+// The interval of a median by bootstrap reaches from the smallest to the largest value at most. These hold the true
 // median with a probability of 1 - 2^(1-n): 94 % of five blocks, 97 % of six.
 inline constexpr std::size_t kBlocksForAnInterval = 6;
 
@@ -46,7 +46,7 @@ std::string_view VerdictOf(const Estimate& ratio, std::size_t pairs);
 // The whole interval lies within the margin: not just no difference seen, but none there.
 bool IsEquivalent(const Estimate& ratio);
 
-// Whether the same allocator differs from itself: by more than the limit, or certainly and by more than the margin.
+// True where the same allocator differs from itself: by more than the limit, or certainly and by more than the margin.
 bool IsNoisy(const Estimate& control_ratio);
 
 }  // namespace tarn::tool

@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "tools/tarn/console.h"
-#include "tools/tarn/report/comparison.h"
+#include "tools/tarn/report/before_after.h"
 #include "tools/tarn/report/summary.h"
 #include "tools/tarn/verb.h"
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Two result documents of the same workloads, before and after a change: what is better, what is worse, what is the same.
+// Compares two result documents of the same workloads, before and after a change: the better, the worse, the same.
 #pragma once
 
 #include <string>
@@ -29,7 +29,7 @@ struct Comparison {
   std::string subject;
   double threshold = 0;
   std::vector<Change> changes;
-  std::vector<std::string> notes;  // what makes the two documents differ besides the change
+  std::vector<std::string> notes;  // reasons besides the change why the two documents may differ
   bool regression() const;
 };
 

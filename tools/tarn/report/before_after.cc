@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-#include "tools/tarn/report/comparison.h"
+#include "tools/tarn/report/before_after.h"
 
 #include <algorithm>
 #include <map>
