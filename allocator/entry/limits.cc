@@ -19,7 +19,7 @@ TARN_EXPORT void tarn_set_memory_limit(std::size_t bytes) {
   PrepareThread();
   static_assert(TARN_LIMIT_NONE == SIZE_MAX && TARN_LIMIT_AUTO == 0);
   process_heap.SetMemoryLimit(SoftLimitSetting(bytes));
-  if (thread_state.slow_path_depth == 0) process_heap.limits.Check(true);
+  process_heap.limits.Check(true);
 }
 
 TARN_EXPORT std::size_t tarn_memory_limit() { return process_heap.limits.soft_bytes(); }
@@ -28,7 +28,7 @@ TARN_EXPORT void tarn_set_hard_limit(std::size_t bytes) {
   PrepareThread();
   LimitSetting setting = {LimitSetting::Kind::kBytes, bytes};
   if (bytes == TARN_LIMIT_NONE) setting = {LimitSetting::Kind::kNone, 0};
-  if (thread_state.slow_path_depth == 0) process_heap.SetHardLimit(setting);
+  process_heap.SetHardLimit(setting);
 }
 
 TARN_EXPORT std::size_t tarn_hard_limit() { return process_heap.limits.hard_bytes(); }
@@ -53,7 +53,11 @@ TARN_EXPORT std::uint32_t tarn_background_tick() {
 TARN_EXPORT void tarn_stop_background() {
   PrepareThread();
   process_heap.background.Stop();
-  if (thread_state.slow_path_depth != 0) return;
+  {
+    // A handler has interrupted a slow path that holds a lock.
+    SlowPathScope scope;
+    if (scope.nested()) return;
+  }
   const int saved_errno = errno;
   Scavenger::StopThread();
   process_heap.caretaker.Stop();
@@ -86,7 +90,7 @@ TARN_EXPORT int tarn_set_preset(const char* name) {
     return -1;
   }
   PrepareThread();
-  if (thread_state.slow_path_depth != 0 || !process_heap.SetPreset(preset)) {
+  if (!process_heap.SetPreset(preset)) {
     errno = EBUSY;
     return -1;
   }

@@ -5,6 +5,8 @@
 
 #include <gtest/gtest.h>
 #include <sched.h>
+#include <setjmp.h>
+#include <signal.h>
 
 #include <atomic>
 #include <thread>
@@ -104,6 +106,41 @@ TEST_P(SlabProtocolOfCpus, ANewSlabEntersTheTableUnderTheDrainLock) {
   drain_lock.Release();
   populates.join();
   EXPECT_NE(SlabsInTable(), 0u);
+}
+
+sigjmp_buf g_back;
+
+// The claim of the index stays behind. It is given up by the repair that follows the jump.
+TEST_P(SlabProtocolOfCpus, AJumpOutOfTheMakingOfASlabDoesNotCostTheIndex) {
+  Floors& floors = StartFloors(GetParam());
+  Lock& drain_lock = floors.cpu_cache.drain_lock();
+  struct sigaction action = {};
+  struct sigaction before = {};
+  action.sa_handler = [](int) { siglongjmp(g_back, 1); };
+  ASSERT_EQ(sigaction(SIGUSR1, &action, &before), 0);
+  std::atomic<bool> jumped = false;
+  std::atomic<bool> may_go_on = false;
+  drain_lock.Acquire();
+  std::thread populates([&] {
+    const AttachedThread attached(floors);
+    if (sigsetjmp(g_back, 1) == 0) {
+      floors.Free(kProtocolClass, floors.Allocate(kProtocolClass));
+      FAIL() << "the lock was held";
+    }
+    jumped.store(true);
+    while (!may_go_on.load()) sched_yield();
+    floors.cpu_cache.RepairAfterJump();
+    floors.Free(kProtocolClass, floors.Allocate(kProtocolClass));
+  });
+  AwaitWaiter(drain_lock, jumped);
+  EXPECT_EQ(pthread_kill(populates.native_handle(), SIGUSR1), 0);
+  while (!jumped.load()) sched_yield();
+  EXPECT_EQ(SlabsInTable(), 0u);
+  drain_lock.Release();
+  may_go_on.store(true);
+  populates.join();
+  EXPECT_NE(SlabsInTable(), 0u);
+  sigaction(SIGUSR1, &before, nullptr);
 }
 
 // What a new slab draws at the rate before the change would hold for good.

@@ -253,6 +253,33 @@ TEST(Jump, AWriterOfProfilesThatWasLeftIsNotTakenForOneUnderWay) {
             "");
 }
 
+void AskForLimit(std::uint64_t request, std::uint64_t bytes) {
+  // As `tarn limit` does from outside.
+  auto* words = const_cast<tarn_snapshot_limit_request*>(process_heap.scavenger.limit_request_words());
+  words->request_bytes = bytes;
+  words->check = TARN_SNAPSHOT_LIMIT_CHECK(request, bytes);
+  words->request = request;
+}
+
+TEST(Jump, AnAnswerToARequestThatWasLeftIsNotTakenForOneUnderWay) {
+  EXPECT_EQ(ComplaintOfChild([] {
+              if (!JumpOutOfOpenings()) return;
+              const tarn_snapshot_limit_request& words = *process_heap.scavenger.limit_request_words();
+              // The limit of the cgroup, for which files are read.
+              AskForLimit(1, 0);
+              if (sigsetjmp(g_back, 1) == 0) {
+                Deeper([] { process_heap.scavenger.Tick(); });
+                TARN_REQUIRE(false);
+              }
+              TARN_REQUIRE(g_traps == 1 && words.answered == 0);
+              AskForLimit(2, std::uint64_t{1} << 40);
+              // The next slow path answers. The look at the limit behind the answer reads a file, too.
+              if (sigsetjmp(g_back, 1) == 0) AllocateAndFree();
+              TARN_REQUIRE(words.answered == 2 && process_heap.limits.soft_bytes() == std::size_t{1} << 40);
+            }),
+            "");
+}
+
 TEST(Jump, WithALockHeldEndsWithALine) {
   const ChildEnd end = RunInChild([] {
     Start();

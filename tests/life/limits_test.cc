@@ -6,12 +6,20 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <setjmp.h>
+#include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
 #include <algorithm>
+#include <atomic>
+#include <cstddef>
 #include <cstring>
+#include <iterator>
 #include <new>
 #include <string>
 #include <thread>
@@ -298,6 +306,46 @@ TEST(ReleaseMemory, GivesBackWhatIsAskedForOrEverything) {
     TARN_LIFE_REQUIRE(tarn::ReleaseMemory() >= 30 * kMiB);
     TARN_LIFE_REQUIRE(ResidentBytes() < before + 8 * kMiB);
     TARN_LIFE_REQUIRE(tarn::ReleaseMemory(0) == 0);
+  });
+}
+
+// --- After a jump --------------------------------------------------------------------------------------------------
+
+sigjmp_buf g_back;
+std::atomic<int> g_traps = 0;
+
+// Has the next opening of a file jumped out of; later ones fail. False: the system has no such filters.
+bool JumpOutOfAnOpening() {
+  struct sigaction action = {};
+  action.sa_handler = [](int) {
+    if (g_traps.fetch_add(1) == 0) siglongjmp(g_back, 1);
+  };
+  TARN_LIFE_REQUIRE(sigaction(SIGSYS, &action, nullptr) == 0);
+  struct sock_filter filter[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_openat, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRAP),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  const struct sock_fprog program = {static_cast<unsigned short>(std::size(filter)), filter};
+  return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+}
+
+// The slow path that was left holds no lock.
+TEST(AfterAJump, LimitsAndPresetsAreSetAllTheSame) {
+  ExpectGoodEnd(kBodySeconds, [] {
+    free(Touched(kMiB));
+    if (!JumpOutOfAnOpening()) return;
+    if (sigsetjmp(g_back, 1) == 0) {
+      // Reads the limit of the cgroup.
+      tarn_set_memory_limit(TARN_LIMIT_AUTO);
+      TARN_LIFE_REQUIRE(false);
+    }
+    TARN_LIFE_REQUIRE(g_traps == 1);
+    tarn_set_hard_limit(size_t{1} << 40);
+    TARN_LIFE_REQUIRE(tarn_hard_limit() == size_t{1} << 40);
+    TARN_LIFE_REQUIRE(tarn_set_preset("development") == 0);
+    TARN_LIFE_REQUIRE(strcmp(tarn_preset(), "development") == 0);
   });
 }
 
