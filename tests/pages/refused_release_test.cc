@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <vector>
 
@@ -32,6 +33,9 @@ constexpr std::size_t kPieceBytes = kHugePageBytes / 8;
 // By the system call, for sanitizers make nothing of libc's functions.
 bool LockMemory(const void* start, std::size_t bytes) { return syscall(SYS_mlock, start, bytes) == 0; }
 void UnlockMemory(const void* start, std::size_t bytes) { ASSERT_EQ(syscall(SYS_munlock, start, bytes), 0); }
+
+// Less time has passed than that after which refused memory is tried again: a busy machine may have stood still.
+bool IsSoonAfter(std::uint32_t start_ms) { return MillisecondsBetween(start_ms, CoarseMilliseconds()) < 9000; }
 
 #define TARN_LOCK_OR_SKIP(start, bytes) \
   if (!LockMemory(start, bytes)) GTEST_SKIP() << "RLIMIT_MEMLOCK is too low"
@@ -113,6 +117,7 @@ TEST(RefusedRelease, OfALockedPageLeavesThePiecesAroundIt) {
   // Of the one that is tried first.
   char* const locked = three.starts[0] + 5 * kPieceBytes;
   TARN_LOCK_OR_SKIP(locked, kPageBytes);
+  const std::uint32_t start_ms = CoarseMilliseconds();
   EXPECT_EQ(three.heap.ReleaseFree(0, false), 3 * kHugePageBytes - kPieceBytes);
   EXPECT_EQ(three.heap.Stats().free_warm_bytes, kPieceBytes) << "what is locked counts as resident";
   EXPECT_EQ(three.heap.Stats().released_bytes_total, 3 * kHugePageBytes - kPieceBytes);
@@ -122,11 +127,13 @@ TEST(RefusedRelease, OfALockedPageLeavesThePiecesAroundIt) {
   ExpectConsistent(three.heap);
   // Not at once again: by then it could have been taken.
   UnlockMemory(locked, kPageBytes);
-  EXPECT_EQ(three.heap.ReleaseFree(0, false), 0u);
-  EXPECT_EQ(three.heap.ReleaseOldest(SIZE_MAX), 0u);
-  EXPECT_EQ(three.heap.ReleaseUnwanted(CoarseMilliseconds() + 60'000, SIZE_MAX).released_bytes, 0u);
+  std::size_t soon_bytes = three.heap.ReleaseFree(0, false) + three.heap.ReleaseOldest(SIZE_MAX);
+  soon_bytes += three.heap.ReleaseUnwanted(CoarseMilliseconds() + 60'000, SIZE_MAX).released_bytes;
+  if (IsSoonAfter(start_ms)) {
+    EXPECT_EQ(soon_bytes, 0u);
+  }
   // On request it is tried.
-  EXPECT_EQ(three.heap.ReleaseFree(0, true), kPieceBytes);
+  EXPECT_EQ(three.heap.ReleaseFree(0, true), kPieceBytes - soon_bytes);
   EXPECT_EQ(three.heap.Stats().free_warm_bytes, 0u);
   EXPECT_EQ(ResidentBytes(three.starts[0], kHugePageBytes), 0u);
   ExpectConsistent(three.heap);
@@ -184,6 +191,7 @@ TEST(RefusedRelease, OfAHugePageInUseLeavesTheOthers) {
     heap.Deallocate(spans[i]);
     ++freed;
   }
+  const std::uint32_t start_ms = CoarseMilliseconds();
   EXPECT_EQ(PassOverIdlePages(heap), 0u);
   EXPECT_EQ(PassOverIdlePages(heap), PageCount(freed - 1).bytes());
   EXPECT_EQ(heap.Stats().free_warm_bytes, kPageBytes);
@@ -191,8 +199,11 @@ TEST(RefusedRelease, OfAHugePageInUseLeavesTheOthers) {
   ExpectConsistent(heap);
   UnlockMemory(locked_start, kPageBytes);
   // By age it is left alone for a while; a limit and a request take it.
-  EXPECT_EQ(PassOverIdlePages(heap), 0u);
-  EXPECT_EQ(heap.ReleaseFree(0, true), kPageBytes);
+  const std::size_t soon_bytes = PassOverIdlePages(heap);
+  if (IsSoonAfter(start_ms)) {
+    EXPECT_EQ(soon_bytes, 0u);
+  }
+  EXPECT_EQ(heap.ReleaseFree(0, true), kPageBytes - soon_bytes);
   ExpectConsistent(heap);
 }
 
