@@ -69,7 +69,8 @@ void Start() {
 template <std::size_t kBytes = std::size_t{64} << 10, bool kWrites = false, typename Body>
 [[gnu::noinline]] void Deeper(const Body& body) {
   char room[kBytes];
-  if (kWrites) std::fill(std::begin(room), std::end(room), '\0');
+  // No byte of a mark, and no address of a stack.
+  if (kWrites) std::fill(std::begin(room), std::end(room), '\x7f');
   // The compiler must take it for used, all of it.
   asm volatile("" : : "r"(room) : "memory");
   body();
