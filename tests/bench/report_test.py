@@ -213,6 +213,26 @@ class ReportTest(unittest.TestCase):
         self.assertIn("Not in the table: other: it is not there.", text)
         self.tarn("report", self.path("d.json"), self.path("d.json"), "--markdown", code=2)
 
+    def test_a_workload_with_several_lines(self):
+        more = {"result": {"measure": "wall_s", "title": "time"},
+                "also": [{"measure": "peak_rss_bytes", "title": ""}, {"measure": "minor_faults", "title": "faults"}]}
+        document = make_document(make_workload("one", 0.5, **more), make_workload("two", 0.5, **more))
+        path = self.write("d.json", document)
+        rows = [line for line in self.tarn("report", path, "--markdown").stdout.splitlines() if line.startswith("|")]
+        self.assertEqual(len({line.count("|") for line in rows}), 1, rows)
+        self.assertEqual([[cell.strip() for cell in row.split("|")[1:4]] for row in rows[2:]], [
+            ["`one`", "time", "0.50 [0.50, 0.50]"], ["", "peak RSS", "1.00 [1.00, 1.00] tie"],
+            ["", "faults", "1.00 [1.00, 1.00] tie"],
+            ["`two`", "time", "0.50 [0.50, 0.50]"], ["", "peak RSS", "1.00 [1.00, 1.00] tie"],
+            ["", "faults", "1.00 [1.00, 1.00] tie"],
+            ["geometric mean", "time", "0.50 of 2"], ["geometric mean", "peak RSS", "1.00 of 2"],
+            ["geometric mean", "faults", "1.00 of 2"]])
+        lines = [line.split() for line in self.tarn("report", path).stdout.splitlines()]
+        self.assertIn(["one", "time", "0.50", "win", "0.80", "win", "0.62", "win", "mimalloc"], lines)
+        self.assertIn(["peak", "RSS", "1.00", "tie", "1.00", "tie", "1.00", "tie", "mimalloc"], lines)
+        # What else has a line is in no count of wins and losses.
+        self.assertIn("2 wins, 0 ties and 0 losses of 2 workloads", self.tarn("report", path).stdout)
+
     def test_users_text_stays_text(self):
         workload = make_workload(HOSTILE, 0.5)
         workload["command"] = ["prog", HOSTILE]

@@ -95,7 +95,10 @@ bool ParseCommandLine(const Verb& verb, const ReadyVerb& ready, std::vector<std:
   } catch (const CLI::ParseError& error) {
     throw UsageError(fmt::format("{} ({})", error.what(), see));
   }
-  if (verb.takes_command && verb.needs_command && ready.invocation->command.empty())
+  const CLI::Option* instead =
+      verb.instead_of_command.empty() ? nullptr : app.get_option_no_throw(std::string(verb.instead_of_command));
+  const bool needs_command = verb.needs_command && (instead == nullptr || instead->count() == 0);
+  if (verb.takes_command && needs_command && ready.invocation->command.empty())
     throw UsageError(fmt::format("no command; it goes behind --, as in: {}", verb.examples.front().command));
   return true;
 }

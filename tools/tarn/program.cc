@@ -9,8 +9,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <climits>
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -63,22 +65,64 @@ class MappedFile {
   std::string_view bytes_;
 };
 
-bool DefinesMalloc(const MappedFile& file, const Elf64_Ehdr& header) {
-  for (int i = 0; i < header.e_shnum; ++i) {
-    const auto section = file.Read<Elf64_Shdr>(header.e_shoff + static_cast<std::uint64_t>(i) * sizeof(Elf64_Shdr));
-    if (!section || section->sh_type != SHT_DYNSYM) continue;
-    const auto names = file.Read<Elf64_Shdr>(header.e_shoff + section->sh_link * sizeof(Elf64_Shdr));
-    if (!names) return false;
-    const std::string_view text = file.Part(names->sh_offset, names->sh_size);
-    for (std::uint64_t at = 0; at + sizeof(Elf64_Sym) <= section->sh_size; at += sizeof(Elf64_Sym)) {
-      const auto symbol = file.Read<Elf64_Sym>(section->sh_offset + at);
-      if (!symbol) return false;
-      if (symbol->st_shndx == SHN_UNDEF || symbol->st_value == 0 || symbol->st_name >= text.size()) continue;
-      constexpr std::string_view kMalloc("malloc\0", 7);
-      if (text.substr(symbol->st_name).starts_with(kMalloc)) return true;
-    }
+std::optional<Elf64_Shdr> Section(const MappedFile& file, const Elf64_Ehdr& header, std::uint64_t index) {
+  if (index >= header.e_shnum) return std::nullopt;
+  return file.Read<Elf64_Shdr>(header.e_shoff + index * sizeof(Elf64_Shdr));
+}
+
+// The name of a symbol, without an end where the file is damaged.
+std::string_view NameOf(std::string_view names, const Elf64_Sym& symbol) {
+  if (symbol.st_name >= names.size()) return {};
+  const std::string_view rest = names.substr(symbol.st_name);
+  return rest.substr(0, rest.find('\0'));
+}
+
+bool DefinesMalloc(const MappedFile& file, const Elf64_Shdr& symbols, std::string_view names) {
+  for (std::uint64_t at = 0; at + sizeof(Elf64_Sym) <= symbols.sh_size; at += sizeof(Elf64_Sym)) {
+    const auto symbol = file.Read<Elf64_Sym>(symbols.sh_offset + at);
+    if (!symbol) return false;
+    if (symbol->st_shndx != SHN_UNDEF && symbol->st_value != 0 && NameOf(names, *symbol) == "malloc") return true;
   }
   return false;
+}
+
+// Whether the loader fills the slot of this relocation with the address of a function.
+bool IsFunctionSlot(std::uint64_t type) {
+  return type == R_X86_64_GLOB_DAT || type == R_X86_64_JUMP_SLOT || type == R_AARCH64_GLOB_DAT ||
+         type == R_AARCH64_JUMP_SLOT;
+}
+
+// Adds the slots and the stubs of one table of relocations.
+void AddMallocSlots(const MappedFile& file, const Elf64_Ehdr& header, const Elf64_Shdr& table, ElfFacts* facts) {
+  const auto symbols = Section(file, header, table.sh_link);
+  if (!symbols || symbols->sh_type != SHT_DYNSYM) return;
+  const auto strings = Section(file, header, symbols->sh_link);
+  if (!strings) return;
+  const std::string_view names = file.Part(strings->sh_offset, strings->sh_size);
+  for (std::uint64_t at = 0; at + sizeof(Elf64_Rela) <= table.sh_size; at += sizeof(Elf64_Rela)) {
+    const auto entry = file.Read<Elf64_Rela>(table.sh_offset + at);
+    if (!entry) return;
+    if (!IsFunctionSlot(ELF64_R_TYPE(entry->r_info))) continue;
+    const auto symbol = file.Read<Elf64_Sym>(symbols->sh_offset + ELF64_R_SYM(entry->r_info) * sizeof(Elf64_Sym));
+    if (!symbol) return;
+    const std::string_view name = NameOf(names, *symbol);
+    if (name != "malloc" && name != "calloc" && name != "realloc" && name != "free") continue;
+    facts->malloc_slots.push_back(entry->r_offset);
+    if (symbol->st_shndx == SHN_UNDEF && symbol->st_value != 0) facts->malloc_stubs.push_back(symbol->st_value);
+  }
+}
+
+// What the sections say of malloc.
+void ReadMallocSymbols(const MappedFile& file, const Elf64_Ehdr& header, ElfFacts* facts) {
+  for (std::uint64_t i = 0; i < header.e_shnum; ++i) {
+    const auto section = Section(file, header, i);
+    if (!section) return;
+    if (section->sh_type == SHT_RELA) AddMallocSlots(file, header, *section, facts);
+    if (section->sh_type != SHT_DYNSYM) continue;
+    const auto strings = Section(file, header, section->sh_link);
+    if (!strings) continue;
+    if (DefinesMalloc(file, *section, file.Part(strings->sh_offset, strings->sh_size))) facts->defines_malloc = true;
+  }
 }
 
 std::string BuildId(const MappedFile& file, const Elf64_Phdr& segment) {
@@ -108,13 +152,16 @@ ElfFacts ReadElf(const std::string& path) {
   const auto header = file.Read<Elf64_Ehdr>(0);
   if (!header || memcmp(header->e_ident, ELFMAG, SELFMAG) != 0 || header->e_ident[EI_CLASS] != ELFCLASS64) return facts;
   facts.is_elf = true;
+  std::uint64_t address = UINT64_MAX;
   for (int i = 0; i < header->e_phnum; ++i) {
     const auto segment = file.Read<Elf64_Phdr>(header->e_phoff + static_cast<std::uint64_t>(i) * sizeof(Elf64_Phdr));
     if (!segment) break;
     if (segment->p_type == PT_INTERP) facts.has_interpreter = true;
+    if (segment->p_type == PT_LOAD) address = std::min(address, segment->p_vaddr);
     if (segment->p_type == PT_NOTE && facts.build_id.empty()) facts.build_id = BuildId(file, *segment);
   }
-  facts.defines_malloc = DefinesMalloc(file, *header);
+  if (address != UINT64_MAX) facts.address = address;
+  ReadMallocSymbols(file, *header, &facts);
   return facts;
 }
 
@@ -135,7 +182,7 @@ std::string FindProgram(const std::string& name) {
     while (true) {
       const std::size_t length = std::min(rest.find(':'), rest.size());
       const std::string directory(rest.substr(0, length));
-      const std::string candidate = (directory.empty() ? "." : directory) + "/" + name;
+      std::string candidate = (directory.empty() ? "." : directory) + "/" + name;
       const int error = check(candidate);
       if (error == 0) return candidate;
       if (error == EACCES) worst = EACCES;
@@ -195,6 +242,7 @@ std::string PreloadWith(const std::string& library, const char* existing) {
 
 std::vector<char*> Pointers(const std::vector<std::string>& strings) {
   std::vector<char*> pointers;
+  pointers.reserve(strings.size() + 1);
   for (const std::string& string : strings) pointers.push_back(const_cast<char*>(string.c_str()));
   pointers.push_back(nullptr);
   return pointers;

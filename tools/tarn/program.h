@@ -3,6 +3,7 @@
 // Programs and libraries as files: where they are, and whether a preload can reach them.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -14,6 +15,13 @@ struct ElfFacts {
   bool has_interpreter = false;  // the dynamic loader starts it, so LD_PRELOAD is read
   bool defines_malloc = false;   // exports a malloc of its own
   std::string build_id;          // hexadecimal; empty where there is none
+  std::uint64_t address = 0;     // the lowest of its segments, as in the file
+  // Where the loader writes the addresses of malloc, calloc, realloc and free for calls from this file: slots of the
+  // global offset table, as addresses in the file.
+  std::vector<std::uint64_t> malloc_slots;
+  // Addresses of stubs of this file that stand for these functions where a program takes their address. They jump
+  // through a slot, and say nothing of what is behind it.
+  std::vector<std::uint64_t> malloc_stubs;
 };
 ElfFacts ReadElf(const std::string& path);
 

@@ -70,10 +70,11 @@ struct Verb {
   std::string_view name;
   std::string_view summary;  // one line, without a full stop
   std::vector<Example> examples;
-  std::string_view details;    // paragraphs for --help and the man page; may be empty
-  bool takes_command = false;  // `-- COMMAND [ARGUMENT...]` follows
-  bool needs_command = true;   // of one that takes a command: it must
-  bool writes_result = true;   // has -o and --json
+  std::string_view details;                  // paragraphs for --help and the man page; may be empty
+  bool takes_command = false;                // `-- COMMAND [ARGUMENT...]` follows
+  bool needs_command = true;                 // of one that takes a command: it must
+  std::string_view instead_of_command = {};  // an option with which it need not
+  bool writes_result = true;                 // has -o and --json
   Prepared (*prepare)();
 };
 

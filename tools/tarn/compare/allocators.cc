@@ -10,11 +10,11 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
-#include <map>
 #include <set>
 #include <sstream>
 
 #include "tools/base/suggestion.h"
+#include "tools/tarn/compare/proof.h"
 #include "tools/tarn/program.h"
 #include "tools/tarn/verb.h"
 
@@ -80,14 +80,7 @@ Allocator ByPath(const std::string& name, const std::string& path) {
   if (!facts.defines_malloc) throw UsageError(fmt::format("{}={}: this library defines no malloc", name, path));
   if (real.find_first_of(": \t") != std::string::npos)
     throw UsageError(fmt::format("{}={}: a path with a blank or a colon cannot be preloaded", name, path));
-  return {name, real, "", true};
-}
-
-bool DefinesMalloc(const std::string& path) {
-  static std::map<std::string, bool> known;
-  const auto found = known.find(path);
-  if (found != known.end()) return found->second;
-  return known[path] = ReadElf(path).defines_malloc;
+  return {name, real, ""};
 }
 
 }  // namespace
@@ -126,7 +119,7 @@ std::vector<Allocator> FindAllocators(const std::string& against, const std::str
       missing->push_back(what);
       continue;
     }
-    allocators.push_back({name, RealPath(path), PackageWithVersion(peer->package), name != "glibc"});
+    allocators.push_back({name, RealPath(path), PackageWithVersion(peer->package)});
   }
   if (allocators.empty() && missing == nullptr)
     throw UsageError(fmt::format("--against \"{}\" names nothing to compare tarn with", against));
@@ -135,25 +128,25 @@ std::vector<Allocator> FindAllocators(const std::string& against, const std::str
   return allocators;
 }
 
-std::string WhyNotProven(const Allocator& allocator, const Outcome& outcome) {
-  if (outcome.mapped.empty()) return "it ended before its maps could be read";
-  std::set<std::string> definers;
-  for (const std::string& path : outcome.mapped) {
-    if (DefinesMalloc(path)) definers.insert(path);
+std::string WhyNotProven(const Allocator& allocator, const Launch& launch, const Outcome& outcome) {
+  const MallocUse& use = outcome.use;
+  if (use.mapped.empty()) {
+    return launch.watch.empty() ? "it ended before it could be looked at"
+                                : fmt::format("no process of {} was seen", launch.watch);
   }
-  const std::string program = std::filesystem::path(outcome.executable).filename();
-  if (definers.contains(outcome.executable)) return fmt::format("{} has a malloc of its own", program);
-  if (allocator.preloaded) {
-    if (definers.contains(allocator.path)) return "";
-    return fmt::format("{} is not in the maps of {}", allocator.path, program);
+  const std::string program = std::filesystem::path(use.executable).filename();
+  if (KnownElf(use.executable).defines_malloc) return fmt::format("{} has a malloc of its own", program);
+  if (!use.owners.empty()) {
+    if (use.owners == std::set{allocator.path}) return "";
+    std::string seen;
+    for (const std::string& owner : use.owners)
+      seen += (seen.empty() ? "" : ", ") + std::filesystem::path(owner).filename().string();
+    return fmt::format("malloc leads to {}", seen);
   }
-  for (const std::string& path : definers) {
-    if (path != allocator.path)
-      return fmt::format("{} comes with {}; to have it run on glibc, name libc=PATH-OF-libc.so.6 instead", program,
-                         path);
-  }
-  if (definers.empty()) return fmt::format("no libc is in the maps of {}", program);
-  return "";
+  // It has called nothing yet, or its memory may not be read. Then the loader's order decides: of the libraries that
+  // define malloc the preloaded one is the first.
+  if (std::ranges::find(use.mapped, allocator.path) != use.mapped.end()) return "";
+  return fmt::format("{} is not in the maps of {}", allocator.path, program);
 }
 
 }  // namespace tarn::tool

@@ -10,11 +10,12 @@
 
 namespace tarn::tool {
 
+// glibc's malloc is preloaded like the others, as libc.so.6 itself. For most programs that changes nothing, but some
+// bring another malloc along: Debian's redis-server is linked with libjemalloc.
 struct Allocator {
   std::string name;
-  std::string path;       // of libc.so.6 for glibc
-  std::string package;    // Debian's, with its version; may be empty
-  bool preloaded = true;  // not so for glibc
+  std::string path;     // what is preloaded; libc.so.6 for glibc
+  std::string package;  // Debian's, with its version; may be empty
 };
 
 // From --against: names that Debian has (and glibc, tarn), or name=path. tarn comes along in any case, from `tarn_path`
@@ -23,8 +24,7 @@ struct Allocator {
 std::vector<Allocator> FindAllocators(const std::string& against, const std::string& tarn_path,
                                       std::vector<std::string>* missing);
 
-// Why this run did not use the allocator as far as can be seen, or empty if it is proven that it did. It is proven by
-// the loader's rules: the first of program, preloaded libraries and others that defines malloc is everybody's malloc.
-std::string WhyNotProven(const Allocator& allocator, const Outcome& outcome);
+// Why this run did not use the allocator as far as can be seen, or empty if it is proven that it did (proof.h).
+std::string WhyNotProven(const Allocator& allocator, const Launch& launch, const Outcome& outcome);
 
 }  // namespace tarn::tool

@@ -8,7 +8,7 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
+#include <csignal>
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
@@ -16,23 +16,26 @@
 #include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
-#include <optional>
 #include <random>
 #include <set>
 
-#include "tools/base/figures.h"
 #include "tools/tarn/compare/build.h"
+#include "tools/tarn/compare/result.h"
+#include "tools/tarn/compare/run.h"
+#include "tools/tarn/compare/service_run.h"
 #include "tools/tarn/compare/sha256.h"
-#include "tools/tarn/console.h"
+#include "tools/tarn/compare/words.h"
 #include "tools/tarn/machine.h"
 #include "tools/tarn/program.h"
-#include "tools/tarn/statistics.h"
+#include "tools/tarn/verb.h"
 
 namespace tarn::tool {
 
 namespace {
 
 using nlohmann::json;
+
+constexpr int kServerAttempts = 3;
 
 std::string Time() { return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr))); }
 
@@ -67,58 +70,6 @@ struct Entry {
   bool control;
 };
 
-struct Run {
-  int order = 0;
-  int block = -1;  // -1: the warm-up, which is not averaged
-  const Allocator* allocator = nullptr;
-  bool control = false;
-  Outcome outcome;
-  json metrics;
-  std::string failure;
-};
-
-std::optional<double> Figure(const Run& run, std::string_view measure) {
-  const Outcome& outcome = run.outcome;
-  const auto known = [](std::uint64_t bytes) -> std::optional<double> {
-    if (bytes == 0) return std::nullopt;
-    return static_cast<double>(bytes);
-  };
-  if (measure == "wall_s") return outcome.wall_s;
-  if (measure == "user_s") return outcome.user_s;
-  if (measure == "system_s") return outcome.system_s;
-  if (measure == "cpu_s") return outcome.user_s + outcome.system_s;
-  if (measure == "peak_rss_bytes") return known(outcome.peak_rss_bytes);
-  if (measure == "end_rss_bytes") return known(outcome.end_rss_bytes);
-  if (measure == "idle_rss_bytes") return known(outcome.idle_rss_bytes);
-  if (measure == "minor_faults") return static_cast<double>(outcome.minor_faults);
-  return std::nullopt;
-}
-
-constexpr std::string_view kMedians[] = {"wall_s",         "user_s",        "system_s",       "cpu_s",
-                                         "peak_rss_bytes", "end_rss_bytes", "idle_rss_bytes", "minor_faults"};
-constexpr std::string_view kRatios[] = {"wall_s", "cpu_s", "peak_rss_bytes", "end_rss_bytes", "idle_rss_bytes"};
-
-json OrNull(double value) { return std::isfinite(value) ? json(value) : json(nullptr); }
-json OrNull(std::uint64_t bytes) { return bytes != 0 ? json(bytes) : json(nullptr); }
-
-// Ratios of `measure` within blocks: of the runs of this allocator (or of the control) to the reference's.
-std::vector<double> PairedRatios(const std::vector<Run>& runs, const Allocator* allocator, bool control,
-                                 const Allocator* reference, std::string_view measure) {
-  std::map<int, double> base;
-  for (const Run& run : runs) {
-    if (run.block < 0 || run.control || run.allocator != reference || !run.failure.empty()) continue;
-    if (const auto figure = Figure(run, measure); figure && *figure > 0) base[run.block] = *figure;
-  }
-  std::vector<double> ratios;
-  for (const Run& run : runs) {
-    if (run.block < 0 || run.control != control || run.allocator != allocator || !run.failure.empty()) continue;
-    const auto pair = base.find(run.block);
-    const auto figure = Figure(run, measure);
-    if (pair != base.end() && figure) ratios.push_back(*figure / pair->second);
-  }
-  return ratios;
-}
-
 class Engine {
  public:
   Engine(const ComparisonPlan& plan, std::vector<std::string>* findings, std::vector<std::string>* notes)
@@ -131,7 +82,7 @@ class Engine {
     // Before the runs: the load is then that of others.
     const json machine = CollectMachine();
     PrepareToRun();
-    MeasureAll();
+    if (MakeInputs()) MeasureAll();
     JudgeOutputs();
     CollectFindings();
     json document = {{"schema", "tarn-bench/1"},
@@ -144,7 +95,7 @@ class Engine {
                      {"machine", machine},
                      {"build", Build()},
                      {"allocators", Allocators()},
-                     {"workloads", json::array({Workload()})}};
+                     {"workloads", WorkloadsJson(plan_, *reference_, runs_, notes_)}};
     return document;
   }
 
@@ -179,27 +130,69 @@ class Engine {
     }
   }
 
+  // What stands in braces in the words of a definition, now.
+  Launch Expanded() const {
+    Launch launch = plan_.launch;
+    launch.directory = scratch_.path();
+    if (plan_.here.empty()) return launch;
+    const std::map<std::string, std::string> values = {
+        {"here", plan_.here}, {"scratch", scratch_.path()}, {"port", std::to_string(FreePort())}};
+    for (std::vector<std::string>* words : {&launch.command, &launch.environment, &launch.outputs,
+                                            &launch.service.ready, &launch.service.load, &launch.service.check})
+      *words = Replaced(*words, values);
+    launch.input = Replaced(launch.input, values);
+    launch.working_directory = Replaced(launch.working_directory, values);
+    launch.program = launch.command.front();
+    return launch;
+  }
+
+  // Runs what makes the inputs, on libc's malloc. False when the user wants to stop.
+  bool MakeInputs() {
+    for (const std::vector<std::string>& command : plan_.prepare) {
+      if (plan_.progress) plan_.progress("preparing: " + command.front());
+      Launch launch;
+      Launch expanded = Expanded();
+      launch.environment = expanded.environment;
+      launch.directory = expanded.directory;
+      launch.working_directory = expanded.working_directory;
+      launch.command = Replaced(command, {{"here", plan_.here}, {"scratch", scratch_.path()}});
+      launch.program = launch.command.front();
+      launch.trace = false;
+      const Outcome outcome = RunOnce(launch);
+      if (outcome.interrupted) return false;
+      if (!outcome.start_error.empty()) throw ToolError(outcome.start_error);
+      if (outcome.exit_code != 0)
+        throw ToolError(fmt::format("preparing {} failed: {} ended with {}: {}", plan_.name, launch.program,
+                                    outcome.exit_code, outcome.stderr_tail));
+    }
+    return true;
+  }
+
   // False when the user wants to stop; that run does not count.
   bool RunEntry(const Entry& entry, int block, const std::string& what) {
     if (WasInterrupted()) return false;
     if (plan_.progress) plan_.progress(what);
-    Launch launch = plan_.launch;
-    launch.directory = scratch_.path();
     const std::string metrics = scratch_.path() + "/metrics";
     std::error_code error;
     std::filesystem::remove(metrics, error);
-    launch.environment.push_back("BENCH_METRICS=" + metrics);
-    if (entry.allocator->preloaded) launch.environment.push_back("LD_PRELOAD=" + entry.allocator->path);
     Run run;
     run.order = static_cast<int>(runs_.size());
     run.block = block;
     run.allocator = entry.allocator;
     run.control = entry.control;
-    run.outcome = RunOnce(launch);
+    for (int attempt = 0; attempt < kServerAttempts; ++attempt) {
+      Launch launch = Expanded();
+      launch.environment.push_back("BENCH_METRICS=" + metrics);
+      launch.environment.push_back("LD_PRELOAD=" + entry.allocator->path);
+      run.outcome = RunOnce(launch);
+      // Another process may have taken the port.
+      if (!run.outcome.not_ready || run.outcome.interrupted) break;
+    }
     if (run.outcome.interrupted) return false;
     std::ifstream file(metrics);
     if (file) run.metrics = json::parse(file, nullptr, false);
     if (run.metrics.is_discarded()) run.metrics = nullptr;
+    run.proven = WhyNotProven(*run.allocator, plan_.launch, run.outcome).empty();
     run.failure = FailureOf(run);
     if (!run.failure.empty() && scratch_.IsFull())
       run.failure += fmt::format("; {} is full, where its output is kept (TMPDIR names another place)",
@@ -211,30 +204,34 @@ class Engine {
   std::string FailureOf(const Run& run) {
     const Outcome& outcome = run.outcome;
     if (!outcome.start_error.empty()) return outcome.start_error;
-    if (!outcome.idle_ended) {
+    if (!outcome.failure.empty()) {
+      if (outcome.signal == 0 || outcome.signal == SIGTERM || outcome.signal == SIGKILL) return outcome.failure;
+      return fmt::format("{}; ended by signal {} ({})", outcome.failure, outcome.signal, sigdescr_np(outcome.signal));
+    }
+    if (!outcome.idle_ended && !(outcome.ended_by_us && outcome.signal == SIGTERM)) {
       if (outcome.signal != 0)
         return fmt::format("ended by signal {} ({})", outcome.signal, sigdescr_np(outcome.signal));
       if (outcome.exit_code != 0) return fmt::format("exit code {}", outcome.exit_code);
     }
-    const std::string unproven = WhyNotProven(*run.allocator, outcome);
-    if (unproven.empty()) return "";
+    if (run.proven) return "";
     // A short process that is not traced may end unseen; its warm-up was the same command.
-    if (outcome.mapped.empty() && run.block >= 0) return "";
-    return fmt::format("not proven that it used {}: {}", run.allocator->name, unproven);
+    if (outcome.use.mapped.empty() && plan_.launch.watch.empty() && run.block >= 0) return "";
+    return fmt::format("not proven that it used {}: {}", run.allocator->name,
+                       WhyNotProven(*run.allocator, plan_.launch, outcome));
   }
 
   // Runs that print something else than the reference failed, if the reference always prints the same.
   void JudgeOutputs() {
     std::set<std::string> expected;
     for (const Run& run : runs_) {
-      if (run.allocator == reference_ && run.failure.empty()) expected.insert(run.outcome.stdout_sha256);
+      if (run.allocator == reference_ && run.failure.empty()) expected.insert(run.outcome.output_sha256);
     }
     if (expected.size() > 1)
       notes_.push_back(
           fmt::format("the output varies from run to run under {} itself, so it was not compared", reference_->name));
     if (expected.size() != 1) return;
     for (Run& run : runs_) {
-      if (run.failure.empty() && run.outcome.stdout_sha256 != *expected.begin())
+      if (run.failure.empty() && run.outcome.output_sha256 != *expected.begin())
         run.failure = fmt::format("prints something else than under {}", reference_->name);
     }
   }
@@ -287,143 +284,6 @@ class Engine {
     return list;
   }
 
-  // The least of all options that gives the same again.
-  std::string Repeat() const {
-    const auto quoted = [](const std::string& word) {
-      constexpr std::string_view kPlain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+=./:,@%";
-      if (!word.empty() && word.find_first_not_of(kPlain) == std::string::npos) return word;
-      std::string result = "'";
-      for (const char c : word) result += c == '\'' ? "'\\''" : std::string(1, c);
-      return result + "'";
-    };
-    std::string text;
-    bool skip = false;
-    bool command = false;
-    for (const std::string& word : plan_.command_line) {
-      command = command || word == "--";
-      if (skip) {
-        skip = false;
-        continue;
-      }
-      if (!command && (word == "--json" || word == "-q" || word == "-v")) continue;
-      if (!command &&
-          (word == "-o" || word == "--output" || word == "--name" || word == "--description" || word == "--kind")) {
-        skip = true;
-        continue;
-      }
-      text += (text.empty() ? "" : " ") + quoted(word);
-    }
-    return text;
-  }
-
-  json RunJson(const Run& run) const {
-    const Outcome& outcome = run.outcome;
-    json rss = json::array();
-    for (const RssSeries::Point& point : outcome.rss)
-      rss.push_back({std::round(point.seconds * 1e4) / 1e4, point.bytes});
-    return {{"order", run.order},
-            {"block", run.block},
-            {"allocator", run.allocator->name},
-            {"control", run.control},
-            {"proven", WhyNotProven(*run.allocator, outcome).empty()},
-            {"exit_code", outcome.exit_code},
-            {"signal", outcome.signal},
-            {"idle_ended", outcome.idle_ended},
-            {"failure", run.failure.empty() ? json(nullptr) : json(run.failure)},
-            {"output_sha256", outcome.stdout_sha256},
-            {"wall_s", outcome.wall_s},
-            {"user_s", outcome.user_s},
-            {"system_s", outcome.system_s},
-            {"peak_rss_bytes", OrNull(outcome.peak_rss_bytes)},
-            {"end_rss_bytes", OrNull(outcome.end_rss_bytes)},
-            {"idle_rss_bytes", OrNull(outcome.idle_rss_bytes)},
-            {"minor_faults", outcome.minor_faults},
-            {"major_faults", outcome.major_faults},
-            {"context_switches", outcome.context_switches},
-            {"rss", rss},
-            {"metrics", run.metrics}};
-  }
-
-  json Result(const Allocator& allocator) const {
-    json median = json::object();
-    json interval = json::object();
-    int counted = 0;
-    int failed = 0;
-    for (const Run& run : runs_) {
-      if (run.allocator != &allocator || run.control) continue;
-      if (!run.failure.empty()) ++failed;
-      if (run.failure.empty() && run.block >= 0) ++counted;
-    }
-    for (const std::string_view measure : kMedians) {
-      std::vector<double> values;
-      for (const Run& run : runs_) {
-        if (run.allocator != &allocator || run.control || run.block < 0 || !run.failure.empty()) continue;
-        if (const auto figure = Figure(run, measure)) values.push_back(*figure);
-      }
-      const Estimate estimate = EstimateMedian(values);
-      median[std::string(measure)] = OrNull(estimate.value);
-      if (values.size() > 1) interval[std::string(measure)] = {estimate.low, estimate.high};
-    }
-    json ratio = json::object();
-    if (&allocator != reference_) {
-      for (const std::string_view measure : kRatios) {
-        const std::vector<double> ratios = PairedRatios(runs_, &allocator, false, reference_, measure);
-        // One pair has no interval, and so no verdict.
-        if (ratios.size() < 2) continue;
-        const Estimate estimate = EstimateMedian(ratios);
-        ratio[std::string(measure)] = {{"ratio", estimate.value},
-                                       {"ci", {estimate.low, estimate.high}},
-                                       {"verdict", VerdictOf(estimate, ratios.size())},
-                                       {"equivalent", IsEquivalent(estimate)}};
-      }
-    }
-    return {{"allocator", allocator.name},
-            {"runs", counted},
-            {"failed", failed},
-            {"median", median},
-            {"ci", interval},
-            {"ratio", ratio}};
-  }
-
-  // What the control says of each measure that has a verdict.
-  json Noise() const {
-    json noise = json::object();
-    for (const std::string_view measure : kRatios) {
-      const std::vector<double> ratios = PairedRatios(runs_, reference_, true, reference_, measure);
-      if (ratios.size() < 2) continue;
-      const Estimate estimate = EstimateMedian(ratios);
-      noise[std::string(measure)] = {
-          {"ratio", estimate.value}, {"ci", {estimate.low, estimate.high}}, {"noisy", IsNoisy(estimate)}};
-    }
-    return noise;
-  }
-
-  json Workload() const {
-    json runs = json::array();
-    json errors = json::array();
-    for (const Run& run : runs_) {
-      if (run.block >= 0) runs.push_back(RunJson(run));
-      if (!run.failure.empty())
-        errors.push_back({{"allocator", run.allocator->name}, {"run", run.order}, {"what", run.failure}});
-    }
-    json results = json::array();
-    for (const Allocator& allocator : plan_.allocators) results.push_back(Result(allocator));
-    return {{"name", plan_.name},
-            {"description", plan_.description},
-            {"kind", plan_.kind},
-            {"command", plan_.launch.command},
-            {"repeat", Repeat()},
-            {"placement", {{"policy", plan_.launch.cpus.empty() ? "none" : "pinned"}, {"cpus", plan_.launch.cpus}}},
-            {"reference", reference_->name},
-            {"rss_interval_s", plan_.launch.rss_interval_s},
-            {"idle_tail_s", plan_.launch.idle_tail_s},
-            {"noise", Noise()},
-            {"runs", runs},
-            {"results", results},
-            {"errors", errors},
-            {"notes", notes_}};
-  }
-
   const ComparisonPlan& plan_;
   std::vector<std::string>& findings_;
   std::vector<std::string>& notes_;
@@ -432,79 +292,10 @@ class Engine {
   std::vector<Run> runs_;
 };
 
-std::string RatioText(const json& result, const char* measure, bool colour) {
-  const json& ratio = result["ratio"].value(measure, json());
-  if (ratio.is_null()) return "";
-  const std::string verdict = ratio["verdict"];
-  // A tie that the runs could not narrow down to the margin is an open question, not a result.
-  const std::string word = verdict == "tie" && !ratio["equivalent"].get<bool>() ? "tie?" : verdict;
-  const Style style = verdict == "win" ? Style::kGood : verdict == "loss" ? Style::kBad : Style::kFaint;
-  return fmt::format("{:5.2f}x [{:.2f}, {:.2f}] {}", ratio["ratio"].get<double>(), ratio["ci"][0].get<double>(),
-                     ratio["ci"][1].get<double>(), Styled(style, fmt::format("{:<4}", word), colour));
-}
-
-// What the control says of the verdicts of a column.
-std::string ControlLine(const json& control, const std::string& reference, const char* what, bool colour) {
-  const double low = control["ci"][0], high = control["ci"][1];
-  const double blur = std::max(1 - low, high - 1);
-  std::string text = fmt::format("control: {} against itself, {}: {:.3f}x [{:.3f}, {:.3f}]", reference, what,
-                                 control["ratio"].get<double>(), low, high);
-  if (control["noisy"].get<bool>())
-    return text + "\n" +
-           Styled(Style::kBad, fmt::format("too noisy to tell: do not trust the verdicts on {}.", what), colour) +
-           " Quieten the machine, or take more --runs.\n";
-  if (blur > kNoiseLimit) return text + fmt::format(": differences below {:.0f} % cannot be seen\n", 100 * blur);
-  return text + ": quiet enough\n";
-}
-
 }  // namespace
 
 json Compare(const ComparisonPlan& plan, std::vector<std::string>* findings, std::vector<std::string>* notes) {
   return Engine(plan, findings, notes).Compare();
-}
-
-std::string ComparisonTable(const json& document, const std::vector<std::string>& findings,
-                            const std::vector<std::string>& notes, bool colour) {
-  const json& workload = document["workloads"][0];
-  const std::string reference = workload["reference"];
-  std::size_t width = 10;
-  for (const json& result : workload["results"]) width = std::max(width, result["allocator"].get<std::string>().size());
-  const bool idle = workload["idle_tail_s"].get<double>() > 0;
-  std::string text = fmt::format("{:{}} {:>8}  {:^20} {:>8}  {:>8}  {:<25}  {}\n", "", width, "median", "95% CI", "CPU",
-                                 idle ? "idle RSS" : "peak RSS", fmt::format("time vs {}", reference),
-                                 fmt::format("memory vs {}", reference));
-  const char* memory = idle ? "idle_rss_bytes" : "peak_rss_bytes";
-  std::size_t least_runs = SIZE_MAX;
-  for (const json& result : workload["results"]) {
-    const std::string name = result["allocator"];
-    const json& median = result["median"];
-    if (result["runs"] == 0 || median["wall_s"].is_null()) {
-      text += fmt::format("{:{}} {:>8}\n", name, width, result["failed"] == 0 ? "not run" : "failed");
-      continue;
-    }
-    least_runs = std::min(least_runs, result["runs"].get<std::size_t>());
-    std::string interval;
-    if (result["ci"].contains("wall_s")) {
-      interval =
-          fmt::format("[{}, {}]", FormatSeconds(result["ci"]["wall_s"][0]), FormatSeconds(result["ci"]["wall_s"][1]));
-    }
-    const std::string time = name == reference ? fmt::format("{:<25}", " 1.00x") : RatioText(result, "wall_s", colour);
-    const std::string space = name == reference ? " 1.00x" : RatioText(result, memory, colour);
-    text += fmt::format("{:{}} {:>8}  {:^20} {:>8}  {:>8}  {}  {}\n", name, width, FormatSeconds(median["wall_s"]),
-                        interval, FormatSeconds(median["cpu_s"]),
-                        median[memory].is_null() ? "?" : FormatBytes(median[memory]), time, space);
-  }
-  text += "\n";
-  for (const auto& [measure, what] : {std::pair("wall_s", "time"), std::pair(memory, "memory")}) {
-    if (workload["noise"].contains(measure)) text += ControlLine(workload["noise"][measure], reference, what, colour);
-  }
-  if (least_runs < kBlocksForAnInterval)
-    text += fmt::format("{} runs each are few: intervals from fewer than {} are too narrow\n", least_runs,
-                        kBlocksForAnInterval);
-  if (document["interrupted"].get<bool>()) text += "interrupted: these are the results so far\n";
-  for (const std::string& note : notes) text += fmt::format("note: {}\n", note);
-  for (const std::string& finding : findings) text += Styled(Style::kBad, "finding: ", colour) + finding + "\n";
-  return text;
 }
 
 }  // namespace tarn::tool

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "tools/tarn/compare/allocators.h"
+#include "tools/tarn/compare/definition.h"
 #include "tools/tarn/compare/runner.h"
 
 namespace tarn::tool {
@@ -22,7 +23,10 @@ struct ComparisonPlan {
   double budget_s = 0;  // not 0: as many blocks as start within this time, instead of `blocks`
   std::uint64_t seed = 1;
   bool control = true;
-  Launch launch;  // its environment without LD_PRELOAD
+  Launch launch;                                  // its environment without LD_PRELOAD
+  std::string here;                               // not empty: the words of `launch` may have names in braces
+  std::vector<std::vector<std::string>> prepare;  // commands that make the inputs
+  std::vector<Measure> measures;                  // what is compared besides time and memory; the first counts
   std::string name;
   std::string description;
   std::string kind;

@@ -2,28 +2,26 @@
 
 #include "tools/tarn/compare/runner.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
-#include <cstdlib>
 #include <cstring>
 #include <ctime>
-#include <filesystem>
 #include <fstream>
 #include <set>
 #include <sstream>
 
+#include "tools/tarn/compare/child.h"
+#include "tools/tarn/compare/process_figures.h"
+#include "tools/tarn/compare/service_run.h"
 #include "tools/tarn/compare/sha256.h"
-#include "tools/tarn/program.h"
-#include "tools/tarn/usable_cpus.h"
+#include "tools/tarn/compare/words.h"
 
 namespace tarn::tool {
 
@@ -32,15 +30,12 @@ namespace {
 // What a silent process may still use: a timer that ticks is no work.
 constexpr double kSilentCpuShare = 0.02;
 constexpr double kEndGraceSeconds = 2;
-constexpr std::size_t kStderrTailBytes = 600;
+// A server may have something to write down.
+constexpr double kServerEndGraceSeconds = 10;
+// The longest pause between two looks for the process that is watched.
+constexpr double kMaxLookPauseSeconds = 0.05;
 
 bool interrupted = false;
-
-double Now() {
-  timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) * 1e-9;
-}
 
 double Seconds(const timeval& time) {
   return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) * 1e-6;
@@ -55,161 +50,54 @@ sigset_t WatchedSignals() {
   return set;
 }
 
-// A figure of /proc/PID/status in bytes, 0 where there is none.
-std::uint64_t StatusBytes(const std::string& process, const std::string& name) {
-  std::ifstream file("/proc/" + process + "/status");
-  std::string line;
-  while (std::getline(file, line)) {
-    if (line.starts_with(name + ":")) return std::stoull(line.substr(name.size() + 1)) * 1024;
-  }
-  return 0;
-}
-
-std::uint64_t RssBytes(pid_t pid) {
-  std::ifstream file(fmt::format("/proc/{}/statm", pid));
-  std::uint64_t size = 0;
-  std::uint64_t resident = 0;
-  if (!(file >> size >> resident)) return 0;
-  static const auto page_bytes = static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
-  return resident * page_bytes;
-}
-
-std::vector<std::string> ExecutableMappings(pid_t pid) {
-  std::ifstream file(fmt::format("/proc/{}/maps", pid));
-  std::vector<std::string> paths;
-  std::string line;
-  while (std::getline(file, line)) {
-    const std::size_t rights = line.find(' ');
-    const std::size_t path = line.find('/');
-    if (rights == std::string::npos || path == std::string::npos || line.compare(rights + 3, 1, "x") != 0) continue;
-    paths.push_back(line.substr(path));
-  }
-  return paths;
-}
-
-// Time on CPUs so far, of all its threads.
-double CpuSeconds(pid_t pid) {
-  clockid_t clock;
-  timespec time;
-  if (clock_getcpuclockid(pid, &clock) != 0 || clock_gettime(clock, &time) != 0) return 0;
-  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) * 1e-9;
-}
-
-// Whether one of its threads runs, waits for a CPU, or waits for a disk. On a busy machine a process can use hardly any
-// CPU and be far from silent.
-bool IsAtWork(pid_t pid) {
-  std::error_code error;
-  for (const auto& thread : std::filesystem::directory_iterator(fmt::format("/proc/{}/task", pid), error)) {
-    std::ifstream file(thread.path() / "stat");
-    std::string line;
-    // The name in brackets may hold anything; behind it comes the state.
-    if (!std::getline(file, line)) continue;
-    const std::size_t state = line.rfind(')') + 2;
-    if (state < line.size() && (line[state] == 'R' || line[state] == 'D')) return true;
-  }
-  return false;
-}
-
-std::string TailOf(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::stringstream content;
-  file.seekg(0, std::ios::end);
-  const auto size = static_cast<std::size_t>(std::max<std::streamoff>(0, file.tellg()));
-  file.seekg(static_cast<std::streamoff>(size - std::min(size, kStderrTailBytes)));
-  content << file.rdbuf();
-  std::string tail = content.str();
-  while (!tail.empty() && tail.back() == '\n') tail.pop_back();
-  return tail;
-}
-
-// The processes whose parent is this one: orphans of the command, as we are their subreaper.
-std::vector<pid_t> OurChildren() {
-  std::vector<pid_t> children;
-  std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator("/proc", error)) {
-    const std::string name = entry.path().filename();
-    if (name.find_first_not_of("0123456789") != std::string::npos) continue;
-    std::ifstream file(entry.path() / "stat");
-    std::string line;
-    if (!std::getline(file, line)) continue;
-    // The name in brackets may hold anything; behind it come the state and the parent.
-    std::stringstream rest(line.substr(line.rfind(')') + 1));
-    char state = 0;
-    pid_t parent = 0;
-    if (rest >> state >> parent && parent == getpid()) children.push_back(std::stoi(name));
-  }
-  return children;
-}
-
-[[noreturn]] void Exec(const Launch& launch, int go, int failed, const std::string& out, const std::string& err) {
-  // Its own process group: an interrupt at the terminal comes to us, and we end it.
-  setpgid(0, 0);
-  const auto open_as = [](const char* path, int flags, int target) {
-    const int file = open(path, flags, 0600);
-    return file >= 0 && dup2(file, target) >= 0;
-  };
-  const bool ready = open_as("/dev/null", O_RDONLY | O_CLOEXEC, 0) &&
-                     open_as(out.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 1) &&
-                     open_as(err.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 2);
-  if (ready && !launch.cpus.empty()) UsableCpus(launch.cpus).Apply();
-  std::vector<char*> arguments = Pointers(launch.command);
-  std::vector<char*> environment = Pointers(launch.environment);
-  for (const int number : {SIGPIPE, SIGINT, SIGTERM}) signal(number, SIG_DFL);
-  sigset_t none;
-  sigemptyset(&none);
-  sigprocmask(SIG_SETMASK, &none, nullptr);
-  char byte;
-  // Nothing to read: our parent has died.
-  if (read(go, &byte, 1) != 1) _exit(1);
-  if (ready) execve(launch.program.c_str(), arguments.data(), environment.data());
-  const int error = errno;
-  if (write(failed, &error, sizeof(error)) < 0) _exit(1);
-  _exit(1);
-}
-
 // A run under way.
 class Watch {
  public:
-  Watch(const Launch& launch, Outcome* outcome) : launch_(launch), outcome_(*outcome) {}
+  Watch(const Launch& launch, Outcome* outcome) : launch_(launch), outcome_(*outcome), service_(launch, outcome) {}
 
   void Run() {
     const std::string out = launch_.directory + "/stdout";
     const std::string err = launch_.directory + "/stderr";
-    int go[2];
-    int failed[2];
-    if (pipe2(go, O_CLOEXEC) != 0 || pipe2(failed, O_CLOEXEC) != 0) return Fail("no pipe", errno);
     own_peak_ = StatusBytes("self", "VmHWM");
-    process_ = fork();
-    if (process_ < 0) return Fail("cannot fork", errno);
-    if (process_ == 0) {
-      close(go[1]);
-      close(failed[0]);
-      Exec(launch_, go[0], failed[1], out, err);
-    }
-    close(go[0]);
-    close(failed[1]);
-    setpgid(process_, process_);
-    outcome_.traced = launch_.trace && ptrace(PTRACE_SEIZE, process_, nullptr, PTRACE_O_TRACEEXIT) == 0;
-    started_ = Now();
-    const bool told = write(go[1], "x", 1) == 1;
-    close(go[1]);
-    // Ends when exec has closed the other side, so that no sample shows what is still a copy of this process.
-    int error = told ? 0 : errno;
-    while (told && read(failed[0], &error, sizeof(error)) < 0 && errno == EINTR) continue;
-    close(failed[0]);
+    for (const std::string& path : launch_.outputs) unlink(path.c_str());
+    int error = 0;
+    process_ = StartChild({.program = launch_.program,
+                           .command = launch_.command,
+                           .environment = launch_.environment,
+                           .cpus = launch_.cpus,
+                           .working_directory = launch_.working_directory,
+                           .input = launch_.input,
+                           .output = out,
+                           .error = err},
+                          &error, [this](pid_t pid) {
+                            outcome_.traced =
+                                launch_.trace && ptrace(PTRACE_SEIZE, pid, nullptr, PTRACE_O_TRACEEXIT) == 0;
+                            started_ = Now();
+                          });
+    if (process_ < 0) return Fail("cannot start a process", errno);
     if (error != 0) {
       while (Reap(), !ended_) WaitForSignal(0.05);
       return Fail("cannot execute " + launch_.program, error);
     }
     WatchIt();
+    service_.Abort();
     EndWhatIsLeft();
     outcome_.rss = series_.points();
-    outcome_.stdout_sha256 = FileSha256(out);
+    outcome_.output_sha256 = OutputSha256(out);
     outcome_.stderr_tail = TailOf(err);
   }
 
  private:
   void Fail(const std::string& what, int error) { outcome_.start_error = fmt::format("{}: {}", what, strerror(error)); }
+
+  // Of stdout alone, or of all that belongs to the output.
+  std::string OutputSha256(const std::string& out) const {
+    std::vector<std::string> files = {out};
+    files.insert(files.end(), launch_.outputs.begin(), launch_.outputs.end());
+    // What a server prints tells times and process ids.
+    if (service_.wanted()) files.front() = service_.check_output();
+    return files.size() == 1 ? FileSha256(files.front()) : FilesSha256(files);
+  }
 
   void WatchIt() {
     double next_sample = 0;  // at once: the shortest process is seen once, if it can be
@@ -240,9 +128,21 @@ class Watch {
           }
         }
       }
-      if (!outcome_.traced && now - started_ >= next_look) {
+      if (LooksEarly() && now - started_ >= next_look) {
         Look();
         next_look = 2 * (now - started_);
+        if (!launch_.watch.empty()) next_look = std::min(next_look, now - started_ + kMaxLookPauseSeconds);
+      }
+      if (service_.wanted() && end_deadline == 0 && !service_.Step(now, process_)) {
+        Look();
+        outcome_.ended_by_us = true;
+        kill(-process_, SIGTERM);
+        end_deadline = now + kServerEndGraceSeconds;
+      }
+      if (launch_.timeout_s > 0 && end_deadline == 0 && now - started_ > launch_.timeout_s) {
+        outcome_.failure = fmt::format("still running after {:.0f} s", launch_.timeout_s);
+        kill(-process_, SIGTERM);
+        end_deadline = now + kEndGraceSeconds;
       }
       if (interrupted && end_deadline == 0) {
         outcome_.interrupted = true;
@@ -251,7 +151,8 @@ class Watch {
       }
       if (end_deadline != 0 && now > end_deadline) kill(-process_, SIGKILL);
       double until = std::min(started_ + next_sample, now + 0.1);
-      if (!outcome_.traced) until = std::min(until, started_ + next_look);
+      if (LooksEarly()) until = std::min(until, started_ + next_look);
+      if (service_.wanted()) until = std::min(until, service_.next_step());
       WaitForSignal(std::max(0.0, until - Now()));
     }
   }
@@ -264,12 +165,18 @@ class Watch {
     if (!outcome_.traced) peak_ = std::max(peak_, StatusBytes(std::to_string(process_), "VmHWM"));
   }
 
+  // A process that is not traced may end unseen, and so may the one that is watched.
+  bool LooksEarly() const { return !outcome_.traced || (!launch_.watch.empty() && outcome_.use.owners.empty()); }
+
   void Look() {
-    std::vector<std::string> mapped = ExecutableMappings(process_);
-    if (mapped.empty()) return;
-    outcome_.mapped = std::move(mapped);
-    std::error_code error;
-    outcome_.executable = std::filesystem::read_symlink(fmt::format("/proc/{}/exe", process_), error);
+    if (launch_.watch.empty()) return LookAt(process_);
+    if (!outcome_.use.owners.empty()) return;
+    for (const pid_t pid : GroupMembers(process_, launch_.watch)) LookAt(pid);
+  }
+
+  void LookAt(pid_t pid) {
+    MallocUse use = LookAtMalloc(pid);
+    if (!use.mapped.empty()) outcome_.use = std::move(use);
   }
 
   static void WaitForSignal(double seconds) {
@@ -291,13 +198,15 @@ class Watch {
         Continue(pid, status);
         continue;
       }
-      AddUsage(usage);
+      if (service_.Took(pid, status)) continue;
+      if (!service_.wanted()) AddUsage(usage);
       if (pid != process_) continue;
       ended_ = true;
-      outcome_.wall_s = Now() - started_ - stopped_s_;
-      if (outcome_.idle_ended) outcome_.wall_s = idle_wall_;
       outcome_.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
       outcome_.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+      if (service_.wanted()) return;
+      outcome_.wall_s = Now() - started_ - stopped_s_;
+      if (outcome_.idle_ended) outcome_.wall_s = idle_wall_;
       // Linux hands the peak of whoever forked on to the program that is executed, so a peak that is not above our
       // own is ours; then the process's own counter has to do.
       const auto peak = static_cast<std::uint64_t>(usage.ru_maxrss) * 1024;
@@ -354,6 +263,7 @@ class Watch {
 
   const Launch& launch_;
   Outcome& outcome_;
+  ServiceRun service_;
   pid_t process_ = 0;
   double started_ = 0;
   double stopped_s_ = 0;

@@ -12,9 +12,18 @@
 #include <string>
 #include <vector>
 
+#include "tools/tarn/compare/proof.h"
 #include "tools/tarn/compare/rss_series.h"
 
 namespace tarn::tool {
+
+// What makes a command a server: it is measured while a load runs against it, and is ended by SIGTERM afterwards. These
+// helpers run on libc's malloc and are not measured. "{pid}" in their words is the server's process id.
+struct Service {
+  std::vector<std::string> ready;  // exit code 0: the server serves; tried again until then
+  std::vector<std::string> load;   // its wall time is the run's; empty: the command is no server
+  std::vector<std::string> check;  // after the load; its output belongs to the run's; may be empty
+};
 
 struct Launch {
   std::string program;               // path
@@ -25,18 +34,26 @@ struct Launch {
   double rss_interval_s = 0.01;
   double idle_tail_s = 0;  // 0: none
   bool trace = true;
+  std::string input = "/dev/null";
+  std::string working_directory;  // empty: that of this process
+  std::string watch;              // the executable below the command whose allocator counts; empty: the command's own
+  std::vector<std::string> outputs;  // files that belong to the command's output, besides stdout
+  double timeout_s = 0;              // 0: none
+  Service service;
 };
 
 struct Outcome {
-  std::string start_error;  // not empty: it never ran
-  int exit_code = 0;        // -1 if a signal ended it
+  std::string start_error;   // not empty: it never ran
+  std::string failure;       // not empty: what went wrong with it besides its exit code
+  bool not_ready = false;    // the server did not come to serve
+  bool ended_by_us = false;  // the server, after its load
+  int exit_code = 0;         // -1 if a signal ended it
   int signal = 0;
   bool idle_ended = false;   // it was silent for the idle tail, and was ended by us
   int left_behind = 0;       // processes that outlived it, and were ended
   bool interrupted = false;  // by SIGINT or SIGTERM to this process
   bool traced = false;
-  std::vector<std::string> mapped;  // paths of files mapped executable, in the last complete look
-  std::string executable;           // of the process, at that time
+  MallocUse use;  // in the last look at the process, or at the one that is watched
   double wall_s = 0;
   double user_s = 0;  // of the process and all of its descendants
   double system_s = 0;
@@ -47,7 +64,7 @@ struct Outcome {
   std::uint64_t major_faults = 0;
   std::uint64_t context_switches = 0;
   std::vector<RssSeries::Point> rss;
-  std::string stdout_sha256;
+  std::string output_sha256;
   std::string stderr_tail;
 };
 

@@ -115,6 +115,15 @@ class Hash {
   std::uint64_t total_ = 0;
 };
 
+bool AddFile(const std::string& path, Hash* hash) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) return false;
+  std::array<char, 1 << 16> part;
+  while (file.read(part.data(), part.size()) || file.gcount() > 0)
+    hash->Add(part.data(), static_cast<std::size_t>(file.gcount()));
+  return true;
+}
+
 }  // namespace
 
 std::string Sha256(const std::string& bytes) {
@@ -124,12 +133,16 @@ std::string Sha256(const std::string& bytes) {
 }
 
 std::string FileSha256(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) return "";
   Hash hash;
-  std::array<char, 1 << 16> part;
-  while (file.read(part.data(), part.size()) || file.gcount() > 0)
-    hash.Add(part.data(), static_cast<std::size_t>(file.gcount()));
+  return AddFile(path, &hash) ? hash.Finish() : "";
+}
+
+std::string FilesSha256(const std::vector<std::string>& paths) {
+  Hash hash;
+  constexpr std::string_view kMissing = "(missing)";
+  for (const std::string& path : paths) {
+    if (!AddFile(path, &hash)) hash.Add(kMissing.data(), kMissing.size());
+  }
   return hash.Finish();
 }
 

@@ -42,7 +42,8 @@ std::string Text(const json& value) {
   }
   if (value.is_object()) {
     std::string text;
-    for (const auto& [key, element] : value.items()) text += (text.empty() ? "" : ", ") + key + " " + Text(element);
+    for (const auto& [key, element] : value.items())
+      text += fmt::format("{}{} {}", text.empty() ? "" : ", ", key, Text(element));
     return text;
   }
   return value.dump(-1, ' ', false, json::error_handler_t::replace);
@@ -83,7 +84,7 @@ std::string Joined(const json& words) {
 void Flatten(const json& object, const std::string& prefix, std::map<std::string, double>* figures) {
   if (!object.is_object()) return;
   for (const auto& [key, value] : object.items()) {
-    const std::string name = prefix.empty() ? key : prefix + "." + key;
+    const std::string name = prefix.empty() ? key : fmt::format("{}.{}", prefix, key);
     if (value.is_object()) {
       Flatten(value, name, figures);
     } else if (value.is_number()) {
@@ -211,8 +212,13 @@ BenchWorkload ParseWorkload(const json& value) {
     if (const std::string measure = Text(about, "measure"); !measure.empty()) {
       workload.measure = measure;
       workload.measure_title = Text(about, "title");
-      if (workload.measure_title.empty()) workload.measure_title = measure;
+      if (workload.measure_title.empty()) workload.measure_title = MeasureTitle(measure);
     }
+  }
+  for (const json& other : Elements(value, "also")) {
+    const std::string measure = Text(other, "measure");
+    const std::string title = Text(other, "title");
+    if (!measure.empty()) workload.also.emplace_back(measure, title.empty() ? MeasureTitle(measure) : title);
   }
   for (const json& run : Elements(value, "runs")) workload.runs.push_back(ParseRun(run));
   std::sort(workload.runs.begin(), workload.runs.end(),

@@ -63,6 +63,8 @@ struct BenchWorkload {
   // The measure that the workload is about, and what a reader calls it; from the document's "result", or by kind.
   std::string measure;
   std::string measure_title;
+  // What else has a line in the table: pairs of a measure and its title.
+  std::vector<std::pair<std::string, std::string>> also;
   std::vector<BenchRun> runs;
   std::vector<BenchResult> results;
   // The reference's second run / its first, paired by block, of each measure that both have in two blocks at least: how

@@ -54,7 +54,16 @@ bool TooNoisy(const BenchWorkload& workload, const std::string& measure) {
 }
 
 std::string NameOf(const BenchWorkload& workload, const std::string& measure) {
-  return measure == workload.measure ? workload.measure_title : MeasureTitle(measure);
+  for (const auto& [name, title] : LinesOf(workload)) {
+    if (measure == name) return title;
+  }
+  return MeasureTitle(measure);
+}
+
+std::vector<std::pair<std::string, std::string>> LinesOf(const BenchWorkload& workload) {
+  std::vector<std::pair<std::string, std::string>> lines = {{workload.measure, workload.measure_title}};
+  lines.insert(lines.end(), workload.also.begin(), workload.also.end());
+  return lines;
 }
 
 std::optional<RatioResult> RatioOf(const BenchWorkload& workload, const std::string& allocator,

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tools/tarn/report/document.h"
@@ -19,6 +20,9 @@ bool TooNoisy(const BenchWorkload& workload, const std::string& measure);
 
 // What a reader calls a measure of this workload.
 std::string NameOf(const BenchWorkload& workload, const std::string& measure);
+
+// The measures that have a line in the tables, and what a reader calls them; what counts comes first.
+std::vector<std::pair<std::string, std::string>> LinesOf(const BenchWorkload& workload);
 
 // `allocator` to the reference of the workload; the verdict is "noisy" where the machine was too noisy to tell.
 std::optional<RatioResult> RatioOf(const BenchWorkload& workload, const std::string& allocator,

@@ -3,6 +3,9 @@
 #include "tools/tarn/report/summary.h"
 
 #include <algorithm>
+#include <set>
+#include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -25,6 +28,21 @@ std::string MarkdownCell(std::string_view text) {
   return cell;
 }
 
+// The rows of means: one of what counts in each workload, and one of each measure that further lines are about. Where all
+// workloads are about the same measure, its row says so.
+std::vector<std::pair<std::string, std::string>> MeansOf(const BenchDocument& document) {
+  std::vector<std::pair<std::string, std::string>> means = {{"", ""}};
+  std::set<std::string> what_counts;
+  for (const BenchWorkload& workload : document.workloads) {
+    what_counts.insert(workload.measure_title);
+    for (const auto& line : workload.also) {
+      if (std::ranges::find(means, line) == means.end()) means.push_back(line);
+    }
+  }
+  if (means.size() > 1 && what_counts.size() == 1) means.front().second = *what_counts.begin();
+  return means;
+}
+
 }  // namespace
 
 std::string ReportText(const BenchDocument& document) {
@@ -33,7 +51,7 @@ std::string ReportText(const BenchDocument& document) {
   std::size_t measure_width = std::string_view("what counts").size();
   for (const BenchWorkload& workload : document.workloads) {
     name_width = std::max(name_width, workload.name.size());
-    measure_width = std::max(measure_width, workload.measure_title.size());
+    for (const auto& [measure, title] : LinesOf(workload)) measure_width = std::max(measure_width, title.size());
   }
   std::string text = fmt::format("{:<{}}  {:<{}}", head, name_width, "what counts", measure_width);
   const std::vector<std::string> compared = ComparedAllocators(document);
@@ -44,13 +62,16 @@ std::string ReportText(const BenchDocument& document) {
     return fmt::format("{} {:<5}", Ratio(ratio->ratio), ratio->verdict);
   };
   for (const BenchWorkload& workload : document.workloads) {
-    text += fmt::format("{:<{}}  {:<{}}", workload.name, name_width, workload.measure_title, measure_width);
-    for (const std::string& name : compared) {
-      const std::string none = name == workload.reference ? "reference" : WhyNone(workload, name);
-      text += fmt::format("  {:>12}", cell(RatioOf(workload, name, workload.measure), none));
+    for (const auto& [measure, title] : LinesOf(workload)) {
+      const std::string name = measure == workload.measure ? workload.name : "";
+      text += fmt::format("{:<{}}  {:<{}}", name, name_width, title, measure_width);
+      for (const std::string& allocator : compared) {
+        const std::string none = allocator == workload.reference ? "reference" : WhyNone(workload, allocator);
+        text += fmt::format("  {:>12}", cell(RatioOf(workload, allocator, measure), none));
+      }
+      const auto peer = FindBestPeer(workload, measure);
+      text += fmt::format("    {}\n", peer ? fmt::format("{} {}", cell(peer->ratio, ""), peer->name) : "no peer");
     }
-    const auto peer = FindBestPeer(workload, workload.measure);
-    text += fmt::format("    {}\n", peer ? fmt::format("{} {}", cell(peer->ratio, ""), peer->name) : "no peer");
   }
   text += "\n" + Headline(document) + "\n";
   for (const BenchWorkload& workload : document.workloads) {
@@ -94,21 +115,26 @@ std::string ReportMarkdown(const BenchDocument& document) {
     return fmt::format("{} {}{}", figure, Interval(*ratio), told ? "" : " " + ratio->verdict);
   };
   for (const BenchWorkload& workload : document.workloads) {
-    text += fmt::format("| `{}` | {} |", MarkdownCell(workload.name), MarkdownCell(workload.measure_title));
-    for (const std::string& name : compared) {
-      const std::string none = name == workload.reference ? "reference" : WhyNone(workload, name);
-      text += fmt::format(" {} |", cell(RatioOf(workload, name, workload.measure), none));
+    for (const auto& [measure, title] : LinesOf(workload)) {
+      text += measure == workload.measure ? fmt::format("| `{}` |", MarkdownCell(workload.name)) : "| |";
+      text += fmt::format(" {} |", MarkdownCell(title));
+      for (const std::string& name : compared) {
+        const std::string none = name == workload.reference ? "reference" : WhyNone(workload, name);
+        text += fmt::format(" {} |", cell(RatioOf(workload, name, measure), none));
+      }
+      const auto peer = FindBestPeer(workload, measure);
+      text += fmt::format(" {} |\n",
+                          peer ? fmt::format("{} {}", cell(peer->ratio, ""), MarkdownCell(peer->name)) : "no peer");
     }
-    const auto peer = FindBestPeer(workload, workload.measure);
-    text += fmt::format(" {} |\n",
-                        peer ? fmt::format("{} {}", cell(peer->ratio, ""), MarkdownCell(peer->name)) : "no peer");
   }
-  text += "| geometric mean | |";
-  for (const std::string& name : compared) {
-    const Mean mean = GeometricMean(document, name, "");
-    text += mean.count == 0 ? " |" : fmt::format(" {} of {} |", Ratio(mean.ratio), mean.count);
+  for (const auto& [measure, title] : MeansOf(document)) {
+    text += fmt::format("| geometric mean | {} |", MarkdownCell(title));
+    for (const std::string& name : compared) {
+      const Mean mean = GeometricMean(document, name, measure);
+      text += mean.count == 0 ? " |" : fmt::format(" {} of {} |", Ratio(mean.ratio), mean.count);
+    }
+    text += " |\n";
   }
-  text += " |\n";
   for (const std::string& note : document.notes) text += fmt::format("\nNot in the table: {}.\n", note);
   return text;
 }

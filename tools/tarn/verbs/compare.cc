@@ -15,13 +15,14 @@
 
 #include "tools/base/json_text.h"
 #include "tools/tarn/compare/comparison.h"
+#include "tools/tarn/compare/definition.h"
 #include "tools/tarn/console.h"
 #include "tools/tarn/program.h"
+#include "tools/tarn/report/document.h"
 #include "tools/tarn/report/report.h"
+#include "tools/tarn/report/summary.h"
 #include "tools/tarn/usable_cpus.h"
 #include "tools/tarn/verb.h"
-
-extern char** environ;
 
 namespace tarn::tool {
 
@@ -43,7 +44,8 @@ struct CompareOptions {
   bool skip_missing = false;
   std::string name;
   std::string description;
-  std::string kind = "speed";
+  std::string kind;
+  std::string workload;
 };
 
 // "90", "90s", "5min"
@@ -124,6 +126,37 @@ void CheckOutput(const std::string& output) {
   if (std::filesystem::is_directory(output)) throw ToolError(fmt::format("-o {}: this is a directory", output));
 }
 
+// A program that prints rows has no table of its own: the report's has a line for each.
+std::string Table(const nlohmann::json& document, const std::vector<std::string>& findings,
+                  const std::vector<std::string>& notes, bool colour) {
+  return document["workloads"].size() == 1 ? ComparisonTable(document, findings, notes, colour)
+                                           : report::ReportText(report::ParseDocument(document));
+}
+
+// What is measured: the command behind --, or what the definition of a workload says.
+void SetCommand(const CompareOptions& options, const Invocation& invocation, ComparisonPlan* plan) {
+  if (!options.workload.empty()) {
+    if (!invocation.command.empty()) throw UsageError("--workload and a command behind -- exclude each other");
+    Definition definition = ReadDefinition(options.workload);
+    plan->launch = std::move(definition.launch);
+    plan->launch.environment.insert(plan->launch.environment.end(), options.environment.begin(),
+                                    options.environment.end());
+    plan->here = definition.here;
+    plan->prepare = std::move(definition.prepare);
+    plan->measures = std::move(definition.measures);
+    plan->name = definition.name;
+    plan->description = definition.description;
+    plan->kind = definition.kind;
+    return;
+  }
+  plan->launch.program = FindProgram(invocation.command.front());
+  if (const std::string reason = WhyNoPreload(plan->launch.program); !reason.empty()) throw ToolError(reason);
+  plan->launch.command = invocation.command;
+  plan->launch.environment = Environment(options.environment, invocation);
+  plan->name = std::filesystem::path(invocation.command.front()).filename().string();
+  plan->kind = "speed";
+}
+
 int RunCompare(const CompareOptions& options, const Invocation& invocation) {
   CheckOutput(invocation.output);
   if (options.runs > 0 && !options.time.empty()) throw UsageError("--runs and --time exclude each other");
@@ -138,18 +171,14 @@ int RunCompare(const CompareOptions& options, const Invocation& invocation) {
   if (!options.time.empty()) plan.budget_s = ParseSeconds(options.time);
   plan.seed = options.seed != 0 ? options.seed : std::random_device()();
   plan.control = !options.no_control;
-  plan.launch.program = FindProgram(invocation.command.front());
-  if (const std::string reason = WhyNoPreload(plan.launch.program); !reason.empty()) throw ToolError(reason);
-  plan.launch.command = invocation.command;
-  plan.launch.environment = Environment(options.environment, invocation);
+  SetCommand(options, invocation, &plan);
   if (!options.pin.empty()) plan.launch.cpus = ParseCpus(options.pin);
   plan.launch.rss_interval_s = options.rss_interval_s;
   plan.launch.idle_tail_s = options.idle_tail_s;
   plan.launch.trace = !options.no_trace;
-  plan.name =
-      options.name.empty() ? std::filesystem::path(invocation.command.front()).filename().string() : options.name;
-  plan.description = options.description;
-  plan.kind = options.kind;
+  if (!options.name.empty()) plan.name = options.name;
+  if (!options.description.empty()) plan.description = options.description;
+  if (!options.kind.empty()) plan.kind = options.kind;
   plan.command_line = invocation.command_line;
   if (StderrIsTerminal() && !invocation.quiet) {
     plan.progress = [](const std::string& text) { fmt::print(stderr, "\r\033[K{}", text); };
@@ -166,7 +195,7 @@ int RunCompare(const CompareOptions& options, const Invocation& invocation) {
   if (invocation.json && !to_file) {
     WriteStdout(as_json());
   } else {
-    WriteStdout(ComparisonTable(document, findings, notes, StdoutHasColour()));
+    WriteStdout(Table(document, findings, notes, StdoutHasColour()));
   }
   if (invocation.json && !to_file) {
     for (const std::string& finding : findings) Message("compare: " + finding);
@@ -179,7 +208,7 @@ int RunCompare(const CompareOptions& options, const Invocation& invocation) {
     } else if (invocation.json || extension == ".json") {
       content = as_json();
     } else {
-      content = ComparisonTable(document, findings, notes, false);
+      content = Table(document, findings, notes, false);
     }
     WriteFile(invocation.output, content);
   }
@@ -214,6 +243,8 @@ Prepared PrepareCompare() {
        {"--library", "PATH", "another libtarn.so than the tool's own", &o->library},
        {"--name", "NAME", "what the result calls the command", &o->name},
        {"--description", "TEXT", "a sentence about it, for the report", &o->description},
+       {"--workload", "FILE", "measure what this definition says, in place of a command (docs/benchmarks.md)",
+        &o->workload},
        {"--kind", "speed|memory|latency|scaling", "what counts in the report", &o->kind}},
       [o](const Invocation& invocation) { return RunCompare(*o, invocation); }};
 }
@@ -226,19 +257,20 @@ const Verb kCompareVerb = {
     .summary = "measure a command under tarn and other allocators",
     .examples = {{"tarn compare -- ./job input", "is it faster and smaller on tarn? (against glibc, mimalloc)"},
                  {"tarn compare --against glibc,jemalloc --time 5min -o report.html -- ./job", "the same as a report"},
+                 {"tarn compare --workload server.json", "a server under load, as a definition says"},
                  {"tarn compare --idle-tail 5 -- ./server", "a process that does not end: memory when it is silent"}},
     .details =
         "Each block runs every allocator once, in random order, and the reference a second time (the control). Ratios "
         "are medians of the ratios within blocks; intervals are 95 % by bootstrap. win, loss: the interval excludes 1 "
         "and the difference is above 1 %; tie: the same within 1 %; tie?: too few runs to tell.\n"
-        "The first run of each is not counted. Every run is looked at for the allocator that it really uses. A run "
-        "that "
+        "The first run of each is not counted. Every run has to prove which allocator it calls. A run that "
         "fails, or prints something else than under the reference, is a finding and is not averaged.\n"
         "CPU time is that of the command with all its children, peak RSS that of the largest of them. -o FILE.html "
         "writes the report, -o FILE.json or --json the schema tarn-bench/1.\n"
         "Exit codes: 0; 3 if a run failed or differed; 1 if nothing could be measured; 130 if interrupted, with the "
         "results so far.",
     .takes_command = true,
+    .instead_of_command = "--workload",
     .prepare = PrepareCompare,
 };
 

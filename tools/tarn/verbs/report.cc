@@ -47,19 +47,19 @@ nlohmann::json ReadJson(const std::string& path) {
 // Any kind of mistake in the document comes with the name of its file.
 template <typename Read>
 auto OfFile(const std::string& path, Read read) {
-  const nlohmann::json json = ReadJson(path);
+  const nlohmann::json content = ReadJson(path);
   try {
-    return read(json);
+    return read(content);
   } catch (const std::runtime_error& problem) {
     throw ToolError(fmt::format("{}: {}", path, problem.what()));
   }
 }
 
 // The table goes to stdout, and the page to the file of -o; with --json one document goes to either.
-void Write(const Invocation& invocation, const nlohmann::json& json, const std::string& table,
+void Write(const Invocation& invocation, const nlohmann::json& summary, const std::string& table,
            const std::string& page) {
   if (invocation.json) {
-    WriteResult(invocation, json.dump(1) + "\n");
+    WriteResult(invocation, summary.dump(1) + "\n");
     return;
   }
   if (!invocation.quiet) WriteStdout(table);
@@ -67,14 +67,15 @@ void Write(const Invocation& invocation, const nlohmann::json& json, const std::
 }
 
 int ReportOne(const Invocation& invocation, const ReportOptions& options) {
-  OfFile(options.file, [&](const nlohmann::json& json) {
-    const report::BenchDocument document = report::ParseDocument(json);
+  OfFile(options.file, [&](const nlohmann::json& content) {
+    const report::BenchDocument document = report::ParseDocument(content);
     if (options.markdown) {
       WriteResult(invocation, report::ReportMarkdown(document));
       return 0;
     }
     const bool wants_page = invocation.output != "-" && !invocation.json;
-    Write(invocation, report::ReportJson(document), report::ReportText(document), wants_page ? RenderReport(json) : "");
+    Write(invocation, report::ReportJson(document), report::ReportText(document),
+          wants_page ? RenderReport(content) : "");
     return 0;
   });
   return kExitOk;

@@ -1,0 +1,232 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of workload definitions (`tarn compare --workload`) and of the proof that a process uses an allocator.
+
+Started by ctest with TARN_LIB (libtarn.so) and TARN_BUILD. The definitions are small ones made here; no test asserts a
+speed.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+
+from patience import PATIENCE_SECONDS
+
+TARN = os.path.join(os.environ["TARN_BUILD"], "bin", "tarn")
+LIBRARY = os.environ["TARN_LIB"]
+PYTHON = ["/usr/bin/python3", "-S", "-E", "-c"]
+
+# Answers each connection with its process id, and "stop" with its end.
+SERVER = """
+import os, socket, sys
+kept = b"x" * (40 << 20)
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+while True:
+    connection, _ = listener.accept()
+    if connection.recv(4) == b"stop":
+        os.abort()
+    connection.sendall(str(os.getpid()).encode())
+    connection.close()
+"""
+ASK = """
+import socket, sys
+connection = socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=100)
+connection.sendall(sys.argv[2].encode())
+sys.exit(0 if connection.recv(100).decode() == sys.argv[3] else "no answer")
+"""
+# Ends once the engine, which started its parent, has had many turns: it looks at the processes every few of them.
+UNTIL_SEEN = """
+import os, time
+def turns(pid, name):
+    with open(f"/proc/{pid}/status") as file:
+        return int(next(line.split()[1] for line in file if line.startswith(name)))
+engine = turns(os.getppid(), "PPid:")
+end = turns(engine, "voluntary_ctxt_switches:") + 60
+while turns(engine, "voluntary_ctxt_switches:") < end:
+    time.sleep(0.01)
+"""
+
+
+class WorkloadTest(unittest.TestCase):
+    def setUp(self):
+        directory = tempfile.TemporaryDirectory(prefix="tarn-workload-test-")
+        self.addCleanup(directory.cleanup)
+        self.directory = directory.name
+        self.other = self.path("other.so")
+        shutil.copy(LIBRARY, self.other)
+
+    def path(self, name):
+        return os.path.join(self.directory, name)
+
+    def compare(self, definition, *options, against="glibc", environment=None):
+        with open(self.path("work.json"), "w", encoding="utf-8") as file:
+            json.dump(definition, file)
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("TARN_") and k != "LD_PRELOAD"}
+        result = subprocess.run(
+            [TARN, "compare", "--workload", self.path("work.json"), "--against", against, "--runs", "2", "--json",
+             *options],
+            capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False, env={**clean, **(environment or {})})
+        return result, json.loads(result.stdout)["workloads"] if result.stdout else None
+
+    def run_good(self, definition, *options, **more):
+        result, workloads = self.compare(definition, *options, **more)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        return workloads
+
+    def failures(self, definition, **more):
+        """Why the runs under tarn failed."""
+        result, workloads = self.compare(definition, "--no-control", **more)
+        # 1: under glibc, too, so that nothing was measured.
+        self.assertIn(result.returncode, (1, 3), result.stderr)
+        return {error["what"] for error in workloads[0]["errors"] if error["allocator"] == "tarn"}
+
+
+class DefinitionTest(WorkloadTest):
+    def test_input_output_and_environment(self):
+        work = ("import json, os, sys\n"
+                "assert os.getcwd() == os.environ['HOME'] == os.environ['TMPDIR'], os.getcwd()\n"
+                "assert 'SECRET' not in os.environ and os.environ['MALLOC_ARENA_MAX'] == '3'\n"
+                "open('result', 'w').write(sys.stdin.read() + os.environ['MORE'])\n"
+                "json.dump({'steps': 5}, open(os.environ['BENCH_METRICS'], 'w'))\n")
+        (workload,) = self.run_good(
+            {"name": "one", "description": "two", "kind": "memory",
+             "measures": [{"measure": "metrics.steps", "title": "steps"}, {"measure": "minor_faults"}],
+             "prepare": [["cp", "{here}/work.json", "{scratch}/first"], ["mv", "first", "input"]],
+             "environment": ["MORE=braces {stay}"], "command": PYTHON + [work], "input": "{scratch}/input",
+             "outputs": ["{scratch}/result"]},
+            environment={"SECRET": "1", "MALLOC_ARENA_MAX": "3"})
+        self.assertEqual([workload[key] for key in ("name", "description", "kind")], ["one", "two", "memory"])
+        self.assertEqual(workload["result"], {"measure": "metrics.steps", "title": "steps"})
+        self.assertEqual(workload["also"], [{"measure": "minor_faults", "title": ""}])
+        ratio = workload["results"][1]["ratio"]
+        self.assertEqual((ratio["metrics.steps"]["ratio"], ratio["metrics.steps"]["verdict"]), (1, "tie"))
+        self.assertIn("minor_faults", ratio)
+        self.assertIn("metrics.steps", workload["noise"])
+        self.assertTrue(all(run["proven"] for run in workload["runs"]))
+
+    def test_output_files_are_compared(self):
+        work = "import os\nopen('result', 'w').write(os.environ['LD_PRELOAD'])"
+        self.assertEqual(self.failures({"command": PYTHON + [work], "outputs": ["{scratch}/result"]}),
+                         {"prints something else than under glibc"})
+
+    def test_rows_are_workloads(self):
+        rows = [{"name": "b", "ns": 2}, {"name": "a", "ns": 3}]
+        work = f"import json, os\njson.dump({{'rows': {rows!r}}}, open(os.environ['BENCH_METRICS'], 'w'))"
+        measures = [{"measure": "metrics.ns", "title": "time"}]
+        workloads = self.run_good({"measures": measures, "command": PYTHON + [work]})
+        self.assertEqual([workload["name"] for workload in workloads], ["work/b", "work/a"])
+        for workload, row in zip(workloads, rows):
+            self.assertEqual([run["metrics"] for run in workload["runs"]], [row] * 6)
+            self.assertEqual(workload["results"][1]["median"], {"metrics.ns": row["ns"]})
+            self.assertEqual(list(workload["results"][1]["ratio"]), ["metrics.ns"])
+
+    def test_a_run_that_hangs(self):
+        found = self.failures({"command": ["sh", "-c", 'case $LD_PRELOAD in *tarn*) sleep 600;; esac'], "timeout_s": 2})
+        self.assertEqual(found, {"still running after 2 s"})
+
+    def test_wrong_definitions(self):
+        for definition, said in (
+            ([], "expected an object"),
+            ({}, "command: expected the command"),
+            ({"command": "true"}, "command: expected a list of strings"),
+            ({"comand": ["true"]}, "command: expected"),
+            ({"command": ["true"], "watc": "true"}, "unknown member watc; did you mean watch?"),
+            ({"command": ["true"], "measures": [{"title": "x"}]}, "measures: measure: expected the name"),
+            ({"command": ["true"], "service": {"load": ["true"]}}, "service: ready: expected a command"),
+            ({"command": ["true"], "environment": ["X"]}, "expected a list of NAME=VALUE"),
+            ({"command": ["true"], "timeout_s": -1}, "expected a number above 0"),
+            ({"command": ["true"], "prepare": [["false"]]}, "preparing work failed"),
+            ({"command": ["true"], "needs": ["no-such-program"]}, "no-such-program is missing"),
+        ):
+            with self.subTest(said):
+                result, workloads = self.compare(definition)
+                self.assertEqual((result.returncode, workloads), (1, None))
+                self.assertIn(said, result.stderr)
+        result, _ = self.compare({"command": ["true"]}, "--", "true")
+        self.assertEqual(result.returncode, 2)
+        self.assertIn("exclude each other", result.stderr)
+
+
+class ServiceTest(WorkloadTest):
+    def server(self, **more):
+        return {"command": PYTHON + [SERVER, "{port}"],
+                "service": {"ready": PYTHON + [ASK, "{port}", "ping", "{pid}"],
+                            "load": PYTHON + [ASK, "{port}", "work", "{pid}"], **more}}
+
+    def test_figures_are_those_of_the_server(self):
+        check = "import os\nassert 'LD_PRELOAD' not in os.environ\nprint('served')"
+        (workload,) = self.run_good(self.server(check=PYTHON + [check]))
+        self.assertEqual(len({run["output_sha256"] for run in workload["runs"]}), 1)
+        for run in workload["runs"]:
+            self.assertTrue(run["proven"])
+            self.assertGreater(run["wall_s"], 0)
+            self.assertGreater(run["peak_rss_bytes"], 40 << 20)
+            self.assertGreaterEqual(run["user_s"], 0)
+
+    def test_a_server_that_ends_under_load(self):
+        # Either the server or the load, which gets no answer, is seen to end first.
+        for failure in self.failures(self.server(load=PYTHON + [ASK, "{port}", "stop", "{pid}"])):
+            self.assertRegex(failure, "it ended under load|the load ended with exit code 1")
+
+    def test_a_server_that_never_serves(self):
+        definition = self.server()
+        definition["command"] = ["true"]
+        self.assertEqual(self.failures(definition), {"it ended before it served"})
+
+    def test_a_load_and_a_check_that_fail(self):
+        self.assertEqual(self.failures(self.server(load=["sh", "-c", "echo why >&2; exit 7"])),
+                         {"the load ended with exit code 7: why"})
+        self.assertEqual(self.failures(self.server(check=["sh", "-c", "kill -9 $$"])),
+                         {"the check was ended by signal 9"})
+
+
+class ProofTest(WorkloadTest):
+    def test_a_library_that_is_mapped_and_not_in_use(self):
+        # Both are mapped, and the first one is everybody's malloc.
+        work = f"LD_PRELOAD={self.other}:$LD_PRELOAD exec /usr/bin/python3 -S -c pass"
+        self.assertEqual(self.failures({"command": ["sh", "-c", work]}),
+                         {"not proven that it used tarn: malloc leads to other.so"})
+
+    def test_the_child_that_is_watched(self):
+        name = os.path.basename(os.path.realpath("/usr/bin/python3"))
+        command = ["sh", "-c", '"$@"; exit 0', "sh", *PYTHON, UNTIL_SEEN]
+        (workload,) = self.run_good({"command": command, "watch": name}, "--no-control")
+        self.assertTrue(all(run["proven"] for run in workload["runs"]))
+        result, _ = self.compare({"command": ["sh", "-c", "true"], "watch": "nobody"})
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("no process of nobody was seen", result.stderr)
+
+    def test_a_program_with_a_malloc_of_its_own(self):
+        source, program = self.path("own.c"), self.path("own")
+        with open(source, "w", encoding="utf-8") as file:
+            file.write("#include <stddef.h>\nstatic char pool[1 << 20], *next = pool;\n"
+                       "void* malloc(size_t n) { char* p = next; next += (n + 15) & ~15ul; return p; }\n"
+                       "void free(void* p) { (void)p; }\n"
+                       "void* calloc(size_t n, size_t m) { return malloc(n * m); }\n"
+                       "void* realloc(void* p, size_t n) { (void)p; return malloc(n); }\n"
+                       "int main(void) { return 0; }\n")
+        subprocess.run(["cc", "-rdynamic", source, "-o", program], check=True)
+        result, _ = self.compare({"command": [program]})
+        self.assertIn("own has a malloc of its own", result.stderr)
+
+    def test_glibc_is_preloaded(self):
+        # A program that is linked with another malloc runs on glibc's all the same.
+        source, program = self.path("linked.c"), self.path("linked")
+        with open(source, "w", encoding="utf-8") as file:
+            file.write("#include <stdlib.h>\nint main(void) { free(malloc(1)); return 0; }\n")
+        subprocess.run(["cc", "-fno-builtin", source, "-o", program, "-Wl,--no-as-needed", self.other],
+                       check=True)
+        os.rename(self.other, self.path("libtarn.so.0"))
+        (workload,) = self.run_good({"command": [program], "environment": ["LD_LIBRARY_PATH={here}"]})
+        self.assertTrue(all(run["proven"] for run in workload["runs"]))
+
+
+if __name__ == "__main__":
+    if not os.path.exists(TARN):
+        print("the tarn command was not built")
+        sys.exit(77)
+    unittest.main()
