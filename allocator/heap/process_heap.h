@@ -48,9 +48,10 @@ struct alignas(4096) ProcessHeap {
   Background background;
   Scavenger scavenger;
   PageHeap page_heap;
-  CpuCache cpu_cache;
   // For those who look from outside.
   tarn_snapshot_option described_options[kSettingCount] = {};
+  // Its counters stand at its end, and most of them stay untouched.
+  CpuCache cpu_cache;
   TransferCache transfer_caches[kSizeClassCount];
   Profile profile;
   Caretaker caretaker;
