@@ -34,8 +34,8 @@ inline const tarn::RseqSupport& ProcessRseq() {
   return support;
 }
 
-// The same, with the CPU's number as the index also where there is mm_cid. A thread that stays on its CPU then keeps its
-// slab; its mm_cid may change at any switch, when another thread of the process ends.
+// The same, with the CPU's number as the index also where there is mm_cid. A thread that stays on its CPU then keeps
+// its slab; its mm_cid may change at any switch, when another thread of the process ends.
 inline tarn::RseqSupport RseqByCpuNumber() {
   tarn::RseqSupport support = ProcessRseq();
   if (support.index != tarn::RseqIndex::kMmCid) return support;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The caretaker's rounds: which duties run again, and that none begins once the process ends. Each in a forked child, for
-// a process has one caretaker.
+// The caretaker's rounds: which duties run again, and that none begins once the process ends. Each in a forked child,
+// for a process has one caretaker.
 
 #include "allocator/pools/caretaker.h"
 
@@ -60,7 +60,7 @@ TEST(Caretaker, ADutyThatIsAskedForWhileItRunsRunsOnceMore) {
             "");
 }
 
-// One that has something left is on the list once, whoever asks.
+// One that has something left is on the list once, however many callers ask.
 TEST(Caretaker, ADutyThatHasSomethingLeftRunsOnceInEachRound) {
   EXPECT_EQ(ComplaintOfChild([] {
               Start("off");

@@ -375,8 +375,8 @@ TEST(Interrupt, AHandlerGoesOnWhereNoLockIsHeld) {
 }
 
 #if defined(TARN_TEST_CAN_STEP)
-// A handler at every instruction of a slow path, all in one life of it: each gets its object, or null where the slow path
-// holds a lock. Large objects, which use no sequence.
+// A handler at every instruction of a slow path, all in one life of it: each gets its object, or null where the slow
+// path holds a lock. Large objects, which use no sequence.
 TEST(Interrupt, AHandlerAllocatesAtEachInstruction) {
   EXPECT_EQ(ComplaintOfChild([] {
               Start();

@@ -116,7 +116,8 @@ TEST(SoftLimit, IsKeptWhereEachReleaseIsInterrupted) {
   });
 }
 
-// Phases of other sizes, each of which leaves its free memory in other classes: 30 MiB at once on top of 200 MiB that stay.
+// Phases of other sizes, each of which leaves its free memory in other classes: 30 MiB at once on top of 200 MiB that
+// stay.
 size_t ChurnAboveLiveObjects() {
   size_t peak_bytes = 0;
   std::vector<char*> live(200 * kMiB / 4096);

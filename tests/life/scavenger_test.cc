@@ -110,8 +110,8 @@ TEST_P(Scavenging, AnIdleProcessGivesItsMemoryBack) {
   });
 }
 
-// A free that gives back stops after some time, and the next slow path goes on. A busy machine may take that time away at
-// the last free, so there are several tries.
+// A free that gives back stops after some time, and the next slow path goes on. A busy machine may take that time away
+// at the last free, so there are several tries.
 TEST_P(Scavenging, AProgramWithoutThreadsGivesItsMemoryBackItself) {
   std::string complaint = "not tried";
   for (int attempt = 0; attempt < 5 && !complaint.empty(); ++attempt) {

@@ -2,8 +2,8 @@
 //
 // A call that stops after each instruction, for what a signal or another thread may do at just that moment.
 //
-// The processor's trap flag makes it stop: the kernel sends SIGTRAP. Not for code with restartable sequences, which begin
-// again at each signal, nor under a sanitizer, whose own code would be stepped through.
+// The processor's trap flag makes it stop: the kernel sends SIGTRAP. Not for code with restartable sequences, which
+// begin again at each signal, nor under a sanitizer, whose own code would be stepped through.
 #pragma once
 
 #if defined(__x86_64__)
@@ -16,8 +16,8 @@ namespace tarn_test {
 
 class SingleStep {
  public:
-  // Calls at_step(n) in the signal handler after the n-th instruction, from 1 on. Where it returns false the rest of the
-  // call runs undisturbed. Returns how many instructions were stepped through; -1: the system refused.
+  // Calls at_step(n) in the signal handler after the n-th instruction, from 1 on. Where it returns false the rest of
+  // the call runs undisturbed. Returns how many instructions were stepped through; -1: the system refused.
   template <typename Call, typename AtStep>
   static int Run(const Call& call, const AtStep& at_step) {
     struct sigaction action = {};

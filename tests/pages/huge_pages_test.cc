@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Huge pages of the kernel's: where they are asked for, what is resident then, and that they go where they became sparse.
+// Huge pages of the kernel's: where they are asked for, what is resident then, and that they go where they became
+// sparse.
 
 #include <gtest/gtest.h>
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the page heap releases by itself: whole huge pages by age and demand, pages of huge pages in use by second looks.
+// What the page heap releases by itself: whole huge pages by age and demand, pages of huge pages in use by second
+// looks.
 
 #include <errno.h>
 #include <gtest/gtest.h>

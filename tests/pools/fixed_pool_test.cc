@@ -107,8 +107,8 @@ class EmptiedPool {
   std::vector<void*> blocks_;
 };
 
-// Free sets a block's bit before the summary says so. In between, on another CPU or in a signal handler, the block is free
-// and a search by the summary does not find it.
+// Free sets a block's bit before the summary says so. In between, on another CPU or in a signal handler, the block is
+// free and a search by the summary does not find it.
 TEST(FixedPool, ABlockIsFoundAtEachInstructionOfItsFree) {
   if (tarn_test::kSanitized) GTEST_SKIP() << "a sanitizer's own code would be stepped through";
   EmptiedPool pool(4);
@@ -138,8 +138,8 @@ TEST(FixedPool, ABlockIsFoundAtEachInstructionOfItsFree) {
   EXPECT_FALSE(was_missed);
 }
 
-// A search that finds a word empty takes it out of the summary. Where blocks came in between, it puts the word back: else
-// each later search would have to go through all words. That is seen by the number of its instructions.
+// A search that finds a word empty takes it out of the summary. Where blocks came in between, it puts the word back:
+// else each later search would have to go through all words. That is seen by the number of its instructions.
 TEST(FixedPool, AWordThatGetsBlocksAsItIsForgottenStaysInTheSummary) {
   if (tarn_test::kSanitized) GTEST_SKIP() << "a sanitizer's own code would be stepped through";
   constexpr std::size_t kWords = 1400;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Who looks after pools of recycled objects: under memory pressure, in the child of a fork, and by hand where there is no
-// thread for it (the tests of NoCaretaker run with TARN_BACKGROUND=off).
+// Who looks after pools of recycled objects: under memory pressure, in the child of a fork, and by hand where there is
+// no thread for it (the tests of NoCaretaker run with TARN_BACKGROUND=off).
 #include <gtest/gtest.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>

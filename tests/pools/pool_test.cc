@@ -340,8 +340,8 @@ TEST(PoolDeath, APutOfWhatThePoolHasAlreadyIsNamed) {
   EXPECT_DEATH(pool.Put(other), "tarn: fatal: tarn_pool_put\\(0x.*\\): object is already free");
 }
 
-// What keeps a tick apart from a thread that is getting and putting at that very moment is the barrier that restarts the
-// thread's sequence: without it a tick may not touch the stacks.
+// What keeps a tick apart from a thread that is getting and putting at that very moment is the barrier that restarts
+// the thread's sequence: without it a tick may not touch the stacks.
 TEST(Pool, ATickThatCannotStopTheOthersTakesNothingOfTheirs) {
   EXPECT_EQ(tarn_test::ComplaintOfChild([] {
               tarn::Pool<Buffer> pool({.epoch_ms = TARN_POOL_NO_EPOCHS});

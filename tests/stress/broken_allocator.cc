@@ -108,7 +108,8 @@ void DamageVictim() {
   if (bytes != nullptr) bytes[kVictimBytes / 2] ^= 0x40;
 }
 
-// In a forked child every kept object is damaged, for the child looks only at those that the thread that forked it held.
+// In a forked child every kept object is damaged, for the child looks only at those that the thread that forked it
+// held.
 void DamageAllKept() {
   for (const std::atomic<void*>& object : kept) {
     auto* const bytes = static_cast<unsigned char*>(object.load());

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A program whose profiles are written by settings, for profile_dump_test.py: does what the letters of its input say, and
-// says "ready" before each.
+// A program whose profiles are written by settings, for profile_dump_test.py: does what the letters of its input say,
+// and says "ready" before each.
 //
 //   k  holds 32 MiB more            c  allocates and frees in two threads until the end
 //   h  handles SIGUSR1 by itself    f  forks a child that ends by exit, and waits for it

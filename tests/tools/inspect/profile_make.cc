@@ -4,8 +4,8 @@
 //
 //   profile_make PID FILE [DEBUG_DIRECTORY] < stacks
 //
-// A line of the input is an object's size and the addresses of the calls in hexadecimal, the innermost first. Each stands
-// for one live object.
+// A line of the input is an object's size and the addresses of the calls in hexadecimal, the innermost first. Each
+// stands for one live object.
 
 #include <cstdio>
 #include <cstdlib>

@@ -7,8 +7,8 @@
 
 namespace tarn_test {
 
-// Two thirds of what the sampler takes in any time are 128 samples each 24 ms: sleeps for so long. By the clock that the
-// sampler goes by, for that stands still now and then where a virtual machine is held up.
+// Two thirds of what the sampler takes in any time are 128 samples each 24 ms: sleeps for so long. By the clock that
+// the sampler goes by, for that stands still now and then where a virtual machine is held up.
 inline void SleepBetween128Samples() {
   const auto now_ms = [] {
     timespec now;

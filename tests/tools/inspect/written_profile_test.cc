@@ -115,9 +115,9 @@ double Variance(std::size_t objects, std::size_t bytes, double rate) {
   return static_cast<double>(objects) * s * s * (1 - p) / p;
 }
 
-// The sums of the profile are within 5 % of the truth, for objects of 16 B to 4 MiB. The standard error of either sum is
-// below 1 % (checked below), so that a right profile fails with a probability below 6e-7. Each size is held to six standard
-// errors of its own besides: twenty times 2e-9.
+// The sums of the profile are within 5 % of the truth, for objects of 16 B to 4 MiB. The standard error of either sum
+// is below 1 % (checked below), so that a right profile fails with a probability below 6e-7. Each size is held to six
+// standard errors of its own besides: twenty times 2e-9.
 TEST_F(WrittenProfile, IsWithinFivePerCentOfTheTruth) {
   const auto rate = static_cast<double>(tarn_profile_rate());
   ASSERT_EQ(rate, 512 << 10) << "the default";

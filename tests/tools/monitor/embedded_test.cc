@@ -41,8 +41,8 @@ tarn::MonitorOptions Options() {
   tarn::MonitorOptions options;
   options.listen = "127.0.0.1:0";
   options.interval = 100ms;
-  // In so short an interval, reading debug information for a profile is much, and so is what is given back after it; and
-  // pauses are what a busy machine makes them.
+  // In so short an interval, reading debug information for a profile is much, and so is what is given back after it;
+  // and pauses are what a busy machine makes them.
   for (const char* off :
        {"alloc_rate_mb_sec", "pause_ms", "returned_mb_sec", "stall_ms_sec", "limit_percent", "fragmentation_percent"})
     options.thresholds[off] = std::numeric_limits<double>::infinity();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A profile in memory: who allocated what, as profile.proto has it (https://github.com/google/pprof, proto/profile.proto).
+// A profile in memory: who allocated what, as profile.proto has it (https://github.com/google/pprof,
+// proto/profile.proto).
 //
 // Everything refers to everything else by its index in the vectors below; the ids of a file are these indexes plus one.
 // Every index is valid: the reader refuses a file in which one is not.

@@ -110,8 +110,8 @@ std::vector<const BenchRun*> CountedRuns(const BenchWorkload& workload, const st
 std::map<int, double> FiguresByBlock(const BenchWorkload& workload, const std::string& allocator,
                                      const std::string& measure, bool control = false);
 
-// `allocator` / `against`, paired by block, of the measure that the workload is about. Nothing where one of the two has no
-// figures in a common block.
+// `allocator` / `against`, paired by block, of the measure that the workload is about. Nothing where one of the two has
+// no figures in a common block.
 std::optional<RatioResult> PairedRatio(const BenchWorkload& workload, const std::string& allocator,
                                        const std::string& against, const std::string& measure);
 

@@ -15,7 +15,8 @@ namespace tarn::tool::report {
 
 inline constexpr const char* kSubject = "tarn";
 
-// Whether the reference differs from itself in this measure. A noisy clock says nothing about bytes, nor about CPU time.
+// Whether the reference differs from itself in this measure. A noisy clock says nothing about bytes, nor about CPU
+// time.
 bool TooNoisy(const BenchWorkload& workload, const std::string& measure);
 
 // What a reader calls a measure of this workload.

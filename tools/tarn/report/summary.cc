@@ -28,8 +28,8 @@ std::string MarkdownCell(std::string_view text) {
   return cell;
 }
 
-// The rows of means: one of what counts in each workload, and one of each measure that further lines are about. Where all
-// workloads are about the same measure, its row says so.
+// The rows of means: one of what counts in each workload, and one of each measure that further lines are about. Where
+// all workloads are about the same measure, its row says so.
 std::vector<std::pair<std::string, std::string>> MeansOf(const BenchDocument& document) {
   std::vector<std::pair<std::string, std::string>> means = {{"", ""}};
   std::set<std::string> what_counts;
