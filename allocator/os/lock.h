@@ -64,10 +64,11 @@ class TARN_CAPABILITY("lock") Lock {
   // For tests: another thread sleeps, or is about to sleep, until the owner releases the lock.
   bool HasWaiters() const { return (word_.load(std::memory_order_relaxed) & kHasWaiters) != 0; }
 
-  // For the child of a fork, where no other thread is left: makes the lock free whatever it was.
-  void ResetInForkedChild() { word_.store(0, std::memory_order_relaxed); }
+  // For the child of a fork, where no other thread is left: makes the lock free whatever it was. Acquire pairs with the
+  // release of threads that ended before the fork, so that what the lock guards may be repaired without acquiring it.
+  void ResetInForkedChild() { word_.exchange(0, std::memory_order_acquire); }
   // For the child of a fork whose only thread holds the lock: no other thread sleeps on it.
-  void AdoptInForkedChild() { word_.store(ThreadId(), std::memory_order_relaxed); }
+  void AdoptInForkedChild() { word_.exchange(ThreadId(), std::memory_order_acquire); }
 
  private:
   // Thread ids stay below 2^31 (os/thread_state.h), so the top bit is free.
