@@ -11,11 +11,13 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sched.h>
+#include <signal.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <tarn/limits.h>
 #include <tarn/pool.h>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -303,15 +305,29 @@ bool RefuseSocket() {
   return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
 }
 
+// Runs Burst on two threads, and returns when the kernel does not count them any more. It does so for a moment behind a
+// join, and on a busy machine for longer.
+void BurstOnThreads() {
+  std::atomic<pid_t> ids[2] = {};
+  std::thread threads[2];
+  for (int i = 0; i < 2; ++i) {
+    threads[i] = std::thread([&id = ids[i]] {
+      id = gettid();
+      Burst(8 * kMiB);
+    });
+  }
+  for (int i = 0; i < 2; ++i) {
+    threads[i].join();
+    TARN_LIFE_REQUIRE(Await([&id = ids[i]] { return tgkill(getpid(), id, 0) != 0 && errno == ESRCH; }));
+  }
+}
+
 void GiveUpRights(bool with_threads, bool stop) {
   const int lowest = open("/proc/self/status", O_RDONLY);
   TARN_LIFE_REQUIRE(lowest >= 0 && close(lowest) == 0);
   Burst(8 * kMiB);
   if (with_threads) {
-    std::thread one([] { Burst(8 * kMiB); });
-    std::thread other([] { Burst(8 * kMiB); });
-    one.join();
-    other.join();
+    BurstOnThreads();
     Burst(8 * kMiB);
   }
   if (stop) tarn_stop_background();

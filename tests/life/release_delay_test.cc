@@ -30,11 +30,11 @@ TEST(ReleaseDelay, EndsBeforeTheScavengersThreadDoes) {
       object = static_cast<char*>(malloc(4096));
       memset(object, 1, 4096);
     }
+    // By the clock, for a busy machine sleeps longer than it is told to.
+    const double start = Seconds();
     for (size_t i = 0; i < objects.size(); ++i) {
       if (i % 64 != 0) free(objects[i]);
     }
-    // By the clock, for a busy machine sleeps longer than it is told to.
-    const double start = Seconds();
     double elapsed = 0;
     while (tarn::LimitStats().scavenger_released_bytes < kBytes / 2 && elapsed < kPatienceSeconds) {
       Sleep(100'000);

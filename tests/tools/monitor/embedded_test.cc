@@ -207,7 +207,8 @@ TEST(Embedded, ThreadsHaveNamesAndBlockSignals) {
   for (const auto& [name, threads] : {std::pair{"tarn-monitor", 1}, std::pair{"tarn-http", 7}}) {
     // One that has just been made has the mask that libc gives it until it runs, and its name later.
     Named named = ThreadsNamed(name);
-    for (int i = 0; i < 200 && (named.threads != threads || !named.unblocked.empty()); ++i) {
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(tarn_test::kPatienceSeconds);
+    while ((named.threads != threads || !named.unblocked.empty()) && std::chrono::steady_clock::now() < end) {
       std::this_thread::sleep_for(50ms);
       named = ThreadsNamed(name);
     }
