@@ -67,9 +67,9 @@ def find_modules(stage, names):
 
 
 def run_suite(stage, interpreter, modules, tarn):
-    # A module that hangs says where; all together are within the test's time limit.
-    command = [interpreter, "-m", "test", "--timeout", "150", *modules]
-    return stage.run(command, tarn=tarn, check=False, env={"PYTHONMALLOC": "malloc"}, timeout=400)
+    # A module that hangs says where. A busy machine takes many times the minute of a quiet one.
+    command = [interpreter, "-m", "test", "--timeout", "600", *modules]
+    return stage.run(command, tarn=tarn, check=False, env={"PYTHONMALLOC": "malloc"}, timeout=1200)
 
 
 def failed_modules(output):
@@ -100,6 +100,15 @@ def run_group(stage, group):
         excused = failed_modules(again.stdout)
         ours = [module for module in failed if module not in excused]
         print(f"fail on glibc, too, and do not count: {' '.join(excused) or 'none'}")
+        # Some modules measure times, and fail now and then on a busy machine: a failure counts that comes again.
+        for _ in range(2):
+            if ours:
+                once_more = run_suite(stage, interpreter, ours, tarn=True)
+                failed = failed_modules(once_more.stdout)
+                if once_more.returncode != 0 and not failed:
+                    raise programs.Difference(f"exit {once_more.returncode}\n{programs.short(once_more.stderr, 60)}")
+                print(f"fail on tarn, and not again: {' '.join(m for m in ours if m not in failed) or 'none'}")
+                ours = [module for module in ours if module in failed]
         if ours:
             raise programs.Difference(
                 f"these modules fail on tarn only: {' '.join(ours)}\n"

@@ -346,7 +346,8 @@ class Live(unittest.TestCase):
 
     def wait_until_used(self, program):
         """A program that has just been started has not allocated yet."""
-        for _ in range(100):
+        end = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < end:
             if subprocess.run([TARN, "check", str(program.pid)], capture_output=True, check=False).returncode == 0:
                 return
             time.sleep(0.05)

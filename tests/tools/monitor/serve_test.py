@@ -592,7 +592,7 @@ class Lives(unittest.TestCase):
             time.sleep(2.5)
             self.assertEqual(serve.get("/health")[0], 200)
             # Where the server cannot look often enough, the growth is seen later.
-            for _ in range(20):
+            for _ in range(60):
                 program.do("leak 1")
                 status, _, text = serve.get("/health")
                 if status == 503:
