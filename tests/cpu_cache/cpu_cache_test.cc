@@ -18,6 +18,7 @@
 #include "allocator/cpu_cache/slab_ops.h"
 #include "allocator/pages/page_map.h"
 #include "tests/cpu_cache/floors.h"
+#include "tests/os/cpu_set.h"
 #include "tests/os/in_child.h"
 
 namespace tarn {
@@ -54,7 +55,10 @@ class CpuCacheTest : public tarn_test::BothModes {
 };
 
 TEST_P(CpuCacheTest, NoSlabIsThereBeforeItIsNeeded) {
-  Floors& floors = StartFloors(GetParam());
+  // A thread that moves while it makes a slab needs another one.
+  const tarn_test::OnOneCpu one_cpu;
+  ASSERT_TRUE(one_cpu.is_on_one());
+  Floors& floors = StartFloors(GetParam(), tarn_test::kDefaultBudgetBytes, tarn_test::RseqByCpuNumber());
   EXPECT_EQ(floors.cpu_cache.mode(), GetParam());
   EXPECT_EQ(floors.cpu_cache.populated_slabs(), 0u);
   ExpectAtRest(floors, {});

@@ -16,7 +16,6 @@
 
 #include "allocator/cpu_cache/cpu_cache.h"
 #include "allocator/cpu_cache/slab_ops.h"
-#include "allocator/os/process.h"
 #include "tests/cpu_cache/floors.h"
 #include "tests/os/in_child.h"
 
@@ -92,7 +91,7 @@ TEST(ThreadCache, AHandlerFindsNothingInASlabThatItsThreadDrains) {
   if (tarn_test::kThreadSanitizer) GTEST_SKIP() << "ThreadSanitizer runs handlers later";
   Floors& floors = StartFloors(CacheMode::kThread);
   constexpr SizeClass kClass = 3;
-  std::atomic<std::uint32_t> drainer_id = 0;
+  std::atomic<bool> filled = false;
   Lock& lock = floors.transfer_caches[kClass].central().lock();
   std::atomic<bool> locked = false;
   signal(SIGUSR1, [](int) {
@@ -107,15 +106,15 @@ TEST(ThreadCache, AHandlerFindsNothingInASlabThatItsThreadDrains) {
     void* object = SlabPop(kLaterClass);
     ASSERT_NE(object, nullptr);
     ASSERT_TRUE(SlabPush(kLaterClass, object));
-    drainer_id = KernelThreadId();
+    filled = true;
     while (!locked) sched_yield();
     floors.cpu_cache.DrainAll("malloc_trim");
   });
-  while (drainer_id == 0) sched_yield();
+  while (!filled) sched_yield();
   {
     LockHolder holder(lock);
     locked = true;
-    while (!tarn_test::ThreadSleeps(drainer_id)) sched_yield();
+    while (!lock.HasWaiters()) sched_yield();
     g_popped_by_handler = &floors;
     pthread_kill(drainer.native_handle(), SIGUSR1);
     while (!g_handler_is_done) sched_yield();
