@@ -11,6 +11,7 @@
 #include "allocator/base/bitmap.h"
 #include "allocator/base/intrusive_list.h"
 #include "allocator/base/units.h"
+#include "allocator/os/clock.h"
 
 namespace tarn {
 
@@ -58,6 +59,21 @@ struct HugePage : ListLink<HugePage> {
   Backing backing : 2 = Backing::kSmall;
 
   std::size_t warm_pages() const { return free_pages - zero.Count(); }
+
+  // Memory that the kernel refused is tried again after this time, or when it becomes free anew: it may be unlocked.
+  // Chosen.
+  static constexpr std::uint32_t kTryRefusedAgainMs = 10'000;
+  // A page of it was refused, and not long ago.
+  bool IsRefused(std::uint32_t now_ms) const {
+    return refused_at_ms != 0 && MillisecondsBetween(refused_at_ms, now_ms) < kTryRefusedAgainMs;
+  }
+
+  // Marks free pages as used. Returns the number of those that were zero.
+  std::size_t MarkUsed(std::size_t first, std::size_t count);
+  // Marks used pages as free, and zero or not.
+  void MarkFree(std::size_t first, std::size_t count, bool is_zero);
+  // Returns the first page of an aligned place for `pages`, in the shortest free run that has one. There is one.
+  std::size_t FindFree(std::size_t pages, std::size_t alignment) const;
 };
 
 // A reservation: address space that grows into use from its start, in huge pages.
@@ -74,6 +90,12 @@ struct Reservation {
   std::size_t longest_free_bound = 0;
   // The kernel makes huge pages of its own here only where it is asked to (MADV_NOHUGEPAGE).
   bool refuses_huge_pages = false;
+
+  std::size_t IndexOf(const HugePage* huge_page) const { return static_cast<std::size_t>(huge_page - huge_pages); }
+  void SetWholeFree(const HugePage* huge_page) {
+    whole_free.SetRange(IndexOf(huge_page), 1);
+    longest_free_bound = huge_page_count;
+  }
 };
 
 }  // namespace tarn

@@ -24,9 +24,6 @@ constexpr std::size_t kMinReservationHugePages = 4;
 // Large objects up to this, alignment included, come out of reservations; larger ones have a mapping of their own,
 // which costs three system calls but no search, and their pages would seldom fit anything else. Half a reservation.
 constexpr std::size_t kMaxRunHugePages = Reservation::kMaxHugePages / 2;
-// The number of huge pages of a packing list among which the fullest is searched. Chosen: the lists are short, and the
-// first few already differ more than the rest.
-constexpr int kPackingCandidates = 8;
 // Objects of at least this size move to a mapping of their own when they cannot grow where they are: moving their pages
 // takes less than copying them. Chosen; docs/memory-return.md has what it brings.
 constexpr std::size_t kMoveFloorBytes = std::size_t{4} << 20;
@@ -223,7 +220,7 @@ void PageHeap::Deallocate(Span* span) {
       FreeRun(huge_page, first_page, pages);
     }
     keep_warm_bytes = KeepWarmBytes();
-    too_warm = warm_huge_bytes_ > keep_warm_bytes;
+    too_warm = free_.warm_pages().bytes() > keep_warm_bytes;
   }
   if (too_warm) ReleaseFree(keep_warm_bytes, false);
 }
@@ -241,7 +238,7 @@ bool PageHeap::ResizeLarge(Span* span, PageCount pages) {
     const PublishAtEnd publish{this};
     if (!ResizeWithinReservation(span, pages, &added)) return false;
     keep_warm_bytes = KeepWarmBytes();
-    too_warm = warm_huge_bytes_ > keep_warm_bytes;
+    too_warm = free_.warm_pages().bytes() > keep_warm_bytes;
     needs_room = NeedsRoom();
   }
   if (added.asked_count != 0) Ask(added);
@@ -287,11 +284,8 @@ bool PageHeap::ResizeWithinReservation(Span* span, PageCount pages, Run* added) 
   // let go.
   const auto take_part = [&](HugePage* part, std::size_t index, std::size_t count) TARN_NO_THREAD_SAFETY_ANALYSIS {
     if (count == 0) return false;
-    Unlist(part);
-    const bool zero = MarkUsed(part, index, count);
-    Relist(part);
     in_use_ += PageCount(count);
-    return zero;
+    return Use(part, index, count);
   };
   HugePage* whole = start;
   std::size_t head = 0;
@@ -531,10 +525,9 @@ PageHeap::Run PageHeap::AllocateRun(PageCount pages, PageCount alignment, bool p
   std::size_t left = pages.raw();
   for (std::size_t i = 0; i < count; ++i) {
     const std::size_t here = std::min(left, kPagesPerHugePage);
-    const bool zero = MarkUsed(&first[i], 0, here);
+    const bool zero = Use(&first[i], 0, here);
     if (zero) run.NoteZero(i, here);
     run.zero &= zero;
-    Relist(&first[i]);
     left -= here;
   }
   if (!may_ask) run.asked_count = 0;
@@ -547,59 +540,36 @@ PageHeap::Run PageHeap::AllocateWithinHugePage(std::size_t pages, std::size_t al
   if (!Permits(PageCount(pages).bytes())) return {};
   // A free run of this length contains an aligned one wherever it starts; and a whole huge page does in any case.
   const std::size_t sufficient_pages = std::min(pages + alignment - 1, kPagesPerHugePage);
-  HugePage* huge_page = nullptr;
-  const std::size_t list = nonempty_.FindSet(sufficient_pages);
-  if (list <= kPagesPerHugePage) {
-    HugePage* candidate = packing_[list].front();
-    for (int i = 0; i < kPackingCandidates && candidate != nullptr; ++i) {
-      if (huge_page == nullptr || candidate->free_pages < huge_page->free_pages) huge_page = candidate;
-      candidate = packing_[list].Next(candidate);
-    }
-    Unlist(huge_page);
-  } else {
+  HugePage* huge_page = free_.TryTakeForRun(sufficient_pages);
+  if (huge_page == nullptr) {
     huge_page = TakeHugePages(1, 1);
     if (huge_page == nullptr) return {};
     growth_.store(growth_.load(std::memory_order_relaxed) + (huge_page->zero.Count() != 0 ? 1 : 0),
                   std::memory_order_relaxed);
   }
-  // The shortest run that will do.
-  std::size_t best_first = 0;
-  std::size_t best_length = kPagesPerHugePage + 1;
-  for (auto run = huge_page->free.NextRun(0); run.count != 0; run = huge_page->free.NextRun(run.first + run.count)) {
-    const std::size_t aligned_first = RoundUp(run.first, alignment);
-    if (aligned_first + pages <= run.first + run.count && run.count < best_length) {
-      best_first = aligned_first;
-      best_length = run.count;
-      if (best_length == pages) break;
-    }
-  }
-  TARN_CHECK(best_length <= kPagesPerHugePage);
-  const bool zero = MarkUsed(huge_page, best_first, pages);
-  Relist(huge_page);
+  const std::size_t first = huge_page->FindFree(pages, alignment);
+  const bool zero = Use(huge_page, first, pages);
   in_use_ += PageCount(pages);
-  return {huge_page, huge_page->first_page + PageCount(best_first), zero, 0, 0};
+  return {huge_page, huge_page->first_page + PageCount(first), zero, 0, 0};
+}
+
+bool PageHeap::Use(HugePage* huge_page, std::size_t first, std::size_t count) {
+  const std::size_t zero_pages = free_.Use(huge_page, first, count);
+  NoteTouched(huge_page, zero_pages);
+  return zero_pages == count;
 }
 
 void PageHeap::FreeRun(HugePage* huge_page, PageId first_page, PageCount pages, bool zero) {
   const std::uint32_t now_ms = CoarseMilliseconds();
   demand_.NoteFree(in_use_.bytes(), now_ms);
-  unreleasable_ = std::min(unreleasable_, free_ - free_zero_);
+  unreleasable_ = std::min(unreleasable_, free_.warm());
   in_use_ -= pages;
   std::size_t index = IndexInHugePage(first_page);
   for (std::size_t left = pages.raw(); left != 0; ++huge_page) {
     const std::size_t here = std::min(left, kPagesPerHugePage - index);
-    const PageCount warm_before(huge_page->warm_pages());
-    Unlist(huge_page);
-    if (zero) SetBacking(huge_page, Backing::kSmall);
-    MarkFree(huge_page, index, here, zero);
-    // As a whole it is worth another try.
-    if (huge_page->free_pages == kPagesPerHugePage) huge_page->refused_at_ms = 0;
-    Relist(huge_page);
-    if (huge_page->state == HugePageState::kWholeFree) {
-      huge_page->freed_at_ms = now_ms;
-      // Pages that were left because their huge page was dense go with the whole.
-      unreleasable_ -= std::min(unreleasable_, warm_before);
-    }
+    // Pages that were left because their huge page was dense go with the whole.
+    const PageCount warm_before = free_.Free(huge_page, index, here, zero, now_ms);
+    unreleasable_ -= std::min(unreleasable_, warm_before);
     left -= here;
     index = 0;
   }
@@ -609,7 +579,7 @@ void PageHeap::FreeRun(HugePage* huge_page, PageId first_page, PageCount pages, 
 }
 
 void PageHeap::NoteFall(std::uint32_t now_ms) {
-  const PageCount warm = free_ - free_zero_;
+  const PageCount warm = free_.warm();
   if ((warm - unreleasable_).bytes() < kScavengerWantedBytes) return;
   std::uint32_t wanted = kScavengerWanted;
   // Where memory was told to stay for longer than usual, a fall is left to those who go by age.
@@ -620,95 +590,12 @@ void PageHeap::NoteFall(std::uint32_t now_ms) {
   if ((~attention() & wanted) != 0) attention_.fetch_or(wanted, std::memory_order_relaxed);
 }
 
-// --- One huge page -------------------------------------------------------------------------------------------------
-
-bool PageHeap::MarkUsed(HugePage* huge_page, std::size_t first, std::size_t count, bool for_use) {
-  TARN_CHECK(huge_page->free.AllSet(first, count));
-  const std::size_t zero_pages = huge_page->zero.CountRange(first, count);
-  free_ -= PageCount(count);
-  free_zero_ -= PageCount(zero_pages);
-  // The longest run stays the longest unless this was it, or one as long: then it is looked for.
-  if (huge_page->free.RunAround(first).count == huge_page->longest_free_run) {
-    huge_page->longest_free_run = HugePage::kUnknownRun;
-  }
-  huge_page->free.ClearRange(first, count);
-  huge_page->zero.ClearRange(first, count);
-  huge_page->idle.ClearRange(first, count);
-  huge_page->free_pages = static_cast<std::uint16_t>(huge_page->free_pages - count);
-  if (for_use) NoteTouched(huge_page, zero_pages);
-  if (for_use && huge_page->ahead_pages != 0) {
-    SetAhead(huge_page, huge_page->ahead_pages - std::min<std::size_t>(huge_page->ahead_pages, count - zero_pages));
-  }
-  return zero_pages == count;
-}
-
-void PageHeap::MarkFree(HugePage* huge_page, std::size_t first, std::size_t count, bool zero) {
-  TARN_CHECK(huge_page->free.CountRange(first, count) == 0);
-  huge_page->free.SetRange(first, count);
-  if (huge_page->longest_free_run != HugePage::kUnknownRun) {
-    const auto run_pages = static_cast<std::uint16_t>(huge_page->free.RunAround(first).count);
-    huge_page->longest_free_run = std::max(huge_page->longest_free_run, run_pages);
-  }
-  free_ += PageCount(count);
-  if (zero) {
-    huge_page->zero.SetRange(first, count);
-    free_zero_ += PageCount(count);
-  }
-  huge_page->free_pages = static_cast<std::uint16_t>(huge_page->free_pages + count);
-}
-
-void PageHeap::Unlist(HugePage* huge_page) {
-  if (!huge_page->linked()) return;
-  IntrusiveList<HugePage>::Remove(huge_page);
-  const std::size_t list = huge_page->longest_free_run;
-  if (packing_[list].empty()) nonempty_.ClearRange(list, 1);
-}
-
-void PageHeap::Relist(HugePage* huge_page) {
-  if (huge_page->free_pages == kPagesPerHugePage) {
-    PutWholeFree(huge_page);
-    return;
-  }
-  if (huge_page->longest_free_run == HugePage::kUnknownRun) {
-    huge_page->longest_free_run = static_cast<std::uint16_t>(huge_page->free.LongestRun());
-  }
-  const std::size_t longest = huge_page->longest_free_run;
-  if (longest == 0) return;
-  packing_[longest].PushFront(huge_page);
-  nonempty_.SetRange(longest, 1);
-}
-
 // --- Whole huge pages ----------------------------------------------------------------------------------------------
-
-void PageHeap::PutWholeFree(HugePage* huge_page) {
-  huge_page->state = HugePageState::kWholeFree;
-  huge_page->longest_free_run = HugePage::kUnknownRun;
-  Reservation* reservation = huge_page->reservation;
-  reservation->whole_free.SetRange(static_cast<std::size_t>(huge_page - reservation->huge_pages), 1);
-  reservation->longest_free_bound = reservation->huge_page_count;
-  ++whole_free_huge_pages_;
-  const std::size_t warm_pages = huge_page->warm_pages();
-  if (warm_pages == 0) return;
-  const bool refused = huge_page->refused_at_ms != 0;
-  (refused ? refused_ : warm_).PushFront(huge_page);
-  (refused ? refused_huge_bytes_ : warm_huge_bytes_) += PageCount(warm_pages).bytes();
-}
-
-void PageHeap::RemoveWholeFree(HugePage* huge_page) {
-  Reservation* reservation = huge_page->reservation;
-  reservation->whole_free.ClearRange(static_cast<std::size_t>(huge_page - reservation->huge_pages), 1);
-  --whole_free_huge_pages_;
-  if (huge_page->linked()) {
-    IntrusiveList<HugePage>::Remove(huge_page);
-    const bool refused = huge_page->refused_at_ms != 0;
-    (refused ? refused_huge_bytes_ : warm_huge_bytes_) -= PageCount(huge_page->warm_pages()).bytes();
-  }
-}
 
 HugePage* PageHeap::TakeHugePages(std::size_t count, std::size_t alignment, bool prefer_zero) {
   HugePage* first = nullptr;
   if (prefer_zero) first = FindHugePages(count, alignment, true);
-  if (first == nullptr && count == 1 && alignment == 1) first = warm_.empty() ? refused_.front() : warm_.front();
+  if (first == nullptr && count == 1 && alignment == 1) first = free_.warm_pages().newest();
   if (first == nullptr) first = FindHugePages(count, alignment);
   if (first == nullptr) {
     // With an alignment beyond the huge page the reservation must be long enough wherever it happens to start.
@@ -738,7 +625,7 @@ bool PageHeap::TakeThese(HugePage* first, std::size_t count) {
   for (std::size_t i = 0; i < count; ++i) {
     HugePage* const huge_page = &first[i];
     if (huge_page->committed) {
-      RemoveWholeFree(huge_page);
+      free_.RemoveWhole(huge_page);
       if (huge_page->freed_at_ms != 0) demand_.NoteReturn(huge_page->freed_at_ms, now_ms);
     } else {
       all_committed = false;
@@ -785,10 +672,8 @@ bool PageHeap::CommitTaken(HugePage* first, std::size_t count,
   if (listed != nullptr) lock_.Acquire();
   for (std::size_t i = 0; i < in_flight.committed; ++i) {
     if (first[i].committed) continue;
-    first[i].committed = true;
+    free_.AddCommitted(&first[i]);
     ++committed_huge_pages_;
-    free_ += PageCount(kPagesPerHugePage);
-    free_zero_ += PageCount(kPagesPerHugePage);
   }
   if (refused) PutBack(in_flight);
   if (listed != nullptr) DeleteInFlight(listed);
@@ -800,13 +685,12 @@ void PageHeap::PutBack(const InFlight& in_flight) {
   for (std::size_t i = 0; i < in_flight.count; ++i) {
     HugePage* const huge_page = &in_flight.huge_page[i];
     if (huge_page->committed) {
-      PutWholeFree(huge_page);
+      free_.PutWhole(huge_page);
       continue;
     }
     Reservation* const reservation = in_flight.committed_by;
     ::new (huge_page) HugePage;
-    reservation->whole_free.SetRange(static_cast<std::size_t>(huge_page - reservation->huge_pages), 1);
-    reservation->longest_free_bound = reservation->huge_page_count;
+    reservation->SetWholeFree(huge_page);
   }
 }
 
@@ -838,18 +722,16 @@ HugePage* PageHeap::FindHugePages(std::size_t count, std::size_t alignment, bool
   HugePage* best = nullptr;
   std::size_t best_length = SIZE_MAX;
   std::size_t best_warm = 0;
-  const bool prefer_warm = goals_.soft_bytes != 0 && !zero_only && count > 1 && warm_huge_bytes_ != 0;
+  const bool prefer_warm = goals_.soft_bytes != 0 && !zero_only && count > 1 && free_.warm_pages().bytes() != 0;
   for (Reservation* reservation = reservations_; reservation != nullptr; reservation = reservation->next) {
     if (reservation->longest_free_bound < count) continue;
     const std::size_t first_number = reservation->first_page.raw() / kPagesPerHugePage;
     std::size_t longest = 0;
     auto whole_free = reservation->whole_free;
-    for (const IntrusiveList<HugePage>* list : {&warm_, &refused_}) {
-      for (HugePage* warm = zero_only ? list->front() : nullptr; warm != nullptr; warm = list->Next(warm)) {
-        if (warm->reservation == reservation) {
-          whole_free.ClearRange(static_cast<std::size_t>(warm - reservation->huge_pages), 1);
-        }
-      }
+    if (zero_only) {
+      free_.warm_pages().ForEach([&](const HugePage* warm) {
+        if (warm->reservation == reservation) whole_free.ClearRange(reservation->IndexOf(warm), 1);
+      });
     }
     for (auto run = whole_free.NextRun(0); run.count != 0; run = whole_free.NextRun(run.first + run.count)) {
       longest = std::max(longest, run.count);
@@ -994,14 +876,9 @@ Reservation* PageHeap::NewReservation(std::size_t count) {
   return reservation;
 }
 
-// A committed huge page that goes back to the kernel with its addresses or its charge.
 void PageHeap::ForgetWholeFree(HugePage* huge_page) {
-  RemoveWholeFree(huge_page);
-  SetBacking(huge_page, Backing::kSmall);
-  SetAhead(huge_page, 0);
+  free_.ForgetWhole(huge_page);
   --committed_huge_pages_;
-  free_ -= PageCount(kPagesPerHugePage);
-  free_zero_ -= PageCount(huge_page->zero.Count());
 }
 
 // Gives the free ends of all reservations back to the kernel, and the charge for what is committed and free elsewhere;
@@ -1080,13 +957,13 @@ bool PageHeap::EnsureMetadata(std::size_t bytes, std::size_t alignment) {
   if (block == nullptr) return false;
   if (metadata_.Fits(bytes, alignment)) {
     // Taking them has made a reservation, and that has brought metadata of its own.
-    for (std::size_t i = 0; i < count; ++i) PutWholeFree(&block[i]);
+    for (std::size_t i = 0; i < count; ++i) free_.PutWhole(&block[i]);
     return true;
   }
   bool zero = true;
   for (std::size_t i = 0; i < count; ++i) {
-    zero &= MarkUsed(&block[i], 0, kPagesPerHugePage);
-    SetBacking(&block[i], Backing::kSmall);
+    zero &= Use(&block[i], 0, kPagesPerHugePage);
+    free_.SetBacking(&block[i], Backing::kSmall);
     block[i].state = HugePageState::kMetadata;
   }
   // Metadata is zero when it is handed out, so a warm huge page is emptied first; the lock stays held, for the pages
@@ -1133,9 +1010,9 @@ PageHeapStats PageHeap::Stats() {
   PageHeapStats stats;
   stats.reserved_bytes = reserved_huge_pages_ * kHugePageBytes;
   stats.uncommitted_bytes = (reserved_huge_pages_ - committed_huge_pages_) * kHugePageBytes;
-  stats.free_zero_bytes = free_zero_.bytes();
-  stats.free_warm_bytes = (free_ - free_zero_).bytes();
-  stats.whole_free_huge_pages = whole_free_huge_pages_;
+  stats.free_zero_bytes = free_.zero().bytes();
+  stats.free_warm_bytes = free_.warm().bytes();
+  stats.whole_free_huge_pages = free_.whole_free_huge_pages();
   stats.metadata_block_bytes = metadata_.block_bytes();
   stats.metadata_used_bytes = metadata_.used_bytes();
   stats.in_use_bytes = in_use_.bytes();
@@ -1167,8 +1044,8 @@ void PageHeap::Publish() {
   put(out.in_use_bytes, in_use_.bytes());
   put(out.large_bytes, large_in_use_.bytes());
   put(out.mapped_bytes, mapped_bytes_);
-  put(out.free_bytes, free_.bytes());
-  put(out.free_zero_bytes, free_zero_.bytes());
+  put(out.free_bytes, free_.free().bytes());
+  put(out.free_zero_bytes, free_.zero().bytes());
   put(out.metadata_block_bytes, metadata_.block_bytes());
   for (std::size_t kind = 0; kind < TARN_METADATA_KINDS; ++kind) {
     put(out.metadata_bytes[kind], metadata_.used_bytes(static_cast<MetadataKind>(kind)));
@@ -1179,11 +1056,11 @@ void PageHeap::Publish() {
   put(out.large_allocated_bytes, large_allocated_bytes_total_);
   put(out.large_freed_bytes, large_freed_bytes_total_);
   put(out.huge_pages, committed_huge_pages_ - metadata_.block_bytes() / kHugePageBytes);
-  put(out.whole_free_huge_pages, whole_free_huge_pages_);
+  put(out.whole_free_huge_pages, free_.whole_free_huge_pages());
   put(out.released_bytes, released_bytes_total_);
   put(out.peak_in_use_bytes, peak_in_use_bytes_);
-  put(out.backed_huge_pages, huge_backed_);
-  put(out.asked_huge_pages, asked_);
+  put(out.backed_huge_pages, free_.huge_backed());
+  put(out.asked_huge_pages, free_.asked());
   std::atomic_ref<std::uint64_t>(out.sequence).store(sequence + 2, std::memory_order_release);
 }
 
@@ -1232,7 +1109,7 @@ void PageHeap::CheckInvariants() {
       } else {
         TARN_CHECK(huge_page.longest_free_run == huge_page.free.LongestRun());
         TARN_CHECK(huge_page.linked() == (huge_page.longest_free_run != 0));
-        TARN_CHECK(huge_page.longest_free_run == 0 || nonempty_.Test(huge_page.longest_free_run));
+        TARN_CHECK(huge_page.longest_free_run == 0 || free_.packing().has_run_of(huge_page.longest_free_run));
       }
       used_pages += kPagesPerHugePage - huge_page.free_pages;
       free_pages += huge_page.free_pages;
@@ -1242,15 +1119,15 @@ void PageHeap::CheckInvariants() {
     }
   }
   TARN_CHECK(used_pages == in_use_.raw());
-  TARN_CHECK(warm_bytes == warm_huge_bytes_ && refused_bytes == refused_huge_bytes_);
+  TARN_CHECK(warm_bytes == free_.warm_pages().bytes() && refused_bytes == free_.warm_pages().refused_bytes());
   TARN_CHECK(reserved == reserved_huge_pages_ && committed == committed_huge_pages_);
-  TARN_CHECK(whole_free_committed == whole_free_huge_pages_);
-  TARN_CHECK(free_pages == free_.raw() && zero_pages == free_zero_.raw());
+  TARN_CHECK(whole_free_committed == free_.whole_free_huge_pages());
+  TARN_CHECK(free_pages == free_.free().raw() && zero_pages == free_.zero().raw());
   std::size_t large_bytes = 0;
   for (const std::size_t bytes : large_by_size_) large_bytes += bytes;
-  TARN_CHECK(ahead_pages == ahead_.raw());
+  TARN_CHECK(ahead_pages == free_.ahead().raw());
   TARN_CHECK(large_bytes == large_in_use_.bytes() + mapped_bytes_);
-  TARN_CHECK(huge_backed == huge_backed_ && asked == asked_);
+  TARN_CHECK(huge_backed == free_.huge_backed() && asked == free_.asked());
 }
 
 }  // namespace tarn

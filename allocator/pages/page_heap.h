@@ -27,6 +27,7 @@
 #include "allocator/include/tarn/snapshot.h"
 #include "allocator/os/lock.h"
 #include "allocator/pages/demand.h"
+#include "allocator/pages/free_pages.h"
 #include "allocator/pages/huge_page.h"
 #include "allocator/pages/metadata.h"
 #include "allocator/pages/release_budget.h"
@@ -264,8 +265,7 @@ class PageHeap {
   // Commits those of them that are not, or puts them back.
   bool CommitTaken(HugePage* first, std::size_t count, Reservation* reservation) TARN_REQUIRES(lock_);
   void PutBack(const InFlight& in_flight) TARN_REQUIRES(lock_);
-  void PutWholeFree(HugePage* huge_page) TARN_REQUIRES(lock_);
-  void RemoveWholeFree(HugePage* huge_page) TARN_REQUIRES(lock_);
+  // A committed huge page goes back to the kernel with its addresses or its charge.
   void ForgetWholeFree(HugePage* huge_page) TARN_REQUIRES(lock_);
   bool AddReservation(std::size_t huge_pages) TARN_REQUIRES(lock_);
   // The usual size of a reservation, in huge pages.
@@ -275,12 +275,8 @@ class PageHeap {
   bool UnreserveFree() TARN_REQUIRES(lock_);
   Reservation* NewReservation(std::size_t count) TARN_REQUIRES(lock_);
 
-  // Marks pages of a committed huge page used or free and moves it to the list where it now belongs.
-  // Not `for_use`: the pages are only taken out for a moment.
-  bool MarkUsed(HugePage* huge_page, std::size_t first, std::size_t count, bool for_use = true) TARN_REQUIRES(lock_);
-  void MarkFree(HugePage* huge_page, std::size_t first, std::size_t count, bool zero) TARN_REQUIRES(lock_);
-  void Unlist(HugePage* huge_page) TARN_REQUIRES(lock_);
-  void Relist(HugePage* huge_page) TARN_REQUIRES(lock_);
+  // Free pages of a packed huge page come into use. True: all of them were zero.
+  bool Use(HugePage* huge_page, std::size_t first, std::size_t count) TARN_REQUIRES(lock_);
 
   // Takes these free pages out, as if they were allocated, so that nobody else can get them while the lock is not held.
   void TakeOut(InFlight* in_flight, HugePage* huge_page, HugePage::PageBits pages) TARN_REQUIRES(lock_);
@@ -293,7 +289,7 @@ class PageHeap {
   // Releases what is in the batch, which is empty then; returns the bytes. Drops the lock for the system call.
   std::size_t ReleaseBatched(ReleaseBatch* batch) TARN_REQUIRES(lock_);
   // Returns the bytes that may be resident, as far as the page heap knows.
-  std::size_t ChargedBytes() const TARN_REQUIRES(lock_) { return InUseBytes() + (free_ - free_zero_).bytes(); }
+  std::size_t ChargedBytes() const TARN_REQUIRES(lock_) { return InUseBytes() + free_.warm().bytes(); }
   std::size_t InUseBytes() const TARN_REQUIRES(lock_) {
     return in_use_.bytes() + mapped_bytes_ + metadata_.used_bytes();
   }
@@ -312,7 +308,6 @@ class PageHeap {
   // Returns the bytes that may still be brought before their use: a share of the heap, less what all threads brought,
   // or are bringing, and did not use yet.
   std::size_t AheadBytes() const TARN_REQUIRES(lock_);
-  void SetAhead(HugePage* huge_page, std::size_t pages) TARN_REQUIRES(lock_);
   // True if the goals let `bytes` be brought before their use.
   bool HasRoomAhead(std::size_t bytes) const TARN_REQUIRES(lock_);
   // Releases a huge page of the warm list, which it leaves: what the kernel refuses goes to the list of refused ones.
@@ -341,7 +336,6 @@ class PageHeap {
   // Takes that back, before pages of these huge pages become not resident. Drops the lock for the system call. False:
   // the kernel will not, so all of them have to be taken as resident.
   bool StopAsking(HugePage* first, std::size_t count) TARN_REQUIRES(lock_);
-  void SetBacking(HugePage* huge_page, Backing backing) TARN_REQUIRES(lock_);
 
   // True if the hard limit leaves room for another `bytes`.
   bool Permits(std::size_t bytes) const TARN_REQUIRES(lock_);
@@ -380,10 +374,6 @@ class PageHeap {
   Reservation* reservations_ TARN_GUARDED_BY(lock_) = nullptr;
   // Records of reservations that went back to the kernel.
   Reservation* spare_reservations_ TARN_GUARDED_BY(lock_) = nullptr;
-  // Whole free huge pages that have memory behind them, the last freed first.
-  IntrusiveList<HugePage> warm_ TARN_GUARDED_BY(lock_);
-  // Those of them that the kernel refused to take back, which are tried again later.
-  IntrusiveList<HugePage> refused_ TARN_GUARDED_BY(lock_);
   // Of before AbandonInForkedChild. Changes there only, while there is one thread.
   Reservation* abandoned_ = nullptr;
   IntrusiveList<InFlight> in_flight_ TARN_GUARDED_BY(lock_);
@@ -410,7 +400,6 @@ class PageHeap {
   // Resident, and free again soon: on their way to the kernel, or brought before they are used.
   PageCount leaving_ TARN_GUARDED_BY(lock_);
   PageCount coming_ TARN_GUARDED_BY(lock_);
-  PageCount ahead_ TARN_GUARDED_BY(lock_);  // the sum of ahead_pages
   IdleHand room_hand_ TARN_GUARDED_BY(lock_);
   // Written under the lock, and cleared by the thread that answers; read without it.
   std::atomic<std::uint32_t> attention_ = 0;
@@ -420,8 +409,6 @@ class PageHeap {
   PageCount in_use_ TARN_GUARDED_BY(lock_);
   PageCount large_in_use_ TARN_GUARDED_BY(lock_);
   std::size_t mapped_bytes_ TARN_GUARDED_BY(lock_) = 0;
-  std::size_t warm_huge_bytes_ TARN_GUARDED_BY(lock_) = 0;     // warm pages of the huge pages in warm_
-  std::size_t refused_huge_bytes_ TARN_GUARDED_BY(lock_) = 0;  // and in refused_
   // Bytes of large objects, in_use and mapped, by the binary logarithm of their size in MiB.
   static constexpr std::size_t kLargeSizes = 24;
   std::size_t large_by_size_[kLargeSizes] TARN_GUARDED_BY(lock_) = {};
@@ -432,16 +419,11 @@ class PageHeap {
   std::size_t large_freed_bytes_total_ TARN_GUARDED_BY(lock_) = 0;
   std::size_t reserved_huge_pages_ TARN_GUARDED_BY(lock_) = 0;
   std::size_t committed_huge_pages_ TARN_GUARDED_BY(lock_) = 0;
-  std::size_t whole_free_huge_pages_ TARN_GUARDED_BY(lock_) = 0;  // committed ones
-  PageCount free_ TARN_GUARDED_BY(lock_);
-  PageCount free_zero_ TARN_GUARDED_BY(lock_);
   std::size_t peak_in_use_bytes_ TARN_GUARDED_BY(lock_) = 0;
   enum class HugePages : std::uint8_t { kUnknown, kAsked, kLeftAlone };
   HugePages huge_pages_ TARN_GUARDED_BY(lock_) = HugePages::kUnknown;
   bool backing_failed_ TARN_GUARDED_BY(lock_) = false;
   std::uint32_t backing_failed_at_ms_ TARN_GUARDED_BY(lock_) = 0;
-  std::size_t huge_backed_ TARN_GUARDED_BY(lock_) = 0;  // huge pages that are Backing::kHuge
-  std::size_t asked_ TARN_GUARDED_BY(lock_) = 0;        // and Backing::kAsked
   // Of peak_in_use_bytes_; 0: nobody wants to know.
   std::size_t next_peak_bytes_ TARN_GUARDED_BY(lock_) = 0;
   // Written under the lock, read without it.
@@ -453,11 +435,8 @@ class PageHeap {
   IntrusiveList<InFlight> spare_in_flight_ TARN_GUARDED_BY(lock_);
   InFlight first_in_flight_ TARN_GUARDED_BY(lock_);
   bool gave_first_in_flight_ TARN_GUARDED_BY(lock_) = false;
-  // Packed huge pages by the length of their longest free run; bit i of nonempty_ says that list i has one. The lists
-  // stand at the end, because they are long: a short process touches few of them, and so fewer pages.
-  static constexpr std::size_t kPackingLists = kPagesPerHugePage + 64;
-  Bitmap<kPackingLists> nonempty_ TARN_GUARDED_BY(lock_);
-  IntrusiveList<HugePage> packing_[kPagesPerHugePage + 1] TARN_GUARDED_BY(lock_);
+  // Stands at the end, because its lists are long: a short process touches few of them, and so fewer pages.
+  FreePages free_ TARN_GUARDED_BY(lock_);
 };
 
 }  // namespace tarn

@@ -59,13 +59,7 @@ bool PageHeap::HasRoomAhead(std::size_t bytes) const {
 
 std::size_t PageHeap::AheadBytes() const {
   const std::size_t most_bytes = in_use_.bytes() / kAheadShareDivisor;
-  return most_bytes - std::min(most_bytes, (coming_ + ahead_).bytes());
-}
-
-void PageHeap::SetAhead(HugePage* huge_page, std::size_t pages) {
-  ahead_ += PageCount(pages);
-  ahead_ -= PageCount(huge_page->ahead_pages);
-  huge_page->ahead_pages = static_cast<std::uint16_t>(pages);
+  return most_bytes - std::min(most_bytes, (coming_ + free_.ahead()).bytes());
 }
 
 void PageHeap::PopulateAhead(const Run& run, PageCount pages, std::size_t object_bytes) {
@@ -95,7 +89,7 @@ void PageHeap::PopulateAhead(const Run& run, PageCount pages, std::size_t object
   if (populated) NoteTouched(huge_page, ahead_pages);
   if (ahead == nullptr) return;
   BringBack(ahead, populated ? HugePage::PageBits() : ahead->pages);
-  if (populated) SetAhead(huge_page, huge_page->ahead_pages + ahead_pages);
+  if (populated) free_.SetAhead(huge_page, huge_page->ahead_pages + ahead_pages);
 }
 
 bool PageHeap::PopulateHugePage(const Run& run, PageCount pages) {
@@ -115,12 +109,12 @@ bool PageHeap::PopulateHugePage(const Run& run, PageCount pages) {
   lock_.Acquire();
   coming_ -= PageCount(kPagesPerHugePage);
   if (backed) {
-    SetBacking(huge_page, Backing::kHuge);
+    free_.SetBacking(huge_page, Backing::kHuge);
     NoteTouched(huge_page, rest->pages.Count());
   }
   const std::size_t rest_pages = rest->pages.Count();
   BringBack(rest, backed ? HugePage::PageBits() : rest->pages);
-  if (backed) SetAhead(huge_page, huge_page->ahead_pages + rest_pages);
+  if (backed) free_.SetAhead(huge_page, huge_page->ahead_pages + rest_pages);
   backing_failed_ = !backed;
   if (!backed) backing_failed_at_ms_ = CoarseMilliseconds();
   return backed;
@@ -135,12 +129,12 @@ bool PageHeap::BacksHugePages() {
 }
 
 void PageHeap::NoteAsked(Run* run) {
-  if (run->asked_count < kAskFloorHugePages || asked_ + run->asked_count > kMaxAskedHugePages ||
+  if (run->asked_count < kAskFloorHugePages || free_.asked() + run->asked_count > kMaxAskedHugePages ||
       !run->huge_page->reservation->refuses_huge_pages) {
     run->asked_count = 0;
   }
   HugePage* const first = run->huge_page + run->asked_first;
-  for (std::size_t i = 0; i < run->asked_count; ++i) SetBacking(&first[i], Backing::kAsked);
+  for (std::size_t i = 0; i < run->asked_count; ++i) free_.SetBacking(&first[i], Backing::kAsked);
 }
 
 void PageHeap::Ask(const Run& run) {
@@ -160,19 +154,9 @@ bool PageHeap::StopAsking(HugePage* first, std::size_t count) {
   lock_.Acquire();
   if (!stopped) return false;
   for (std::size_t i = 0; i < count; ++i) {
-    if (first[i].backing == Backing::kAsked) SetBacking(&first[i], Backing::kSmall);
+    if (first[i].backing == Backing::kAsked) free_.SetBacking(&first[i], Backing::kSmall);
   }
   return true;
-}
-
-void PageHeap::SetBacking(HugePage* huge_page, Backing backing) {
-  const auto count = [this](Backing which) TARN_NO_THREAD_SAFETY_ANALYSIS -> std::size_t* {
-    if (which == Backing::kHuge) return &huge_backed_;
-    return which == Backing::kAsked ? &asked_ : nullptr;
-  };
-  if (std::size_t* const before = count(huge_page->backing)) --*before;
-  if (std::size_t* const after = count(backing)) ++*after;
-  huge_page->backing = backing;
 }
 
 void PageHeap::AllowHugePages(bool allowed) {

@@ -27,9 +27,6 @@ constexpr std::size_t kReleaseStackBytes = 2048;
 // The inverse of the share of what is in use that stays free and resident after a fall. It is half of what counts as a
 // fall, so that not every free after it counts as the next one.
 constexpr std::size_t kFallKeepDivisor = 8;
-// Memory that the kernel refused is tried again after this time, or when it becomes free anew: it may be unlocked.
-// Chosen.
-constexpr std::uint32_t kTryRefusedAgainMs = 10'000;
 // A huge page that was refused as a whole is tried in pieces of 256 KiB: a part of it may be what is locked.
 constexpr std::size_t kPagesPerPiece = kPagesPerHugePage / 8;
 // MakeRoom releases more than is missing, so that it need not be called at each step: by this share of the goal, as its
@@ -46,12 +43,6 @@ constexpr std::size_t kLongRunPages = kPagesPerHugePage / 16;
 
 // For times of which 0 says that there is none.
 std::uint32_t NowOrOne() { return std::max<std::uint32_t>(CoarseMilliseconds(), 1); }
-
-// A page of it was refused, and not long ago.
-bool IsRefused(const HugePage& huge_page) {
-  return huge_page.refused_at_ms != 0 &&
-         MillisecondsBetween(huge_page.refused_at_ms, CoarseMilliseconds()) < kTryRefusedAgainMs;
-}
 
 HugePage::PageBits LongRuns(const HugePage::PageBits& pages) {
   HugePage::PageBits result;
@@ -80,16 +71,7 @@ void PageHeap::DeleteInFlight(InFlight* in_flight) {
 }
 
 void PageHeap::TakeOut(InFlight* in_flight, HugePage* huge_page, HugePage::PageBits pages) {
-  if (huge_page->state == HugePageState::kWholeFree) {
-    RemoveWholeFree(huge_page);
-    huge_page->state = HugePageState::kPacked;
-  } else {
-    Unlist(huge_page);
-  }
-  for (auto run = pages.NextRun(0); run.count != 0; run = pages.NextRun(run.first + run.count)) {
-    MarkUsed(huge_page, run.first, run.count, false);
-  }
-  Relist(huge_page);
+  free_.TakeOut(huge_page, pages);
   in_flight->huge_page = huge_page;
   in_flight->pages = pages;
   in_flight_.PushFront(in_flight);
@@ -97,31 +79,14 @@ void PageHeap::TakeOut(InFlight* in_flight, HugePage* huge_page, HugePage::PageB
 
 void PageHeap::BringBack(InFlight* in_flight, const HugePage::PageBits& zero) {
   HugePage* const huge_page = in_flight->huge_page;
-  const HugePage::PageBits warm_pages = in_flight->pages.AndNot(zero);
-  const HugePage::PageBits zero_pages = in_flight->pages.And(zero);
+  const HugePage::PageBits pages = in_flight->pages;
   DeleteInFlight(in_flight);
-  Unlist(huge_page);
-  for (const HugePage::PageBits* pages : {&warm_pages, &zero_pages}) {
-    for (auto run = pages->NextRun(0); run.count != 0; run = pages->NextRun(run.first + run.count)) {
-      MarkFree(huge_page, run.first, run.count, pages == &zero_pages);
-    }
-  }
-  SetAhead(huge_page, std::min<std::size_t>(huge_page->ahead_pages, huge_page->warm_pages()));
-  Relist(huge_page);
+  free_.BringBack(huge_page, pages, zero);
 }
 
 void PageHeap::TryRefusedAgain(bool all) {
-  if (refused_.empty()) [[likely]]
-    return;
-  while (HugePage* const huge_page = refused_.back()) {
-    if (!all && IsRefused(*huge_page)) break;
-    const std::size_t bytes = PageCount(huge_page->warm_pages()).bytes();
-    IntrusiveList<HugePage>::Remove(huge_page);
-    huge_page->refused_at_ms = 0;
-    refused_huge_bytes_ -= bytes;
-    warm_huge_bytes_ += bytes;
-    warm_.PushBack(huge_page);
-  }
+  if (free_.warm_pages().has_refused()) [[unlikely]]
+    free_.warm_pages().TryRefusedAgain(CoarseMilliseconds(), all);
 }
 
 bool PageHeap::ReleaseWhole(HugePage* huge_page, std::size_t* released_bytes) {
@@ -149,7 +114,7 @@ bool PageHeap::ReleaseWhole(HugePage* huge_page, std::size_t* released_bytes) {
   if (!stopped) released = {};
   const std::size_t released_pages = released.AndNot(zero_before).Count();
   if (released_pages != 0) {
-    SetBacking(huge_page, Backing::kSmall);
+    free_.SetBacking(huge_page, Backing::kSmall);
     huge_page->was_released = true;
   }
   huge_page->refused_at_ms = released.Count() == kPagesPerHugePage ? 0 : NowOrOne();
@@ -223,7 +188,7 @@ std::size_t PageHeap::ReleaseBatched(ReleaseBatch* batch) {
     }
     huge_page->refused_at_ms = all ? 0 : NowOrOne();
     const bool any = zero.Count() != 0;
-    if (any && huge_page->backing == Backing::kHuge) SetBacking(huge_page, Backing::kSmall);
+    if (any && huge_page->backing == Backing::kHuge) free_.SetBacking(huge_page, Backing::kSmall);
     // While huge pages are asked for, a touch of one page may bring all of them.
     if (huge_page->backing != Backing::kSmall) zero = {};
     if (any) huge_page->was_released = true;
@@ -244,9 +209,9 @@ std::size_t PageHeap::ReleaseFree(std::size_t keep_warm_bytes, bool break_huge_p
   std::size_t released_bytes = 0;
   // A request is not refused without a try.
   TryRefusedAgain(break_huge_pages);
-  while (warm_huge_bytes_ > keep_warm_bytes) {
+  while (free_.warm_pages().bytes() > keep_warm_bytes) {
     // The one that was freed longest ago.
-    if (!ReleaseWhole(warm_.back(), &released_bytes)) break;
+    if (!ReleaseWhole(free_.warm_pages().oldest(), &released_bytes)) break;
   }
   if (!break_huge_pages) return released_bytes;
   ReleaseBatch batch;
@@ -270,13 +235,13 @@ ScavengeResult PageHeap::ReleaseUnwanted(std::uint32_t now_ms, std::size_t most_
   ScavengeResult result;
   TryRefusedAgain(false);
   const std::size_t kept_bytes = PageCount::FromHugePages(demand_.KeptHugePages(now_ms)).bytes();
-  while (HugePage* huge_page = warm_.back()) {
+  while (HugePage* huge_page = free_.warm_pages().oldest()) {
     const std::uint32_t age_ms = MillisecondsBetween(huge_page->freed_at_ms, now_ms);
     if (age_ms < demand_.short_window_ms()) {
       result.next_ms = demand_.short_window_ms() - age_ms;
       break;
     }
-    if (warm_huge_bytes_ <= kept_bytes) {
+    if (free_.warm_pages().bytes() <= kept_bytes) {
       result.next_ms = demand_.short_window_ms();
       break;
     }
@@ -289,7 +254,7 @@ ScavengeResult PageHeap::ReleaseUnwanted(std::uint32_t now_ms, std::size_t most_
       break;
     }
   }
-  result.warm_huge_bytes = warm_huge_bytes_;
+  result.warm_huge_bytes = free_.warm_pages().bytes();
   return result;
 }
 
@@ -298,7 +263,8 @@ std::size_t PageHeap::ReleaseOldest(std::size_t bytes) {
   const PublishAtEnd publish{this};
   TryRefusedAgain(false);
   std::size_t released_bytes = 0;
-  while (released_bytes < bytes && !warm_.empty() && ReleaseWhole(warm_.back(), &released_bytes)) {
+  while (released_bytes < bytes && free_.warm_pages().oldest() != nullptr &&
+         ReleaseWhole(free_.warm_pages().oldest(), &released_bytes)) {
   }
   return released_bytes;
 }
@@ -339,7 +305,7 @@ std::size_t PageHeap::CriticalExcess() const {
 }
 
 std::size_t PageHeap::ExcessOverGoals(std::size_t margin_bytes) const {
-  const std::size_t warm_bytes = (free_ - free_zero_).bytes();
+  const std::size_t warm_bytes = free_.warm().bytes();
   std::size_t kept_bytes;  // of these, may stay
   const std::size_t in_use_bytes = InUseBytes();
   if (in_use_bytes > goals_.most_bytes) {
@@ -361,8 +327,8 @@ void PageHeap::MakeRoom(std::size_t fresh_bytes) {
   const std::size_t most_bytes = fresh_bytes + step_bytes;
   std::size_t released_bytes = 0;
   TryRefusedAgain(false);
-  while (released_bytes < most_bytes && ExcessOverGoals(step_bytes) != 0 && !warm_.empty() &&
-         ReleaseWhole(warm_.back(), &released_bytes)) {
+  while (released_bytes < most_bytes && ExcessOverGoals(step_bytes) != 0 && free_.warm_pages().oldest() != nullptr &&
+         ReleaseWhole(free_.warm_pages().oldest(), &released_bytes)) {
   }
   if (released_bytes < most_bytes) released_bytes += ReleaseScattered(most_bytes - released_bytes, step_bytes);
   // With nothing left to release, the next try is worthwhile a step later.
@@ -390,7 +356,7 @@ std::size_t PageHeap::ReleaseScattered(std::size_t most_bytes, std::size_t margi
     bool end_of_pass = false;
     HugePage* huge_page = NextPacked(&room_hand_, &end_of_pass);
     if (end_of_pass) huge_page = NextPacked(&room_hand_, &end_of_pass);
-    if (huge_page == nullptr || IsRefused(*huge_page)) continue;
+    if (huge_page == nullptr || huge_page->IsRefused(CoarseMilliseconds())) continue;
     const HugePage::PageBits free = huge_page->free.AndNot(huge_page->zero);
     AddToBatch(&batch, huge_page, critical ? free : LongRuns(free));
   }
@@ -427,7 +393,7 @@ bool PageHeap::ReleaseIdlePages(std::size_t most_bytes, std::size_t* released_by
     HugePage* const huge_page = NextPacked(&idle_hand_, &end_of_pass);
     if (end_of_pass) break;
     if (huge_page == nullptr) continue;
-    if (which == Idle::kIdle && IsRefused(*huge_page)) continue;
+    if (which == Idle::kIdle && huge_page->IsRefused(CoarseMilliseconds())) continue;
     const HugePage::PageBits idle = (which == Idle::kIdle ? huge_page->idle : huge_page->free).AndNot(huge_page->zero);
     // A huge page of the kernel's that is dense stays one.
     const bool sparse = huge_page->backing == Backing::kSmall || idle.Count() >= kSparseIdlePages;
@@ -452,12 +418,12 @@ PageHeap::Excess PageHeap::ReleaseExcess(std::size_t least_bytes, std::size_t* r
     const PublishAtEnd publish{this};
     *released_bytes = 0;
     const auto excess_bytes = [this]() TARN_NO_THREAD_SAFETY_ANALYSIS {
-      const std::size_t warm_bytes = (free_ - free_zero_).bytes() - refused_huge_bytes_;
+      const std::size_t warm_bytes = free_.warm().bytes() - free_.warm_pages().refused_bytes();
       return warm_bytes - std::min(warm_bytes, in_use_.bytes() / kFallKeepDivisor);
     };
     TryRefusedAgain(false);
-    while (*released_bytes < least_bytes && excess_bytes() != 0 && !warm_.empty()) {
-      if (!ReleaseWhole(warm_.back(), released_bytes)) return Excess::kDone;
+    while (*released_bytes < least_bytes && excess_bytes() != 0 && free_.warm_pages().oldest() != nullptr) {
+      if (!ReleaseWhole(free_.warm_pages().oldest(), released_bytes)) return Excess::kDone;
     }
     if (excess_bytes() == 0) return Excess::kDone;
     if (*released_bytes >= least_bytes) return Excess::kMore;
@@ -480,7 +446,7 @@ void PageHeap::EndGivingBack(std::size_t released_bytes, std::uint64_t ns, Exces
   }
   in_excess_pass_ = false;
   // The rest would be left again, unless the pass has not seen it.
-  const PageCount warm = free_ - free_zero_;
+  const PageCount warm = free_.warm();
   const PageCount unseen = std::min(warm, freed_in_excess_pass_);
   freed_in_excess_pass_ = PageCount(0);
   unreleasable_ = warm.bytes() > in_use_.bytes() / kFallKeepDivisor + kHugePageBytes ? warm - unseen : PageCount(0);
@@ -495,7 +461,7 @@ void PageHeap::BeginScavenging() {
 void PageHeap::EndScavenging(bool finished) {
   LockHolder holder(lock_);
   scavenger_at_work_ = false;
-  unreleasable_ = finished ? free_ - free_zero_ : PageCount(0);
+  unreleasable_ = finished ? free_.warm() : PageCount(0);
   if (!finished) NoteFall(CoarseMilliseconds());
 }
 

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "allocator/pages/huge_page.h"
+
+#include <algorithm>
+
+#include "allocator/base/check.h"
+
+namespace tarn {
+
+std::size_t HugePage::MarkUsed(std::size_t first, std::size_t count) {
+  TARN_CHECK(free.AllSet(first, count));
+  const std::size_t zero_pages = zero.CountRange(first, count);
+  // The longest run stays the longest unless this was it, or one as long: then it is looked for.
+  if (free.RunAround(first).count == longest_free_run) longest_free_run = kUnknownRun;
+  free.ClearRange(first, count);
+  zero.ClearRange(first, count);
+  idle.ClearRange(first, count);
+  free_pages = static_cast<std::uint16_t>(free_pages - count);
+  return zero_pages;
+}
+
+void HugePage::MarkFree(std::size_t first, std::size_t count, bool is_zero) {
+  TARN_CHECK(free.CountRange(first, count) == 0);
+  free.SetRange(first, count);
+  if (longest_free_run != kUnknownRun) {
+    longest_free_run = std::max(longest_free_run, static_cast<std::uint16_t>(free.RunAround(first).count));
+  }
+  if (is_zero) zero.SetRange(first, count);
+  free_pages = static_cast<std::uint16_t>(free_pages + count);
+}
+
+std::size_t HugePage::FindFree(std::size_t pages, std::size_t alignment) const {
+  std::size_t best_first = 0;
+  std::size_t best_length = kPagesPerHugePage + 1;
+  for (auto run = free.NextRun(0); run.count != 0; run = free.NextRun(run.first + run.count)) {
+    const std::size_t aligned_first = RoundUp(run.first, alignment);
+    if (aligned_first + pages <= run.first + run.count && run.count < best_length) {
+      best_first = aligned_first;
+      best_length = run.count;
+      if (best_length == pages) break;
+    }
+  }
+  TARN_CHECK(best_length <= kPagesPerHugePage);
+  return best_first;
+}
+
+}  // namespace tarn
