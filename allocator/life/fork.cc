@@ -88,6 +88,8 @@ void BeforeFork() TARN_NO_THREAD_SAFETY_ANALYSIS {
   if (!process_heap.started() || (HasOneThread() && !Scavenger::ThreadIsAlive())) return;
   SignalMask signals = 0;
   if (!BlockSignals(&signals)) return;
+  // Drops the mark of a slow path that a jump has left, where that can be proved.
+  static_cast<void>(SlowPathScope(SlowPathScope::Opener::kProgram).nested());
   // A fork from a signal handler that interrupted a slow path cannot: the thread may wait for a lock that this one
   // holds.
   const bool hold_thread = thread_state.slow_path_depth == 0;

@@ -12,6 +12,8 @@
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -115,6 +117,29 @@ TEST(Jump, TheNextSlowPathAboveDropsTheMark) {
                 AllocateAndFree();
                 TARN_REQUIRE(thread_state.slow_path_depth == 0);
               }
+            }),
+            "");
+}
+
+// The child would not repair its heap otherwise.
+TEST(Jump, AForkAboveDropsTheMark) {
+  EXPECT_EQ(ComplaintOfChild([] {
+              Start();
+              Handle(Jump);
+              std::atomic<bool> stop = false;
+              RegisterForkHandlers();
+              // Without another thread a fork has nothing to do.
+              std::thread other([&stop] { stop.wait(false); });
+              JumpOutOfSlowPath(nullptr);
+              TARN_REQUIRE(thread_state.slow_path_depth == 1);
+              const pid_t child = fork();
+              TARN_REQUIRE(thread_state.slow_path_depth == 0);
+              if (child == 0) _exit(0);
+              int status = -1;
+              TARN_REQUIRE(waitpid(child, &status, 0) == child && status == 0);
+              stop = true;
+              stop.notify_all();
+              other.join();
             }),
             "");
 }
