@@ -42,7 +42,7 @@ void Lock::AcquireSlow() {
     if (word == 0) {
       // This thread slept, and others may sleep that it does not know of. So it keeps the mark: at worst one wake is
       // useless.
-      if (word_.compare_exchange_weak(word, self, std::memory_order_acquire, std::memory_order_relaxed)) {
+      if (word_.compare_exchange_weak(word, self | kHasWaiters, std::memory_order_acquire, std::memory_order_relaxed)) {
         return;
       }
       continue;
