@@ -84,6 +84,9 @@ struct {
   bool held_before[kLockCount] = {};
 } fork_state;
 
+// One that was forgotten without proof may be under way.
+bool InNoSlowPath() { return thread_state.slow_path_depth == 0 && thread_state.forgotten_slow_path == nullptr; }
+
 void BeforeFork() TARN_NO_THREAD_SAFETY_ANALYSIS {
   if (!process_heap.started() || (HasOneThread() && !Scavenger::ThreadIsAlive())) return;
   SignalMask signals = 0;
@@ -92,7 +95,7 @@ void BeforeFork() TARN_NO_THREAD_SAFETY_ANALYSIS {
   static_cast<void>(SlowPathScope(SlowPathScope::Opener::kProgram).nested());
   // A fork from a signal handler that interrupted a slow path cannot: the thread may wait for a lock that this one
   // holds.
-  const bool hold_thread = thread_state.slow_path_depth == 0;
+  const bool hold_thread = InNoSlowPath();
   if (hold_thread) process_heap.scavenger.HoldThread();
   // First, while no other lock is held that its holder may be waiting for.
   fork_state.registering_before = registration_lock.HeldByThisThread();
@@ -100,7 +103,7 @@ void BeforeFork() TARN_NO_THREAD_SAFETY_ANALYSIS {
   const bool lock_stdio = _IO_list_lock != nullptr && _IO_list_unlock != nullptr && _IO_list_resetlock != nullptr;
   if (lock_stdio) _IO_list_lock();
   // Before the others, for its holder may be waiting for any of them.
-  fork_state.locked_cycle = thread_state.slow_path_depth == 0;
+  fork_state.locked_cycle = InNoSlowPath();
   if (fork_state.locked_cycle) process_heap.scavenger.cycle_lock().Acquire();
   for (int i = 0; i < LocksInUse(); ++i) {
     const bool held = LockAt(i).HeldByThisThread();
@@ -146,7 +149,7 @@ void AfterForkInChild() {
   interrupted_cycle ? cycle_lock.AdoptInForkedChild() : cycle_lock.ResetInForkedChild();
   process_heap.scavenger.ForgetThreadInForkedChild();
   process_heap.caretaker.RepairInForkedChild();
-  if (thread_state.slow_path_depth == 0) process_heap.limits.RepairInForkedChild();
+  if (InNoSlowPath()) process_heap.limits.RepairInForkedChild();
   process_heap.profile_dumps.RepairInForkedChild();
   bool interrupted_slow_path = false;
   if (was_locked) {
@@ -161,7 +164,7 @@ void AfterForkInChild() {
     }
     if (fork_state.locked_stdio) _IO_list_resetlock();
   }
-  if (was_locked && thread_state.slow_path_depth == 0) process_heap.page_heap.RepairInForkedChild();
+  if (was_locked && InNoSlowPath()) process_heap.page_heap.RepairInForkedChild();
   process_heap.cpu_cache.RepairInForkedChild(was_locked && !interrupted_slow_path, interrupted_drain);
   fork_mark.Renew();
   if (was_locked) RestoreSignals(fork_state.signals);
