@@ -2,8 +2,8 @@
 //
 // Shared by the files of this suite: how an object is used, and how a result is counted.
 //
-// Every benchmark reports items per second, and an item is one allocation with its free; compare.py turns it back into
-// nanoseconds. Single-threaded ones are rated by the CPU time of the thread, those with several threads by wall time.
+// Every benchmark reports items per second, and an item is one allocation with its free. Single-threaded ones are rated
+// by the CPU time of the thread, those with several threads by wall time.
 #pragma once
 
 #include <benchmark/benchmark.h>

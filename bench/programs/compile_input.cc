@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The input of the g++ program: a translation unit that is heavy on templates and the standard
-// library. It is only ever compiled, never run.
+// The input of the g++ program: a translation unit that is heavy on templates and the standard library. It is only ever
+// compiled, never run.
 //
-// Compiled by programs.py with -O1. It stands for a build of a modern C++ project: many headers,
-// many instantiations, long names. A good part of the compiler's memory is not malloc's: trees and
-// types live in GCC's garbage-collected heap, which takes its pages from mmap by itself. What
-// malloc serves are hash tables, vectors, bitmaps, the preprocessor's obstacks and the data of the
-// optimiser, so the ratios of this program stay nearer to one than those of others.
+// It is compiled with -O1, and stands for a build of a modern C++ project: many headers, many instantiations, long
+// names. A good part of the compiler's memory is not malloc's. Trees and types live in GCC's garbage-collected heap,
+// which takes its pages from mmap by itself. malloc serves hash tables, vectors, bitmaps, the preprocessor's obstacks
+// and the data of the optimiser. So the ratios of this program stay nearer to one than those of others.
 
 #include <algorithm>
 #include <array>

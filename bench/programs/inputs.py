@@ -1,12 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes the inputs of the programs, the same ones in every run of the benchmark.
 
-Started by programs.py while it prepares, `inputs.py text|sql|git PATH NUMBER...`, as
-a process of its own, so that the measuring process stays small (measure.py says
-why). Each function writes into the path that it is given. Random numbers come from
-fixed seeds. The texts are the C and C++ headers of the machine: real text that is
-there wherever a compiler is. Two machines may so have different texts, but the
-allocators that are compared always get the same one.
+Usage: `inputs.py text|sql|git PATH NUMBER...`. Each function writes into the path that it is given. Random numbers
+come from fixed seeds. The texts are the C and C++ headers of the machine: real text that is there wherever a compiler
+is. Two machines may so have different texts, but the allocators that are compared always get the same one.
 """
 
 import os

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The work of the two python programs: dicts, objects, strings, JSON and sorting.
 
-Started by programs.py with the number of rounds as its argument; prints a
-checksum of what it computed, which is the same under every allocator. It stands
-for services and scripts that read records, build an index and write a report:
-very many small objects of mixed lifetimes, of which a part stays for long.
+Takes the number of rounds as its argument, and prints a checksum of the results, which is the same under every
+allocator. It stands for services and scripts that read records, build an index and write a report: very many small
+objects of mixed lifetimes, of which a part stays for long.
 """
 
 import json

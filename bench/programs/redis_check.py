@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""After the load of redis.json: what the server has served, as the output of the run.
+"""Checks what the server of redis.json has served, and prints the result of the run.
 
-Started by the engine, `redis_check.py PORT REQUESTS TESTS`, while the server still runs. The keys of the load are random,
-so the output holds what is not: of every request, two pushes and one pop are left in the list.
+Usage: `redis_check.py PORT REQUESTS TESTS`, after the load, while the server still runs. The keys of the load are
+random, so the output holds what is not: the length of the list after two pushes and one pop of every request.
 """
 
 import json

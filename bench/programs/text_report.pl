@@ -2,9 +2,9 @@
 #
 # The work of the perl program: counts, groups and rewrites the words of a text.
 #
-# Started by programs.py with the text on standard input; prints a report that is
-# the same under every allocator. It stands for log analysis: short strings in
-# hashes, growing arrays, substitution by regular expressions, sorting.
+# Reads the text from standard input and prints a report that is the same under every
+# allocator. It stands for log analysis: short strings in hashes, growing arrays,
+# substitution by regular expressions, sorting.
 
 use strict;
 use warnings;

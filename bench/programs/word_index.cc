@@ -2,10 +2,10 @@
 //
 // The threaded C++ program: builds an inverted index of a text and answers questions from it.
 //
-// Compiled and started by programs.py: `word_index THREADS TEXT`. Documents of the text are parted
-// by form feeds. Prints a summary that depends neither on the allocator nor on which thread did
-// what. It stands for servers and analysis tools written with the standard library: nodes of
-// std::map, tables of std::unordered_map, growing vectors and many strings, on all threads at once.
+// Usage: `word_index THREADS TEXT`. Documents of the text are parted by form feeds. Prints a summary that depends
+// neither on the allocator nor on the threads' order. It stands for servers and analysis tools written with the
+// standard library: nodes of std::map, tables of std::unordered_map, growing vectors and many strings, on all threads
+// at once.
 //
 // Three phases, parted by joins:
 //   1. Threads take documents and count their words into indexes of their own.

@@ -130,7 +130,8 @@ class DefinitionTest(WorkloadTest):
 
     def test_wrong_definitions(self):
         for definition, said in (
-            ([], "expected an object"),
+            ([], "expected at least one definition"),
+            ([1], "expected an object"),
             ({}, "command: expected the command"),
             ({"command": "true"}, "command: expected a list of strings"),
             ({"comand": ["true"]}, "command: expected"),
@@ -149,6 +150,130 @@ class DefinitionTest(WorkloadTest):
         result, _ = self.compare({"command": ["true"]}, "--", "true")
         self.assertEqual(result.returncode, 2)
         self.assertIn("exclude each other", result.stderr)
+
+
+class SuiteTest(WorkloadTest):
+    """Several definitions in one run."""
+
+    def measure(self, definitions, *options, code=0, against="glibc"):
+        for name, content in definitions.items():
+            with open(self.path(name), "w", encoding="utf-8") as file:
+                json.dump(content, file)
+        files = [word for name in definitions for word in ("--workload", self.path(name))]
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("TARN_") and k != "LD_PRELOAD"}
+        result = subprocess.run([TARN, "compare", "--against", against, *files, *options], capture_output=True, text=True,
+                                timeout=PATIENCE_SECONDS, check=False, env=clean)
+        self.assertEqual(result.returncode, code, result.stdout + result.stderr)
+        return result
+
+    def names(self, definitions, *options):
+        document = json.loads(self.measure(definitions, "--runs", "1", "--no-control", "--json", *options).stdout)
+        return {workload["name"]: workload for workload in document["workloads"]}, document
+
+    WORK = {"one.json": {"command": ["true"]},
+            "list.json": [{"name": "a+b", "command": ["true"], "runs": 3}, {"name": "three", "command": ["true"]}]}
+
+    def test_lists_and_files_are_one_document(self):
+        workloads, document = self.names(self.WORK)
+        self.assertEqual(list(workloads), ["one", "a+b", "three"])
+        self.assertEqual([one["name"] for one in document["allocators"]], ["glibc", "tarn"])
+        # What repeats a workload selects it alone.
+        self.assertIn("--only '^a\\+b$'", workloads["a+b"]["repeat"])
+        self.assertEqual(list(self.names(self.WORK, "--only", "^a\\+b$")[0]), ["a+b"])
+
+    def test_the_table_has_means_and_rates(self):
+        work = ("import json, os\njson.dump({'operations': 2000}, open(os.environ['BENCH_METRICS'], 'w'))")
+        table = self.measure({"two.json": [{"name": name, "command": PYTHON + [work], "operations": "jobs"}
+                                           for name in ("a", "b")]}, "--runs", "1", "--no-control").stdout
+        self.assertRegex(table, r"(?m)^geometric mean +wall time +[0-9.]+$")
+        self.assertRegex(table, r"(?m)^b, jobs per second: tarn \S.*, glibc \S")
+
+    def test_runs_of_the_definition_and_of_the_caller(self):
+        listed = self.measure(self.WORK, "--list").stdout
+        self.assertRegex(listed, r"(?m)^one +10 x .*true\na?.*\na\+b +3 x ")
+        self.assertRegex(self.measure(self.WORK, "--list", "--runs", "4").stdout, r"(?m)^a\+b +4 x ")
+
+    def test_amounts(self):
+        amounts = {"small": {"arguments": ["1"], "runs": 2}, "large": {"arguments": ["2", "3"], "placements": ["one-cpu"]}}
+        work = {"l.json": [{"name": "x", "command": ["echo", "0"], "amounts": amounts},
+                           {"name": "y", "command": ["echo"], "amounts": {"large": {}}}, {"name": "z", "command": ["echo"]}]}
+        lines = [line for line in self.measure(work, "--list", "--amount", "small").stdout.splitlines() if " x " in line]
+        self.assertEqual([line.split()[0:3] + line.split()[4:] for line in lines], [["x", "2", "x", "0", "1"]])
+        workloads, document = self.names(work, "--amount", "large", "--skip-missing")
+        # hwloc finds the CPU, or the document has the reason.
+        self.assertEqual(set(workloads) | {note.split(":")[0] for note in document["notes"]}, {"x", "x@one-cpu", "y"})
+        if "x@one-cpu" in workloads:
+            self.assertEqual(workloads["x@one-cpu"]["placement"]["policy"], "one-cpu")
+            self.assertEqual(len(workloads["x@one-cpu"]["placement"]["cpus"]), 1)
+
+    def test_a_missing_program(self):
+        work = {"l.json": [{"name": "x", "command": ["true"]}, {"name": "y", "command": ["true"], "needs": ["no-such"]},
+                           {"name": "z", "command": ["{build}/bench/no-such"]}]}
+        self.assertIn("no-such is missing", self.measure(work, "--runs", "1", code=1).stderr)
+        workloads, document = self.names(work, "--skip-missing")
+        self.assertEqual(list(workloads), ["x"])
+        self.assertEqual([note.split(":")[0] for note in document["notes"]], ["y", "z"])
+
+    def test_the_time_for_all(self):
+        # The second one, which hangs, is cut short, and leaves time for the third or not.
+        work = {"l.json": [{"name": "a", "command": ["true"]}, {"name": "hangs", "command": ["sleep", "600"]},
+                           {"name": "late", "command": ["true"]}]}
+        document = json.loads(self.measure(work, "--runs", "1", "--json", "--within", "8s").stdout)
+        names = [workload["name"] for workload in document["workloads"]]
+        self.assertIn("hangs", names)
+        self.assertIn("hangs: ended with fewer blocks than planned, as the time was over", " ".join(document["notes"]))
+        self.assertTrue("late" in names or "late: left out, as the time was over" in " ".join(document["notes"]))
+
+    def test_results_are_kept_after_each_workload(self):
+        out = self.path("out.json")
+        kept = self.path("kept.json")
+        # The second workload keeps what is there of the first.
+        work = {"l.json": [{"name": "a", "command": ["true"]}, {"name": "b", "prepare": [["cp", out, kept]],
+                                                                "command": ["true"]}]}
+        self.measure(work, "--runs", "1", "--no-control", "-o", out)
+        with open(kept, encoding="utf-8") as file:
+            self.assertEqual([workload["name"] for workload in json.load(file)["workloads"]], ["a"])
+        with open(out, encoding="utf-8") as file:
+            self.assertEqual([workload["name"] for workload in json.load(file)["workloads"]], ["a", "b"])
+
+    def test_a_disk_that_is_full(self):
+        result = self.measure(self.WORK, "--runs", "1", "--no-control", "-o", "/dev/full", code=1)
+        self.assertIn("going on, and trying again", result.stderr)
+        self.assertIn("geometric mean", result.stdout)
+
+    def test_findings_have_the_name_of_the_workload(self):
+        work = {"l.json": [{"name": "good", "command": ["true"]},
+                           {"name": "bad", "command": ["sh", "-c", 'case $LD_PRELOAD in *tarn*) exit 5;; esac']}]}
+        result = self.measure(work, "--runs", "1", "--no-control", code=3)
+        self.assertIn("finding: bad: under tarn: exit code 5", result.stdout)
+
+    def test_wrong_selections(self):
+        for work, options, code, said in (
+            (self.WORK, ("--only", "nobody"), 2, "no workload matches --only nobody; there are a+b, one, three"),
+            (self.WORK, ("--only", "("), 2, "not a regular expression"),
+            (self.WORK, ("--amount", "huge"), 2, "no workload matches --amount huge"),
+            (self.WORK, ("--name", "x"), 2, "--name is for one workload"),
+            (self.WORK, ("--within", "soon"), 2, "--within soon: expected a time"),
+            ({"l.json": [{"name": "x", "command": ["true"]}] * 2}, (), 1, "two workloads are named x"),
+            ({"l.json": {"command": ["true"], "runs": 0}}, (), 1, "runs: expected a whole number above 0"),
+            ({"l.json": {"command": ["true"], "control": 1}}, (), 1, "control: expected true or false"),
+            ({"l.json": {"command": ["true"], "amounts": {"s": {"run": 1}}}}, (), 1, "amounts: s: unknown member run"),
+            ({}, ("--only", "x", "--", "true"), 2, "go with --workload"),
+        ):
+            with self.subTest(said):
+                self.assertIn(said, self.measure(work, *options, code=code).stderr)
+
+    def test_settings_of_one_row(self):
+        work = {"w.json": {"command": PYTHON + ["import os\nprint(os.environ['A'])"]}}
+        options = ("--runs", "1", "--env", "A=1")
+        document = json.loads(self.measure(work, *options, "--json", against="x=glibc:A=1,y=tarn:A=1:B=2").stdout)
+        self.assertEqual([(one["name"], one["environment"]) for one in document["allocators"]],
+                         [("x", ["A=1"]), ("y", ["A=1", "B=2"]), ("tarn", [])])
+        self.assertEqual(document["workloads"][0]["errors"], [])
+        result = self.measure(work, *options, "--reference", "glibc", against="x=glibc:A=2,glibc", code=3)
+        self.assertIn("under x: prints something else than under glibc", result.stdout)
+        for wrong in ("x=tarn:A", "x=tarn:=1", "x=:A=1"):
+            self.measure(work, *options, against=wrong, code=2)
 
 
 class ServiceTest(WorkloadTest):

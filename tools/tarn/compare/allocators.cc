@@ -80,51 +80,84 @@ Allocator ByPath(const std::string& name, const std::string& path) {
   if (!facts.defines_malloc) throw UsageError(fmt::format("{}={}: this library defines no malloc", name, path));
   if (real.find_first_of(": \t") != std::string::npos)
     throw UsageError(fmt::format("{}={}: a path with a blank or a colon cannot be preloaded", name, path));
-  return {name, real, ""};
+  return {name, real, "", {}};
+}
+
+// One item of --against, taken apart: NAME, or NAME=PATH with settings behind it.
+struct Item {
+  std::string name;
+  std::string path;  // empty: the library of this name
+  std::vector<std::string> environment;
+};
+
+Item ParseItem(const std::string& text) {
+  Item item;
+  const std::size_t equals = text.find('=');
+  item.name = text.substr(0, equals);
+  if (item.name.empty()) throw UsageError(fmt::format("--against {}: a name is missing before the =", text));
+  if (equals == std::string::npos) return item;
+  std::istringstream parts(text.substr(equals + 1));
+  std::getline(parts, item.path, ':');
+  std::string setting;
+  while (std::getline(parts, setting, ':')) {
+    if (setting.find('=') == std::string::npos || setting.starts_with('='))
+      throw UsageError(fmt::format("--against {}: expected NAME=PATH:VARIABLE=VALUE, not \"{}\"", text, setting));
+    item.environment.push_back(setting);
+  }
+  return item;
+}
+
+const Peer* FindPeer(const std::string& name) {
+  const Peer* peer = std::ranges::find(kPeers, std::string_view(name), &Peer::name);
+  return peer == std::end(kPeers) ? nullptr : peer;
+}
+
+const Peer& PeerNamed(const std::string& name) {
+  if (const Peer* peer = FindPeer(name)) return *peer;
+  std::vector<std::string_view> names;
+  for (const Peer& known : kPeers) names.push_back(known.name);
+  throw UsageError(fmt::format("unknown allocator {}{} (glibc, mimalloc, jemalloc, tcmalloc, or NAME=PATH.so)", name,
+                               Suggestion(name, names)));
 }
 
 }  // namespace
 
 std::vector<Allocator> FindAllocators(const std::string& against, const std::string& tarn_path,
                                       std::vector<std::string>* missing) {
+  const auto tarn = [&](const std::string& name) { return ByPath(name, tarn_path.empty() ? FindTarn() : tarn_path); };
   std::vector<Allocator> allocators;
   std::istringstream items(against);
-  std::string item;
-  while (std::getline(items, item, ',')) {
-    if (item.empty()) continue;
-    const std::size_t equals = item.find('=');
-    const std::string name = item.substr(0, equals);
-    if (name.empty()) throw UsageError(fmt::format("--against {}: a name is missing before the =", item));
-    if (std::ranges::find(allocators, name, &Allocator::name) != allocators.end())
-      throw UsageError(fmt::format("--against names {} twice", name));
-    if (equals != std::string::npos) {
-      allocators.push_back(ByPath(name, item.substr(equals + 1)));
-      continue;
+  std::string text;
+  while (std::getline(items, text, ',')) {
+    if (text.empty()) continue;
+    const Item item = ParseItem(text);
+    if (std::ranges::find(allocators, item.name, &Allocator::name) != allocators.end())
+      throw UsageError(fmt::format("--against names {} twice", item.name));
+    if (text == "tarn") continue;
+    const bool by_path = text.find('=') != std::string::npos && item.path != "tarn" && FindPeer(item.path) == nullptr;
+    if (by_path) {
+      allocators.push_back(ByPath(item.name, item.path));
+    } else if (item.path == "tarn") {
+      allocators.push_back(tarn(item.name));
+    } else {
+      const Peer& peer = PeerNamed(item.path.empty() ? item.name : item.path);
+      const std::string path = FindLibrary(peer.soname);
+      if (path.empty()) {
+        const std::string what = fmt::format(
+            "{0} is not installed ({1} was not found): apt-get install {2}, or give "
+            "{0}=PATH.so",
+            item.name, peer.soname, peer.package);
+        if (missing == nullptr) throw UsageError(what + "; --skip-missing goes on without it");
+        missing->push_back(what);
+        continue;
+      }
+      allocators.push_back({item.name, RealPath(path), PackageWithVersion(peer.package), {}});
     }
-    if (name == "tarn") continue;
-    const Peer* peer = std::ranges::find(kPeers, name, &Peer::name);
-    if (peer == std::end(kPeers)) {
-      std::vector<std::string_view> names;
-      for (const Peer& known : kPeers) names.push_back(known.name);
-      throw UsageError(fmt::format("unknown allocator {}{} (glibc, mimalloc, jemalloc, tcmalloc, or NAME=PATH.so)",
-                                   name, Suggestion(name, names)));
-    }
-    const std::string path = FindLibrary(peer->soname);
-    if (path.empty()) {
-      const std::string what = fmt::format(
-          "{} is not installed ({} was not found): apt-get install {}, or give "
-          "{}=PATH.so",
-          name, peer->soname, peer->package, name);
-      if (missing == nullptr) throw UsageError(what + "; --skip-missing goes on without it");
-      missing->push_back(what);
-      continue;
-    }
-    allocators.push_back({name, RealPath(path), PackageWithVersion(peer->package)});
+    allocators.back().environment = item.environment;
   }
   if (allocators.empty() && missing == nullptr)
     throw UsageError(fmt::format("--against \"{}\" names nothing to compare tarn with", against));
-  if (std::ranges::find(allocators, "tarn", &Allocator::name) == allocators.end())
-    allocators.push_back(ByPath("tarn", tarn_path.empty() ? FindTarn() : tarn_path));
+  if (std::ranges::find(allocators, "tarn", &Allocator::name) == allocators.end()) allocators.push_back(tarn("tarn"));
   return allocators;
 }
 

@@ -14,12 +14,13 @@ namespace tarn::tool {
 // bring another malloc along: Debian's redis-server is linked with libjemalloc.
 struct Allocator {
   std::string name;
-  std::string path;     // what is preloaded; libc.so.6 for glibc
-  std::string package;  // Debian's, with its version; may be empty
+  std::string path;                      // what is preloaded; libc.so.6 for glibc
+  std::string package;                   // Debian's, with its version; may be empty
+  std::vector<std::string> environment;  // settings of this row alone, as NAME=VALUE
 };
 
-// From --against: names that Debian has (and glibc, tarn), or name=path. tarn comes along in any case, from `tarn_path`
-// or beside the tool. Throws UsageError for what is wrong; a peer that is not installed is one, too, unless `missing`
+// From --against: names that Debian has (and glibc, tarn), or name=path. The path may be such a name, too, and settings
+// may follow it: "slow=tarn:TARN_MODE=thread". tarn comes along in any case, from `tarn_path` or beside the tool. Throws UsageError for what is wrong; a peer that is not installed is one, too, unless `missing`
 // is given, which then gets a line for each.
 std::vector<Allocator> FindAllocators(const std::string& against, const std::string& tarn_path,
                                       std::vector<std::string>* missing);

@@ -20,6 +20,7 @@
 #include <set>
 
 #include "tools/tarn/compare/build.h"
+#include "tools/tarn/compare/process_figures.h"
 #include "tools/tarn/compare/result.h"
 #include "tools/tarn/compare/run.h"
 #include "tools/tarn/compare/service_run.h"
@@ -65,6 +66,15 @@ class ScratchDirectory {
   std::string path_;
 };
 
+// Sets variables of an environment, in place of those of the same name.
+void SetVariables(const std::vector<std::string>& variables, std::vector<std::string>* environment) {
+  for (const std::string& variable : variables) {
+    const std::string start = variable.substr(0, variable.find('=') + 1);
+    std::erase_if(*environment, [&](const std::string& entry) { return entry.starts_with(start); });
+    environment->push_back(variable);
+  }
+}
+
 struct Entry {
   const Allocator* allocator;
   bool control;
@@ -98,6 +108,8 @@ class Engine {
                      {"workloads", WorkloadsJson(plan_, *reference_, runs_, notes_)}};
     return document;
   }
+
+  bool cut_short() const { return cut_short_; }
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -134,9 +146,12 @@ class Engine {
   Launch Expanded() const {
     Launch launch = plan_.launch;
     launch.directory = scratch_.path();
+    launch.end_s = plan_.end_s;
     if (plan_.here.empty()) return launch;
-    const std::map<std::string, std::string> values = {
-        {"here", plan_.here}, {"scratch", scratch_.path()}, {"port", std::to_string(FreePort())}};
+    const std::map<std::string, std::string> values = {{"here", plan_.here},
+                                                       {"build", BuildDirectory()},
+                                                       {"scratch", scratch_.path()},
+                                                       {"port", std::to_string(FreePort())}};
     for (std::vector<std::string>* words : {&launch.command, &launch.environment, &launch.outputs,
                                             &launch.service.ready, &launch.service.load, &launch.service.check})
       *words = Replaced(*words, values);
@@ -155,7 +170,8 @@ class Engine {
       launch.environment = expanded.environment;
       launch.directory = expanded.directory;
       launch.working_directory = expanded.working_directory;
-      launch.command = Replaced(command, {{"here", plan_.here}, {"scratch", scratch_.path()}});
+      launch.command =
+          Replaced(command, {{"here", plan_.here}, {"build", BuildDirectory()}, {"scratch", scratch_.path()}});
       launch.program = launch.command.front();
       launch.trace = false;
       const Outcome outcome = RunOnce(launch);
@@ -168,9 +184,13 @@ class Engine {
     return true;
   }
 
-  // False when the user wants to stop; that run does not count.
+  // False when the user wants to stop, or when the time is over; that run does not count.
   bool RunEntry(const Entry& entry, int block, const std::string& what) {
     if (WasInterrupted()) return false;
+    if (plan_.end_s > 0 && Now() > plan_.end_s) {
+      cut_short_ = true;
+      return false;
+    }
     if (plan_.progress) plan_.progress(what);
     const std::string metrics = scratch_.path() + "/metrics";
     std::error_code error;
@@ -184,11 +204,16 @@ class Engine {
       Launch launch = Expanded();
       launch.environment.push_back("BENCH_METRICS=" + metrics);
       launch.environment.push_back("LD_PRELOAD=" + entry.allocator->path);
+      SetVariables(entry.allocator->environment, &launch.environment);
       run.outcome = RunOnce(launch);
       // Another process may have taken the port.
       if (!run.outcome.not_ready || run.outcome.interrupted) break;
     }
     if (run.outcome.interrupted) return false;
+    if (run.outcome.cut_off) {
+      cut_short_ = true;
+      return false;
+    }
     std::ifstream file(metrics);
     if (file) run.metrics = json::parse(file, nullptr, false);
     if (run.metrics.is_discarded()) run.metrics = nullptr;
@@ -276,6 +301,7 @@ class Engine {
     for (const Allocator& allocator : plan_.allocators) {
       const std::string build_id = ReadElf(allocator.path).build_id;
       list.push_back({{"name", allocator.name},
+                      {"environment", allocator.environment},
                       {"path", allocator.path},
                       {"sha256", FileSha256(allocator.path)},
                       {"build_id", build_id.empty() ? json(nullptr) : json(build_id)},
@@ -290,12 +316,17 @@ class Engine {
   const Allocator* reference_;
   ScratchDirectory scratch_;
   std::vector<Run> runs_;
+  bool cut_short_ = false;
 };
 
 }  // namespace
 
-json Compare(const ComparisonPlan& plan, std::vector<std::string>* findings, std::vector<std::string>* notes) {
-  return Engine(plan, findings, notes).Compare();
+json Compare(const ComparisonPlan& plan, std::vector<std::string>* findings, std::vector<std::string>* notes,
+             bool* cut_short) {
+  Engine engine(plan, findings, notes);
+  json document = engine.Compare();
+  if (cut_short != nullptr) *cut_short = engine.cut_short();
+  return document;
 }
 
 }  // namespace tarn::tool

@@ -21,6 +21,7 @@ struct ComparisonPlan {
   std::string reference;
   int blocks = 10;
   double budget_s = 0;  // not 0: as many blocks as start within this time, instead of `blocks`
+  double end_s = 0;     // not 0: on the clock of Now(), when a run is cut off and the others are left out
   std::uint64_t seed = 1;
   bool control = true;
   Launch launch;                                  // its environment without LD_PRELOAD
@@ -30,13 +31,17 @@ struct ComparisonPlan {
   std::string name;
   std::string description;
   std::string kind;
+  std::string operations;  // what the metric "operations" counts; may be empty
+  std::string placement;   // the policy by which launch.cpus were chosen; may be empty
   std::vector<std::string> command_line;
-  // Told before each run: what comes, and how far it is.
+  // Called before each run: what comes, and how far it is.
   std::function<void(const std::string& text)> progress;
 };
 
-// The document; `findings` gets what failed or differed, `notes` what else is to be known.
-nlohmann::json Compare(const ComparisonPlan& plan, std::vector<std::string>* findings, std::vector<std::string>* notes);
+// The document; `findings` gets what failed or differed, `notes` what else is to be known. With `cut_short` the caller
+// learns that the comparison has fewer blocks than planned, because its time was over.
+nlohmann::json Compare(const ComparisonPlan& plan, std::vector<std::string>* findings, std::vector<std::string>* notes,
+                       bool* cut_short = nullptr);
 
 // The table for a terminal.
 std::string ComparisonTable(const nlohmann::json& document, const std::vector<std::string>& findings,

@@ -12,9 +12,12 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <set>
 #include <string_view>
 
 #include "tools/base/suggestion.h"
+#include "tools/tarn/compare/words.h"
 #include "tools/tarn/program.h"
 #include "tools/tarn/verb.h"
 
@@ -26,6 +29,7 @@ using nlohmann::json;
 
 constexpr double kTimeoutSeconds = 300;
 constexpr double kMostSeconds = 1e6;
+constexpr double kMostRuns = 1e5;
 
 // Settings of allocators reach the program from the caller's environment, and nothing else does.
 constexpr std::string_view kPassedOn[] = {"TARN_", "MIMALLOC_", "MALLOC_", "GLIBC_TUNABLES="};
@@ -63,6 +67,21 @@ class Members {
     if (!value->is_number() || !(value->get<double>() > 0) || value->get<double>() > kMostSeconds)
       Refuse(name, "a number above 0");
     return value->get<double>();
+  }
+
+  bool Flag(const char* name, bool otherwise) {
+    const json* value = Find(name);
+    if (value == nullptr) return otherwise;
+    if (!value->is_boolean()) Refuse(name, "true or false");
+    return value->get<bool>();
+  }
+
+  int Count(const char* name) {
+    const json* value = Find(name);
+    if (value == nullptr) return 0;
+    if (!value->is_number_integer() || value->get<double>() < 1 || value->get<double>() > kMostRuns)
+      Refuse(name, "a whole number above 0");
+    return value->get<int>();
   }
 
   std::vector<std::string> Words(const char* name) {
@@ -151,30 +170,46 @@ Service ReadService(Members* members, const std::string& where) {
   return result;
 }
 
+// Adds the arguments and the runs of an amount to a definition. False where the workload has no such amount.
+bool ApplyAmount(Members* members, const std::string& where, const std::string& amount, Definition* definition) {
+  const json* amounts = members->Find("amounts");
+  if (amounts == nullptr) return amount.empty();
+  if (!amounts->is_object()) members->Refuse("amounts", "an object");
+  bool found = amount.empty();
+  for (const auto& [name, entry] : amounts->items()) {
+    Members one(entry, fmt::format("{}: amounts: {}", where, name));
+    const std::vector<std::string> arguments = one.Words("arguments");
+    const int runs = one.Count("runs");
+    std::vector<std::string> placements = one.Words("placements");
+    one.RefuseOthers();
+    if (name != amount) continue;
+    found = true;
+    std::vector<std::string>& command = definition->launch.command;
+    command.insert(command.end(), arguments.begin(), arguments.end());
+    if (runs != 0) definition->runs = runs;
+    definition->placements = std::move(placements);
+  }
+  return found;
+}
+
 // A program by name is looked up now, rather than in the middle of a run.
 void Resolve(std::vector<std::string>* command) {
   if (!command->empty() && command->front().find('/') == std::string::npos)
     command->front() = FindProgram(command->front());
 }
 
-}  // namespace
-
-Definition ReadDefinition(const std::string& path) {
-  const json document = ReadFile(path);
+std::optional<Definition> ReadOne(const json& document, const std::string& path, const std::string& amount) {
   Members members(document, path);
   Definition definition;
   Launch& launch = definition.launch;
   definition.name = members.Text("name");
   definition.description = members.Text("description");
   definition.kind = members.Text("kind");
+  definition.operations = members.Text("operations");
+  definition.runs = members.Count("runs");
+  definition.control = members.Flag("control", true);
   definition.measures = ReadMeasures(&members, path);
-  for (const std::string& program : members.Words("needs")) {
-    try {
-      FindProgram(program);
-    } catch (const ToolError&) {
-      throw ToolError(fmt::format("{}: {} is missing; tools/install_packages programs installs it", path, program));
-    }
-  }
+  definition.needs = members.Words("needs");
   definition.prepare = members.Commands("prepare");
   launch.command = members.Words("command");
   if (launch.command.empty()) members.Refuse("command", "the command to measure");
@@ -189,16 +224,63 @@ Definition ReadDefinition(const std::string& path) {
   launch.service = ReadService(&members, path);
   launch.timeout_s = members.Number("timeout_s", kTimeoutSeconds);
   launch.working_directory = "{scratch}";
+  const bool wanted = ApplyAmount(&members, path, amount, &definition);
   members.RefuseOthers();
   if (definition.name.empty()) definition.name = std::filesystem::path(path).stem().string();
   if (definition.kind.empty()) definition.kind = "speed";
-
   definition.here = std::filesystem::absolute(path).parent_path().string();
-  for (std::vector<std::string>& command : definition.prepare) Resolve(&command);
+  if (!wanted) return std::nullopt;
+  return definition;
+}
+
+}  // namespace
+
+std::vector<Definition> ReadDefinitions(const std::string& path, const std::string& amount) {
+  const json document = ReadFile(path);
+  std::vector<Definition> definitions;
+  const auto add = [&](const json& one) {
+    if (auto definition = ReadOne(one, path, amount)) definitions.push_back(std::move(*definition));
+  };
+  if (!document.is_array()) {
+    add(document);
+    return definitions;
+  }
+  if (document.empty()) throw ToolError(fmt::format("{}: expected at least one definition", path));
+  std::set<std::string> names;
+  for (const json& one : document) add(one);
+  for (const Definition& definition : definitions) {
+    if (!names.insert(definition.name).second)
+      throw ToolError(fmt::format("{}: two workloads are named {}", path, definition.name));
+  }
+  return definitions;
+}
+
+void ResolvePrograms(Definition* definition) {
+  for (const std::string& program : definition->needs) {
+    try {
+      FindProgram(program);
+    } catch (const ToolError&) {
+      throw ToolError(
+          fmt::format("{}: {} is missing; tools/install_packages programs installs it", definition->name, program));
+    }
+  }
+  Launch& launch = definition->launch;
+  for (std::vector<std::string>& command : definition->prepare) Resolve(&command);
   for (std::vector<std::string>* words :
        {&launch.command, &launch.service.ready, &launch.service.load, &launch.service.check})
     Resolve(words);
-  return definition;
+  // What the build has to supply is looked for now, too. The inputs are not there yet.
+  const std::string& program = launch.command.front();
+  if (!program.starts_with("{build}")) return;
+  const std::string path = Replaced(program, {{"build", BuildDirectory()}});
+  if (access(path.c_str(), X_OK) != 0)
+    throw ToolError(
+        fmt::format("{}: {} is missing; build the target all, with TARN_BUILD_BENCH=ON", definition->name, path));
+}
+
+std::string BuildDirectory() {
+  std::error_code error;
+  return std::filesystem::read_symlink("/proc/self/exe", error).parent_path().parent_path().string();
 }
 
 }  // namespace tarn::tool

@@ -172,19 +172,24 @@ class WorkloadResult {
 
 json MeasureJson(const Measure& measure) { return {{"measure", measure.name}, {"title", measure.title}}; }
 
-// What all workloads of a comparison have in common.
+std::string Policy(const ComparisonPlan& plan) {
+  if (!plan.placement.empty()) return plan.placement;
+  return plan.launch.cpus.empty() ? "none" : "pinned";
+}
+
+// The members that all workloads of a comparison have in common.
 json Common(const ComparisonPlan& plan, const Allocator& reference, const std::vector<std::string>& notes) {
-  json workload = {
-      {"name", plan.name},
-      {"description", plan.description},
-      {"kind", plan.kind},
-      {"command", plan.launch.command},
-      {"repeat", Repeat(plan.command_line)},
-      {"placement", {{"policy", plan.launch.cpus.empty() ? "none" : "pinned"}, {"cpus", plan.launch.cpus}}},
-      {"reference", reference.name},
-      {"rss_interval_s", plan.launch.rss_interval_s},
-      {"idle_tail_s", plan.launch.idle_tail_s},
-      {"notes", notes}};
+  json workload = {{"name", plan.name},
+                   {"description", plan.description},
+                   {"kind", plan.kind},
+                   {"command", plan.launch.command},
+                   {"repeat", Repeat(plan.command_line)},
+                   {"placement", {{"policy", Policy(plan)}, {"cpus", plan.launch.cpus}}},
+                   {"reference", reference.name},
+                   {"rss_interval_s", plan.launch.rss_interval_s},
+                   {"idle_tail_s", plan.launch.idle_tail_s},
+                   {"notes", notes}};
+  if (!plan.operations.empty()) workload["operations"] = plan.operations;
   if (!plan.measures.empty()) workload["result"] = MeasureJson(plan.measures.front());
   for (std::size_t i = 1; i < plan.measures.size(); ++i) workload["also"].push_back(MeasureJson(plan.measures[i]));
   return workload;

@@ -144,6 +144,11 @@ class Watch {
         kill(-process_, SIGTERM);
         end_deadline = now + kEndGraceSeconds;
       }
+      if (launch_.end_s > 0 && end_deadline == 0 && now > launch_.end_s) {
+        outcome_.cut_off = true;
+        kill(-process_, SIGTERM);
+        end_deadline = now + kEndGraceSeconds;
+      }
       if (interrupted && end_deadline == 0) {
         outcome_.interrupted = true;
         kill(-process_, SIGTERM);

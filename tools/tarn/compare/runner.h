@@ -39,6 +39,7 @@ struct Launch {
   std::string watch;              // the executable below the command whose allocator counts; empty: the command's own
   std::vector<std::string> outputs;  // files that belong to the command's output, besides stdout
   double timeout_s = 0;              // 0: none
+  double end_s = 0;                  // on the clock of Now(): the run is cut off then, and does not count; 0: none
   Service service;
 };
 
@@ -52,6 +53,7 @@ struct Outcome {
   bool idle_ended = false;   // it was silent for the idle tail, and was ended by us
   int left_behind = 0;       // processes that outlived it, and were ended
   bool interrupted = false;  // by SIGINT or SIGTERM to this process
+  bool cut_off = false;      // at Launch::end_s
   bool traced = false;
   MallocUse use;  // in the last look at the process, or at the one that is watched
   double wall_s = 0;

@@ -90,7 +90,7 @@ bool ServiceRun::Took(pid_t pid, int status) {
 
 void ServiceRun::Abort() {
   if (!wanted()) return;
-  if (state_ != State::kOver && outcome_.failure.empty() && !outcome_.interrupted) {
+  if (state_ != State::kOver && outcome_.failure.empty() && !outcome_.interrupted && !outcome_.cut_off) {
     outcome_.not_ready = state_ == State::kStarting;
     outcome_.failure = state_ == State::kStarting ? "it ended before it served" : "it ended under load";
   }

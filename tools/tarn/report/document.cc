@@ -220,6 +220,7 @@ BenchWorkload ParseWorkload(const json& value) {
     const std::string title = Text(other, "title");
     if (!measure.empty()) workload.also.emplace_back(measure, title.empty() ? MeasureTitle(measure) : title);
   }
+  workload.operations = Text(value, "operations");
   for (const json& run : Elements(value, "runs")) workload.runs.push_back(ParseRun(run));
   std::sort(workload.runs.begin(), workload.runs.end(),
             [](const BenchRun& a, const BenchRun& b) { return a.order < b.order; });

@@ -65,6 +65,7 @@ struct BenchWorkload {
   std::string measure_title;
   // What else has a line in the table: pairs of a measure and its title.
   std::vector<std::pair<std::string, std::string>> also;
+  std::string operations;  // what the figure "metrics.operations" counts, such as requests; may be empty
   std::vector<BenchRun> runs;
   std::vector<BenchResult> results;
   // The reference's second run / its first, paired by block, of each measure that both have in two blocks at least: how

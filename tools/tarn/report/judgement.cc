@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <set>
 
 #include <fmt/format.h>
@@ -43,6 +44,21 @@ struct Tally {
 std::string InWords(const Tally& tally) {
   return fmt::format("{}, {} and {} of {}", Counted(tally.win, "win", "wins"), Counted(tally.tie, "tie", "ties"),
                      Counted(tally.loss, "loss", "losses"), Counted(tally.told(), "workload", "workloads"));
+}
+
+// `ratio_of` gives the ratio of a workload, or none.
+template <typename RatioOfWorkload>
+Mean MeanOf(const BenchDocument& document, RatioOfWorkload ratio_of) {
+  double sum = 0;
+  Mean mean;
+  for (const BenchWorkload& workload : document.workloads) {
+    const std::optional<RatioResult> ratio = ratio_of(workload);
+    if (!ratio || ratio->ratio <= 0) continue;
+    sum += std::log(ratio->ratio);
+    ++mean.count;
+  }
+  if (mean.count > 0) mean.ratio = std::exp(sum / static_cast<double>(mean.count));
+  return mean;
 }
 
 }  // namespace
@@ -137,16 +153,25 @@ std::string ReferenceOf(const BenchDocument& document, const std::string& otherw
 }
 
 Mean GeometricMean(const BenchDocument& document, const std::string& allocator, const std::string& measure) {
-  double sum = 0;
-  Mean mean;
-  for (const BenchWorkload& workload : document.workloads) {
-    const auto ratio = RatioOf(workload, allocator, measure.empty() ? workload.measure : measure);
-    if (!ratio || ratio->ratio <= 0) continue;
-    sum += std::log(ratio->ratio);
-    ++mean.count;
+  return MeanOf(document, [&](const BenchWorkload& workload) {
+    return RatioOf(workload, allocator, measure.empty() ? workload.measure : measure);
+  });
+}
+
+Mean GeometricMeanToPeers(const BenchDocument& document, const std::string& measure) {
+  return MeanOf(document, [&](const BenchWorkload& workload) {
+    const auto peer = FindBestPeer(workload, measure.empty() ? workload.measure : measure);
+    return peer ? std::optional(peer->ratio) : std::nullopt;
+  });
+}
+
+double OperationsPerSecond(const BenchWorkload& workload, const std::string& allocator) {
+  const std::map<int, double> times = FiguresByBlock(workload, allocator, "wall_s");
+  std::vector<double> rates;
+  for (const auto& [block, operations] : FiguresByBlock(workload, allocator, "metrics.operations")) {
+    if (const auto time = times.find(block); time != times.end()) rates.push_back(operations / time->second);
   }
-  if (mean.count > 0) mean.ratio = std::exp(sum / static_cast<double>(mean.count));
-  return mean;
+  return rates.empty() ? 0 : Median(std::move(rates));
 }
 
 std::string Counted(std::size_t count, const char* one, const char* many) {
@@ -185,7 +210,7 @@ std::string Headline(const BenchDocument& document) {
   const double time = GeometricMean(document, kSubject, "wall_s").ratio;
   const double memory = GeometricMean(document, kSubject, "peak_rss_bytes").ratio;
   if (time > 0 && memory > 0 && document.workloads.size() > 1) {
-    text += fmt::format("; in the geometric mean it takes {} times the wall time and {} times the peak RSS of {}",
+    text += fmt::format("; in the geometric mean tarn takes {} times the wall time and {} times the peak RSS of {}",
                         Ratio(time), Ratio(memory), reference);
   }
   if (against_reference.noisy > 0) {

@@ -57,6 +57,12 @@ struct Mean {
 // An empty measure is what each workload is about.
 Mean GeometricMean(const BenchDocument& document, const std::string& allocator, const std::string& measure);
 
+// Of the ratios of tarn to the best peer of each workload.
+Mean GeometricMeanToPeers(const BenchDocument& document, const std::string& measure);
+
+// The median of the operations per second of an allocator; 0 where the workload does not count them.
+double OperationsPerSecond(const BenchWorkload& workload, const std::string& allocator);
+
 // "1 error", "2 errors".
 std::string Counted(std::size_t count, const char* one, const char* many);
 

@@ -39,32 +39,63 @@ std::vector<std::pair<std::string, std::string>> MeansOf(const BenchDocument& do
       if (std::ranges::find(means, line) == means.end()) means.push_back(line);
     }
   }
-  if (means.size() > 1 && what_counts.size() == 1) means.front().second = *what_counts.begin();
+  if (what_counts.size() == 1) means.front().second = *what_counts.begin();
   return means;
+}
+
+// The median of an allocator as text, or a dash.
+std::string FigureOf(const BenchWorkload& workload, const std::string& allocator, const std::string& measure) {
+  const BenchResult* result = workload.Find(allocator);
+  if (result == nullptr) return "-";
+  const auto median = result->medians.find(measure);
+  return median == result->medians.end() ? "-" : Figure(measure, median->second);
+}
+
+// A line of rates for a workload that says what it counts.
+std::string RatesText(const BenchDocument& document, const BenchWorkload& workload) {
+  std::string rates;
+  for (const std::string& allocator : AllocatorsOf(document)) {
+    const double rate = workload.operations.empty() ? 0 : OperationsPerSecond(workload, allocator);
+    if (rate > 0) rates += fmt::format("{}{} {}", rates.empty() ? "" : ", ", allocator, Count(rate));
+  }
+  return rates.empty() ? "" : fmt::format("\n{}, {} per second: {}\n", workload.name, workload.operations, rates);
+}
+
+std::string WithoutBlanksAtEnds(const std::string& text) {
+  std::string result;
+  for (const char c : text) {
+    if (c == '\n') result.erase(result.find_last_not_of(' ') + 1);
+    result += c;
+  }
+  return result;
 }
 
 }  // namespace
 
 std::string ReportText(const BenchDocument& document) {
-  const std::string head = "ratio to " + ReferenceOf(document, "the reference");
+  const std::string reference = ReferenceOf(document, "");
+  const std::string head = "ratio to " + (reference.empty() ? "the reference" : reference);
   std::size_t name_width = head.size();
   std::size_t measure_width = std::string_view("what counts").size();
   for (const BenchWorkload& workload : document.workloads) {
     name_width = std::max(name_width, workload.name.size());
     for (const auto& [measure, title] : LinesOf(workload)) measure_width = std::max(measure_width, title.size());
   }
-  std::string text = fmt::format("{:<{}}  {:<{}}", head, name_width, "what counts", measure_width);
+  const auto line = [&](const std::string& name, const std::string& title, const std::string& figure) {
+    return fmt::format("{:<{}}  {:<{}}  {:>9}", name, name_width, title, measure_width, figure);
+  };
+  std::string text = line(head, "what counts", reference.empty() ? "reference" : reference);
   const std::vector<std::string> compared = ComparedAllocators(document);
   for (const std::string& name : compared) text += fmt::format("  {:>12}", name);
   text += "    tarn / best peer\n";
   const auto cell = [](const std::optional<RatioResult>& ratio, const std::string& otherwise) {
     if (!ratio) return otherwise;
-    return fmt::format("{} {:<5}", Ratio(ratio->ratio), ratio->verdict);
+    return fmt::format("{} {:<6}", Ratio(ratio->ratio), ratio->verdict);
   };
   for (const BenchWorkload& workload : document.workloads) {
     for (const auto& [measure, title] : LinesOf(workload)) {
-      const std::string name = measure == workload.measure ? workload.name : "";
-      text += fmt::format("{:<{}}  {:<{}}", name, name_width, title, measure_width);
+      text += line(measure == workload.measure ? workload.name : "", title,
+                   FigureOf(workload, workload.reference, measure));
       for (const std::string& allocator : compared) {
         const std::string none = allocator == workload.reference ? "reference" : WhyNone(workload, allocator);
         text += fmt::format("  {:>12}", cell(RatioOf(workload, allocator, measure), none));
@@ -73,6 +104,19 @@ std::string ReportText(const BenchDocument& document) {
       text += fmt::format("    {}\n", peer ? fmt::format("{} {}", cell(peer->ratio, ""), peer->name) : "no peer");
     }
   }
+  for (const auto& [measure, title] : MeansOf(document)) {
+    if (document.workloads.size() < 2) break;
+    const auto mean_cell = [](const Mean& mean) {
+      return mean.count == 0 ? std::string() : fmt::format("{:<{}}", Ratio(mean.ratio), Ratio(mean.ratio).size() + 7);
+    };
+    text += line("geometric mean", title, "");
+    for (const std::string& name : compared) {
+      text += fmt::format("  {:>12}", mean_cell(GeometricMean(document, name, measure)));
+    }
+    text += fmt::format("    {}\n", mean_cell(GeometricMeanToPeers(document, measure)));
+  }
+  text = WithoutBlanksAtEnds(text);
+  for (const BenchWorkload& workload : document.workloads) text += RatesText(document, workload);
   text += "\n" + Headline(document) + "\n";
   for (const BenchWorkload& workload : document.workloads) {
     for (const BenchError& error : workload.errors) {
@@ -133,7 +177,8 @@ std::string ReportMarkdown(const BenchDocument& document) {
       const Mean mean = GeometricMean(document, name, measure);
       text += mean.count == 0 ? " |" : fmt::format(" {} of {} |", Ratio(mean.ratio), mean.count);
     }
-    text += " |\n";
+    const Mean mean = GeometricMeanToPeers(document, measure);
+    text += mean.count == 0 ? " |\n" : fmt::format(" {} of {} |\n", Ratio(mean.ratio), mean.count);
   }
   for (const std::string& note : document.notes) text += fmt::format("\nNot in the table: {}.\n", note);
   return text;

@@ -15,7 +15,7 @@
 
 #include "tools/base/json_text.h"
 #include "tools/tarn/compare/comparison.h"
-#include "tools/tarn/compare/definition.h"
+#include "tools/tarn/compare/suite.h"
 #include "tools/tarn/console.h"
 #include "tools/tarn/program.h"
 #include "tools/tarn/report/document.h"
@@ -45,11 +45,15 @@ struct CompareOptions {
   std::string name;
   std::string description;
   std::string kind;
-  std::string workload;
+  std::vector<std::string> workloads;
+  std::string amount;
+  std::string only;
+  std::string within;
+  bool list = false;
 };
 
 // "90", "90s", "5min"
-double ParseSeconds(const std::string& text) {
+double ParseSeconds(const char* option, const std::string& text) {
   std::size_t used = 0;
   double seconds = 0;
   try {
@@ -60,7 +64,7 @@ double ParseSeconds(const std::string& text) {
   const std::string unit = text.substr(used);
   const double factor = unit.empty() || unit == "s" ? 1 : unit == "min" ? 60 : unit == "h" ? 3600 : 0;
   if (used == 0 || factor == 0 || !(seconds > 0) || seconds > 1e6)
-    throw UsageError(fmt::format("--time {}: expected a time such as 90s or 5min", text));
+    throw UsageError(fmt::format("{} {}: expected a time such as 90s or 5min", option, text));
   return seconds * factor;
 }
 
@@ -126,39 +130,54 @@ void CheckOutput(const std::string& output) {
   if (std::filesystem::is_directory(output)) throw ToolError(fmt::format("-o {}: this is a directory", output));
 }
 
-// A program that prints rows has no table of its own: the report's has a line for each.
+// Several workloads, or rows, have a line each in the table of the report.
 std::string Table(const nlohmann::json& document, const std::vector<std::string>& findings,
                   const std::vector<std::string>& notes, bool colour) {
-  return document["workloads"].size() == 1 ? ComparisonTable(document, findings, notes, colour)
-                                           : report::ReportText(report::ParseDocument(document));
+  if (document["workloads"].size() == 1) return ComparisonTable(document, findings, notes, colour);
+  std::string text = report::ReportText(report::ParseDocument(document));
+  for (const std::string& note : notes) text += fmt::format("note: {}\n", note);
+  for (const std::string& finding : findings) text += Styled(Style::kBad, "finding: ", colour) + finding + "\n";
+  return text;
 }
 
-// What is measured: the command behind --, or what the definition of a workload says.
-void SetCommand(const CompareOptions& options, const Invocation& invocation, ComparisonPlan* plan) {
-  if (!options.workload.empty()) {
-    if (!invocation.command.empty()) throw UsageError("--workload and a command behind -- exclude each other");
-    Definition definition = ReadDefinition(options.workload);
-    plan->launch = std::move(definition.launch);
-    plan->launch.environment.insert(plan->launch.environment.end(), options.environment.begin(),
-                                    options.environment.end());
-    plan->here = definition.here;
-    plan->prepare = std::move(definition.prepare);
-    plan->measures = std::move(definition.measures);
-    plan->name = definition.name;
-    plan->description = definition.description;
-    plan->kind = definition.kind;
-    return;
+// The plan of the command behind --.
+ComparisonPlan PlanOfCommand(ComparisonPlan plan, const CompareOptions& options, const Invocation& invocation) {
+  if (!options.only.empty() || !options.amount.empty() || !options.within.empty() || options.list)
+    throw UsageError("--only, --amount, --within and --list go with --workload");
+  plan.launch.program = FindProgram(invocation.command.front());
+  if (const std::string reason = WhyNoPreload(plan.launch.program); !reason.empty()) throw ToolError(reason);
+  plan.launch.command = invocation.command;
+  plan.launch.environment = Environment(options.environment, invocation);
+  plan.name = std::filesystem::path(invocation.command.front()).filename().string();
+  plan.kind = "speed";
+  return plan;
+}
+
+// The plans of the definitions that --workload, --amount and --only select.
+std::vector<ComparisonPlan> PlansOfWorkloads(const ComparisonPlan& common, const CompareOptions& options,
+                                             const Invocation& invocation, std::vector<std::string>* left_out) {
+  if (!invocation.command.empty()) throw UsageError("--workload and a command behind -- exclude each other");
+  Selection selection = {options.workloads,   options.amount, options.only,
+                         options.environment, options.runs,   options.skip_missing};
+  std::vector<ComparisonPlan> plans = SelectWorkloads(common, selection, left_out);
+  for (const std::string& what : *left_out) Note(invocation, "compare: left out: " + what);
+  if (plans.empty()) throw ToolError("compare: all workloads were left out");
+  if (plans.size() > 1 && !options.name.empty()) throw UsageError("--name is for one workload");
+  return plans;
+}
+
+void PrintList(const std::vector<ComparisonPlan>& plans) {
+  std::size_t width = 0;
+  for (const ComparisonPlan& plan : plans) width = std::max(width, plan.name.size());
+  std::string text;
+  for (const ComparisonPlan& plan : plans) {
+    text += fmt::format("{:<{}}  {:>2} x {}\n", plan.name, width, plan.blocks, fmt::join(plan.launch.command, " "));
+    text += fmt::format("{:<{}}  {}\n", "", width, plan.description);
   }
-  plan->launch.program = FindProgram(invocation.command.front());
-  if (const std::string reason = WhyNoPreload(plan->launch.program); !reason.empty()) throw ToolError(reason);
-  plan->launch.command = invocation.command;
-  plan->launch.environment = Environment(options.environment, invocation);
-  plan->name = std::filesystem::path(invocation.command.front()).filename().string();
-  plan->kind = "speed";
+  WriteStdout(text);
 }
 
-int RunCompare(const CompareOptions& options, const Invocation& invocation) {
-  CheckOutput(invocation.output);
+ComparisonPlan CommonPlan(const CompareOptions& options, const Invocation& invocation) {
   if (options.runs > 0 && !options.time.empty()) throw UsageError("--runs and --time exclude each other");
   ComparisonPlan plan;
   std::vector<std::string> missing;
@@ -168,53 +187,80 @@ int RunCompare(const CompareOptions& options, const Invocation& invocation) {
   if (std::ranges::find(plan.allocators, plan.reference, &Allocator::name) == plan.allocators.end())
     throw UsageError(fmt::format("--reference {}: it is not among those that are compared", plan.reference));
   if (options.runs > 0) plan.blocks = options.runs;
-  if (!options.time.empty()) plan.budget_s = ParseSeconds(options.time);
+  if (!options.time.empty()) plan.budget_s = ParseSeconds("--time", options.time);
   plan.seed = options.seed != 0 ? options.seed : std::random_device()();
   plan.control = !options.no_control;
-  SetCommand(options, invocation, &plan);
   if (!options.pin.empty()) plan.launch.cpus = ParseCpus(options.pin);
   plan.launch.rss_interval_s = options.rss_interval_s;
   plan.launch.idle_tail_s = options.idle_tail_s;
   plan.launch.trace = !options.no_trace;
-  if (!options.name.empty()) plan.name = options.name;
-  if (!options.description.empty()) plan.description = options.description;
-  if (!options.kind.empty()) plan.kind = options.kind;
   plan.command_line = invocation.command_line;
   if (StderrIsTerminal() && !invocation.quiet) {
     plan.progress = [](const std::string& text) { fmt::print(stderr, "\r\033[K{}", text); };
   }
+  return plan;
+}
+
+// Writes the document to the file of -o, as its extension says.
+void WriteDocument(const Invocation& invocation, const nlohmann::json& document,
+                   const std::vector<std::string>& findings, const std::vector<std::string>& notes) {
+  const std::string extension = std::filesystem::path(invocation.output).extension();
+  if (extension == ".html" && !invocation.json) return WriteFile(invocation.output, RenderReport(document));
+  if (invocation.json || extension == ".json")
+    return WriteFile(invocation.output, JsonText(document, JsonLayout::kOneLine));
+  WriteFile(invocation.output, Table(document, findings, notes, false));
+}
+
+// Keeps the results of the workloads so far in the file of -o. A disk that is full now may have room later.
+void Keep(const Invocation& invocation, const nlohmann::json& document) {
+  try {
+    WriteDocument(invocation, document, {}, {});
+  } catch (const ToolError& problem) {
+    Note(invocation, fmt::format("compare: {}; going on, and trying again", problem.what()));
+  }
+}
+
+int RunCompare(const CompareOptions& options, const Invocation& invocation) {
+  CheckOutput(invocation.output);
+  const bool to_file = invocation.output != "-";
+  Suite suite;
+  const ComparisonPlan common = CommonPlan(options, invocation);
+  if (options.workloads.empty()) {
+    suite.plans = {PlanOfCommand(common, options, invocation)};
+  } else {
+    suite.plans = PlansOfWorkloads(common, options, invocation, &suite.left_out);
+  }
+  for (ComparisonPlan& plan : suite.plans) {
+    if (!options.name.empty()) plan.name = options.name;
+    if (!options.description.empty()) plan.description = options.description;
+    if (!options.kind.empty()) plan.kind = options.kind;
+  }
+  if (options.list) {
+    PrintList(suite.plans);
+    return kExitOk;
+  }
+  if (!options.within.empty()) suite.within_s = ParseSeconds("--within", options.within);
+  if (to_file && suite.plans.size() > 1) {
+    suite.measured = [&](const nlohmann::json& document) { Keep(invocation, document); };
+  }
 
   std::vector<std::string> findings;
   std::vector<std::string> notes;
-  const nlohmann::json document = Compare(plan, &findings, &notes);
-  if (plan.progress) fmt::print(stderr, "\r\033[K");
+  const nlohmann::json document = CompareAll(suite, &findings, &notes);
+  if (common.progress) fmt::print(stderr, "\r\033[K");
 
-  const auto as_json = [&] { return JsonText(document, JsonLayout::kOneLine); };
-  const bool to_file = invocation.output != "-";
   // What was measured is always seen, whatever becomes of the file.
   if (invocation.json && !to_file) {
-    WriteStdout(as_json());
+    WriteStdout(JsonText(document, JsonLayout::kOneLine));
+    for (const std::string& finding : findings) Message("compare: " + finding);
   } else {
     WriteStdout(Table(document, findings, notes, StdoutHasColour()));
   }
-  if (invocation.json && !to_file) {
-    for (const std::string& finding : findings) Message("compare: " + finding);
-  }
-  if (to_file) {
-    const std::string extension = std::filesystem::path(invocation.output).extension();
-    std::string content;
-    if (extension == ".html" && !invocation.json) {
-      content = RenderReport(document);
-    } else if (invocation.json || extension == ".json") {
-      content = as_json();
-    } else {
-      content = Table(document, findings, notes, false);
-    }
-    WriteFile(invocation.output, content);
-  }
+  if (to_file) WriteDocument(invocation, document, findings, notes);
   if (document["interrupted"].get<bool>()) return kExitInterrupted;
-  const bool measured =
-      std::ranges::any_of(document["workloads"][0]["results"], [](const auto& result) { return result["runs"] > 0; });
+  const bool measured = std::ranges::any_of(document["workloads"], [](const auto& workload) {
+    return std::ranges::any_of(workload["results"], [](const auto& result) { return result["runs"] > 0; });
+  });
   if (!measured) {
     Message("compare: nothing could be measured; the command ran under none of the allocators");
     return kExitError;
@@ -226,7 +272,8 @@ Prepared PrepareCompare() {
   auto o = std::make_shared<CompareOptions>();
   return {
       {{"--against", "LIST",
-        "what tarn is compared with: glibc, mimalloc, jemalloc, tcmalloc, NAME=PATH.so; glibc,mimalloc if not given",
+        "what tarn is compared with: glibc, mimalloc, jemalloc, tcmalloc, NAME=PATH.so, NAME=PATH:VARIABLE=VALUE; "
+        "glibc,mimalloc if not given",
         &o->against},
        {"--reference", "NAME", "ratios are to this one; the first of --against if not given", &o->reference},
        {"--runs", "N", "blocks, each of one run per allocator; 10 if not given", &o->runs, 1, 100000},
@@ -243,8 +290,13 @@ Prepared PrepareCompare() {
        {"--library", "PATH", "another libtarn.so than the tool's own", &o->library},
        {"--name", "NAME", "what the result calls the command", &o->name},
        {"--description", "TEXT", "a sentence about it, for the report", &o->description},
-       {"--workload", "FILE", "measure what this definition says, in place of a command (docs/benchmarks.md)",
-        &o->workload},
+       {"--workload", "FILE", "measure what these definitions say, not a command (docs/benchmarks.md); may be repeated",
+        &o->workloads},
+       {"--amount", "NAME", "the amount of work of the definitions, such as quick; others than those are left out",
+        &o->amount},
+       {"--only", "REGEX", "those of the definitions whose name has a match", &o->only},
+       {"--within", "TIME", "for all workloads: what takes three times its share is cut short", &o->within},
+       {"--list", "", "print what would be measured", &o->list},
        {"--kind", "speed|memory|latency|scaling", "what counts in the report", &o->kind}},
       [o](const Invocation& invocation) { return RunCompare(*o, invocation); }};
 }
@@ -258,6 +310,7 @@ const Verb kCompareVerb = {
     .examples = {{"tarn compare -- ./job input", "is it faster and smaller on tarn? (against glibc, mimalloc)"},
                  {"tarn compare --against glibc,jemalloc --time 5min -o report.html -- ./job", "the same as a report"},
                  {"tarn compare --workload server.json", "a server under load, as a definition says"},
+                 {"tarn compare --against thread=tarn:TARN_MODE=thread -- ./job", "tarn against itself, set otherwise"},
                  {"tarn compare --idle-tail 5 -- ./server", "a process that does not end: memory when it is silent"}},
     .details =
         "Each block runs every allocator once, in random order, and the reference a second time (the control). Ratios "
