@@ -58,6 +58,7 @@ void FreePages::BringBack(HugePage* huge_page, const HugePage::PageBits& pages, 
 
 void FreePages::AddCommitted(HugePage* huge_page) {
   huge_page->committed = true;
+  ++committed_huge_pages_;
   free_ += PageCount(kPagesPerHugePage);
   zero_ += PageCount(kPagesPerHugePage);
 }
@@ -81,6 +82,7 @@ void FreePages::ForgetWhole(HugePage* huge_page) {
   RemoveWhole(huge_page);
   SetBacking(huge_page, Backing::kSmall);
   SetAhead(huge_page, 0);
+  --committed_huge_pages_;
   free_ -= PageCount(kPagesPerHugePage);
   zero_ -= PageCount(huge_page->zero.Count());
 }

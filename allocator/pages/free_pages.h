@@ -36,6 +36,8 @@ class FreePages {
   // Whole free huge pages. One that was just committed is zero. One that is put becomes free, one that is removed is on
   // no list. One that is forgotten goes back to the kernel with its addresses or its charge, and has no memory then.
   void AddCommitted(HugePage* huge_page);
+  // These were committed, and are metadata from the start.
+  void NoteMetadata(std::size_t huge_pages) { committed_huge_pages_ += huge_pages; }
   void PutWhole(HugePage* huge_page);
   void RemoveWhole(HugePage* huge_page);
   void ForgetWhole(HugePage* huge_page);
@@ -51,6 +53,7 @@ class FreePages {
   PageCount zero() const { return zero_; }
   PageCount warm() const { return free_ - zero_; }
   PageCount ahead() const { return ahead_; }  // the sum of ahead_pages
+  std::size_t committed_huge_pages() const { return committed_huge_pages_; }
   std::size_t whole_free_huge_pages() const { return whole_free_huge_pages_; }
   std::size_t huge_backed() const { return huge_backed_; }  // huge pages that are Backing::kHuge
   std::size_t asked() const { return asked_; }              // and Backing::kAsked
@@ -67,6 +70,7 @@ class FreePages {
   PageCount free_;
   PageCount zero_;
   PageCount ahead_;
+  std::size_t committed_huge_pages_ = 0;   // metadata included
   std::size_t whole_free_huge_pages_ = 0;  // committed ones
   std::size_t huge_backed_ = 0;
   std::size_t asked_ = 0;

@@ -3,6 +3,7 @@
 #include "allocator/pages/huge_page.h"
 
 #include <algorithm>
+#include <new>
 
 #include "allocator/base/check.h"
 
@@ -43,6 +44,22 @@ std::size_t HugePage::FindFree(std::size_t pages, std::size_t alignment) const {
   }
   TARN_CHECK(best_length <= kPagesPerHugePage);
   return best_first;
+}
+
+void Reservation::SetUp(HugePage* huge_page) {
+  const std::size_t index = IndexOf(huge_page);
+  ::new (huge_page) HugePage;
+  huge_page->first_page = first_page + PageCount::FromHugePages(index);
+  huge_page->reservation = this;
+  huge_page->free.SetRange(0, kPagesPerHugePage);
+  huge_page->zero.SetRange(0, kPagesPerHugePage);
+  huge_page->free_pages = kPagesPerHugePage;
+  whole_free.ClearRange(index, 1);
+}
+
+void Reservation::Clear(HugePage* huge_page) {
+  ::new (huge_page) HugePage;
+  SetWholeFree(huge_page);
 }
 
 }  // namespace tarn

@@ -96,6 +96,11 @@ struct Reservation {
     whole_free.SetRange(IndexOf(huge_page), 1);
     longest_free_bound = huge_page_count;
   }
+  // Sets up the tracker of a huge page that is about to be committed, as one that is all free and zero. Not done with
+  // the reservation, so that unused trackers are never touched.
+  void SetUp(HugePage* huge_page);
+  // The huge page is free, and not committed.
+  void Clear(HugePage* huge_page);
 };
 
 }  // namespace tarn

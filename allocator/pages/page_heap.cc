@@ -15,12 +15,6 @@ namespace tarn {
 
 namespace {
 
-// A reservation's usual size: as large as a leaf of the page map, so that a large heap needs few of either.
-constexpr std::size_t kReservationHugePages = Reservation::kMaxHugePages;
-// Under an address space limit a reservation takes at most this part of it, because thread stacks and files must find
-// room too. Chosen.
-constexpr std::size_t kLimitedReservationDivisor = 16;
-constexpr std::size_t kMinReservationHugePages = 4;
 // Large objects up to this, alignment included, come out of reservations; larger ones have a mapping of their own,
 // which costs three system calls but no search, and their pages would seldom fit anything else. Half a reservation.
 constexpr std::size_t kMaxRunHugePages = Reservation::kMaxHugePages / 2;
@@ -39,12 +33,6 @@ constexpr std::size_t kWarmShareDivisor = 4;
 // A scavenger is wanted when so much more is free and warm than what the last one could not release: less is not worth
 // the trouble. Chosen.
 constexpr std::size_t kScavengerWantedBytes = std::size_t{4} << 20;
-constexpr std::size_t kMetadataAlignmentBytes = 64;
-
-// The page map knows addresses up to here.
-bool IsServable(const void* start, std::size_t bytes) {
-  return reinterpret_cast<std::uintptr_t>(start) + bytes <= std::uintptr_t{1} << kAddressBits;
-}
 
 std::size_t IndexInHugePage(PageId page) { return page.raw() % kPagesPerHugePage; }
 
@@ -374,7 +362,7 @@ bool PageHeap::MoveLarge(Span* span, PageCount pages) {
   pages = PageCount::FromBytesCeil(bytes);
   if (old_pages.bytes() % os_page_bytes != 0 || span->start_address() % os_page_bytes != 0) return false;
   // Addresses are dear where they are limited.
-  std::size_t mapping_bytes = AddressSpaceIsLimited() ? bytes : RoundUp(bytes * kMappingGrowth, kHugePageBytes);
+  std::size_t mapping_bytes = address_source_.IsLimited() ? bytes : RoundUp(bytes * kMappingGrowth, kHugePageBytes);
   void* start = Reserve(mapping_bytes, kHugePageBytes);
   if (start == nullptr && mapping_bytes != bytes) start = Reserve(mapping_bytes = bytes, kHugePageBytes);
   if (start == nullptr) return false;
@@ -590,426 +578,18 @@ void PageHeap::NoteFall(std::uint32_t now_ms) {
   if ((~attention() & wanted) != 0) attention_.fetch_or(wanted, std::memory_order_relaxed);
 }
 
-// --- Whole huge pages ----------------------------------------------------------------------------------------------
-
-HugePage* PageHeap::TakeHugePages(std::size_t count, std::size_t alignment, bool prefer_zero) {
-  HugePage* first = nullptr;
-  if (prefer_zero) first = FindHugePages(count, alignment, true);
-  if (first == nullptr && count == 1 && alignment == 1) first = free_.warm_pages().newest();
-  if (first == nullptr) first = FindHugePages(count, alignment);
-  if (first == nullptr) {
-    // With an alignment beyond the huge page the reservation must be long enough wherever it happens to start.
-    if (!AddReservation(count + alignment - 1)) return nullptr;
-    first = FindHugePages(count, alignment);
-    if (first == nullptr) return nullptr;
-  }
-  if (!TakeThese(first, count)) {
-    // Free memory stays charged to the process (RLIMIT_DATA, strict overcommit) until its addresses are given up.
-    if (!UnreserveFree()) return nullptr;
-    first = FindHugePages(count, alignment);
-    if (first == nullptr && AddReservation(count + alignment - 1)) first = FindHugePages(count, alignment);
-    if (first == nullptr || !TakeThese(first, count)) return nullptr;
-  }
-  return first;
-}
-
-bool PageHeap::TakeThese(HugePage* first, std::size_t count) {
-  Reservation* reservation = reservations_;
-  while (first < reservation->huge_pages || first >= reservation->huge_pages + reservation->huge_page_count) {
-    reservation = reservation->next;
-    TARN_CHECK(reservation != nullptr);
-  }
-  const std::uint32_t now_ms = CoarseMilliseconds();
-  const auto index = static_cast<std::size_t>(first - reservation->huge_pages);
-  bool all_committed = true;
-  for (std::size_t i = 0; i < count; ++i) {
-    HugePage* const huge_page = &first[i];
-    if (huge_page->committed) {
-      free_.RemoveWhole(huge_page);
-      if (huge_page->freed_at_ms != 0) demand_.NoteReturn(huge_page->freed_at_ms, now_ms);
-    } else {
-      all_committed = false;
-      // Trackers are set up here and not with the reservation, so that the unused ones are never touched.
-      ::new (huge_page) HugePage;
-      huge_page->first_page = reservation->first_page + PageCount::FromHugePages(index + i);
-      huge_page->reservation = reservation;
-      huge_page->free.SetRange(0, kPagesPerHugePage);
-      huge_page->zero.SetRange(0, kPagesPerHugePage);
-      huge_page->free_pages = kPagesPerHugePage;
-      reservation->whole_free.ClearRange(index + i, 1);
-    }
-    huge_page->state = HugePageState::kTaken;
-  }
-  if (!all_committed && !CommitTaken(first, count, reservation)) return false;
-  for (std::size_t i = 0; i < count; ++i) first[i].state = HugePageState::kPacked;
-  return true;
-}
-
-// The analysis of locks cannot follow a lock that is given up on a condition.
-bool PageHeap::CommitTaken(HugePage* first, std::size_t count,
-                           Reservation* reservation) TARN_NO_THREAD_SAFETY_ANALYSIS {
-  InFlight in_flight_under_lock;
-  // Without a record the lock stays held.
-  InFlight* const listed = NewInFlight();
-  InFlight& in_flight = listed != nullptr ? *listed : in_flight_under_lock;
-  in_flight.huge_page = first;
-  in_flight.count = count;
-  in_flight.committed_by = reservation;
-  if (listed != nullptr) {
-    in_flight_.PushFront(listed);
-    lock_.Release();
-  }
-  bool refused = false;
-  for (std::size_t i = 0; i < count && !refused; ++i) {
-    // Nobody else looks at huge pages that are taken.
-    if (first[i].committed) continue;
-    std::size_t end = i + 1;
-    while (end < count && !first[end].committed) ++end;
-    refused = !Commit(first[i].first_page.start(), (end - i) * kHugePageBytes);
-    in_flight.committed = refused ? in_flight.committed : end;
-    i = end - 1;
-  }
-  if (listed != nullptr) lock_.Acquire();
-  for (std::size_t i = 0; i < in_flight.committed; ++i) {
-    if (first[i].committed) continue;
-    free_.AddCommitted(&first[i]);
-    ++committed_huge_pages_;
-  }
-  if (refused) PutBack(in_flight);
-  if (listed != nullptr) DeleteInFlight(listed);
-  return !refused;
-}
-
-// Huge pages that were taken become free again.
-void PageHeap::PutBack(const InFlight& in_flight) {
-  for (std::size_t i = 0; i < in_flight.count; ++i) {
-    HugePage* const huge_page = &in_flight.huge_page[i];
-    if (huge_page->committed) {
-      free_.PutWhole(huge_page);
-      continue;
-    }
-    Reservation* const reservation = in_flight.committed_by;
-    ::new (huge_page) HugePage;
-    reservation->SetWholeFree(huge_page);
-  }
-}
-
-// Finds, in a run of free huge pages, the `count` in a row of which most are warm. The run begins aligned and is long
-// enough.
-PageHeap::WarmWindow PageHeap::WarmestWindow(const Reservation* reservation, HugePageRun run, std::size_t count,
-                                             std::size_t alignment) {
-  // The trackers of what is not committed were never written.
-  const auto is_warm = [reservation](std::size_t index) {
-    const HugePage& huge_page = reservation->huge_pages[index];
-    return huge_page.committed && huge_page.linked() ? std::size_t{1} : std::size_t{0};
-  };
-  std::size_t warm = 0;
-  for (std::size_t i = 0; i < count; ++i) warm += is_warm(run.first + i);
-  WarmWindow best{run.first, warm};
-  for (std::size_t first = run.first + 1; first + count <= run.first + run.count && best.warm != count; ++first) {
-    warm += is_warm(first + count - 1);
-    warm -= is_warm(first - 1);
-    // Behind the first that was never used, hardly any was.
-    if (warm == 0 && !reservation->huge_pages[first].committed) break;
-    if (warm > best.warm && (first - run.first) % alignment == 0) best = {first, warm};
-  }
-  return best;
-}
-
-// The shortest run of free huge pages that will do, so that long ones stay whole; the lowest of equals. With
-// `zero_only`, warm ones do not count. In a container, where memory is short, the run with most warm ones comes first.
-HugePage* PageHeap::FindHugePages(std::size_t count, std::size_t alignment, bool zero_only) {
-  HugePage* best = nullptr;
-  std::size_t best_length = SIZE_MAX;
-  std::size_t best_warm = 0;
-  const bool prefer_warm = goals_.soft_bytes != 0 && !zero_only && count > 1 && free_.warm_pages().bytes() != 0;
-  for (Reservation* reservation = reservations_; reservation != nullptr; reservation = reservation->next) {
-    if (reservation->longest_free_bound < count) continue;
-    const std::size_t first_number = reservation->first_page.raw() / kPagesPerHugePage;
-    std::size_t longest = 0;
-    auto whole_free = reservation->whole_free;
-    if (zero_only) {
-      free_.warm_pages().ForEach([&](const HugePage* warm) {
-        if (warm->reservation == reservation) whole_free.ClearRange(reservation->IndexOf(warm), 1);
-      });
-    }
-    for (auto run = whole_free.NextRun(0); run.count != 0; run = whole_free.NextRun(run.first + run.count)) {
-      longest = std::max(longest, run.count);
-      std::size_t aligned_first = RoundUp(first_number + run.first, alignment) - first_number;
-      if (aligned_first + count > run.first + run.count) continue;
-      std::size_t warm = 0;
-      if (prefer_warm) {
-        const WarmWindow window =
-            WarmestWindow(reservation, {aligned_first, run.first + run.count - aligned_first}, count, alignment);
-        aligned_first = window.first;
-        warm = window.warm;
-      }
-      if (best == nullptr || warm > best_warm || (warm == best_warm && run.count < best_length)) {
-        best = &reservation->huge_pages[aligned_first];
-        best_length = run.count;
-        best_warm = warm;
-      }
-    }
-    if (!zero_only) reservation->longest_free_bound = longest;
-  }
-  return best;
-}
-
-// --- Reservations and metadata -------------------------------------------------------------------------------------
-
-bool PageHeap::AddReservation(std::size_t huge_pages) {
-  // The worst case of what the reservation needs for itself: its record, trackers, and leaves for both of the GiB
-  // that it may lie in. It takes its own first huge pages for that when the current block has no room.
-  const std::size_t worst_metadata_bytes = sizeof(Reservation) + Reservation::kMaxHugePages * sizeof(HugePage) +
-                                           2 * sizeof(PageMapLeaf) + 4 * kMetadataAlignmentBytes;
-  constexpr std::size_t kOwnHugePages = 2;
-  static_assert(sizeof(Reservation) + Reservation::kMaxHugePages * sizeof(HugePage) + 2 * sizeof(PageMapLeaf) +
-                    4 * kMetadataAlignmentBytes <=
-                kOwnHugePages * kHugePageBytes);
-  if (huge_pages + kOwnHugePages > Reservation::kMaxHugePages) return false;
-
-  std::size_t count = 0;
-  void* start = ReserveAtLeast(huge_pages + kOwnHugePages, &count);
-  // Other reservations may hold unused what is missing.
-  if (start == nullptr && UnreserveFree()) start = ReserveAtLeast(huge_pages + kOwnHugePages, &count);
-  if (start == nullptr) return false;
-  NameMemory(start, count * kHugePageBytes, "tarn");
-  const bool refused = RefuseHugePages(start, count * kHugePageBytes);
-
-  const PageId first_page = PageId::Containing(start);
-  const PageCount pages = PageCount::FromHugePages(count);
-  std::size_t metadata_bytes = sizeof(Reservation) + count * sizeof(HugePage) + 2 * kMetadataAlignmentBytes;
-  const std::size_t first_leaf = first_page.raw() / kPagesPerLeaf;
-  const std::size_t last_leaf = (first_page + pages - PageCount(1)).raw() / kPagesPerLeaf;
-  for (std::size_t leaf = first_leaf; leaf <= last_leaf; ++leaf) {
-    if (!page_map.HasLeaf(leaf)) metadata_bytes += sizeof(PageMapLeaf) + kMetadataAlignmentBytes;
-  }
-  TARN_CHECK(metadata_bytes <= worst_metadata_bytes);
-  std::size_t own_huge_pages = 0;
-  if (!metadata_.Fits(metadata_bytes, kMetadataAlignmentBytes)) {
-    own_huge_pages = (metadata_bytes + kHugePageBytes - 1) / kHugePageBytes;
-    if (!Commit(start, own_huge_pages * kHugePageBytes)) {
-      Unreserve(start, count * kHugePageBytes);
-      return false;
-    }
-    metadata_.AddBlock(start, own_huge_pages * kHugePageBytes);
-  }
-
-  Reservation* reservation = NewReservation(count);
-  reservation->first_page = first_page;
-  TARN_CHECK(EnsureLeaves(first_page, pages));
-  for (std::size_t i = 0; i < own_huge_pages; ++i) {
-    HugePage* huge_page = ::new (&reservation->huge_pages[i]) HugePage;
-    huge_page->first_page = first_page + PageCount::FromHugePages(i);
-    huge_page->reservation = reservation;
-    huge_page->state = HugePageState::kMetadata;
-    huge_page->committed = true;
-  }
-  committed_huge_pages_ += own_huge_pages;
-  reserved_huge_pages_ += count;
-  reservation->whole_free.SetRange(own_huge_pages, count - own_huge_pages);
-  reservation->longest_free_bound = count;
-  reservation->refuses_huge_pages = refused;
-  reservation->next = reservations_;
-  reservations_ = reservation;
-  return true;
-}
-
-// The limit of addresses is asked for at the first reservation, or the first object that moves.
-std::size_t PageHeap::ReservationGoal() {
-  std::size_t goal = reservation_goal_.load(std::memory_order_relaxed);
-  if (goal != 0) return goal;
-  const std::size_t limit_bytes = AddressSpaceLimitBytes();
-  goal = limit_bytes == SIZE_MAX ? kReservationHugePages
-                                 : std::clamp(limit_bytes / kLimitedReservationDivisor / kHugePageBytes,
-                                              kMinReservationHugePages, kReservationHugePages - 1);
-  reservation_goal_.store(goal, std::memory_order_relaxed);
-  return goal;
-}
-
-bool PageHeap::AddressSpaceIsLimited() { return ReservationGoal() != kReservationHugePages; }
-
-void* PageHeap::ReserveAtLeast(std::size_t huge_pages, std::size_t* count) {
-  *count = std::max(ReservationGoal(), huge_pages);
-  bool refused = false;
-  while (true) {
-    const std::size_t bytes = *count * kHugePageBytes;
-    void* start = Reserve(bytes, kHugePageBytes);
-    if (start != nullptr && !IsServable(start, bytes)) {
-      Unreserve(start, bytes);
-      return nullptr;
-    }
-    if (start != nullptr || *count == huge_pages) return start;
-    if (!refused) {
-      // The limit may have come later. What it is costs a system call, which a sandbox may forbid by now.
-      refused = true;
-      const std::size_t goal = std::max(*count / kLimitedReservationDivisor, kMinReservationHugePages);
-      reservation_goal_.store(goal, std::memory_order_relaxed);
-      *count = std::max(goal, huge_pages);
-      continue;
-    }
-    *count = std::max(*count / 2, huge_pages);
-  }
-}
-
-// The record and its trackers, all zero. There is metadata for it.
-Reservation* PageHeap::NewReservation(std::size_t count) {
-  for (Reservation** link = &spare_reservations_; *link != nullptr; link = &(*link)->next) {
-    Reservation* spare = *link;
-    if (spare->tracker_capacity < count) continue;
-    *link = spare->next;
-    HugePage* const trackers = spare->huge_pages;
-    const std::size_t capacity = spare->tracker_capacity;
-    for (std::size_t i = 0; i < count; ++i) ::new (&trackers[i]) HugePage;
-    Reservation* reservation = ::new (spare) Reservation;
-    reservation->huge_page_count = count;
-    reservation->huge_pages = trackers;
-    reservation->tracker_capacity = capacity;
-    return reservation;
-  }
-  auto* reservation =
-      ::new (metadata_.Allocate(sizeof(Reservation), kMetadataAlignmentBytes, MetadataKind::kPages)) Reservation;
-  reservation->huge_page_count = count;
-  reservation->huge_pages = static_cast<HugePage*>(
-      metadata_.Allocate(count * sizeof(HugePage), kMetadataAlignmentBytes, MetadataKind::kPages));
-  reservation->tracker_capacity = count;
-  return reservation;
-}
-
-void PageHeap::ForgetWholeFree(HugePage* huge_page) {
-  free_.ForgetWhole(huge_page);
-  --committed_huge_pages_;
-}
-
-// Gives the free ends of all reservations back to the kernel, and the charge for what is committed and free elsewhere;
-// false when there was neither. Under an address space limit reservations are small, and a large object may need the
-// space of several in a row. The lock stays held: the caller has
-// no memory, so the others have none either.
-bool PageHeap::UnreserveFree() {
-  bool any = false;
-  for (Reservation** link = &reservations_; *link != nullptr;) {
-    Reservation* reservation = *link;
-    std::size_t end = reservation->huge_page_count;
-    while (end != 0 && reservation->whole_free.Test(end - 1)) {
-      --end;
-      if (reservation->huge_pages[end].committed) ForgetWholeFree(&reservation->huge_pages[end]);
-      reservation->whole_free.ClearRange(end, 1);
-    }
-    const std::size_t freed = reservation->huge_page_count - end;
-    if (freed != 0) {
-      any = true;
-      Unreserve((reservation->first_page + PageCount::FromHugePages(end)).start(), freed * kHugePageBytes);
-      reservation->huge_page_count = end;
-      reserved_huge_pages_ -= freed;
-    }
-    for (auto run = reservation->whole_free.NextRun(0); run.count != 0;
-         run = reservation->whole_free.NextRun(run.first + run.count)) {
-      for (std::size_t i = run.first; i < run.first + run.count; ++i) {
-        HugePage* huge_page = &reservation->huge_pages[i];
-        if (!huge_page->committed) continue;
-        const Decommitted decommitted = Decommit(huge_page->first_page.start(), kHugePageBytes);
-        if (decommitted == Decommitted::kUnchanged) continue;
-        any = true;
-        ForgetWholeFree(huge_page);
-        if (decommitted == Decommitted::kLost) {
-          ::new (huge_page) HugePage;
-          huge_page->state = HugePageState::kLost;
-          continue;
-        }
-        // A new mapping lies there.
-        if (reservation->refuses_huge_pages) {
-          static_cast<void>(RefuseHugePages(huge_page->first_page.start(), kHugePageBytes));
-        }
-        ::new (huge_page) HugePage;
-        reservation->whole_free.SetRange(i, 1);
-      }
-    }
-    if (end == 0) {
-      *link = reservation->next;
-      reservation->next = spare_reservations_;
-      spare_reservations_ = reservation;
-    } else {
-      link = &reservation->next;
-    }
-  }
-  return any;
-}
-
-bool PageHeap::EnsureLeaves(PageId first_page, PageCount pages) {
-  const std::size_t last_leaf = (first_page + pages - PageCount(1)).raw() / kPagesPerLeaf;
-  for (std::size_t leaf = first_page.raw() / kPagesPerLeaf; leaf <= last_leaf; ++leaf) {
-    if (page_map.HasLeaf(leaf)) continue;
-    void* memory = metadata_.Allocate(sizeof(PageMapLeaf), kMetadataAlignmentBytes, MetadataKind::kPageMap);
-    if (memory == nullptr) {
-      if (!EnsureMetadata(sizeof(PageMapLeaf), kMetadataAlignmentBytes)) return false;
-      memory = metadata_.Allocate(sizeof(PageMapLeaf), kMetadataAlignmentBytes, MetadataKind::kPageMap);
-    }
-    // Not constructed member by member: that would touch a MiB. Zeroed memory is a valid leaf.
-    page_map.InstallLeaf(leaf, static_cast<PageMapLeaf*>(memory));
-  }
-  return true;
-}
-
-bool PageHeap::EnsureMetadata(std::size_t bytes, std::size_t alignment) {
-  if (metadata_.Fits(bytes, alignment)) return true;
-  const std::size_t count = (bytes + alignment + kHugePageBytes - 1) / kHugePageBytes;
-  HugePage* block = TakeHugePages(count, 1);
-  if (block == nullptr) return false;
-  if (metadata_.Fits(bytes, alignment)) {
-    // Taking them has made a reservation, and that has brought metadata of its own.
-    for (std::size_t i = 0; i < count; ++i) free_.PutWhole(&block[i]);
-    return true;
-  }
-  bool zero = true;
-  for (std::size_t i = 0; i < count; ++i) {
-    zero &= Use(&block[i], 0, kPagesPerHugePage);
-    free_.SetBacking(&block[i], Backing::kSmall);
-    block[i].state = HugePageState::kMetadata;
-  }
-  // Metadata is zero when it is handed out, so a warm huge page is emptied first; the lock stays held, for the pages
-  // cannot be had in another way and this happens once per 2 MiB of metadata.
-  if (!zero && !tarn::Release(block->first_page.start(), count * kHugePageBytes)) {
-    auto* bytes_to_clear = static_cast<char*>(block->first_page.start());
-    std::fill(bytes_to_clear, bytes_to_clear + count * kHugePageBytes, '\0');
-  }
-  metadata_.AddBlock(block->first_page.start(), count * kHugePageBytes);
-  return true;
-}
-
-Span* PageHeap::NewSpan(std::size_t objects, bool sampled) {
-  Span* span = metadata_.NewSpan(objects, sampled);
-  if (span != nullptr) return span;
-  if (!EnsureMetadata(kMaxSpanRecordUnits * Span::kRecordUnitBytes, Span::kRecordUnitBytes)) return nullptr;
-  return metadata_.NewSpan(objects, sampled);
-}
-
-void* PageHeap::AllocateMetadata(std::size_t bytes, std::size_t alignment, MetadataKind kind) {
-  LockHolder holder(lock_);
-  const PublishAtEnd publish{this};
-  if (!EnsureMetadata(bytes, alignment)) return nullptr;
-  return metadata_.Allocate(bytes, alignment, kind);
-}
-
 // --- What others may know ------------------------------------------------------------------------------------------
 
 bool PageHeap::ServesAddress(std::uintptr_t address) {
-  const PageId page = PageId::Containing(address);
   LockHolder holder(lock_);
-  for (Reservation* reservation = reservations_; reservation != nullptr; reservation = reservation->next) {
-    if (page < reservation->first_page) continue;
-    const std::size_t index = (page - reservation->first_page).raw() / kPagesPerHugePage;
-    if (index >= reservation->huge_page_count) continue;
-    const HugePage& huge_page = reservation->huge_pages[index];
-    return huge_page.committed && huge_page.state != HugePageState::kMetadata;
-  }
-  return false;
+  return reservations_.Serves(address);
 }
 
 PageHeapStats PageHeap::Stats() {
   LockHolder holder(lock_);
   PageHeapStats stats;
-  stats.reserved_bytes = reserved_huge_pages_ * kHugePageBytes;
-  stats.uncommitted_bytes = (reserved_huge_pages_ - committed_huge_pages_) * kHugePageBytes;
+  stats.reserved_bytes = reservations_.huge_page_count() * kHugePageBytes;
+  stats.uncommitted_bytes = (reservations_.huge_page_count() - free_.committed_huge_pages()) * kHugePageBytes;
   stats.free_zero_bytes = free_.zero().bytes();
   stats.free_warm_bytes = free_.warm().bytes();
   stats.whole_free_huge_pages = free_.whole_free_huge_pages();
@@ -1039,8 +619,8 @@ void PageHeap::Publish() {
   const std::uint64_t sequence = out.sequence;
   put(out.sequence, sequence + 1);
   std::atomic_thread_fence(std::memory_order_release);
-  put(out.reserved_bytes, reserved_huge_pages_ * kHugePageBytes);
-  put(out.committed_bytes, committed_huge_pages_ * kHugePageBytes);
+  put(out.reserved_bytes, reservations_.huge_page_count() * kHugePageBytes);
+  put(out.committed_bytes, free_.committed_huge_pages() * kHugePageBytes);
   put(out.in_use_bytes, in_use_.bytes());
   put(out.large_bytes, large_in_use_.bytes());
   put(out.mapped_bytes, mapped_bytes_);
@@ -1055,79 +635,13 @@ void PageHeap::Publish() {
   put(out.large_allocations, large_allocations_total_);
   put(out.large_allocated_bytes, large_allocated_bytes_total_);
   put(out.large_freed_bytes, large_freed_bytes_total_);
-  put(out.huge_pages, committed_huge_pages_ - metadata_.block_bytes() / kHugePageBytes);
+  put(out.huge_pages, free_.committed_huge_pages() - metadata_.block_bytes() / kHugePageBytes);
   put(out.whole_free_huge_pages, free_.whole_free_huge_pages());
   put(out.released_bytes, released_bytes_total_);
   put(out.peak_in_use_bytes, peak_in_use_bytes_);
   put(out.backed_huge_pages, free_.huge_backed());
   put(out.asked_huge_pages, free_.asked());
   std::atomic_ref<std::uint64_t>(out.sequence).store(sequence + 2, std::memory_order_release);
-}
-
-void PageHeap::CheckInvariants() {
-  LockHolder holder(lock_);
-  std::size_t used_pages = 0;
-  std::size_t warm_bytes = 0;
-  std::size_t refused_bytes = 0;
-  std::size_t reserved = 0;
-  std::size_t committed = 0;
-  std::size_t whole_free_committed = 0;
-  std::size_t free_pages = 0;
-  std::size_t zero_pages = 0;
-  std::size_t ahead_pages = 0;
-  std::size_t huge_backed = 0;
-  std::size_t asked = 0;
-  for (Reservation* reservation = reservations_; reservation != nullptr; reservation = reservation->next) {
-    for (std::size_t i = 0; i < reservation->huge_page_count; ++i) {
-      const HugePage& huge_page = reservation->huge_pages[i];
-      const bool whole_free = reservation->whole_free.Test(i);
-      ++reserved;
-      committed += huge_page.committed ? 1 : 0;
-      whole_free_committed += huge_page.committed && whole_free ? 1 : 0;
-      if (!huge_page.committed) {
-        TARN_CHECK(whole_free || huge_page.state == HugePageState::kLost);
-        continue;
-      }
-      if (huge_page.state == HugePageState::kMetadata) {
-        TARN_CHECK(!whole_free);
-        continue;
-      }
-      TARN_CHECK(huge_page.reservation == reservation);
-      TARN_CHECK(huge_page.free_pages == huge_page.free.Count());
-      huge_backed += huge_page.backing == Backing::kHuge ? 1 : 0;
-      asked += huge_page.backing == Backing::kAsked ? 1 : 0;
-      TARN_CHECK(huge_page.backing == Backing::kSmall || huge_page.zero.Count() == 0);
-      for (std::size_t page = 0; page < kPagesPerHugePage; ++page) {
-        TARN_CHECK(!huge_page.zero.Test(page) || huge_page.free.Test(page));
-        TARN_CHECK(!huge_page.idle.Test(page) || huge_page.free.Test(page));
-      }
-      TARN_CHECK(whole_free == (huge_page.free_pages == kPagesPerHugePage));
-      TARN_CHECK(whole_free == (huge_page.state == HugePageState::kWholeFree));
-      if (whole_free) {
-        TARN_CHECK(huge_page.linked() == (huge_page.warm_pages() != 0));
-        (huge_page.refused_at_ms != 0 ? refused_bytes : warm_bytes) += PageCount(huge_page.warm_pages()).bytes();
-      } else {
-        TARN_CHECK(huge_page.longest_free_run == huge_page.free.LongestRun());
-        TARN_CHECK(huge_page.linked() == (huge_page.longest_free_run != 0));
-        TARN_CHECK(huge_page.longest_free_run == 0 || free_.packing().has_run_of(huge_page.longest_free_run));
-      }
-      used_pages += kPagesPerHugePage - huge_page.free_pages;
-      free_pages += huge_page.free_pages;
-      zero_pages += huge_page.zero.Count();
-      ahead_pages += huge_page.ahead_pages;
-      TARN_CHECK(huge_page.ahead_pages <= huge_page.warm_pages());
-    }
-  }
-  TARN_CHECK(used_pages == in_use_.raw());
-  TARN_CHECK(warm_bytes == free_.warm_pages().bytes() && refused_bytes == free_.warm_pages().refused_bytes());
-  TARN_CHECK(reserved == reserved_huge_pages_ && committed == committed_huge_pages_);
-  TARN_CHECK(whole_free_committed == free_.whole_free_huge_pages());
-  TARN_CHECK(free_pages == free_.free().raw() && zero_pages == free_.zero().raw());
-  std::size_t large_bytes = 0;
-  for (const std::size_t bytes : large_by_size_) large_bytes += bytes;
-  TARN_CHECK(ahead_pages == free_.ahead().raw());
-  TARN_CHECK(large_bytes == large_in_use_.bytes() + mapped_bytes_);
-  TARN_CHECK(huge_backed == free_.huge_backed() && asked == free_.asked());
 }
 
 }  // namespace tarn

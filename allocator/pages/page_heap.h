@@ -26,11 +26,13 @@
 #include "allocator/base/units.h"
 #include "allocator/include/tarn/snapshot.h"
 #include "allocator/os/lock.h"
+#include "allocator/pages/address_source.h"
 #include "allocator/pages/demand.h"
 #include "allocator/pages/free_pages.h"
 #include "allocator/pages/huge_page.h"
 #include "allocator/pages/metadata.h"
 #include "allocator/pages/release_budget.h"
+#include "allocator/pages/reservations.h"
 #include "allocator/pages/span.h"
 
 namespace tarn {
@@ -232,12 +234,6 @@ class PageHeap {
   // Takes the record off the list, if it is there, and keeps it for the next.
   void DeleteInFlight(InFlight* in_flight) TARN_REQUIRES(lock_);
 
-  // Where a walk over all huge pages is.
-  struct IdleHand {
-    Reservation* reservation = nullptr;
-    std::size_t index = 0;
-  };
-
   // Free pages of several huge pages in use that go to the kernel by one call.
   struct ReleaseBatch;
 
@@ -251,29 +247,19 @@ class PageHeap {
 
   // Takes `count` whole free huge pages in a row out of the free ones, committed. `alignment` counts huge pages.
   HugePage* TakeHugePages(std::size_t count, std::size_t alignment, bool prefer_zero = false) TARN_REQUIRES(lock_);
-  using HugePageRun = Bitmap<Reservation::kMaxHugePages>::Run;
-  struct WarmWindow {
-    std::size_t first;
-    std::size_t warm;
-  };
-  static WarmWindow WarmestWindow(const Reservation* reservation, HugePageRun run, std::size_t count,
-                                  std::size_t alignment);
-  HugePage* FindHugePages(std::size_t count, std::size_t alignment, bool zero_only = false) TARN_REQUIRES(lock_);
+  HugePage* FindOrReserve(std::size_t count, std::size_t alignment) TARN_REQUIRES(lock_);
   // Takes these, which are free: committed, on no list, kPacked with all pages free. Drops the lock for the system
   // call.
   bool TakeThese(HugePage* first, std::size_t count) TARN_REQUIRES(lock_);
   // Commits those of them that are not, or puts them back.
   bool CommitTaken(HugePage* first, std::size_t count, Reservation* reservation) TARN_REQUIRES(lock_);
   void PutBack(const InFlight& in_flight) TARN_REQUIRES(lock_);
-  // A committed huge page goes back to the kernel with its addresses or its charge.
-  void ForgetWholeFree(HugePage* huge_page) TARN_REQUIRES(lock_);
   bool AddReservation(std::size_t huge_pages) TARN_REQUIRES(lock_);
-  // The usual size of a reservation, in huge pages.
-  std::size_t ReservationGoal();
-  bool AddressSpaceIsLimited();
-  void* ReserveAtLeast(std::size_t huge_pages, std::size_t* count) TARN_REQUIRES(lock_);
+  // Gives the free ends of all reservations back to the kernel, and the charge for what is committed and free
+  // elsewhere; false when there was neither.
   bool UnreserveFree() TARN_REQUIRES(lock_);
-  Reservation* NewReservation(std::size_t count) TARN_REQUIRES(lock_);
+  bool UnreserveEnd(Reservation* reservation) TARN_REQUIRES(lock_);
+  bool DecommitFree(Reservation* reservation) TARN_REQUIRES(lock_);
 
   // Free pages of a packed huge page come into use. True: all of them were zero.
   bool Use(HugePage* huge_page, std::size_t first, std::size_t count) TARN_REQUIRES(lock_);
@@ -319,8 +305,6 @@ class PageHeap {
   std::size_t ExcessOverGoals(std::size_t margin_bytes) const TARN_REQUIRES(lock_);
   // Returns the bytes by which the critical one is exceeded.
   std::size_t CriticalExcess() const TARN_REQUIRES(lock_);
-  // The next huge page of a walk over all, which begins again behind the last one; null where that one is not packed.
-  HugePage* NextPacked(IdleHand* hand, bool* end_of_pass) TARN_REQUIRES(lock_);
 
   // Memory that is about to be used (page_heap_populate.cc). The run has just become used by small objects, and none of
   // it is resident. If the heap is large enough for that, populates it and what follows it; drops the lock for that.
@@ -359,7 +343,10 @@ class PageHeap {
   bool ResizeWithinMapping(Span* span, PageCount pages) TARN_EXCLUDES(lock_);
   // How much memory of free huge pages is not given back at once.
   std::size_t KeepWarmBytes() TARN_REQUIRES(lock_);
-  bool EnsureLeaves(PageId first_page, PageCount pages) TARN_REQUIRES(lock_);
+  // The page map needs a leaf for each GiB that the pages lie in. TryInstallLeaves takes what metadata has room for.
+  static std::size_t BytesOfMissingLeaves(PageId first_page, PageCount pages);
+  [[nodiscard]] bool TryInstallLeaves(PageId first_page, PageCount pages) TARN_REQUIRES(lock_);
+  [[nodiscard]] bool EnsureLeaves(PageId first_page, PageCount pages) TARN_REQUIRES(lock_);
 
   // Tells the readers how things stand.
   void Publish() TARN_REQUIRES(lock_);
@@ -371,9 +358,7 @@ class PageHeap {
 
   Lock lock_;
   Metadata metadata_ TARN_GUARDED_BY(lock_);
-  Reservation* reservations_ TARN_GUARDED_BY(lock_) = nullptr;
-  // Records of reservations that went back to the kernel.
-  Reservation* spare_reservations_ TARN_GUARDED_BY(lock_) = nullptr;
+  Reservations reservations_ TARN_GUARDED_BY(lock_);
   // Of before AbandonInForkedChild. Changes there only, while there is one thread.
   Reservation* abandoned_ = nullptr;
   IntrusiveList<InFlight> in_flight_ TARN_GUARDED_BY(lock_);
@@ -382,7 +367,7 @@ class PageHeap {
   bool scavenger_at_work_ TARN_GUARDED_BY(lock_) = false;
   // Warm free pages that the last scavenger left, or the least number of them since.
   PageCount unreleasable_ TARN_GUARDED_BY(lock_);
-  IdleHand idle_hand_ TARN_GUARDED_BY(lock_);
+  Reservations::Walk idle_hand_ TARN_GUARDED_BY(lock_);
   // ReleaseExcess goes over the huge pages in use.
   bool in_excess_pass_ TARN_GUARDED_BY(lock_) = false;
   // Pages that became free while it did, maybe behind it.
@@ -400,11 +385,10 @@ class PageHeap {
   // Resident, and free again soon: on their way to the kernel, or brought before they are used.
   PageCount leaving_ TARN_GUARDED_BY(lock_);
   PageCount coming_ TARN_GUARDED_BY(lock_);
-  IdleHand room_hand_ TARN_GUARDED_BY(lock_);
+  Reservations::Walk room_hand_ TARN_GUARDED_BY(lock_);
   // Written under the lock, and cleared by the thread that answers; read without it.
   std::atomic<std::uint32_t> attention_ = 0;
-  // 0: not known yet. Written by any thread: those that find it unknown find the same.
-  std::atomic<std::size_t> reservation_goal_ = 0;
+  AddressSource address_source_;
   // Kept up to date so that Stats() and the policies need no walk.
   PageCount in_use_ TARN_GUARDED_BY(lock_);
   PageCount large_in_use_ TARN_GUARDED_BY(lock_);
@@ -417,8 +401,6 @@ class PageHeap {
   std::size_t large_allocations_total_ TARN_GUARDED_BY(lock_) = 0;
   std::size_t large_allocated_bytes_total_ TARN_GUARDED_BY(lock_) = 0;
   std::size_t large_freed_bytes_total_ TARN_GUARDED_BY(lock_) = 0;
-  std::size_t reserved_huge_pages_ TARN_GUARDED_BY(lock_) = 0;
-  std::size_t committed_huge_pages_ TARN_GUARDED_BY(lock_) = 0;
   std::size_t peak_in_use_bytes_ TARN_GUARDED_BY(lock_) = 0;
   enum class HugePages : std::uint8_t { kUnknown, kAsked, kLeftAlone };
   HugePages huge_pages_ TARN_GUARDED_BY(lock_) = HugePages::kUnknown;

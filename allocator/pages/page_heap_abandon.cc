@@ -17,7 +17,7 @@
 namespace tarn {
 
 void PageHeap::AbandonInForkedChild() TARN_NO_THREAD_SAFETY_ANALYSIS {
-  Reservation* old = reservations_;
+  Reservation* old = reservations_.first();
   if (old == nullptr) {
     old = abandoned_;
   } else if (abandoned_ != nullptr) {

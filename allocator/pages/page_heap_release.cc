@@ -215,16 +215,13 @@ std::size_t PageHeap::ReleaseFree(std::size_t keep_warm_bytes, bool break_huge_p
   }
   if (!break_huge_pages) return released_bytes;
   ReleaseBatch batch;
-  for (Reservation* reservation = reservations_; reservation != nullptr; reservation = reservation->next) {
-    for (std::size_t i = 0; i < reservation->huge_page_count; ++i) {
-      // The reservation may become shorter while the lock is not held.
-      if (!batch.HasRoom()) released_bytes += ReleaseBatched(&batch);
-      if (i >= reservation->huge_page_count) break;
-      HugePage* huge_page = &reservation->huge_pages[i];
-      // Not in use; its tracker may never have been written.
-      if (reservation->whole_free.Test(i) || huge_page->state != HugePageState::kPacked) continue;
-      AddToBatch(&batch, huge_page, huge_page->free.AndNot(huge_page->zero));
-    }
+  Reservations::Walk walk;
+  while (true) {
+    if (!batch.HasRoom()) released_bytes += ReleaseBatched(&batch);
+    bool end_of_pass = false;
+    HugePage* const huge_page = reservations_.NextPacked(&walk, &end_of_pass);
+    if (end_of_pass) break;
+    if (huge_page != nullptr) AddToBatch(&batch, huge_page, huge_page->free.AndNot(huge_page->zero));
   }
   return released_bytes + ReleaseBatched(&batch);
 }
@@ -341,7 +338,7 @@ std::size_t PageHeap::ReleaseScattered(std::size_t most_bytes, std::size_t margi
   std::size_t held = 0;
   bool critical = CriticalExcess() != 0;
   // Once around, wherever the hand is.
-  for (std::size_t left = reserved_huge_pages_; left != 0; --left) {
+  for (std::size_t left = reservations_.huge_page_count(); left != 0; --left) {
     if (!batch.HasRoom() || released_bytes + batch.bytes >= most_bytes) {
       released_bytes += ReleaseBatched(&batch);
       critical = CriticalExcess() != 0;
@@ -354,8 +351,8 @@ std::size_t PageHeap::ReleaseScattered(std::size_t most_bytes, std::size_t margi
       held = 0;
     }
     bool end_of_pass = false;
-    HugePage* huge_page = NextPacked(&room_hand_, &end_of_pass);
-    if (end_of_pass) huge_page = NextPacked(&room_hand_, &end_of_pass);
+    HugePage* huge_page = reservations_.NextPacked(&room_hand_, &end_of_pass);
+    if (end_of_pass) huge_page = reservations_.NextPacked(&room_hand_, &end_of_pass);
     if (huge_page == nullptr || huge_page->IsRefused(CoarseMilliseconds())) continue;
     const HugePage::PageBits free = huge_page->free.AndNot(huge_page->zero);
     AddToBatch(&batch, huge_page, critical ? free : LongRuns(free));
@@ -364,22 +361,6 @@ std::size_t PageHeap::ReleaseScattered(std::size_t most_bytes, std::size_t margi
 }
 
 // --- Pages of huge pages in use ------------------------------------------------------------------------------------
-
-HugePage* PageHeap::NextPacked(IdleHand* hand, bool* end_of_pass) {
-  // Reservations may have come and gone since the last call, or in a flush; their records stay readable.
-  if (hand->reservation == nullptr) *hand = {reservations_, 0};
-  Reservation* const reservation = hand->reservation;
-  const std::size_t index = hand->index++;
-  if (reservation == nullptr || index >= reservation->huge_page_count) {
-    if (reservation != nullptr) *hand = {reservation->next, 0};
-    *end_of_pass = hand->reservation == nullptr;
-    return nullptr;
-  }
-  HugePage* const huge_page = &reservation->huge_pages[index];
-  // Not in use; its tracker may never have been written.
-  if (reservation->whole_free.Test(index) || huge_page->state != HugePageState::kPacked) return nullptr;
-  return huge_page;
-}
 
 bool PageHeap::ReleaseIdlePages(std::size_t most_bytes, std::size_t* released_bytes, Idle which) {
   ProbeStack(kReleaseStackBytes);
@@ -390,7 +371,7 @@ bool PageHeap::ReleaseIdlePages(std::size_t most_bytes, std::size_t* released_by
   bool end_of_pass = false;
   for (std::size_t looked_at = 0; looked_at < kTrackersPerHold && *released_bytes < most_bytes; ++looked_at) {
     if (!batch.HasRoom()) *released_bytes += ReleaseBatched(&batch);
-    HugePage* const huge_page = NextPacked(&idle_hand_, &end_of_pass);
+    HugePage* const huge_page = reservations_.NextPacked(&idle_hand_, &end_of_pass);
     if (end_of_pass) break;
     if (huge_page == nullptr) continue;
     if (which == Idle::kIdle && huge_page->IsRefused(CoarseMilliseconds())) continue;

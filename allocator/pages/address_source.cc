@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "allocator/pages/address_source.h"
+
+#include <algorithm>
+#include <cstdint>
+
+#include "allocator/os/virtual_memory.h"
+#include "allocator/pages/huge_page.h"
+#include "allocator/pages/page_map.h"
+
+namespace tarn {
+
+namespace {
+
+// A reservation's usual size: as large as a leaf of the page map, so that a large heap needs few of either.
+constexpr std::size_t kReservationHugePages = Reservation::kMaxHugePages;
+// Under an address space limit a reservation takes at most this part of it, because thread stacks and files must find
+// room too. Chosen.
+constexpr std::size_t kLimitedReservationDivisor = 16;
+constexpr std::size_t kMinReservationHugePages = 4;
+
+}  // namespace
+
+bool IsServable(const void* start, std::size_t bytes) {
+  return reinterpret_cast<std::uintptr_t>(start) + bytes <= std::uintptr_t{1} << kAddressBits;
+}
+
+// The limit of addresses is asked for at the first reservation, or the first object that moves.
+std::size_t AddressSource::Goal() {
+  std::size_t goal = goal_.load(std::memory_order_relaxed);
+  if (goal != 0) return goal;
+  const std::size_t limit_bytes = AddressSpaceLimitBytes();
+  goal = limit_bytes == SIZE_MAX ? kReservationHugePages
+                                 : std::clamp(limit_bytes / kLimitedReservationDivisor / kHugePageBytes,
+                                              kMinReservationHugePages, kReservationHugePages - 1);
+  goal_.store(goal, std::memory_order_relaxed);
+  return goal;
+}
+
+bool AddressSource::IsLimited() { return Goal() != kReservationHugePages; }
+
+void* AddressSource::ReserveAtLeast(std::size_t huge_pages, std::size_t* count) {
+  *count = std::max(Goal(), huge_pages);
+  bool refused = false;
+  while (true) {
+    const std::size_t bytes = *count * kHugePageBytes;
+    void* start = Reserve(bytes, kHugePageBytes);
+    if (start != nullptr && !IsServable(start, bytes)) {
+      Unreserve(start, bytes);
+      return nullptr;
+    }
+    if (start != nullptr || *count == huge_pages) return start;
+    if (!refused) {
+      // The limit may have come later. What it is costs a system call, which a sandbox may forbid by now.
+      refused = true;
+      const std::size_t goal = std::max(*count / kLimitedReservationDivisor, kMinReservationHugePages);
+      goal_.store(goal, std::memory_order_relaxed);
+      *count = std::max(goal, huge_pages);
+      continue;
+    }
+    *count = std::max(*count / 2, huge_pages);
+  }
+}
+
+}  // namespace tarn

@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The part of the page heap that makes free huge pages where there are none: commits, reserves, gives up what others
+// hold unused. Metadata comes from there, too.
+//
+// TakeHugePages tries, grows and tries again. Nothing below it calls it: a reservation brings the metadata that it
+// needs itself.
+#include <algorithm>
+#include <new>
+
+#include "allocator/os/clock.h"
+#include "allocator/os/virtual_memory.h"
+#include "allocator/pages/page_heap.h"
+#include "allocator/pages/page_map.h"
+
+namespace tarn {
+
+namespace {
+
+constexpr std::size_t kMetadataAlignmentBytes = 64;
+
+}  // namespace
+
+// Finds whole free huge pages, in a new reservation if there are none. With an alignment beyond the huge page the
+// reservation must be long enough wherever it happens to start.
+HugePage* PageHeap::FindOrReserve(std::size_t count, std::size_t alignment) {
+  // In a container, where memory is short, warm ones come first.
+  const bool prefer_warm = goals_.soft_bytes != 0 && count > 1 && free_.warm_pages().bytes() != 0;
+  const auto preference = prefer_warm ? Reservations::Preference::kMostWarm : Reservations::Preference::kShortestRun;
+  HugePage* const first = reservations_.Find(count, alignment, preference, free_.warm_pages());
+  if (first != nullptr || !AddReservation(count + alignment - 1)) return first;
+  return reservations_.Find(count, alignment, preference, free_.warm_pages());
+}
+
+HugePage* PageHeap::TakeHugePages(std::size_t count, std::size_t alignment, bool prefer_zero) {
+  HugePage* first = nullptr;
+  if (prefer_zero) {
+    first = reservations_.Find(count, alignment, Reservations::Preference::kZero, free_.warm_pages());
+  }
+  if (first == nullptr && count == 1 && alignment == 1) first = free_.warm_pages().newest();
+  if (first == nullptr) first = FindOrReserve(count, alignment);
+  if (first == nullptr || TakeThese(first, count)) return first;
+  // Free memory stays charged to the process (RLIMIT_DATA, strict overcommit) until its addresses are given up.
+  if (!UnreserveFree()) return nullptr;
+  first = FindOrReserve(count, alignment);
+  return first != nullptr && TakeThese(first, count) ? first : nullptr;
+}
+
+bool PageHeap::TakeThese(HugePage* first, std::size_t count) {
+  Reservation* const reservation = reservations_.Of(first);
+  const std::uint32_t now_ms = CoarseMilliseconds();
+  bool all_committed = true;
+  for (std::size_t i = 0; i < count; ++i) {
+    HugePage* const huge_page = &first[i];
+    if (huge_page->committed) {
+      free_.RemoveWhole(huge_page);
+      if (huge_page->freed_at_ms != 0) demand_.NoteReturn(huge_page->freed_at_ms, now_ms);
+    } else {
+      all_committed = false;
+      reservation->SetUp(huge_page);
+    }
+    huge_page->state = HugePageState::kTaken;
+  }
+  if (!all_committed && !CommitTaken(first, count, reservation)) return false;
+  for (std::size_t i = 0; i < count; ++i) first[i].state = HugePageState::kPacked;
+  return true;
+}
+
+// The analysis of locks cannot follow a lock that is given up on a condition.
+bool PageHeap::CommitTaken(HugePage* first, std::size_t count,
+                           Reservation* reservation) TARN_NO_THREAD_SAFETY_ANALYSIS {
+  InFlight in_flight_under_lock;
+  // Without a record the lock stays held.
+  InFlight* const listed = NewInFlight();
+  InFlight& in_flight = listed != nullptr ? *listed : in_flight_under_lock;
+  in_flight.huge_page = first;
+  in_flight.count = count;
+  in_flight.committed_by = reservation;
+  if (listed != nullptr) {
+    in_flight_.PushFront(listed);
+    lock_.Release();
+  }
+  bool refused = false;
+  for (std::size_t i = 0; i < count && !refused; ++i) {
+    // Nobody else looks at huge pages that are taken.
+    if (first[i].committed) continue;
+    std::size_t end = i + 1;
+    while (end < count && !first[end].committed) ++end;
+    refused = !Commit(first[i].first_page.start(), (end - i) * kHugePageBytes);
+    in_flight.committed = refused ? in_flight.committed : end;
+    i = end - 1;
+  }
+  if (listed != nullptr) lock_.Acquire();
+  for (std::size_t i = 0; i < in_flight.committed; ++i) {
+    if (!first[i].committed) free_.AddCommitted(&first[i]);
+  }
+  if (refused) PutBack(in_flight);
+  if (listed != nullptr) DeleteInFlight(listed);
+  return !refused;
+}
+
+// Huge pages that were taken become free again.
+void PageHeap::PutBack(const InFlight& in_flight) {
+  for (std::size_t i = 0; i < in_flight.count; ++i) {
+    HugePage* const huge_page = &in_flight.huge_page[i];
+    if (huge_page->committed) {
+      free_.PutWhole(huge_page);
+    } else {
+      in_flight.committed_by->Clear(huge_page);
+    }
+  }
+}
+
+// It needs memory for itself: its record, trackers, and leaves for both of the GiB that it may lie in. Takes its own
+// first huge pages for that when the current block of metadata has no room.
+bool PageHeap::AddReservation(std::size_t huge_pages) {
+  constexpr std::size_t kOwnHugePages = 2;
+  static_assert(sizeof(Reservation) + Reservation::kMaxHugePages * sizeof(HugePage) + 2 * sizeof(PageMapLeaf) +
+                    4 * kMetadataAlignmentBytes <=
+                kOwnHugePages * kHugePageBytes);
+  if (huge_pages + kOwnHugePages > Reservation::kMaxHugePages) return false;
+
+  std::size_t count = 0;
+  void* start = address_source_.ReserveAtLeast(huge_pages + kOwnHugePages, &count);
+  // Other reservations may hold unused what is missing.
+  if (start == nullptr && UnreserveFree()) start = address_source_.ReserveAtLeast(huge_pages + kOwnHugePages, &count);
+  if (start == nullptr) return false;
+  NameMemory(start, count * kHugePageBytes, "tarn");
+  const bool refuses_huge_pages = RefuseHugePages(start, count * kHugePageBytes);
+
+  const PageId first_page = PageId::Containing(start);
+  const PageCount pages = PageCount::FromHugePages(count);
+  const std::size_t metadata_bytes = Reservations::RecordBytes(count) + BytesOfMissingLeaves(first_page, pages);
+  TARN_CHECK(metadata_bytes <= kOwnHugePages * kHugePageBytes);
+  std::size_t own_huge_pages = 0;
+  if (!metadata_.Fits(metadata_bytes, kMetadataAlignmentBytes)) {
+    own_huge_pages = (metadata_bytes + kHugePageBytes - 1) / kHugePageBytes;
+    if (!Commit(start, own_huge_pages * kHugePageBytes)) {
+      Unreserve(start, count * kHugePageBytes);
+      return false;
+    }
+    metadata_.AddBlock(start, own_huge_pages * kHugePageBytes);
+  }
+
+  Reservation* const reservation = reservations_.NewRecord(count, &metadata_);
+  reservation->first_page = first_page;
+  reservation->refuses_huge_pages = refuses_huge_pages;
+  TARN_CHECK(TryInstallLeaves(first_page, pages));
+  reservations_.Add(reservation, own_huge_pages);
+  free_.NoteMetadata(own_huge_pages);
+  return true;
+}
+
+// Under an address space limit reservations are small, and a large object may need the space of several in a row. The
+// lock stays held: the caller has no memory, so the others have none either.
+bool PageHeap::UnreserveFree() {
+  bool any = false;
+  for (Reservation* reservation = reservations_.first(); reservation != nullptr; reservation = reservation->next) {
+    any |= UnreserveEnd(reservation);
+    any |= DecommitFree(reservation);
+  }
+  reservations_.RemoveEmpty();
+  return any;
+}
+
+bool PageHeap::UnreserveEnd(Reservation* reservation) {
+  std::size_t end = reservation->huge_page_count;
+  while (end != 0 && reservation->whole_free.Test(end - 1)) {
+    --end;
+    if (reservation->huge_pages[end].committed) free_.ForgetWhole(&reservation->huge_pages[end]);
+    reservation->whole_free.ClearRange(end, 1);
+  }
+  const std::size_t freed = reservation->huge_page_count - end;
+  if (freed == 0) return false;
+  Unreserve((reservation->first_page + PageCount::FromHugePages(end)).start(), freed * kHugePageBytes);
+  reservations_.Shrink(reservation, end);
+  return true;
+}
+
+bool PageHeap::DecommitFree(Reservation* reservation) {
+  bool any = false;
+  for (auto run = reservation->whole_free.NextRun(0); run.count != 0;
+       run = reservation->whole_free.NextRun(run.first + run.count)) {
+    for (std::size_t i = run.first; i < run.first + run.count; ++i) {
+      HugePage* const huge_page = &reservation->huge_pages[i];
+      if (!huge_page->committed) continue;
+      void* const start = huge_page->first_page.start();
+      const Decommitted decommitted = Decommit(start, kHugePageBytes);
+      if (decommitted == Decommitted::kUnchanged) continue;
+      any = true;
+      free_.ForgetWhole(huge_page);
+      if (decommitted == Decommitted::kLost) {
+        ::new (huge_page) HugePage;
+        huge_page->state = HugePageState::kLost;
+        continue;
+      }
+      // A new mapping lies there.
+      if (reservation->refuses_huge_pages) static_cast<void>(RefuseHugePages(start, kHugePageBytes));
+      reservation->Clear(huge_page);
+    }
+  }
+  return any;
+}
+
+std::size_t PageHeap::BytesOfMissingLeaves(PageId first_page, PageCount pages) {
+  std::size_t bytes = 0;
+  const std::size_t last_leaf = (first_page + pages - PageCount(1)).raw() / kPagesPerLeaf;
+  for (std::size_t leaf = first_page.raw() / kPagesPerLeaf; leaf <= last_leaf; ++leaf) {
+    if (!page_map.HasLeaf(leaf)) bytes += sizeof(PageMapLeaf) + kMetadataAlignmentBytes;
+  }
+  return bytes;
+}
+
+bool PageHeap::TryInstallLeaves(PageId first_page, PageCount pages) {
+  const std::size_t last_leaf = (first_page + pages - PageCount(1)).raw() / kPagesPerLeaf;
+  for (std::size_t leaf = first_page.raw() / kPagesPerLeaf; leaf <= last_leaf; ++leaf) {
+    if (page_map.HasLeaf(leaf)) continue;
+    void* const memory = metadata_.Allocate(sizeof(PageMapLeaf), kMetadataAlignmentBytes, MetadataKind::kPageMap);
+    if (memory == nullptr) return false;
+    // Not constructed member by member: that would touch a MiB. Zeroed memory is a valid leaf.
+    page_map.InstallLeaf(leaf, static_cast<PageMapLeaf*>(memory));
+  }
+  return true;
+}
+
+bool PageHeap::EnsureLeaves(PageId first_page, PageCount pages) {
+  while (!TryInstallLeaves(first_page, pages)) {
+    if (!EnsureMetadata(sizeof(PageMapLeaf), kMetadataAlignmentBytes)) return false;
+  }
+  return true;
+}
+
+bool PageHeap::EnsureMetadata(std::size_t bytes, std::size_t alignment) {
+  if (metadata_.Fits(bytes, alignment)) return true;
+  const std::size_t count = (bytes + alignment + kHugePageBytes - 1) / kHugePageBytes;
+  HugePage* block = TakeHugePages(count, 1);
+  if (block == nullptr) return false;
+  if (metadata_.Fits(bytes, alignment)) {
+    // Taking them has made a reservation, and that has brought metadata of its own.
+    for (std::size_t i = 0; i < count; ++i) free_.PutWhole(&block[i]);
+    return true;
+  }
+  bool zero = true;
+  for (std::size_t i = 0; i < count; ++i) {
+    zero &= Use(&block[i], 0, kPagesPerHugePage);
+    free_.SetBacking(&block[i], Backing::kSmall);
+    block[i].state = HugePageState::kMetadata;
+  }
+  // Metadata is zero when it is handed out, so a warm huge page is emptied first; the lock stays held, for the pages
+  // cannot be had in another way and this happens once per 2 MiB of metadata.
+  if (!zero && !tarn::Release(block->first_page.start(), count * kHugePageBytes)) {
+    auto* bytes_to_clear = static_cast<char*>(block->first_page.start());
+    std::fill(bytes_to_clear, bytes_to_clear + count * kHugePageBytes, '\0');
+  }
+  metadata_.AddBlock(block->first_page.start(), count * kHugePageBytes);
+  return true;
+}
+
+Span* PageHeap::NewSpan(std::size_t objects, bool sampled) {
+  Span* span = metadata_.NewSpan(objects, sampled);
+  if (span != nullptr) return span;
+  if (!EnsureMetadata(kMaxSpanRecordUnits * Span::kRecordUnitBytes, Span::kRecordUnitBytes)) return nullptr;
+  return metadata_.NewSpan(objects, sampled);
+}
+
+void* PageHeap::AllocateMetadata(std::size_t bytes, std::size_t alignment, MetadataKind kind) {
+  LockHolder holder(lock_);
+  const PublishAtEnd publish{this};
+  if (!EnsureMetadata(bytes, alignment)) return nullptr;
+  return metadata_.Allocate(bytes, alignment, kind);
+}
+
+}  // namespace tarn

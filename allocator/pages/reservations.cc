@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "allocator/pages/reservations.h"
+
+#include <algorithm>
+#include <new>
+
+#include "allocator/base/check.h"
+
+namespace tarn {
+
+namespace {
+
+constexpr std::size_t kMetadataAlignmentBytes = 64;
+
+}  // namespace
+
+Reservation* Reservations::NewRecord(std::size_t count, Metadata* metadata) {
+  for (Reservation** link = &spare_; *link != nullptr; link = &(*link)->next) {
+    Reservation* spare = *link;
+    if (spare->tracker_capacity < count) continue;
+    *link = spare->next;
+    HugePage* const trackers = spare->huge_pages;
+    const std::size_t capacity = spare->tracker_capacity;
+    for (std::size_t i = 0; i < count; ++i) ::new (&trackers[i]) HugePage;
+    Reservation* reservation = ::new (spare) Reservation;
+    reservation->huge_page_count = count;
+    reservation->huge_pages = trackers;
+    reservation->tracker_capacity = capacity;
+    return reservation;
+  }
+  auto* reservation =
+      ::new (metadata->Allocate(sizeof(Reservation), kMetadataAlignmentBytes, MetadataKind::kPages)) Reservation;
+  reservation->huge_page_count = count;
+  reservation->huge_pages = static_cast<HugePage*>(
+      metadata->Allocate(count * sizeof(HugePage), kMetadataAlignmentBytes, MetadataKind::kPages));
+  reservation->tracker_capacity = count;
+  return reservation;
+}
+
+std::size_t Reservations::RecordBytes(std::size_t huge_pages) {
+  return sizeof(Reservation) + huge_pages * sizeof(HugePage) + 2 * kMetadataAlignmentBytes;
+}
+
+void Reservations::Add(Reservation* reservation, std::size_t metadata_huge_pages) {
+  for (std::size_t i = 0; i < metadata_huge_pages; ++i) {
+    HugePage* huge_page = ::new (&reservation->huge_pages[i]) HugePage;
+    huge_page->first_page = reservation->first_page + PageCount::FromHugePages(i);
+    huge_page->reservation = reservation;
+    huge_page->state = HugePageState::kMetadata;
+    huge_page->committed = true;
+  }
+  const std::size_t count = reservation->huge_page_count;
+  huge_page_count_ += count;
+  reservation->whole_free.SetRange(metadata_huge_pages, count - metadata_huge_pages);
+  reservation->longest_free_bound = count;
+  reservation->next = first_;
+  first_ = reservation;
+}
+
+void Reservations::Shrink(Reservation* reservation, std::size_t huge_pages) {
+  const std::size_t gone = reservation->huge_page_count - huge_pages;
+  reservation->whole_free.ClearRange(huge_pages, gone);
+  reservation->huge_page_count = huge_pages;
+  huge_page_count_ -= gone;
+}
+
+void Reservations::RemoveEmpty() {
+  for (Reservation** link = &first_; *link != nullptr;) {
+    Reservation* const reservation = *link;
+    if (reservation->huge_page_count != 0) {
+      link = &reservation->next;
+      continue;
+    }
+    *link = reservation->next;
+    reservation->next = spare_;
+    spare_ = reservation;
+  }
+}
+
+HugePage* Reservations::Find(std::size_t count, std::size_t alignment, Preference preference,
+                             const WarmPages& warm_pages) {
+  HugePage* best = nullptr;
+  std::size_t best_length = SIZE_MAX;
+  std::size_t best_warm = 0;
+  for (Reservation* reservation = first_; reservation != nullptr; reservation = reservation->next) {
+    if (reservation->longest_free_bound < count) continue;
+    const std::size_t first_number = reservation->first_page.raw() / kPagesPerHugePage;
+    std::size_t longest = 0;
+    auto whole_free = reservation->whole_free;
+    if (preference == Preference::kZero) {
+      warm_pages.ForEach([&](const HugePage* warm) {
+        if (warm->reservation == reservation) whole_free.ClearRange(reservation->IndexOf(warm), 1);
+      });
+    }
+    for (auto run = whole_free.NextRun(0); run.count != 0; run = whole_free.NextRun(run.first + run.count)) {
+      longest = std::max(longest, run.count);
+      std::size_t aligned_first = RoundUp(first_number + run.first, alignment) - first_number;
+      if (aligned_first + count > run.first + run.count) continue;
+      std::size_t warm = 0;
+      if (preference == Preference::kMostWarm) {
+        const Window window =
+            WarmestWindow(reservation, {aligned_first, run.first + run.count - aligned_first}, count, alignment);
+        aligned_first = window.first;
+        warm = window.warm;
+      }
+      if (best == nullptr || warm > best_warm || (warm == best_warm && run.count < best_length)) {
+        best = &reservation->huge_pages[aligned_first];
+        best_length = run.count;
+        best_warm = warm;
+      }
+    }
+    if (preference != Preference::kZero) reservation->longest_free_bound = longest;
+  }
+  return best;
+}
+
+// Finds, in a run of free huge pages, the `count` in a row of which most are warm. The run begins aligned and is long
+// enough.
+Reservations::Window Reservations::WarmestWindow(const Reservation* reservation, HugePageRun run, std::size_t count,
+                                                 std::size_t alignment) {
+  // The trackers of what is not committed were never written.
+  const auto is_warm = [reservation](std::size_t index) {
+    const HugePage& huge_page = reservation->huge_pages[index];
+    return huge_page.committed && huge_page.linked() ? std::size_t{1} : std::size_t{0};
+  };
+  std::size_t warm = 0;
+  for (std::size_t i = 0; i < count; ++i) warm += is_warm(run.first + i);
+  Window best{run.first, warm};
+  for (std::size_t first = run.first + 1; first + count <= run.first + run.count && best.warm != count; ++first) {
+    warm += is_warm(first + count - 1);
+    warm -= is_warm(first - 1);
+    // Behind the first that was never used, hardly any was.
+    if (warm == 0 && !reservation->huge_pages[first].committed) break;
+    if (warm > best.warm && (first - run.first) % alignment == 0) best = {first, warm};
+  }
+  return best;
+}
+
+Reservation* Reservations::Of(const HugePage* huge_page) const {
+  Reservation* reservation = first_;
+  while (huge_page < reservation->huge_pages || huge_page >= reservation->huge_pages + reservation->huge_page_count) {
+    reservation = reservation->next;
+    TARN_CHECK(reservation != nullptr);
+  }
+  return reservation;
+}
+
+bool Reservations::Serves(std::uintptr_t address) const {
+  const PageId page = PageId::Containing(address);
+  for (const Reservation* reservation = first_; reservation != nullptr; reservation = reservation->next) {
+    if (page < reservation->first_page) continue;
+    const std::size_t index = (page - reservation->first_page).raw() / kPagesPerHugePage;
+    if (index >= reservation->huge_page_count) continue;
+    const HugePage& huge_page = reservation->huge_pages[index];
+    return huge_page.committed && huge_page.state != HugePageState::kMetadata;
+  }
+  return false;
+}
+
+HugePage* Reservations::NextPacked(Walk* walk, bool* end_of_pass) const {
+  // Reservations may have come and gone since the last call, or in a flush; their records stay readable.
+  if (walk->reservation == nullptr) *walk = {first_, 0};
+  Reservation* const reservation = walk->reservation;
+  const std::size_t index = walk->index++;
+  if (reservation == nullptr || index >= reservation->huge_page_count) {
+    if (reservation != nullptr) *walk = {reservation->next, 0};
+    *end_of_pass = walk->reservation == nullptr;
+    return nullptr;
+  }
+  HugePage* const huge_page = &reservation->huge_pages[index];
+  // Not in use; its tracker may never have been written.
+  if (reservation->whole_free.Test(index) || huge_page->state != HugePageState::kPacked) return nullptr;
+  return huge_page;
+}
+
+}  // namespace tarn
