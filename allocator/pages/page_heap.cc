@@ -98,11 +98,7 @@ Span* PageHeap::AllocateLarge(PageCount pages, PageCount alignment, bool* zero, 
     span->first_page = run.first_page;
     span->huge_page = run.huge_page;
     *zero = run.zero;
-    large_in_use_ += pages;
-    NoteLarge(PageCount(0), pages);
-    ++large_objects_;
-    ++large_allocations_total_;
-    large_allocated_bytes_total_ += pages.bytes();
+    usage_.AddLarge(pages);
     needs_room = NeedsRoom();
   }
   if (run.asked_count != 0) Ask(run);
@@ -154,13 +150,8 @@ Span* PageHeap::AllocateMapped(PageCount pages, PageCount alignment, bool prefer
       span = NewSpan(record_objects, false);
     }
     if (span != nullptr) {
-      mapped_bytes_ += bytes;
-      NoteLarge(PageCount(0), PageCount::FromBytesCeil(bytes));
+      usage_.AddMappedObject(PageCount::FromBytesCeil(bytes));
       NoteFresh(bytes);
-      ++mapped_objects_;
-      ++large_objects_;
-      ++large_allocations_total_;
-      large_allocated_bytes_total_ += bytes;
     }
     needs_room = NeedsRoom();
   }
@@ -195,16 +186,10 @@ void PageHeap::Deallocate(Span* span) {
     LockHolder holder(lock_);
     const PublishAtEnd publish{this};
     metadata_.DeleteSpan(span);
-    if (kind == SpanKind::kLarge || kind == SpanKind::kMapped) {
-      --large_objects_;
-      NoteLarge(pages, PageCount(0));
-      large_freed_bytes_total_ += pages.bytes();
-    }
     if (kind == SpanKind::kMapped) {
-      mapped_bytes_ -= pages.bytes();
-      --mapped_objects_;
+      usage_.RemoveMappedObject(pages);
     } else {
-      if (kind == SpanKind::kLarge) large_in_use_ -= pages;
+      if (kind == SpanKind::kLarge) usage_.RemoveLarge(pages);
       FreeRun(huge_page, first_page, pages);
     }
     keep_warm_bytes = KeepWarmBytes();
@@ -244,9 +229,7 @@ bool PageHeap::ResizeWithinReservation(Span* span, PageCount pages, Run* added) 
   };
   if (new_end < old_end) {
     FreeRun(huge_page_of(new_end), new_end, old_end - new_end);
-    large_in_use_ -= old_end - new_end;
-    NoteLarge(span->pages, pages);
-    large_freed_bytes_total_ += (old_end - new_end).bytes();
+    usage_.ResizeLarge(span->pages, pages);
     span->pages = pages;
     return true;
   }
@@ -272,7 +255,7 @@ bool PageHeap::ResizeWithinReservation(Span* span, PageCount pages, Run* added) 
   // let go.
   const auto take_part = [&](HugePage* part, std::size_t index, std::size_t count) TARN_NO_THREAD_SAFETY_ANALYSIS {
     if (count == 0) return false;
-    in_use_ += PageCount(count);
+    usage_.Use(PageCount(count));
     return Use(part, index, count);
   };
   HugePage* whole = start;
@@ -303,9 +286,7 @@ bool PageHeap::ResizeWithinReservation(Span* span, PageCount pages, Run* added) 
   }
   if (!may_ask) added->asked_count = 0;
   if (added->asked_count != 0) NoteAsked(added);
-  large_in_use_ += new_end - old_end;
-  NoteLarge(span->pages, pages);
-  large_allocated_bytes_total_ += (new_end - old_end).bytes();
+  usage_.ResizeLarge(span->pages, pages);
   span->pages = pages;
   return true;
 }
@@ -322,7 +303,7 @@ bool PageHeap::ResizeWithinMapping(Span* span, PageCount pages) {
     LockHolder holder(lock_);
     const PublishAtEnd publish{this};
     if (!Permits(bytes)) return false;
-    mapped_bytes_ += bytes;
+    usage_.AddMapped(bytes);
   }
   bool done = true;
   if (grows) {
@@ -341,11 +322,10 @@ bool PageHeap::ResizeWithinMapping(Span* span, PageCount pages) {
     LockHolder holder(lock_);
     const PublishAtEnd publish{this};
     // A growth that failed, or a tail that went.
-    if (grows != done) mapped_bytes_ -= bytes;
+    if (grows != done) usage_.RemoveMapped(bytes);
     if (!done) return false;
     if (grows) NoteFresh(bytes);
-    NoteLarge(span->pages, pages);
-    (grows ? large_allocated_bytes_total_ : large_freed_bytes_total_) += bytes;
+    usage_.ResizeMapped(span->pages, pages);
     span->pages = pages;
     needs_room = NeedsRoom();
   }
@@ -376,11 +356,11 @@ bool PageHeap::MoveLarge(Span* span, PageCount pages) {
     LockHolder holder(lock_);
     const PublishAtEnd publish{this};
     ask = BacksHugePages();
-    possible = (span->kind == SpanKind::kMapped || mapped_objects_ < kMaxMovedObjects) &&
+    possible = (span->kind == SpanKind::kMapped || usage_.mapped_objects() < kMaxMovedObjects) &&
                PermitsMapping(start, bytes - old_pages.bytes()) &&
                EnsureLeaves(PageId::Containing(start), PageCount(1));
     // Counted before it is there, so that no other thread gets it too.
-    if (possible) mapped_bytes_ += bytes - old_pages.bytes();
+    if (possible) usage_.AddMapped(bytes - old_pages.bytes());
     if (possible && span->kind == SpanKind::kLarge) {
       const PageId last_page = span->first_page + old_pages - PageCount(1);
       const std::size_t huge_pages =
@@ -398,7 +378,7 @@ bool PageHeap::MoveLarge(Span* span, PageCount pages) {
     Unreserve(added, mapping_bytes - old_pages.bytes());
     LockHolder holder(lock_);
     const PublishAtEnd publish{this};
-    mapped_bytes_ -= bytes - old_pages.bytes();
+    usage_.RemoveMapped(bytes - old_pages.bytes());
     return false;
   }
   // Before the old pages may have another owner.
@@ -414,14 +394,11 @@ bool PageHeap::MoveLarge(Span* span, PageCount pages) {
     LockHolder holder(lock_);
     const PublishAtEnd publish{this};
     if (span->kind == SpanKind::kLarge) {
-      large_in_use_ -= old_pages;
       FreeRun(span->huge_page, span->first_page, old_pages, leaves_nothing && result == MoveResult::kMoved);
-      mapped_bytes_ += old_pages.bytes();
-      ++mapped_objects_;
+      usage_.MakeMapped(old_pages);
     }
-    NoteLarge(old_pages, pages);
+    usage_.ResizeMapped(old_pages, pages);
     NoteFresh((pages - old_pages).bytes());
-    large_allocated_bytes_total_ += (pages - old_pages).bytes();
     needs_room = NeedsRoom();
   }
   if (needs_room) MakeRoom((pages - old_pages).bytes());
@@ -436,7 +413,7 @@ bool PageHeap::MoveLarge(Span* span, PageCount pages) {
 bool PageHeap::Permits(std::size_t bytes) const {
   if (hard_limit_bytes_ == 0) [[likely]]
     return true;
-  const std::size_t used_bytes = in_use_.bytes() + mapped_bytes_ + metadata_.used_bytes();
+  const std::size_t used_bytes = usage_.in_use().bytes() + usage_.mapped_bytes() + metadata_.used_bytes();
   return used_bytes <= hard_limit_bytes_ && bytes <= hard_limit_bytes_ - used_bytes;
 }
 
@@ -472,7 +449,7 @@ void PageHeap::SetNextCheck(std::size_t bytes) {
 
 void PageHeap::SetNextPeak(std::size_t bytes) {
   LockHolder holder(lock_);
-  next_peak_bytes_ = bytes == 0 ? 0 : peak_in_use_bytes_ + bytes;
+  next_peak_bytes_ = bytes == 0 ? 0 : usage_.peak_bytes() + bytes;
   attention_.fetch_and(~kPeakReached, std::memory_order_relaxed);
 }
 
@@ -487,12 +464,12 @@ void PageHeap::SetReleaseDelay(std::uint32_t milliseconds) {
 }
 
 std::size_t PageHeap::KeepWarmBytes() {
-  std::size_t keep_bytes = std::max(kWarmFloorBytes, in_use_.bytes() / kWarmShareDivisor);
+  std::size_t keep_bytes = std::max(kWarmFloorBytes, usage_.in_use().bytes() / kWarmShareDivisor);
   const std::size_t peak_bytes = demand_.RecentPeakBytes(CoarseMilliseconds());
-  if (peak_bytes > in_use_.bytes()) keep_bytes = std::max(keep_bytes, peak_bytes - in_use_.bytes());
+  if (peak_bytes > usage_.in_use().bytes()) keep_bytes = std::max(keep_bytes, peak_bytes - usage_.in_use().bytes());
   if (hard_limit_bytes_ != 0) {
     // Warm memory counts against the limit too, though it would not be refused.
-    const std::size_t used_bytes = in_use_.bytes() + mapped_bytes_ + metadata_.used_bytes();
+    const std::size_t used_bytes = usage_.in_use().bytes() + usage_.mapped_bytes() + metadata_.used_bytes();
     keep_bytes = std::min(keep_bytes, used_bytes < hard_limit_bytes_ ? hard_limit_bytes_ - used_bytes : 0);
   }
   return keep_bytes;
@@ -520,7 +497,7 @@ PageHeap::Run PageHeap::AllocateRun(PageCount pages, PageCount alignment, bool p
   }
   if (!may_ask) run.asked_count = 0;
   NoteAsked(&run);
-  in_use_ += pages;
+  usage_.Use(pages);
   return run;
 }
 
@@ -537,7 +514,7 @@ PageHeap::Run PageHeap::AllocateWithinHugePage(std::size_t pages, std::size_t al
   }
   const std::size_t first = huge_page->FindFree(pages, alignment);
   const bool zero = Use(huge_page, first, pages);
-  in_use_ += PageCount(pages);
+  usage_.Use(PageCount(pages));
   return {huge_page, huge_page->first_page + PageCount(first), zero, 0, 0};
 }
 
@@ -549,9 +526,9 @@ bool PageHeap::Use(HugePage* huge_page, std::size_t first, std::size_t count) {
 
 void PageHeap::FreeRun(HugePage* huge_page, PageId first_page, PageCount pages, bool zero) {
   const std::uint32_t now_ms = CoarseMilliseconds();
-  demand_.NoteFree(in_use_.bytes(), now_ms);
+  demand_.NoteFree(usage_.in_use().bytes(), now_ms);
   unreleasable_ = std::min(unreleasable_, free_.warm());
-  in_use_ -= pages;
+  usage_.Free(pages);
   std::size_t index = IndexInHugePage(first_page);
   for (std::size_t left = pages.raw(); left != 0; ++huge_page) {
     const std::size_t here = std::min(left, kPagesPerHugePage - index);
@@ -571,8 +548,8 @@ void PageHeap::NoteFall(std::uint32_t now_ms) {
   if ((warm - unreleasable_).bytes() < kScavengerWantedBytes) return;
   std::uint32_t wanted = kScavengerWanted;
   // Where memory was told to stay for longer than usual, a fall is left to those who go by age.
-  if (warm.bytes() > in_use_.bytes() / kWarmShareDivisor && demand_.short_window_ms() <= Demand::kDefaultWindowMs &&
-      release_budget_.Allows(now_ms)) {
+  if (warm.bytes() > usage_.in_use().bytes() / kWarmShareDivisor &&
+      demand_.short_window_ms() <= Demand::kDefaultWindowMs && release_budget_.Allows(now_ms)) {
     wanted |= kFallen;
   }
   if ((~attention() & wanted) != 0) attention_.fetch_or(wanted, std::memory_order_relaxed);
@@ -587,61 +564,16 @@ bool PageHeap::ServesAddress(std::uintptr_t address) {
 
 PageHeapStats PageHeap::Stats() {
   LockHolder holder(lock_);
-  PageHeapStats stats;
-  stats.reserved_bytes = reservations_.huge_page_count() * kHugePageBytes;
-  stats.uncommitted_bytes = (reservations_.huge_page_count() - free_.committed_huge_pages()) * kHugePageBytes;
-  stats.free_zero_bytes = free_.zero().bytes();
-  stats.free_warm_bytes = free_.warm().bytes();
-  stats.whole_free_huge_pages = free_.whole_free_huge_pages();
-  stats.metadata_block_bytes = metadata_.block_bytes();
-  stats.metadata_used_bytes = metadata_.used_bytes();
-  stats.in_use_bytes = in_use_.bytes();
-  stats.mapped_bytes = mapped_bytes_;
+  PageHeapStats stats = ReadStats({reservations_, free_, metadata_, usage_});
   stats.untouched_bytes = UntouchedBytes();
-  stats.large_bytes = large_in_use_.bytes() + mapped_bytes_;
-  stats.large_objects = large_objects_;
-  stats.large_allocations_total = large_allocations_total_;
-  stats.released_bytes_total = released_bytes_total_;
   return stats;
 }
 
 void PageHeap::Publish() {
-  peak_in_use_bytes_ = std::max(peak_in_use_bytes_, in_use_.bytes() + mapped_bytes_);
-  if (next_peak_bytes_ != 0 && peak_in_use_bytes_ >= next_peak_bytes_) [[unlikely]]
+  const std::size_t peak_bytes = usage_.UpdatePeak();
+  if (next_peak_bytes_ != 0 && peak_bytes >= next_peak_bytes_) [[unlikely]]
     attention_.fetch_or(kPeakReached, std::memory_order_relaxed);
-  // A sequence lock. The fence keeps the fields behind the odd number, the release of the even number keeps them before
-  // it; a reader that sees a new field therefore sees an odd or a later number. The fields are stored one by one where
-  // they belong: to fill a structure and to copy it took three times as long (bench/micro, pair_malloc of 512 KiB).
-  const auto put = [](std::uint64_t& field, std::uint64_t value) {
-    std::atomic_ref<std::uint64_t>(field).store(value, std::memory_order_relaxed);
-  };
-  tarn_snapshot_pages& out = published_;
-  const std::uint64_t sequence = out.sequence;
-  put(out.sequence, sequence + 1);
-  std::atomic_thread_fence(std::memory_order_release);
-  put(out.reserved_bytes, reservations_.huge_page_count() * kHugePageBytes);
-  put(out.committed_bytes, free_.committed_huge_pages() * kHugePageBytes);
-  put(out.in_use_bytes, in_use_.bytes());
-  put(out.large_bytes, large_in_use_.bytes());
-  put(out.mapped_bytes, mapped_bytes_);
-  put(out.free_bytes, free_.free().bytes());
-  put(out.free_zero_bytes, free_.zero().bytes());
-  put(out.metadata_block_bytes, metadata_.block_bytes());
-  for (std::size_t kind = 0; kind < TARN_METADATA_KINDS; ++kind) {
-    put(out.metadata_bytes[kind], metadata_.used_bytes(static_cast<MetadataKind>(kind)));
-  }
-  put(out.span_record_bytes, metadata_.span_bytes());
-  put(out.large_objects, large_objects_);
-  put(out.large_allocations, large_allocations_total_);
-  put(out.large_allocated_bytes, large_allocated_bytes_total_);
-  put(out.large_freed_bytes, large_freed_bytes_total_);
-  put(out.huge_pages, free_.committed_huge_pages() - metadata_.block_bytes() / kHugePageBytes);
-  put(out.whole_free_huge_pages, free_.whole_free_huge_pages());
-  put(out.released_bytes, released_bytes_total_);
-  put(out.peak_in_use_bytes, peak_in_use_bytes_);
-  put(out.backed_huge_pages, free_.huge_backed());
-  put(out.asked_huge_pages, free_.asked());
-  std::atomic_ref<std::uint64_t>(out.sequence).store(sequence + 2, std::memory_order_release);
+  PublishFigures({reservations_, free_, metadata_, usage_}, &published_);
 }
 
 }  // namespace tarn

@@ -28,32 +28,17 @@
 #include "allocator/os/lock.h"
 #include "allocator/pages/address_source.h"
 #include "allocator/pages/demand.h"
+#include "allocator/pages/figures.h"
 #include "allocator/pages/free_pages.h"
 #include "allocator/pages/huge_page.h"
+#include "allocator/pages/in_flight.h"
 #include "allocator/pages/metadata.h"
 #include "allocator/pages/release_budget.h"
 #include "allocator/pages/reservations.h"
 #include "allocator/pages/span.h"
+#include "allocator/pages/usage.h"
 
 namespace tarn {
-
-// Bytes, as of one moment. reserved = metadata_block + in_use + free_warm + free_zero + uncommitted.
-struct PageHeapStats {
-  std::size_t reserved_bytes = 0;        // address space in reservations
-  std::size_t metadata_block_bytes = 0;  // given to the metadata
-  std::size_t metadata_used_bytes = 0;   // of these, handed out
-  std::size_t untouched_bytes = 0;       // of in_use and mapped bytes, taken for never touched (Goals::most_bytes)
-  std::size_t in_use_bytes = 0;          // in spans that lie in reservations
-  std::size_t free_warm_bytes = 0;       // free, but the kernel still holds memory for them
-  std::size_t free_zero_bytes = 0;       // free and released, or never touched
-  std::size_t uncommitted_bytes = 0;
-  std::size_t mapped_bytes = 0;  // in spans with a mapping of their own, beside the reservations
-  std::size_t large_bytes = 0;   // in_use and mapped bytes that belong to large objects
-  std::size_t large_objects = 0;
-  std::size_t large_allocations_total = 0;
-  std::size_t whole_free_huge_pages = 0;  // committed ones
-  std::size_t released_bytes_total = 0;
-};
 
 struct ScavengeResult {
   std::size_t released_bytes = 0;
@@ -217,23 +202,6 @@ class PageHeap {
   // Large objects with fewer whole huge pages are not worth a mapping of their own, which asking takes.
   static constexpr std::size_t kAskFloorHugePages = 2;
 
-  // Memory that is in flight while the lock is not held: free pages that are marked as used while they are released or
-  // populated, or huge pages that are taken while they are committed. The list is for the child of a fork, where the
-  // thread is gone and its pages would be lost. Records are metadata: a signal handler may jump out of the system call,
-  // and a record on the stack would stay in the list.
-  struct InFlight : ListLink<InFlight> {
-    HugePage* huge_page = nullptr;
-    HugePage::PageBits pages;             // of that huge page
-    std::size_t count = 0;                // of huge pages that are being committed, from that one on,
-    std::size_t committed = 0;            // of these, the number that are done,
-    Reservation* committed_by = nullptr;  // and come from here
-  };
-
-  // An empty record, on no list. Null where metadata has no room: makes no room itself, because that takes huge pages.
-  InFlight* NewInFlight() TARN_REQUIRES(lock_);
-  // Takes the record off the list, if it is there, and keeps it for the next.
-  void DeleteInFlight(InFlight* in_flight) TARN_REQUIRES(lock_);
-
   // Free pages of several huge pages in use that go to the kernel by one call.
   struct ReleaseBatch;
 
@@ -277,12 +245,10 @@ class PageHeap {
   // Returns the bytes that may be resident, as far as the page heap knows.
   std::size_t ChargedBytes() const TARN_REQUIRES(lock_) { return InUseBytes() + free_.warm().bytes(); }
   std::size_t InUseBytes() const TARN_REQUIRES(lock_) {
-    return in_use_.bytes() + mapped_bytes_ + metadata_.used_bytes();
+    return usage_.in_use().bytes() + usage_.mapped_bytes() + metadata_.used_bytes();
   }
   // Bytes of large objects that are taken for untouched: 0 unless more is in use than can be resident.
   std::size_t UntouchedBytes() const TARN_REQUIRES(lock_);
-  // A large object of this size comes, goes, or changes; the other is 0.
-  void NoteLarge(PageCount before, PageCount after) TARN_REQUIRES(lock_);
   // True if memory just came into use that has to displace other memory: MakeRoom has to be called.
   bool NeedsRoom() const TARN_REQUIRES(lock_) {
     return goals_.soft_bytes != 0 && ExcessOverGoals(0) != 0 &&
@@ -361,7 +327,6 @@ class PageHeap {
   Reservations reservations_ TARN_GUARDED_BY(lock_);
   // Of before AbandonInForkedChild. Changes there only, while there is one thread.
   Reservation* abandoned_ = nullptr;
-  IntrusiveList<InFlight> in_flight_ TARN_GUARDED_BY(lock_);
   Demand demand_ TARN_GUARDED_BY(lock_);
   ReleaseBudget release_budget_ TARN_GUARDED_BY(lock_);
   bool scavenger_at_work_ TARN_GUARDED_BY(lock_) = false;
@@ -389,34 +354,18 @@ class PageHeap {
   // Written under the lock, and cleared by the thread that answers; read without it.
   std::atomic<std::uint32_t> attention_ = 0;
   AddressSource address_source_;
-  // Kept up to date so that Stats() and the policies need no walk.
-  PageCount in_use_ TARN_GUARDED_BY(lock_);
-  PageCount large_in_use_ TARN_GUARDED_BY(lock_);
-  std::size_t mapped_bytes_ TARN_GUARDED_BY(lock_) = 0;
-  // Bytes of large objects, in_use and mapped, by the binary logarithm of their size in MiB.
-  static constexpr std::size_t kLargeSizes = 24;
-  std::size_t large_by_size_[kLargeSizes] TARN_GUARDED_BY(lock_) = {};
-  std::size_t mapped_objects_ TARN_GUARDED_BY(lock_) = 0;
-  std::size_t large_objects_ TARN_GUARDED_BY(lock_) = 0;
-  std::size_t large_allocations_total_ TARN_GUARDED_BY(lock_) = 0;
-  std::size_t large_allocated_bytes_total_ TARN_GUARDED_BY(lock_) = 0;
-  std::size_t large_freed_bytes_total_ TARN_GUARDED_BY(lock_) = 0;
-  std::size_t peak_in_use_bytes_ TARN_GUARDED_BY(lock_) = 0;
+  Usage usage_ TARN_GUARDED_BY(lock_);
   enum class HugePages : std::uint8_t { kUnknown, kAsked, kLeftAlone };
   HugePages huge_pages_ TARN_GUARDED_BY(lock_) = HugePages::kUnknown;
   bool backing_failed_ TARN_GUARDED_BY(lock_) = false;
   std::uint32_t backing_failed_at_ms_ TARN_GUARDED_BY(lock_) = 0;
-  // Of peak_in_use_bytes_; 0: nobody wants to know.
+  // Of the peak of usage_; 0: nobody wants to know.
   std::size_t next_peak_bytes_ TARN_GUARDED_BY(lock_) = 0;
   // Written under the lock, read without it.
   std::atomic<std::uint64_t> growth_ = 0;
-  std::size_t released_bytes_total_ TARN_GUARDED_BY(lock_) = 0;
   // Written under the lock.
   tarn_snapshot_pages published_ = {};
-  // Records of what is in flight. The first serves a short process, and costs it no page of metadata.
-  IntrusiveList<InFlight> spare_in_flight_ TARN_GUARDED_BY(lock_);
-  InFlight first_in_flight_ TARN_GUARDED_BY(lock_);
-  bool gave_first_in_flight_ TARN_GUARDED_BY(lock_) = false;
+  InFlights in_flight_ TARN_GUARDED_BY(lock_);
   // Stands at the end, because its lists are long: a short process touches few of them, and so fewer pages.
   FreePages free_ TARN_GUARDED_BY(lock_);
 };

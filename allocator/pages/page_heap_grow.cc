@@ -71,13 +71,13 @@ bool PageHeap::CommitTaken(HugePage* first, std::size_t count,
                            Reservation* reservation) TARN_NO_THREAD_SAFETY_ANALYSIS {
   InFlight in_flight_under_lock;
   // Without a record the lock stays held.
-  InFlight* const listed = NewInFlight();
+  InFlight* const listed = in_flight_.New(&metadata_);
   InFlight& in_flight = listed != nullptr ? *listed : in_flight_under_lock;
   in_flight.huge_page = first;
   in_flight.count = count;
   in_flight.committed_by = reservation;
   if (listed != nullptr) {
-    in_flight_.PushFront(listed);
+    in_flight_.List(listed);
     lock_.Release();
   }
   bool refused = false;
@@ -95,7 +95,7 @@ bool PageHeap::CommitTaken(HugePage* first, std::size_t count,
     if (!first[i].committed) free_.AddCommitted(&first[i]);
   }
   if (refused) PutBack(in_flight);
-  if (listed != nullptr) DeleteInFlight(listed);
+  if (listed != nullptr) in_flight_.Delete(listed);
   return !refused;
 }
 

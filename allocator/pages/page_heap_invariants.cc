@@ -72,7 +72,7 @@ void PageHeap::CheckInvariants() {
       CheckOne(huge_page, whole_free, free_.packing(), &sums);
     }
   }
-  TARN_CHECK(sums.used_pages == in_use_.raw());
+  TARN_CHECK(sums.used_pages == usage_.in_use().raw());
   TARN_CHECK(sums.warm_bytes == free_.warm_pages().bytes());
   TARN_CHECK(sums.refused_bytes == free_.warm_pages().refused_bytes());
   TARN_CHECK(reserved == reservations_.huge_page_count() && sums.committed == free_.committed_huge_pages());
@@ -80,9 +80,7 @@ void PageHeap::CheckInvariants() {
   TARN_CHECK(sums.free_pages == free_.free().raw() && sums.zero_pages == free_.zero().raw());
   TARN_CHECK(sums.ahead_pages == free_.ahead().raw());
   TARN_CHECK(sums.huge_backed == free_.huge_backed() && sums.asked == free_.asked());
-  std::size_t large_bytes = 0;
-  for (const std::size_t bytes : large_by_size_) large_bytes += bytes;
-  TARN_CHECK(large_bytes == large_in_use_.bytes() + mapped_bytes_);
+  TARN_CHECK(usage_.LargeBytesFrom(0) == usage_.large_in_use().bytes() + usage_.mapped_bytes());
 }
 
 }  // namespace tarn

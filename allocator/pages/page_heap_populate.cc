@@ -58,20 +58,21 @@ bool PageHeap::HasRoomAhead(std::size_t bytes) const {
 }
 
 std::size_t PageHeap::AheadBytes() const {
-  const std::size_t most_bytes = in_use_.bytes() / kAheadShareDivisor;
+  const std::size_t most_bytes = usage_.in_use().bytes() / kAheadShareDivisor;
   return most_bytes - std::min(most_bytes, (coming_ + free_.ahead()).bytes());
 }
 
 void PageHeap::PopulateAhead(const Run& run, PageCount pages, std::size_t object_bytes) {
   if (object_bytes > kPopulateMaxObjectBytes || PopulateHugePage(run, pages)) return;
-  const std::size_t goal_bytes = std::min({in_use_.bytes() / kPopulateShareDivisor, kPopulateMaxBytes, AheadBytes()});
+  const std::size_t goal_bytes =
+      std::min({usage_.in_use().bytes() / kPopulateShareDivisor, kPopulateMaxBytes, AheadBytes()});
   // Where the kernel's pages are larger than ours, a fault brings more by itself.
   if (goal_bytes < kPopulateMinBytes || OsPageBytes() > kPageBytes || !HasRoomAhead(goal_bytes)) return;
   HugePage* const huge_page = run.huge_page;
   const std::size_t first = run.first_page.raw() % kPagesPerHugePage + pages.raw();
   const std::size_t most = std::min(PageCount::FromBytesCeil(goal_bytes).raw(), kPagesPerHugePage - first);
   const auto next = huge_page->zero.NextRun(first);
-  InFlight* const ahead = next.count != 0 && next.first == first ? NewInFlight() : nullptr;
+  InFlight* const ahead = next.count != 0 && next.first == first ? in_flight_.New(&metadata_) : nullptr;
   std::size_t ahead_pages = 0;
   if (ahead != nullptr) {
     ahead_pages = std::min(next.count, most);
@@ -94,13 +95,13 @@ void PageHeap::PopulateAhead(const Run& run, PageCount pages, std::size_t object
 
 bool PageHeap::PopulateHugePage(const Run& run, PageCount pages) {
   HugePage* const huge_page = run.huge_page;
-  if (in_use_.bytes() / kPopulateShareDivisor < kHugePageBytes || AheadBytes() < kHugePageBytes) return false;
+  if (usage_.in_use().bytes() / kPopulateShareDivisor < kHugePageBytes || AheadBytes() < kHugePageBytes) return false;
   if (!HasRoomAhead(kHugePageBytes)) return false;
   // Nothing of it is resident: all that is not the run is free and zero.
   if (huge_page->zero.Count() + pages.raw() != kPagesPerHugePage || !BacksHugePages()) return false;
   if (!huge_page->reservation->refuses_huge_pages) return false;
   if (backing_failed_ && MillisecondsBetween(backing_failed_at_ms_, CoarseMilliseconds()) < kTryAgainMs) return false;
-  InFlight* const rest = NewInFlight();
+  InFlight* const rest = in_flight_.New(&metadata_);
   if (rest == nullptr) return false;
   TakeOut(rest, huge_page, huge_page->zero);
   coming_ += PageCount(kPagesPerHugePage);

@@ -33,7 +33,6 @@ constexpr std::size_t kPagesPerPiece = kPagesPerHugePage / 8;
 // inverse, and at least by this much.
 constexpr std::size_t kRoomStepDivisor = 128;
 constexpr std::size_t kLeastRoomStepBytes = std::size_t{1} << 20;
-constexpr unsigned kMiBShift = 20;
 // Where more is in use than can be resident, objects of this part of the limit are taken for untouched. Free memory is
 // kept up to a part of the others. Both are inverses, and chosen.
 constexpr std::size_t kUntouchedDivisor = 8;
@@ -54,33 +53,17 @@ HugePage::PageBits LongRuns(const HugePage::PageBits& pages) {
 
 }  // namespace
 
-PageHeap::InFlight* PageHeap::NewInFlight() {
-  if (InFlight* spare = spare_in_flight_.PopFront()) return spare;
-  if (!gave_first_in_flight_) {
-    gave_first_in_flight_ = true;
-    return &first_in_flight_;
-  }
-  void* memory = metadata_.Allocate(sizeof(InFlight), alignof(InFlight), MetadataKind::kPages);
-  return memory == nullptr ? nullptr : ::new (memory) InFlight;
-}
-
-void PageHeap::DeleteInFlight(InFlight* in_flight) {
-  if (in_flight->linked()) IntrusiveList<InFlight>::Remove(in_flight);
-  *in_flight = {};
-  spare_in_flight_.PushFront(in_flight);
-}
-
 void PageHeap::TakeOut(InFlight* in_flight, HugePage* huge_page, HugePage::PageBits pages) {
   free_.TakeOut(huge_page, pages);
   in_flight->huge_page = huge_page;
   in_flight->pages = pages;
-  in_flight_.PushFront(in_flight);
+  in_flight_.List(in_flight);
 }
 
 void PageHeap::BringBack(InFlight* in_flight, const HugePage::PageBits& zero) {
   HugePage* const huge_page = in_flight->huge_page;
   const HugePage::PageBits pages = in_flight->pages;
-  DeleteInFlight(in_flight);
+  in_flight_.Delete(in_flight);
   free_.BringBack(huge_page, pages, zero);
 }
 
@@ -90,7 +73,7 @@ void PageHeap::TryRefusedAgain(bool all) {
 }
 
 bool PageHeap::ReleaseWhole(HugePage* huge_page, std::size_t* released_bytes) {
-  InFlight* const in_flight = NewInFlight();
+  InFlight* const in_flight = in_flight_.New(&metadata_);
   if (in_flight == nullptr) return false;
   const HugePage::PageBits zero_before = huge_page->zero;
   const PageCount warm(huge_page->warm_pages());
@@ -119,7 +102,7 @@ bool PageHeap::ReleaseWhole(HugePage* huge_page, std::size_t* released_bytes) {
   }
   huge_page->refused_at_ms = released.Count() == kPagesPerHugePage ? 0 : NowOrOne();
   BringBack(in_flight, released.Or(zero_before));
-  released_bytes_total_ += PageCount(released_pages).bytes();
+  usage_.NoteReleased(PageCount(released_pages).bytes());
   *released_bytes += PageCount(released_pages).bytes();
   return true;
 }
@@ -153,7 +136,7 @@ void PageHeap::AddToBatch(ReleaseBatch* batch, HugePage* huge_page, const HugePa
                                            PageCount(end - first).bytes()};
   }
   if (batch->range_count == range_count_before) return;
-  InFlight* const in_flight = NewInFlight();
+  InFlight* const in_flight = in_flight_.New(&metadata_);
   if (in_flight == nullptr) {
     batch->range_count = range_count_before;
     return;
@@ -198,7 +181,7 @@ std::size_t PageHeap::ReleaseBatched(ReleaseBatch* batch) {
     if (huge_page->state == HugePageState::kWholeFree) huge_page->freed_at_ms = CoarseMilliseconds();
   }
   batch->huge_page_count = batch->range_count = batch->bytes = 0;
-  released_bytes_total_ += released_bytes;
+  usage_.NoteReleased(released_bytes);
   return released_bytes;
 }
 
@@ -274,24 +257,9 @@ void PageHeap::SetGoals(const Goals& goals) {
   next_room_at_bytes_ = 0;
 }
 
-void PageHeap::NoteLarge(PageCount before, PageCount after) {
-  const auto place = [this](PageCount pages) TARN_NO_THREAD_SAFETY_ANALYSIS -> std::size_t& {
-    const auto log = static_cast<std::size_t>(std::bit_width(pages.bytes() >> kMiBShift));
-    return large_by_size_[std::min(log, kLargeSizes - 1)];
-  };
-  place(before) -= before.bytes();
-  place(after) += after.bytes();
-}
-
 std::size_t PageHeap::UntouchedBytes() const {
   if (goals_.soft_bytes == 0 || InUseBytes() <= goals_.most_bytes) return 0;
-  std::size_t bytes = 0;
-  for (std::size_t log = kLargeSizes; log-- != 0;) {
-    // The least size of the objects that are counted here.
-    if ((std::size_t{1} << kMiBShift << log) / 2 < goals_.most_bytes / kUntouchedDivisor) break;
-    bytes += large_by_size_[log];
-  }
-  return bytes;
+  return usage_.LargeBytesFrom(goals_.most_bytes / kUntouchedDivisor);
 }
 
 // Memory on its way to the kernel is resident still. Where little room is left, no thread counts on another one's
@@ -388,7 +356,7 @@ bool PageHeap::ReleaseIdlePages(std::size_t most_bytes, std::size_t* released_by
 PageHeap::Fall PageHeap::BeginGivingBack() {
   LockHolder holder(lock_);
   attention_.fetch_and(~kFallen, std::memory_order_relaxed);
-  const Fall fall = {freed_since_fall_bytes_, in_use_.bytes()};
+  const Fall fall = {freed_since_fall_bytes_, usage_.in_use().bytes()};
   freed_since_fall_bytes_ = 0;
   return fall;
 }
@@ -400,7 +368,7 @@ PageHeap::Excess PageHeap::ReleaseExcess(std::size_t least_bytes, std::size_t* r
     *released_bytes = 0;
     const auto excess_bytes = [this]() TARN_NO_THREAD_SAFETY_ANALYSIS {
       const std::size_t warm_bytes = free_.warm().bytes() - free_.warm_pages().refused_bytes();
-      return warm_bytes - std::min(warm_bytes, in_use_.bytes() / kFallKeepDivisor);
+      return warm_bytes - std::min(warm_bytes, usage_.in_use().bytes() / kFallKeepDivisor);
     };
     TryRefusedAgain(false);
     while (*released_bytes < least_bytes && excess_bytes() != 0 && free_.warm_pages().oldest() != nullptr) {
@@ -430,7 +398,8 @@ void PageHeap::EndGivingBack(std::size_t released_bytes, std::uint64_t ns, Exces
   const PageCount warm = free_.warm();
   const PageCount unseen = std::min(warm, freed_in_excess_pass_);
   freed_in_excess_pass_ = PageCount(0);
-  unreleasable_ = warm.bytes() > in_use_.bytes() / kFallKeepDivisor + kHugePageBytes ? warm - unseen : PageCount(0);
+  unreleasable_ =
+      warm.bytes() > usage_.in_use().bytes() / kFallKeepDivisor + kHugePageBytes ? warm - unseen : PageCount(0);
 }
 
 void PageHeap::BeginScavenging() {
@@ -458,7 +427,7 @@ void PageHeap::RepairInForkedChild() {
   while (InFlight* in_flight = in_flight_.front()) {
     if (in_flight->committed_by != nullptr) {
       PutBack(*in_flight);
-      DeleteInFlight(in_flight);
+      in_flight_.Delete(in_flight);
       continue;
     }
     BringBack(in_flight, {});
