@@ -92,4 +92,17 @@ class TARN_SCOPED_CAPABILITY LockHolder {
   Lock& lock_;
 };
 
+// Gives up a lock that the caller holds, and takes it back at the end of the scope. What the lock guards may be another
+// then.
+class TARN_SCOPED_CAPABILITY Unlocked {
+ public:
+  explicit Unlocked(Lock& lock) TARN_RELEASE(lock) : lock_(lock) { lock_.Release(); }
+  ~Unlocked() TARN_RELEASE() { lock_.Acquire(); }
+  Unlocked(const Unlocked&) = delete;
+  Unlocked& operator=(const Unlocked&) = delete;
+
+ private:
+  Lock& lock_;
+};
+
 }  // namespace tarn

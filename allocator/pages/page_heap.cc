@@ -411,10 +411,7 @@ bool PageHeap::MoveLarge(Span* span, PageCount pages) {
 }
 
 bool PageHeap::Permits(std::size_t bytes) const {
-  if (hard_limit_bytes_ == 0) [[likely]]
-    return true;
-  const std::size_t used_bytes = usage_.in_use().bytes() + usage_.mapped_bytes() + metadata_.used_bytes();
-  return used_bytes <= hard_limit_bytes_ && bytes <= hard_limit_bytes_ - used_bytes;
+  return !bounds_.has_hard_limit() || bounds_.Permits(InUseBytes(), bytes);
 }
 
 bool PageHeap::PermitsMapping(const void* start, std::size_t bytes) const {
@@ -455,7 +452,7 @@ void PageHeap::SetNextPeak(std::size_t bytes) {
 
 void PageHeap::SetHardLimit(std::size_t bytes) {
   LockHolder holder(lock_);
-  hard_limit_bytes_ = bytes == SIZE_MAX ? 0 : std::max<std::size_t>(bytes, 1);
+  bounds_.SetHardLimit(bytes);
 }
 
 void PageHeap::SetReleaseDelay(std::uint32_t milliseconds) {
@@ -467,11 +464,8 @@ std::size_t PageHeap::KeepWarmBytes() {
   std::size_t keep_bytes = std::max(kWarmFloorBytes, usage_.in_use().bytes() / kWarmShareDivisor);
   const std::size_t peak_bytes = demand_.RecentPeakBytes(CoarseMilliseconds());
   if (peak_bytes > usage_.in_use().bytes()) keep_bytes = std::max(keep_bytes, peak_bytes - usage_.in_use().bytes());
-  if (hard_limit_bytes_ != 0) {
-    // Warm memory counts against the limit too, though it would not be refused.
-    const std::size_t used_bytes = usage_.in_use().bytes() + usage_.mapped_bytes() + metadata_.used_bytes();
-    keep_bytes = std::min(keep_bytes, used_bytes < hard_limit_bytes_ ? hard_limit_bytes_ - used_bytes : 0);
-  }
+  // Warm memory counts against the limit too, though it would not be refused.
+  if (bounds_.has_hard_limit()) keep_bytes = std::min(keep_bytes, bounds_.RoomBelowLimit(InUseBytes()));
   return keep_bytes;
 }
 
@@ -565,7 +559,7 @@ bool PageHeap::ServesAddress(std::uintptr_t address) {
 PageHeapStats PageHeap::Stats() {
   LockHolder holder(lock_);
   PageHeapStats stats = ReadStats({reservations_, free_, metadata_, usage_});
-  stats.untouched_bytes = UntouchedBytes();
+  stats.untouched_bytes = bounds_.UntouchedBytes(InUseBytes(), usage_);
   return stats;
 }
 

@@ -27,6 +27,7 @@
 #include "allocator/include/tarn/snapshot.h"
 #include "allocator/os/lock.h"
 #include "allocator/pages/address_source.h"
+#include "allocator/pages/bounds.h"
 #include "allocator/pages/demand.h"
 #include "allocator/pages/figures.h"
 #include "allocator/pages/free_pages.h"
@@ -47,6 +48,8 @@ struct ScavengeResult {
   static constexpr std::uint32_t kNever = UINT32_MAX;
   std::uint32_t next_ms = kNever;
 };
+
+struct ReleaseBatch;
 
 class PageHeap {
  public:
@@ -137,19 +140,8 @@ class PageHeap {
   // Bounds the sum of what is in use, mapped and metadata; SIZE_MAX: no limit. Beyond it requests fail.
   void SetHardLimit(std::size_t bytes) TARN_EXCLUDES(lock_);
 
-  // Bounds for the memory that may be resident: pages in use, free ones that are warm, mappings, metadata. A container
-  // sets them. All 0: none.
-  struct Goals {
-    // Beyond it, memory that was not resident displaces free memory that is, in the thread that takes it: whole huge
-    // pages and long runs.
-    std::size_t soft_bytes = 0;
-    // Beyond it, any free page goes.
-    std::size_t critical_bytes = 0;
-    // More than that cannot be resident, for the process would be dead. If more is in use, a part of it was never
-    // touched, and large objects are taken to be that part. Free memory is then kept in proportion to the others.
-    std::size_t most_bytes = 0;
-    bool operator==(const Goals&) const = default;
-  };
+  // A container sets them.
+  using Goals = MemoryGoals;
   void SetGoals(const Goals& goals) TARN_EXCLUDES(lock_);
 
   // How long what was in use stays (TARN_RELEASE_DELAY).
@@ -202,9 +194,6 @@ class PageHeap {
   // Large objects with fewer whole huge pages are not worth a mapping of their own, which asking takes.
   static constexpr std::size_t kAskFloorHugePages = 2;
 
-  // Free pages of several huge pages in use that go to the kernel by one call.
-  struct ReleaseBatch;
-
   TARN_COLD bool LiesInAbandoned(const Span* span) const;
   TARN_COLD void DeallocateAbandoned(Span* span);
 
@@ -242,16 +231,16 @@ class PageHeap {
   void AddToBatch(ReleaseBatch* batch, HugePage* huge_page, const HugePage::PageBits& pages) TARN_REQUIRES(lock_);
   // Releases what is in the batch, which is empty then; returns the bytes. Drops the lock for the system call.
   std::size_t ReleaseBatched(ReleaseBatch* batch) TARN_REQUIRES(lock_);
-  // Returns the bytes that may be resident, as far as the page heap knows.
-  std::size_t ChargedBytes() const TARN_REQUIRES(lock_) { return InUseBytes() + free_.warm().bytes(); }
   std::size_t InUseBytes() const TARN_REQUIRES(lock_) {
     return usage_.in_use().bytes() + usage_.mapped_bytes() + metadata_.used_bytes();
   }
-  // Bytes of large objects that are taken for untouched: 0 unless more is in use than can be resident.
-  std::size_t UntouchedBytes() const TARN_REQUIRES(lock_);
+  Bounds::Held HeldBytes() const TARN_REQUIRES(lock_) {
+    const std::size_t in_use_bytes = InUseBytes();
+    return {in_use_bytes, bounds_.UntouchedBytes(in_use_bytes, usage_), free_.warm().bytes()};
+  }
   // True if memory just came into use that has to displace other memory: MakeRoom has to be called.
   bool NeedsRoom() const TARN_REQUIRES(lock_) {
-    return goals_.soft_bytes != 0 && ExcessOverGoals(0) != 0 &&
+    return bounds_.has_goals() && bounds_.Excess(HeldBytes(), 0) != 0 &&
            fresh_bytes_.load(std::memory_order_relaxed) >= next_room_at_bytes_;
   }
   // Releases free memory until the goals hold, but not much more than `fresh_bytes`, which the caller took: so no call
@@ -260,17 +249,11 @@ class PageHeap {
   // Returns the bytes that may still be brought before their use: a share of the heap, less what all threads brought,
   // or are bringing, and did not use yet.
   std::size_t AheadBytes() const TARN_REQUIRES(lock_);
-  // True if the goals let `bytes` be brought before their use.
-  bool HasRoomAhead(std::size_t bytes) const TARN_REQUIRES(lock_);
   // Releases a huge page of the warm list, which it leaves: what the kernel refuses goes to the list of refused ones.
   // Drops the lock for the system call. Adds the bytes that were resident and went. False: there is no record for it.
   [[nodiscard]] bool ReleaseWhole(HugePage* huge_page, std::size_t* released_bytes) TARN_REQUIRES(lock_);
   // Free pages of huge pages in use, for MakeRoom.
   std::size_t ReleaseScattered(std::size_t most_bytes, std::size_t margin_bytes) TARN_REQUIRES(lock_);
-  // Returns the bytes by which the goals are exceeded, of which the soft one is lowered by `margin_bytes`.
-  std::size_t ExcessOverGoals(std::size_t margin_bytes) const TARN_REQUIRES(lock_);
-  // Returns the bytes by which the critical one is exceeded.
-  std::size_t CriticalExcess() const TARN_REQUIRES(lock_);
 
   // Memory that is about to be used (page_heap_populate.cc). The run has just become used by small objects, and none of
   // it is resident. If the heap is large enough for that, populates it and what follows it; drops the lock for that.
@@ -339,17 +322,12 @@ class PageHeap {
   PageCount freed_in_excess_pass_ TARN_GUARDED_BY(lock_);
   std::size_t freed_since_fall_bytes_ TARN_GUARDED_BY(lock_) = 0;
   std::atomic<bool> falling_ = false;
-  // 0: none, so that a page heap is all zeroes at the start (heap/process_heap.h).
-  std::size_t hard_limit_bytes_ TARN_GUARDED_BY(lock_) = 0;
+  Bounds bounds_ TARN_GUARDED_BY(lock_);
   std::uint64_t check_at_bytes_ TARN_GUARDED_BY(lock_) = 0;
   // Written under the lock, read without it.
   std::atomic<std::uint64_t> fresh_bytes_ = 0;
-  Goals goals_ TARN_GUARDED_BY(lock_);
   // Of fresh_bytes_: before that, MakeRoom would find nothing.
   std::uint64_t next_room_at_bytes_ TARN_GUARDED_BY(lock_) = 0;
-  // Resident, and free again soon: on their way to the kernel, or brought before they are used.
-  PageCount leaving_ TARN_GUARDED_BY(lock_);
-  PageCount coming_ TARN_GUARDED_BY(lock_);
   Reservations::Walk room_hand_ TARN_GUARDED_BY(lock_);
   // Written under the lock, and cleared by the thread that answers; read without it.
   std::atomic<std::uint32_t> attention_ = 0;

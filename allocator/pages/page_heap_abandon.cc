@@ -26,21 +26,20 @@ void PageHeap::AbandonInForkedChild() TARN_NO_THREAD_SAFETY_ANALYSIS {
     last->next = abandoned_;
   }
   const Demand demand = demand_;
-  const std::size_t hard_limit_bytes = hard_limit_bytes_;
   const std::uint64_t check_at_bytes = check_at_bytes_;
   const std::uint64_t fresh_bytes = fresh_bytes_.load(std::memory_order_relaxed);
   const std::uint64_t growth = growth_.load(std::memory_order_relaxed);
   const HugePages huge_pages = huge_pages_;
-  const Goals goals = goals_;
+  const Bounds bounds = bounds_;
   ::new (this) PageHeap();
   abandoned_ = old;
   demand_ = demand;
-  hard_limit_bytes_ = hard_limit_bytes;
   check_at_bytes_ = check_at_bytes;
   fresh_bytes_.store(fresh_bytes, std::memory_order_relaxed);
   growth_.store(growth, std::memory_order_relaxed);
   huge_pages_ = huge_pages;
-  goals_ = goals;
+  bounds_ = bounds;
+  bounds_.ForgetPassing();
 }
 
 bool PageHeap::LiesInAbandoned(const Span* span) const {

@@ -25,7 +25,7 @@ constexpr std::size_t kMetadataAlignmentBytes = 64;
 // reservation must be long enough wherever it happens to start.
 HugePage* PageHeap::FindOrReserve(std::size_t count, std::size_t alignment) {
   // In a container, where memory is short, warm ones come first.
-  const bool prefer_warm = goals_.soft_bytes != 0 && count > 1 && free_.warm_pages().bytes() != 0;
+  const bool prefer_warm = bounds_.has_goals() && count > 1 && free_.warm_pages().bytes() != 0;
   const auto preference = prefer_warm ? Reservations::Preference::kMostWarm : Reservations::Preference::kShortestRun;
   HugePage* const first = reservations_.Find(count, alignment, preference, free_.warm_pages());
   if (first != nullptr || !AddReservation(count + alignment - 1)) return first;
@@ -66,37 +66,47 @@ bool PageHeap::TakeThese(HugePage* first, std::size_t count) {
   return true;
 }
 
-// The analysis of locks cannot follow a lock that is given up on a condition.
-bool PageHeap::CommitTaken(HugePage* first, std::size_t count,
-                           Reservation* reservation) TARN_NO_THREAD_SAFETY_ANALYSIS {
+namespace {
+
+// Commits those of the huge pages that are not, in as few calls as possible. No other thread looks at huge pages that
+// are taken. False: the kernel refuses one.
+bool CommitEach(InFlight* in_flight) {
+  HugePage* const first = in_flight->huge_page;
+  for (std::size_t i = 0; i < in_flight->count; ++i) {
+    if (first[i].committed) continue;
+    std::size_t end = i + 1;
+    while (end < in_flight->count && !first[end].committed) ++end;
+    if (!Commit(first[i].first_page.start(), (end - i) * kHugePageBytes)) return false;
+    in_flight->committed = end;
+    i = end - 1;
+  }
+  return true;
+}
+
+}  // namespace
+
+bool PageHeap::CommitTaken(HugePage* first, std::size_t count, Reservation* reservation) {
   InFlight in_flight_under_lock;
-  // Without a record the lock stays held.
   InFlight* const listed = in_flight_.New(&metadata_);
   InFlight& in_flight = listed != nullptr ? *listed : in_flight_under_lock;
   in_flight.huge_page = first;
   in_flight.count = count;
   in_flight.committed_by = reservation;
+  bool all;
   if (listed != nullptr) {
     in_flight_.List(listed);
-    lock_.Release();
+    const Unlocked during_the_call(lock_);
+    all = CommitEach(&in_flight);
+  } else {
+    // Without a record the lock stays held.
+    all = CommitEach(&in_flight);
   }
-  bool refused = false;
-  for (std::size_t i = 0; i < count && !refused; ++i) {
-    // Nobody else looks at huge pages that are taken.
-    if (first[i].committed) continue;
-    std::size_t end = i + 1;
-    while (end < count && !first[end].committed) ++end;
-    refused = !Commit(first[i].first_page.start(), (end - i) * kHugePageBytes);
-    in_flight.committed = refused ? in_flight.committed : end;
-    i = end - 1;
-  }
-  if (listed != nullptr) lock_.Acquire();
   for (std::size_t i = 0; i < in_flight.committed; ++i) {
     if (!first[i].committed) free_.AddCommitted(&first[i]);
   }
-  if (refused) PutBack(in_flight);
+  if (!all) PutBack(in_flight);
   if (listed != nullptr) in_flight_.Delete(listed);
-  return !refused;
+  return all;
 }
 
 // Huge pages that were taken become free again.

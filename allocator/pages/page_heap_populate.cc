@@ -38,8 +38,6 @@ constexpr std::size_t kPopulateShareDivisor = 32;
 constexpr std::size_t kAheadShareDivisor = kPopulateShareDivisor / 2;
 constexpr std::size_t kPopulateMinBytes = std::size_t{16} << 10;
 constexpr std::size_t kPopulateMaxBytes = std::size_t{256} << 10;
-// In a container, nothing is brought ahead when less than this part of the soft goal is left, as its inverse. Chosen.
-constexpr std::size_t kRoomAheadDivisor = 8;
 // Larger objects have many OS pages, of which most may never be touched. A program that holds 20 000 buffers of 64 KiB,
 // and seldom uses more than a few KiB of each, would have them all resident. With two it is twice as much at worst.
 constexpr std::size_t kPopulateMaxObjectBytes = 8192;
@@ -52,14 +50,9 @@ constexpr std::size_t kMaxAskedHugePages = 8192;
 
 }  // namespace
 
-bool PageHeap::HasRoomAhead(std::size_t bytes) const {
-  return goals_.soft_bytes == 0 || ChargedBytes() - UntouchedBytes() + coming_.bytes() + bytes <=
-                                       goals_.soft_bytes - goals_.soft_bytes / kRoomAheadDivisor;
-}
-
 std::size_t PageHeap::AheadBytes() const {
   const std::size_t most_bytes = usage_.in_use().bytes() / kAheadShareDivisor;
-  return most_bytes - std::min(most_bytes, (coming_ + free_.ahead()).bytes());
+  return most_bytes - std::min(most_bytes, (bounds_.coming() + free_.ahead()).bytes());
 }
 
 void PageHeap::PopulateAhead(const Run& run, PageCount pages, std::size_t object_bytes) {
@@ -67,7 +60,8 @@ void PageHeap::PopulateAhead(const Run& run, PageCount pages, std::size_t object
   const std::size_t goal_bytes =
       std::min({usage_.in_use().bytes() / kPopulateShareDivisor, kPopulateMaxBytes, AheadBytes()});
   // Where the kernel's pages are larger than ours, a fault brings more by itself.
-  if (goal_bytes < kPopulateMinBytes || OsPageBytes() > kPageBytes || !HasRoomAhead(goal_bytes)) return;
+  if (goal_bytes < kPopulateMinBytes || OsPageBytes() > kPageBytes || !bounds_.HasRoomAhead(HeldBytes(), goal_bytes))
+    return;
   HugePage* const huge_page = run.huge_page;
   const std::size_t first = run.first_page.raw() % kPagesPerHugePage + pages.raw();
   const std::size_t most = std::min(PageCount::FromBytesCeil(goal_bytes).raw(), kPagesPerHugePage - first);
@@ -82,11 +76,13 @@ void PageHeap::PopulateAhead(const Run& run, PageCount pages, std::size_t object
   }
   // The run is in use already, but a thread that loses its CPU may touch it late.
   const PageCount all_pages = pages + PageCount(ahead_pages);
-  coming_ += all_pages;
-  lock_.Release();
-  const bool populated = Populate(run.first_page.start(), all_pages.bytes());
-  lock_.Acquire();
-  coming_ -= all_pages;
+  bounds_.BeginComing(all_pages);
+  bool populated;
+  {
+    const Unlocked during_the_call(lock_);
+    populated = Populate(run.first_page.start(), all_pages.bytes());
+  }
+  bounds_.EndComing(all_pages);
   if (populated) NoteTouched(huge_page, ahead_pages);
   if (ahead == nullptr) return;
   BringBack(ahead, populated ? HugePage::PageBits() : ahead->pages);
@@ -96,7 +92,7 @@ void PageHeap::PopulateAhead(const Run& run, PageCount pages, std::size_t object
 bool PageHeap::PopulateHugePage(const Run& run, PageCount pages) {
   HugePage* const huge_page = run.huge_page;
   if (usage_.in_use().bytes() / kPopulateShareDivisor < kHugePageBytes || AheadBytes() < kHugePageBytes) return false;
-  if (!HasRoomAhead(kHugePageBytes)) return false;
+  if (!bounds_.HasRoomAhead(HeldBytes(), kHugePageBytes)) return false;
   // Nothing of it is resident: all that is not the run is free and zero.
   if (huge_page->zero.Count() + pages.raw() != kPagesPerHugePage || !BacksHugePages()) return false;
   if (!huge_page->reservation->refuses_huge_pages) return false;
@@ -104,11 +100,13 @@ bool PageHeap::PopulateHugePage(const Run& run, PageCount pages) {
   InFlight* const rest = in_flight_.New(&metadata_);
   if (rest == nullptr) return false;
   TakeOut(rest, huge_page, huge_page->zero);
-  coming_ += PageCount(kPagesPerHugePage);
-  lock_.Release();
-  const bool backed = BackByHugePage(huge_page->first_page.start(), kHugePageBytes);
-  lock_.Acquire();
-  coming_ -= PageCount(kPagesPerHugePage);
+  bounds_.BeginComing(PageCount(kPagesPerHugePage));
+  bool backed;
+  {
+    const Unlocked during_the_call(lock_);
+    backed = BackByHugePage(huge_page->first_page.start(), kHugePageBytes);
+  }
+  bounds_.EndComing(PageCount(kPagesPerHugePage));
   if (backed) {
     free_.SetBacking(huge_page, Backing::kHuge);
     NoteTouched(huge_page, rest->pages.Count());
@@ -150,10 +148,10 @@ bool PageHeap::StopAsking(HugePage* first, std::size_t count) {
   }
   while (count != 0 && first[count - 1].backing != Backing::kAsked) --count;
   if (count == 0) return true;
-  lock_.Release();
-  const bool stopped = RefuseHugePages(first->first_page.start(), count * kHugePageBytes);
-  lock_.Acquire();
-  if (!stopped) return false;
+  {
+    const Unlocked during_the_call(lock_);
+    if (!RefuseHugePages(first->first_page.start(), count * kHugePageBytes)) return false;
+  }
   for (std::size_t i = 0; i < count; ++i) {
     if (first[i].backing == Backing::kAsked) free_.SetBacking(&first[i], Backing::kSmall);
   }

@@ -12,44 +12,21 @@
 #include "allocator/os/clock.h"
 #include "allocator/os/stack_memory.h"
 #include "allocator/os/virtual_memory.h"
+#include "allocator/pages/release_batch.h"
 
 namespace tarn {
 
 namespace {
 
-// The number of trackers that a pass over packed huge pages looks at before it lets others have the lock: some 10 us.
-constexpr std::size_t kTrackersPerHold = 64;
 // A THP is broken up when this many of its pages are idle. docs/memory-return.md has the figures.
 constexpr std::size_t kSparseIdlePages = kPagesPerHugePage / 16;
-// The stack that functions with a batch, of some 4 KiB, need beyond it. They touch it before they take the lock,
-// so that a stack overflow leaves the lock free.
-constexpr std::size_t kReleaseStackBytes = 2048;
 // The inverse of the share of what is in use that stays free and resident after a fall. It is half of what counts as a
 // fall, so that not every free after it counts as the next one.
 constexpr std::size_t kFallKeepDivisor = 8;
 // A huge page that was refused as a whole is tried in pieces of 256 KiB: a part of it may be what is locked.
 constexpr std::size_t kPagesPerPiece = kPagesPerHugePage / 8;
-// MakeRoom releases more than is missing, so that it need not be called at each step: by this share of the goal, as its
-// inverse, and at least by this much.
-constexpr std::size_t kRoomStepDivisor = 128;
-constexpr std::size_t kLeastRoomStepBytes = std::size_t{1} << 20;
-// Where more is in use than can be resident, objects of this part of the limit are taken for untouched. Free memory is
-// kept up to a part of the others. Both are inverses, and chosen.
-constexpr std::size_t kUntouchedDivisor = 8;
-constexpr std::size_t kWarmInDoubtDivisor = 2;
-// The release of a run of free pages that is this long costs little more per byte than that of a huge page. Chosen.
-constexpr std::size_t kLongRunPages = kPagesPerHugePage / 16;
-
 // For times of which 0 says that there is none.
 std::uint32_t NowOrOne() { return std::max<std::uint32_t>(CoarseMilliseconds(), 1); }
-
-HugePage::PageBits LongRuns(const HugePage::PageBits& pages) {
-  HugePage::PageBits result;
-  for (auto run = pages.NextRun(0); run.count != 0; run = pages.NextRun(run.first + run.count)) {
-    if (run.count >= kLongRunPages) result.SetRange(run.first, run.count);
-  }
-  return result;
-}
 
 }  // namespace
 
@@ -78,21 +55,22 @@ bool PageHeap::ReleaseWhole(HugePage* huge_page, std::size_t* released_bytes) {
   const HugePage::PageBits zero_before = huge_page->zero;
   const PageCount warm(huge_page->warm_pages());
   TakeOut(in_flight, huge_page, huge_page->free);
-  leaving_ += warm;
+  bounds_.BeginLeaving(warm);
   const bool stopped = StopAsking(huge_page, 1);
-  lock_.Release();
   HugePage::PageBits released;
-  if (tarn::Release(huge_page->first_page.start(), kHugePageBytes)) {
-    released.SetRange(0, kPagesPerHugePage);
-  } else {
-    // The locked memory may be a part of it.
-    for (std::size_t first = 0; first < kPagesPerHugePage; first += kPagesPerPiece) {
-      void* const start = (huge_page->first_page + PageCount(first)).start();
-      if (tarn::Release(start, PageCount(kPagesPerPiece).bytes())) released.SetRange(first, kPagesPerPiece);
+  {
+    const Unlocked during_the_call(lock_);
+    if (tarn::Release(huge_page->first_page.start(), kHugePageBytes)) {
+      released.SetRange(0, kPagesPerHugePage);
+    } else {
+      // The locked memory may be a part of it.
+      for (std::size_t first = 0; first < kPagesPerHugePage; first += kPagesPerPiece) {
+        void* const start = (huge_page->first_page + PageCount(first)).start();
+        if (tarn::Release(start, PageCount(kPagesPerPiece).bytes())) released.SetRange(first, kPagesPerPiece);
+      }
     }
   }
-  lock_.Acquire();
-  leaving_ -= warm;
+  bounds_.EndLeaving(warm);
   // While huge pages are asked for, a touch of one page may bring all of them.
   if (!stopped) released = {};
   const std::size_t released_pages = released.AndNot(zero_before).Count();
@@ -106,22 +84,6 @@ bool PageHeap::ReleaseWhole(HugePage* huge_page, std::size_t* released_bytes) {
   *released_bytes += PageCount(released_pages).bytes();
   return true;
 }
-
-// On the stack of the thread that releases, some 4 KiB.
-struct PageHeap::ReleaseBatch {
-  static constexpr std::size_t kHugePages = 8;
-
-  // True if another huge page has room: none has more runs than half its pages.
-  bool HasRoom() const {
-    return huge_page_count < kHugePages && range_count + kPagesPerHugePage / 2 <= std::size(ranges);
-  }
-
-  std::size_t huge_page_count = 0;
-  std::size_t range_count = 0;
-  std::size_t bytes = 0;
-  InFlight* in_flight[kHugePages];
-  MemoryRange ranges[kPagesPerHugePage];
-};
 
 void PageHeap::AddToBatch(ReleaseBatch* batch, HugePage* huge_page, const HugePage::PageBits& pages) {
   const std::size_t os_pages = std::max<std::size_t>(OsPageBytes() / kPageBytes, 1);
@@ -142,7 +104,7 @@ void PageHeap::AddToBatch(ReleaseBatch* batch, HugePage* huge_page, const HugePa
     return;
   }
   TakeOut(in_flight, huge_page, whole);
-  leaving_ += PageCount(whole.Count());
+  bounds_.BeginLeaving(PageCount(whole.Count()));
   batch->bytes += PageCount(whole.Count()).bytes();
   batch->in_flight[batch->huge_page_count++] = in_flight;
 }
@@ -152,11 +114,12 @@ std::size_t PageHeap::ReleaseBatched(ReleaseBatch* batch) {
   for (std::size_t i = 0; i < batch->huge_page_count; ++i) {
     static_cast<void>(StopAsking(batch->in_flight[i]->huge_page, 1));
   }
-  lock_.Release();
   bool released[std::size(batch->ranges)];
-  ReleaseRanges(batch->ranges, batch->range_count, released);
-  lock_.Acquire();
-  leaving_ -= PageCount::FromBytesCeil(batch->bytes);
+  {
+    const Unlocked during_the_call(lock_);
+    ReleaseRanges(batch->ranges, batch->range_count, released);
+  }
+  bounds_.EndLeaving(PageCount::FromBytesCeil(batch->bytes));
   std::size_t released_bytes = 0;
   const bool* next = released;
   for (std::size_t i = 0; i < batch->huge_page_count; ++i) {
@@ -247,85 +210,6 @@ std::size_t PageHeap::ReleaseOldest(std::size_t bytes) {
          ReleaseWhole(free_.warm_pages().oldest(), &released_bytes)) {
   }
   return released_bytes;
-}
-
-// --- Room in a container -------------------------------------------------------------------------------------------
-
-void PageHeap::SetGoals(const Goals& goals) {
-  LockHolder holder(lock_);
-  goals_ = goals;
-  next_room_at_bytes_ = 0;
-}
-
-std::size_t PageHeap::UntouchedBytes() const {
-  if (goals_.soft_bytes == 0 || InUseBytes() <= goals_.most_bytes) return 0;
-  return usage_.LargeBytesFrom(goals_.most_bytes / kUntouchedDivisor);
-}
-
-// Memory on its way to the kernel is resident still. Where little room is left, no thread counts on another one's
-// release, which may stand still for as long as that thread has no CPU.
-std::size_t PageHeap::CriticalExcess() const {
-  const std::size_t resident_bytes = ChargedBytes() - UntouchedBytes() + leaving_.bytes() + coming_.bytes();
-  return resident_bytes - std::min(resident_bytes, goals_.critical_bytes);
-}
-
-std::size_t PageHeap::ExcessOverGoals(std::size_t margin_bytes) const {
-  const std::size_t warm_bytes = free_.warm().bytes();
-  std::size_t kept_bytes;  // of these, may stay
-  const std::size_t in_use_bytes = InUseBytes();
-  if (in_use_bytes > goals_.most_bytes) {
-    const std::size_t touched_bytes = in_use_bytes - UntouchedBytes();
-    kept_bytes = std::min(touched_bytes / kWarmInDoubtDivisor,
-                          (goals_.soft_bytes - std::min(touched_bytes, goals_.soft_bytes)) / 2);
-  } else {
-    kept_bytes = goals_.soft_bytes - std::min(in_use_bytes, goals_.soft_bytes);
-  }
-  kept_bytes -= std::min(kept_bytes, margin_bytes);
-  return std::max(warm_bytes - std::min(warm_bytes, kept_bytes), CriticalExcess());
-}
-
-void PageHeap::MakeRoom(std::size_t fresh_bytes) {
-  ProbeStack(kReleaseStackBytes);
-  LockHolder holder(lock_);
-  const PublishAtEnd publish{this};
-  const std::size_t step_bytes = std::max(goals_.soft_bytes / kRoomStepDivisor, kLeastRoomStepBytes);
-  const std::size_t most_bytes = fresh_bytes + step_bytes;
-  std::size_t released_bytes = 0;
-  TryRefusedAgain(false);
-  while (released_bytes < most_bytes && ExcessOverGoals(step_bytes) != 0 && free_.warm_pages().oldest() != nullptr &&
-         ReleaseWhole(free_.warm_pages().oldest(), &released_bytes)) {
-  }
-  if (released_bytes < most_bytes) released_bytes += ReleaseScattered(most_bytes - released_bytes, step_bytes);
-  // With nothing left to release, the next try is worthwhile a step later.
-  next_room_at_bytes_ = released_bytes < most_bytes ? fresh_bytes_.load(std::memory_order_relaxed) + step_bytes : 0;
-}
-
-std::size_t PageHeap::ReleaseScattered(std::size_t most_bytes, std::size_t margin_bytes) {
-  ReleaseBatch batch;
-  std::size_t released_bytes = 0;
-  std::size_t held = 0;
-  bool critical = CriticalExcess() != 0;
-  // Once around, wherever the hand is.
-  for (std::size_t left = reservations_.huge_page_count(); left != 0; --left) {
-    if (!batch.HasRoom() || released_bytes + batch.bytes >= most_bytes) {
-      released_bytes += ReleaseBatched(&batch);
-      critical = CriticalExcess() != 0;
-      held = 0;
-      if (released_bytes >= most_bytes || ExcessOverGoals(margin_bytes) == 0) return released_bytes;
-    }
-    if (++held == kTrackersPerHold) {
-      lock_.Release();
-      lock_.Acquire();
-      held = 0;
-    }
-    bool end_of_pass = false;
-    HugePage* huge_page = reservations_.NextPacked(&room_hand_, &end_of_pass);
-    if (end_of_pass) huge_page = reservations_.NextPacked(&room_hand_, &end_of_pass);
-    if (huge_page == nullptr || huge_page->IsRefused(CoarseMilliseconds())) continue;
-    const HugePage::PageBits free = huge_page->free.AndNot(huge_page->zero);
-    AddToBatch(&batch, huge_page, critical ? free : LongRuns(free));
-  }
-  return released_bytes + ReleaseBatched(&batch);
 }
 
 // --- Pages of huge pages in use ------------------------------------------------------------------------------------
@@ -422,7 +306,7 @@ void PageHeap::RepairInForkedChild() {
   in_excess_pass_ = false;
   freed_in_excess_pass_ = PageCount(0);
   unreleasable_ = PageCount(0);
-  coming_ = leaving_ = PageCount(0);
+  bounds_.ForgetPassing();
   // The thread that released these is gone; it is unknown whether the kernel got to it.
   while (InFlight* in_flight = in_flight_.front()) {
     if (in_flight->committed_by != nullptr) {
