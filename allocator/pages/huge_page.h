@@ -17,6 +17,9 @@ namespace tarn {
 
 struct Reservation;
 
+// The index of a page in its huge page.
+constexpr std::size_t IndexInHugePage(PageId page) { return page.raw() % kPagesPerHugePage; }
+
 enum class HugePageState : std::uint8_t {
   kWholeFree,  // no page is in a span; may be uncommitted, released or warm
   kPacked,     // some pages are in spans, some may be free

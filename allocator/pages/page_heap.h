@@ -285,11 +285,21 @@ class PageHeap {
   Span* NewSpan(std::size_t objects, bool sampled) TARN_REQUIRES(lock_);
   Span* AllocateMapped(PageCount pages, PageCount alignment, bool prefer_zero, std::size_t record_objects)
       TARN_EXCLUDES(lock_);
-  static void* MapCommitted(std::size_t bytes, std::size_t alignment_bytes);
-  // Advises huge pages for all of a mapping, or none.
-  static void AdviseMapping(void* start, std::size_t bytes, bool huge_pages);
-  bool ResizeWithinReservation(Span* span, PageCount pages, Run* added) TARN_REQUIRES(lock_);
+  void ShrinkWithinReservation(Span* span, PageCount pages) TARN_REQUIRES(lock_);
+  bool GrowWithinReservation(Span* span, PageCount pages, Run* added) TARN_REQUIRES(lock_);
+  bool UsePart(HugePage* huge_page, std::size_t index, std::size_t count) TARN_REQUIRES(lock_);
   bool ResizeWithinMapping(Span* span, PageCount pages) TARN_EXCLUDES(lock_);
+  // An object on its way to a mapping of its own.
+  struct Move {
+    void* start = nullptr;
+    std::size_t bytes = 0;
+    std::size_t mapping_bytes = 0;
+    bool huge_pages = false;     // are advised for it
+    bool leaves_nothing = true;  // the pages that it leaves are not resident
+  };
+  bool ReserveForMove(std::size_t bytes, Move* move);
+  bool PrepareMove(const Span* span, Move* move) TARN_EXCLUDES(lock_);
+  void FinishMove(Span* span, const Move& move) TARN_EXCLUDES(lock_);
   // How much memory of free huge pages is not given back at once.
   std::size_t KeepWarmBytes() TARN_REQUIRES(lock_);
   // The page map needs a leaf for each GiB that the pages lie in. TryInstallLeaves takes what metadata has room for.
