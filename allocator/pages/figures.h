@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What others may know of the page heap: Stats(), and the figures that readers get without the lock.
+// The figures of the page heap: Stats(), and what readers get without the lock.
 #pragma once
 
 #include <cstddef>

@@ -41,16 +41,15 @@ TEST(Usage, CountsObjectsOfEitherKind) {
 }
 
 TEST(Usage, KnowsHowMuchIsInLargeObjectsOfASize) {
-  constexpr std::size_t kPagesPerMiB = (std::size_t{1} << 20) / kPageBytes;
-  constexpr std::size_t kBytesPerMiB = std::size_t{1} << 20;
+  constexpr std::size_t kOneMiB = std::size_t{1} << 20;
   Usage usage;
   usage.AddLarge(PageCount(1));
-  usage.AddLarge(PageCount(5 * kPagesPerMiB));
-  usage.AddMappedObject(PageCount(600 * kPagesPerMiB));
-  EXPECT_EQ(usage.LargeBytesFrom(0), 605 * kBytesPerMiB + kPageBytes);
-  EXPECT_EQ(usage.LargeBytesFrom(2 * kBytesPerMiB), 605 * kBytesPerMiB);
-  EXPECT_EQ(usage.LargeBytesFrom(8 * kBytesPerMiB), 600 * kBytesPerMiB);
-  EXPECT_EQ(usage.LargeBytesFrom(1024 * kBytesPerMiB), 0u);
+  usage.AddLarge(PageCount(5 * (kOneMiB / kPageBytes)));
+  usage.AddMappedObject(PageCount(600 * (kOneMiB / kPageBytes)));
+  EXPECT_EQ(usage.LargeBytesFrom(0), 605 * kOneMiB + kPageBytes);
+  EXPECT_EQ(usage.LargeBytesFrom(2 * kOneMiB), 605 * kOneMiB);
+  EXPECT_EQ(usage.LargeBytesFrom(8 * kOneMiB), 600 * kOneMiB);
+  EXPECT_EQ(usage.LargeBytesFrom(1024 * kOneMiB), 0u);
 }
 
 TEST(Usage, NothingIsLeftWhenAllObjectsAreGone) {
