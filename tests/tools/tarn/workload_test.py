@@ -215,14 +215,14 @@ class SuiteTest(WorkloadTest):
         self.assertEqual([note.split(":")[0] for note in document["notes"]], ["y", "z"])
 
     def test_the_time_for_all(self):
-        # The second one, which hangs, is cut short, and leaves time for the third or not.
-        work = {"l.json": [{"name": "a", "command": ["true"]}, {"name": "hangs", "command": ["sleep", "600"]},
-                           {"name": "late", "command": ["true"]}]}
-        document = json.loads(self.measure(work, "--runs", "1", "--json", "--within", "8s").stdout)
-        names = [workload["name"] for workload in document["workloads"]]
-        self.assertIn("hangs", names)
-        self.assertIn("hangs: ended with fewer blocks than planned, as the time was over", " ".join(document["notes"]))
-        self.assertTrue("late" in names or "late: left out, as the time was over" in " ".join(document["notes"]))
+        # The first one takes all of it, and the second one finds none left.
+        work = {"l.json": [{"name": "hangs", "command": ["sleep", "600"]}, {"name": "late", "command": ["true"]}]}
+        result = self.measure(work, "--runs", "1", "--json", "--within", "5s", code=1)
+        document = json.loads(result.stdout)
+        self.assertEqual([workload["name"] for workload in document["workloads"]], ["hangs"])
+        self.assertEqual(document["notes"], ["hangs: ended with fewer blocks than planned, as the time was over",
+                                             "late: left out, as the time was over"])
+        self.assertIn("nothing could be measured", result.stderr)
 
     def test_results_are_kept_after_each_workload(self):
         out = self.path("out.json")
