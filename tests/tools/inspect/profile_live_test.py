@@ -116,17 +116,25 @@ class Live(unittest.TestCase):
             self.assertGreater(stats["stalls"], 0)
             self.assertEqual(sum(stats["stalls_by_time"]), stats["stalls"])
             self.assertGreater(stats["stall_total_ns"], stats["stall_longest_ns"])
-            moments = [json.loads(line) for line in
-                       tarn("stat", program.pid, "--json", "--watch", "0.2", "--count", "3")[0].splitlines()]
-            self.assertEqual(len(moments), 3)
+            # On a busy machine the program may have no turn between two looks.
+            for interval in "0.2", "2", "20":
+                moments = [json.loads(line) for line in
+                           tarn("stat", program.pid, "--json", "--watch", interval, "--count", "3")[0].splitlines()]
+                self.assertEqual(len(moments), 3)
+                if moments[2]["stats"]["mallocs"] > moments[0]["stats"]["mallocs"]:
+                    break
             self.assertGreater(moments[2]["stats"]["mallocs"], moments[0]["stats"]["mallocs"])
 
-            looks = [json.loads(line) for line in
-                     tarn("top", program.pid, "--json", "--interval", "0.3", "--count", "2")[0].splitlines()]
-            self.assertIsNone(looks[0]["sites"][0]["bytes_per_s"])
-            largest = max(looks[1]["size_classes"], key=lambda row: row["live_bytes"])
-            self.assertEqual(largest["size_bytes"], 1024)
-            self.assertGreater(sum(row["mallocs_per_s"] for row in looks[1]["size_classes"]), 1000)
+            for interval in "0.3", "3", "30":
+                looks = [json.loads(line) for line in
+                         tarn("top", program.pid, "--json", "--interval", interval, "--count", "2")[0].splitlines()]
+                self.assertIsNone(looks[0]["sites"][0]["bytes_per_s"])
+                largest = max(looks[1]["size_classes"], key=lambda row: row["live_bytes"])
+                self.assertEqual(largest["size_bytes"], 1024)
+                mallocs_per_s = sum(row["mallocs_per_s"] for row in looks[1]["size_classes"])
+                if mallocs_per_s > 1000:
+                    break
+            self.assertGreater(mallocs_per_s, 1000)
             self.assertGreater(looks[1]["sites"][0]["live_bytes"], 32 << 20)
 
             # The profile says what the counters say, give or take what chance does to about 130 samples.
@@ -140,9 +148,13 @@ class Live(unittest.TestCase):
 
             # Two moments: nothing is held more, and much was allocated.
             grown = self.path("grown.pb.gz")
-            tarn("heap", program.pid, "--seconds", "0.5", "-o", grown)
-            allocated = pprof_top(grown, "-sample_index=alloc_space", "-unit=mb")
-            self.assertGreater(float(re.search(r"of (\S+)MB total", allocated).group(1)), 1)
+            for seconds in "0.5", "5", "50":
+                tarn("heap", program.pid, "--seconds", seconds, "-o", grown)
+                allocated = pprof_top(grown, "-sample_index=alloc_space", "-unit=mb")
+                allocated_mb = float(re.search(r"of (\S+)MB total", allocated).group(1))
+                if allocated_mb > 1:
+                    break
+            self.assertGreater(allocated_mb, 1)
 
             # What the program is given names later.
             raw = self.path("raw.pb.gz")
