@@ -78,7 +78,7 @@ def request_files(port, files, seed, problems):
     """One client: keeps its connection, and checks every byte that it gets."""
     chance = random.Random(seed)
     names = sorted(files)
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=programs.PATIENCE_SECONDS)
     for _ in range(REQUESTS_PER_CLIENT):
         name = chance.choice(names)
         body = files[name]

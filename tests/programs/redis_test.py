@@ -21,7 +21,7 @@ class Client:
 
     def __init__(self, path):
         self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(60)
+        self.socket.settimeout(programs.PATIENCE_SECONDS)
         self.socket.connect(path)
         self.file = self.socket.makefile("rb")
 
