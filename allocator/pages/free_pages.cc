@@ -68,7 +68,7 @@ void FreePages::PutWhole(HugePage* huge_page) {
   huge_page->longest_free_run = HugePage::kUnknownRun;
   huge_page->reservation->SetWholeFree(huge_page);
   ++whole_free_huge_pages_;
-  if (huge_page->warm_pages() != 0) warm_.Add(huge_page);
+  warm_.Add(huge_page);
 }
 
 void FreePages::RemoveWhole(HugePage* huge_page) {

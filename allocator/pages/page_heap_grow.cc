@@ -256,8 +256,8 @@ bool PageHeap::EnsureMetadata(std::size_t bytes, std::size_t alignment) {
     free_.SetBacking(&block[i], Backing::kSmall);
     block[i].state = HugePageState::kMetadata;
   }
-  // Metadata is zero when it is handed out, so a warm huge page is emptied first; the lock stays held, for the pages
-  // cannot be had in another way and this happens once per 2 MiB of metadata.
+  // Metadata is zero when it is handed out, so a warm huge page is emptied first. The lock stays held: there are no
+  // other pages, and this happens once per 2 MiB of metadata.
   if (!zero && !tarn::Release(block->first_page.start(), count * kHugePageBytes)) {
     auto* bytes_to_clear = static_cast<char*>(block->first_page.start());
     std::fill(bytes_to_clear, bytes_to_clear + count * kHugePageBytes, '\0');

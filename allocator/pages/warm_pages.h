@@ -17,11 +17,13 @@ namespace tarn {
 
 class WarmPages {
  public:
-  // By refused_at_ms it is one that the kernel refused, or not.
+  // By refused_at_ms it is one that the kernel refused, or not. One without warm pages stays on no list.
   void Add(HugePage* huge_page) {
+    const std::size_t bytes = PageCount(huge_page->warm_pages()).bytes();
+    if (bytes == 0) return;
     const bool refused = huge_page->refused_at_ms != 0;
     (refused ? refused_ : warm_).PushFront(huge_page);
-    (refused ? refused_bytes_ : bytes_) += PageCount(huge_page->warm_pages()).bytes();
+    (refused ? refused_bytes_ : bytes_) += bytes;
   }
   // Its figures are those that it was added with.
   void Remove(HugePage* huge_page) {

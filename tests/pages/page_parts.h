@@ -11,7 +11,7 @@
 
 namespace tarn_test {
 
-// A reservation of so many huge pages, all of them whole and free. Its trackers are set up as if committed.
+// A reservation whose huge pages are all whole and free. Its trackers are set up as if committed.
 class FakeReservation {
  public:
   explicit FakeReservation(std::size_t huge_pages, std::size_t first_huge_page = 1024)

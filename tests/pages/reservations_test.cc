@@ -29,7 +29,7 @@ class ReservationsTest : public testing::Test {
     reservations_.Add(reservation, metadata_huge_pages);
     return reservation;
   }
-  // As if it were committed, with so many warm pages, and free.
+  // As if it were committed and free, with that number of warm pages.
   HugePage* Commit(Reservation* reservation, std::size_t index, std::size_t warm_pages) {
     HugePage* const huge_page = &reservation->huge_pages[index];
     reservation->SetUp(huge_page);

@@ -34,7 +34,7 @@ struct SimulatedMemory {
   // Starts over with this seed; addresses that were handed out stay so.
   void Reset(std::uint64_t seed);
 
-  // One call in so many is refused; 0: none.
+  // One call of this number is refused; 0: none.
   std::size_t refusals = 0;
   std::size_t address_space_limit_bytes = SIZE_MAX;
   bool has_huge_pages = true;

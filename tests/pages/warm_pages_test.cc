@@ -57,5 +57,14 @@ TEST(WarmPages, RefusedOnesAreNotReleasedUntilTheirTimeCame) {
   EXPECT_EQ(seen, 3u);
 }
 
+TEST(WarmPages, OneWithoutMemoryStaysOnNoList) {
+  FakeReservation pages(1);
+  WarmPages warm;
+  warm.Add(Warm(pages[0], 0));
+  EXPECT_FALSE(pages[0]->linked());
+  EXPECT_EQ(warm.newest(), nullptr);
+  EXPECT_EQ(warm.bytes(), 0u);
+}
+
 }  // namespace
 }  // namespace tarn

@@ -20,8 +20,9 @@ struct Allocator {
 };
 
 // From --against: names that Debian has (and glibc, tarn), or name=path. The path may be such a name, too, and settings
-// may follow it: "slow=tarn:TARN_MODE=thread". tarn comes along in any case, from `tarn_path` or beside the tool. Throws UsageError for what is wrong; a peer that is not installed is one, too, unless `missing`
-// is given, which then gets a line for each.
+// may follow it: "slow=tarn:TARN_MODE=thread". tarn is always among them, from `tarn_path` or from the directory of the
+// tool. Throws UsageError for what is wrong. A peer that is not installed is such an error, unless `missing` is given,
+// which then gets a line for each.
 std::vector<Allocator> FindAllocators(const std::string& against, const std::string& tarn_path,
                                       std::vector<std::string>* missing);
 
