@@ -10,9 +10,9 @@
 #include <map>
 #include <utility>
 
+#include "tools/base/error.h"
 #include "tools/inspect/process_maps.h"
 #include "tools/inspect/process_memory.h"
-#include "tools/inspect/profile/profile.h"
 
 namespace tarn::tool {
 
@@ -66,8 +66,8 @@ MallocUse LookAtMalloc(pid_t pid) {
   std::vector<ProcessMapping> maps;
   try {
     maps = ReadMaps(pid);
-  } catch (const ProfileError&) {
-    return use;  // It has ended.
+  } catch (const ToolError&) {
+    return use;  // It has ended: a process that nobody has waited for yet has no mappings.
   }
   for (const ProcessMapping& mapping : maps) {
     if (mapping.is_executable && mapping.file.starts_with("/") &&
