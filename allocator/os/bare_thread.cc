@@ -18,6 +18,7 @@
 #include "allocator/base/units.h"
 #include "allocator/os/clone_x86_64.h"
 #include "allocator/os/futex.h"
+#include "allocator/os/last_thread.h"
 #include "allocator/os/process.h"
 #include "allocator/os/system_call.h"
 #include "allocator/os/thread_filter.h"
@@ -50,7 +51,7 @@ struct BareThread {
   // The number of callers that hold the thread away just now.
   std::atomic<std::uint32_t> holds = 0;
   long process_id = 0;
-  std::atomic<long> last_id = 0;  // of the last one that was started
+  LastThread last;
   bool keep_stderr = false;
 };
 
@@ -59,11 +60,13 @@ constinit BareThread bare_thread;
 [[noreturn]] void Main() {
   // Our block of thread-local memory begins as zeroes, and is not all zero in a fresh thread.
   ::new (&thread_state) ThreadState;
+  bare_thread.last.Begin();
   char* const thread_pointer = static_cast<char*>(__builtin_thread_pointer());
   *reinterpret_cast<volatile std::int32_t*>(thread_pointer + bare_thread.rseq_id_offset) = -1;
   static_cast<void>(SystemCall(SYS_prctl, PR_SET_NAME, bare_thread.name, 0, 0, 0));
   thread_state.is_background = true;
   bare_thread.body(StripThread(bare_thread.keep_stderr) ? BareThreadBegin::kStripped : BareThreadBegin::kRefused);
+  bare_thread.last.End();
   while (true) static_cast<void>(SystemCall(SYS_exit, 0));
 }
 
@@ -118,6 +121,7 @@ BareThreadStart StartBareThread(void (*body)(BareThreadBegin), const char* name,
     bare_thread.id.store(0);
     return BareThreadStart::kAlive;
   }
+  bare_thread.last.AwaitEnd();
   if (bare_thread.memory == nullptr && !MakeMemory(rseq_id_offset, rseq_cs_offset)) {
     bare_thread.id.store(0, std::memory_order_release);
     return BareThreadStart::kFailed;
@@ -139,10 +143,7 @@ BareThreadStart StartBareThread(void (*body)(BareThreadBegin), const char* name,
   auto* const id = reinterpret_cast<int*>(&bare_thread.id);
   const long result = CloneThread(kFlags, bare_thread.stack_end, id, id, bare_thread.thread_pointer, &Main);
   static_cast<void>(SystemCall(SYS_rt_sigprocmask, SIG_SETMASK, &before, nullptr, kKernelSignalBytes));
-  if (result >= 0) {
-    bare_thread.last_id.store(result);
-    return BareThreadStart::kStarted;
-  }
+  if (result >= 0) return BareThreadStart::kStarted;
   bare_thread.id.store(0, std::memory_order_release);
   return BareThreadStart::kFailed;
 }
@@ -152,7 +153,7 @@ bool BareThreadIsAlive() { return bare_thread.id.load(std::memory_order_acquire)
 void ForgetBareThreadInForkedChild() {
   bare_thread.id.store(0, std::memory_order_relaxed);
   bare_thread.holds.store(0, std::memory_order_relaxed);
-  bare_thread.last_id.store(0, std::memory_order_relaxed);
+  bare_thread.last.Forget();
 }
 
 bool FirstThreadHasSameIds() {
@@ -184,7 +185,7 @@ void HoldBareThread() {
   SystemCall(SYS_futex, id, FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
 }
 
-void AwaitEndOfBareThread() { AwaitEndOfThread(bare_thread.last_id.load()); }
+void AwaitEndOfBareThread() { bare_thread.last.AwaitEnd(); }
 
 void LetBareThread() { bare_thread.holds.fetch_sub(1); }
 

@@ -2,10 +2,8 @@
 
 #include "allocator/os/process.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
-#include <time.h>
 
 #include <sys/auxv.h>
 #include <sys/resource.h>
@@ -34,17 +32,6 @@ std::size_t CountThreads() {
   struct stat status = {};
   if (SystemCall(SYS_newfstatat, AT_FDCWD, kTasksPath, &status, 0) != 0 || status.st_nlink < 2) return 0;
   return static_cast<std::size_t>(status.st_nlink) - 2;
-}
-
-void AwaitEndOfThread(long thread_id) {
-  // The bound is for an id that another thread has got since.
-  constexpr int kMostLooks = 20'000;
-  const long process_id = SystemCall(SYS_getpid);
-  for (int i = 0; thread_id != 0 && i < kMostLooks; ++i) {
-    if (SystemCall(SYS_tgkill, process_id, thread_id, 0) == -ESRCH) return;
-    const struct timespec time = {0, 50'000};
-    SystemCall(SYS_nanosleep, &time, nullptr);
-  }
 }
 
 void SleepBriefly() {

@@ -19,10 +19,6 @@ bool HasOneThread();
 // The number of threads that the kernel counts; 0: /proc does not say.
 std::size_t CountThreads();
 
-// Returns when the kernel has forgotten the thread of this process with that id, which has ended or is about to: it
-// counts for the kernel for a moment after its end was seen. 0: there was none.
-void AwaitEndOfThread(long thread_id);
-
 // Lets other threads run, for a millisecond. By futex(2), which sandboxes allow, where they may forbid sched_yield(2).
 void SleepBriefly();
 

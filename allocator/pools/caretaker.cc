@@ -193,6 +193,8 @@ bool Caretaker::StartThread() {
     knows_exit_ = true;
   }
   if (first) CallAtExit(&OnExit);
+  // Behind `alive_`, so that one caller waits.
+  last_thread_.AwaitEnd();
   ProgramThread handle;
   const bool started = StartProgramThread(&RunThread, &handle);
   SlowPathScope scope;
@@ -218,7 +220,7 @@ void Caretaker::RunThread() {
     SlowPathScope scope;
     LockHolder holder(self.lock_.lock);
     self.thread_ = ThisThread();
-    self.thread_id_.store(KernelThreadId(), std::memory_order_relaxed);
+    self.last_thread_.Begin();
   }
   while (true) {
     const std::uint32_t word = self.wake_word_.load(std::memory_order_acquire);
@@ -243,6 +245,7 @@ bool Caretaker::EndsThread(bool in_place) {
       }
       word = handle_word_.load(std::memory_order_relaxed);
       if (handle_state_ != HandleState::kUnknown) {
+        last_thread_.End();
         alive_.store(false, std::memory_order_relaxed);
         // A slow path that saw `alive_` leaves its pool to this thread. It may have found a thread of the program that
         // was not there when the threads were counted. So they are counted once more behind the store. A slow path
@@ -291,7 +294,7 @@ void Caretaker::Stop() {
     }
     WakeWaiters(handle_word_);
   }
-  AwaitEndOfThread(static_cast<long>(thread_id_.load(std::memory_order_relaxed)));
+  last_thread_.AwaitEnd();
 }
 
 // --- The end of the process, and its copies ------------------------------------------------------------------------
@@ -321,7 +324,7 @@ void Caretaker::RepairInForkedChild() TARN_NO_THREAD_SAFETY_ANALYSIS {
   sleepers_.store(0, std::memory_order_relaxed);
   const std::uintptr_t self = ThisThread();
   if (thread_ != self) alive_.store(false, std::memory_order_relaxed);
-  thread_id_.store(0, std::memory_order_relaxed);
+  last_thread_.Forget();
   if (thread_ != self || handle_state_ != HandleState::kKnown) handle_state_ = HandleState::kUnknown;
   if (runner_ == self) return;
   runner_ = 0;

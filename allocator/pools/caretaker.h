@@ -32,6 +32,7 @@
 
 #include "allocator/base/intrusive_list.h"
 #include "allocator/life/fork_locks.h"
+#include "allocator/os/last_thread.h"
 #include "allocator/os/program_thread.h"
 
 namespace tarn {
@@ -109,7 +110,7 @@ class Caretaker {
   IntrusiveList<Duty> in_round_ TARN_GUARDED_BY(lock_.lock);  // for the one under way
   Duty* running_ TARN_GUARDED_BY(lock_.lock) = nullptr;
   std::uintptr_t runner_ TARN_GUARDED_BY(lock_.lock) = 0;  // the thread of the round, 0: none is under way
-  std::atomic<std::uint32_t> thread_id_ = 0;               // the kernel's, of the last one
+  LastThread last_thread_;
   std::uintptr_t thread_ TARN_GUARDED_BY(lock_.lock) = 0;
   // Of the thread that is alive. One of two lets it go: the thread itself, or the one that takes the handle to join it.
   enum class HandleState : std::uint8_t { kUnknown, kKnown, kTaken };

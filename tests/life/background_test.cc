@@ -13,13 +13,16 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <tarn/limits.h>
 #include <tarn/pool.h>
 
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <string>
 #include <thread>
@@ -35,6 +38,8 @@ namespace tarn_test {
 namespace {
 
 constexpr double kBodySeconds = 2 * kPatienceSeconds;
+// What a child exits with where the machine does not let it trace its parent.
+constexpr int kNotPermitted = 77;
 constexpr size_t kMiB = size_t{1} << 20;
 
 template <typename Condition>
@@ -48,6 +53,7 @@ bool Await(const Condition& condition) {
 }
 
 struct Task {
+  pid_t id;
   std::string name;
   std::string status;
   bool Has(const char* line) const { return status.find(std::string("\n") + line) != std::string::npos; }
@@ -71,7 +77,7 @@ std::vector<Task> Tasks() {
   while (const dirent* task = readdir(tasks)) {
     if (task->d_name[0] == '.') continue;
     const std::string path = std::string("/proc/self/task/") + task->d_name;
-    Task found = {ReadFile(path + "/comm"), ReadFile(path + "/status")};
+    Task found = {atoi(task->d_name), ReadFile(path + "/comm"), ReadFile(path + "/status")};
     if (!found.status.empty()) all.push_back(found);
   }
   closedir(tasks);
@@ -86,6 +92,13 @@ bool HasThread(const char* name) {
 }
 bool HasScavenger() { return HasThread("tarn-scavenger\n"); }
 bool HasCaretaker() { return HasThread("tarn-caretaker\n"); }
+
+pid_t ScavengerId() {
+  for (const Task& task : Tasks()) {
+    if (task.name == "tarn-scavenger\n") return task.id;
+  }
+  return 0;
+}
 
 void Burst(size_t bytes) {
   constexpr size_t kObjectBytes = 3000;
@@ -240,6 +253,44 @@ TEST(StopBackground, MayBeCalledWhileThreadsComeAndGo) {
       TARN_LIFE_REQUIRE(!HasScavenger() && !HasCaretaker());
     });
   }
+}
+
+// A tracer keeps a thread that has ended in the kernel's count, as a busy machine does for a moment.
+TEST(StopBackground, SeesAThreadOutWhoseSuccessorRuns) {
+  ExpectGoodEnd(kBodySeconds, [] {
+    StartScavenger();
+    const pid_t first = ScavengerId();
+    int traces[2];
+    TARN_LIFE_REQUIRE(pipe(traces) == 0);
+    const pid_t program = getpid();
+    TARN_LIFE_REQUIRE(prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY) == 0 || errno == EINVAL);
+    const pid_t tracer = _Fork();
+    if (tracer == 0) {
+      if (ptrace(PTRACE_SEIZE, first, nullptr, nullptr) != 0) _exit(errno == EPERM ? kNotPermitted : 1);
+      TARN_LIFE_REQUIRE(write(traces[1], "", 1) == 1);
+      // The thread has ended, and is waited for a while later.
+      siginfo_t info;
+      TARN_LIFE_REQUIRE(waitid(P_PID, static_cast<id_t>(first), &info, WEXITED | WNOWAIT | __WALL) == 0);
+      Sleep(100'000);
+      TARN_LIFE_REQUIRE(waitid(P_PID, static_cast<id_t>(first), &info, WEXITED | __WALL) == 0);
+      _exit(getppid() == program ? 0 : 1);
+    }
+    TARN_LIFE_REQUIRE(close(traces[1]) == 0);
+    char byte;
+    if (read(traces[0], &byte, 1) != 1) {
+      int status = 0;
+      TARN_LIFE_REQUIRE(waitpid(tracer, &status, 0) == tracer && WIFEXITED(status));
+      TARN_LIFE_REQUIRE(WEXITSTATUS(status) == kNotPermitted);
+      _exit(0);
+    }
+    // A fork ends the thread and starts another.
+    const pid_t child = fork();
+    if (child == 0) _exit(0);
+    RequireGoodEnd(child, kPatienceSeconds);
+    tarn_stop_background();
+    TARN_LIFE_REQUIRE(!HasScavenger());
+    RequireGoodEnd(tracer, kPatienceSeconds);
+  });
 }
 
 TEST(StopBackground, MayBeCalledByADestructorThatTheCaretakerRuns) {
