@@ -191,6 +191,9 @@ class SuiteTest(WorkloadTest):
     def test_runs_of_the_definition_and_of_the_caller(self):
         listed = self.measure(self.WORK, "--list").stdout
         self.assertRegex(listed, r"(?m)^one +10 x .*true\na?.*\na\+b +3 x ")
+        work = {"l.json": {"command": ["true"], "description": "Nothing.",
+                           "measures": [{"measure": "cpu_s", "title": "CPU time"}, {"measure": "minor_faults"}]}}
+        self.assertIn("  Nothing. (CPU time, minor_faults)\n", self.measure(work, "--list").stdout)
         self.assertRegex(self.measure(self.WORK, "--list", "--runs", "4").stdout, r"(?m)^a\+b +4 x ")
 
     def test_amounts(self):
@@ -241,6 +244,43 @@ class SuiteTest(WorkloadTest):
         self.assertIn("going on, and trying again", result.stderr)
         self.assertIn("geometric mean", result.stdout)
 
+    def test_a_directory_gets_the_document_and_the_report(self):
+        out = self.path("out")
+        os.mkdir(out)
+        result = self.measure(self.WORK, "--runs", "1", "--no-control", "-o", out)
+        self.assertIn("geometric mean", result.stdout)
+        with open(os.path.join(out, "results.json"), encoding="utf-8") as file:
+            self.assertEqual(len(json.load(file)["workloads"]), 3)
+        with open(os.path.join(out, "report.html"), encoding="utf-8") as file:
+            self.assertIn("<!doctype html>", file.read().lower())
+        for name in ("results.json", "report.html"):
+            self.assertIn(os.path.join(out, name), result.stderr)
+        # One workload is the same.
+        os.unlink(os.path.join(out, "results.json"))
+        self.measure(self.WORK, "--runs", "1", "--no-control", "--only", "one", "-o", out)
+        with open(os.path.join(out, "results.json"), encoding="utf-8") as file:
+            self.assertEqual(len(json.load(file)["workloads"]), 1)
+
+    def test_a_disk_that_was_full_for_a_while(self):
+        out = self.path("out")
+        os.mkdir(out)
+        path = os.path.join(out, "results.json")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write("before")
+        # A new document is written beside the old one; the first attempt meets a full disk.
+        os.symlink("/dev/full", path + ".new")
+        result = self.measure(self.WORK, "--runs", "1", "--no-control", "-o", out)
+        self.assertEqual(result.stderr.count("No space left"), 1)
+        with open(path, encoding="utf-8") as file:
+            self.assertEqual(len(json.load(file)["workloads"]), 3)
+
+    def test_results_that_cannot_be_written_stand_on_stdout(self):
+        out = self.path("out")
+        os.makedirs(os.path.join(out, "results.json"))
+        result = self.measure(self.WORK, "--runs", "1", "--no-control", "-o", out, code=1)
+        self.assertEqual(len(json.loads(result.stdout)["workloads"]), 3)
+        self.assertIn("the results stand on stdout", result.stderr)
+
     def test_findings_have_the_name_of_the_workload(self):
         work = {"l.json": [{"name": "good", "command": ["true"]},
                            {"name": "bad", "command": ["sh", "-c", 'case $LD_PRELOAD in *tarn*) exit 5;; esac']}]}
@@ -251,7 +291,10 @@ class SuiteTest(WorkloadTest):
         for work, options, code, said in (
             (self.WORK, ("--only", "nobody"), 2, "no workload matches --only nobody; there are a+b, one, three"),
             (self.WORK, ("--only", "("), 2, "not a regular expression"),
-            (self.WORK, ("--amount", "huge"), 2, "no workload matches --amount huge"),
+            (self.WORK, ("--amount", "huge"), 2, "no workload matches --amount huge; there are none"),
+            ({"l.json": [{"name": "x", "command": ["true"], "amounts": {"s": {}, "l": {}}},
+                         {"name": "y", "command": ["true"], "amounts": {"m": {}}}]}, ("--amount", "m", "--only", "x"), 2,
+             "no workload matches --only x --amount m; x has --amount l, s"),
             (self.WORK, ("--name", "x"), 2, "--name is for one workload"),
             (self.WORK, ("--within", "soon"), 2, "--within soon: expected a time"),
             ({"l.json": [{"name": "x", "command": ["true"]}] * 2}, (), 1, "two workloads are named x"),

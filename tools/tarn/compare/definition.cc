@@ -12,9 +12,9 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
-#include <optional>
 #include <set>
 #include <string_view>
+#include <utility>
 
 #include "tools/base/suggestion.h"
 #include "tools/tarn/compare/words.h"
@@ -182,6 +182,7 @@ bool ApplyAmount(Members* members, const std::string& where, const std::string& 
     const int runs = one.Count("runs");
     std::vector<std::string> placements = one.Words("placements");
     one.RefuseOthers();
+    definition->amounts.push_back(name);
     if (name != amount) continue;
     found = true;
     std::vector<std::string>& command = definition->launch.command;
@@ -198,7 +199,8 @@ void Resolve(std::vector<std::string>* command) {
     command->front() = FindProgram(command->front());
 }
 
-std::optional<Definition> ReadOne(const json& document, const std::string& path, const std::string& amount) {
+// The definition, and whether it has the amount.
+std::pair<Definition, bool> ReadOne(const json& document, const std::string& path, const std::string& amount) {
   Members members(document, path);
   Definition definition;
   Launch& launch = definition.launch;
@@ -229,17 +231,22 @@ std::optional<Definition> ReadOne(const json& document, const std::string& path,
   if (definition.name.empty()) definition.name = std::filesystem::path(path).stem().string();
   if (definition.kind.empty()) definition.kind = "speed";
   definition.here = std::filesystem::absolute(path).parent_path().string();
-  if (!wanted) return std::nullopt;
-  return definition;
+  return {std::move(definition), wanted};
 }
 
 }  // namespace
 
-std::vector<Definition> ReadDefinitions(const std::string& path, const std::string& amount) {
+std::vector<Definition> ReadDefinitions(const std::string& path, const std::string& amount,
+                                        std::map<std::string, std::vector<std::string>>* others) {
   const json document = ReadFile(path);
   std::vector<Definition> definitions;
   const auto add = [&](const json& one) {
-    if (auto definition = ReadOne(one, path, amount)) definitions.push_back(std::move(*definition));
+    auto [definition, wanted] = ReadOne(one, path, amount);
+    if (wanted) {
+      definitions.push_back(std::move(definition));
+    } else {
+      (*others)[definition.name] = definition.amounts;
+    }
   };
   if (!document.is_array()) {
     add(document);

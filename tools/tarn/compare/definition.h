@@ -8,6 +8,7 @@
 // have {pid}.
 #pragma once
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -32,13 +33,16 @@ struct Definition {
   int runs = 0;                                   // blocks, where the caller does not say; 0: as the tool does
   bool control = true;
   std::string operations;               // of the program's metric "operations", what they are; may be empty
+  std::vector<std::string> amounts;     // the names of all that it has
   std::vector<std::string> placements;  // of the amount: policies, each of which gives one more workload
   std::vector<std::string> needs;       // programs that must be installed
 };
 
-// The definitions of a file that have this amount, with its arguments and its runs; all where `amount` is empty. Throws
-// ToolError with the file and the member that is wrong.
-std::vector<Definition> ReadDefinitions(const std::string& path, const std::string& amount);
+// The definitions of a file that have this amount, with its arguments and its runs; all where `amount` is empty.
+// `others` gets the name of each further definition, with the amounts that it has. Throws ToolError with the file and
+// the member that is wrong.
+std::vector<Definition> ReadDefinitions(const std::string& path, const std::string& amount,
+                                        std::map<std::string, std::vector<std::string>>* others);
 
 // Looks up the programs of a definition by name. Throws ToolError with the name of one that is missing.
 void ResolvePrograms(Definition* definition);

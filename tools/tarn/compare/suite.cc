@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <regex>
 #include <set>
@@ -81,6 +82,20 @@ ComparisonPlan Placed(const ComparisonPlan& plan, const std::string& policy) {
   return placed;
 }
 
+// Why no workload is selected: those that have another amount, or else all that there are.
+std::string WhyNone(const Selection& selection, const std::regex& pattern, const std::set<std::string>& names,
+                    const std::map<std::string, std::vector<std::string>>& others) {
+  std::string text = fmt::format("no workload matches{}{}; ", selection.only.empty() ? "" : " --only " + selection.only,
+                                 selection.amount.empty() ? "" : " --amount " + selection.amount);
+  std::vector<std::string> with_another;
+  for (const auto& [name, amounts] : others) {
+    if (std::regex_search(name, pattern) && !amounts.empty())
+      with_another.push_back(fmt::format("{} has --amount {}", name, fmt::join(amounts, ", ")));
+  }
+  if (!with_another.empty()) return text + fmt::format("{}", fmt::join(with_another, "; "));
+  return text + "there are " + (names.empty() ? "none" : fmt::format("{}", fmt::join(names, ", ")));
+}
+
 // Adds what another document has measured.
 void Merge(json measured, json* document) {
   for (json& allocator : measured["allocators"]) {
@@ -106,9 +121,10 @@ std::vector<ComparisonPlan> SelectWorkloads(const ComparisonPlan& common, const 
   const std::regex pattern = Pattern(selection.only);
   std::vector<ComparisonPlan> plans;
   std::set<std::string> names;
+  std::map<std::string, std::vector<std::string>> others;
   bool any = false;
   for (const std::string& file : selection.files) {
-    for (Definition& definition : ReadDefinitions(file, selection.amount)) {
+    for (Definition& definition : ReadDefinitions(file, selection.amount, &others)) {
       std::vector<std::string> policies = {""};
       policies.insert(policies.end(), definition.placements.begin(), definition.placements.end());
       for (const std::string& policy : policies) {
@@ -127,12 +143,7 @@ std::vector<ComparisonPlan> SelectWorkloads(const ComparisonPlan& common, const 
       }
     }
   }
-  if (!any) {
-    throw UsageError(fmt::format("no workload matches{}{}; there are {}",
-                                 selection.only.empty() ? "" : " --only " + selection.only,
-                                 selection.amount.empty() ? "" : " --amount " + selection.amount,
-                                 names.empty() ? "none" : fmt::format("{}", fmt::join(names, ", "))));
-  }
+  if (!any) throw UsageError(WhyNone(selection, pattern, names, others));
   return plans;
 }
 

@@ -94,7 +94,7 @@ struct BenchDocument {
   std::vector<std::pair<std::string, std::string>> machine;  // what it is called, its value as text
   std::vector<std::string> topology;                         // lines of text
   std::vector<std::pair<std::string, std::string>> build;
-  std::vector<std::string> notes;  // what the harness left out, and why
+  std::vector<std::string> notes;  // what was left out, and why
   std::vector<BenchAllocator> allocators;
   std::vector<BenchWorkload> workloads;
 };

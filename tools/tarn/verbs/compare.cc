@@ -121,19 +121,28 @@ std::vector<std::string> Environment(const std::vector<std::string>& additions, 
   return environment;
 }
 
+// The files in the directory that -o names.
+constexpr std::string_view kResultsFile = "results.json";
+constexpr std::string_view kReportFile = "report.html";
+
+std::string InDirectory(const std::string& directory, std::string_view file) {
+  return (std::filesystem::path(directory) / file).string();
+}
+
 // Before minutes of measuring: a place where nothing can be written.
 void CheckOutput(const std::string& output) {
   if (output == "-") return;
   const std::filesystem::path directory = std::filesystem::absolute(output).parent_path();
   if (!std::filesystem::is_directory(directory))
     throw ToolError(fmt::format("-o {}: there is no directory {}", output, directory.string()));
-  if (std::filesystem::is_directory(output)) throw ToolError(fmt::format("-o {}: this is a directory", output));
 }
 
-// Several workloads, or rows, have a line each in the table of the report.
+// The workloads of definitions, and rows, have lines in the table of the report, each by the measures that count.
 std::string Table(const nlohmann::json& document, const std::vector<std::string>& findings,
                   const std::vector<std::string>& notes, bool colour) {
-  if (document["workloads"].size() == 1) return ComparisonTable(document, findings, notes, colour);
+  const nlohmann::json& workloads = document["workloads"];
+  if (workloads.size() == 1 && !workloads[0].contains("result"))
+    return ComparisonTable(document, findings, notes, colour);
   std::string text = report::ReportText(report::ParseDocument(document));
   for (const std::string& note : notes) text += fmt::format("note: {}\n", note);
   for (const std::string& finding : findings) text += Styled(Style::kBad, "finding: ", colour) + finding + "\n";
@@ -172,7 +181,10 @@ void PrintList(const std::vector<ComparisonPlan>& plans) {
   std::string text;
   for (const ComparisonPlan& plan : plans) {
     text += fmt::format("{:<{}}  {:>2} x {}\n", plan.name, width, plan.blocks, fmt::join(plan.launch.command, " "));
-    text += fmt::format("{:<{}}  {}\n", "", width, plan.description);
+    std::string titles;
+    for (const Measure& measure : plan.measures)
+      titles += (titles.empty() ? "" : ", ") + (measure.title.empty() ? measure.name : measure.title);
+    text += fmt::format("{:<{}}  {}{}\n", "", width, plan.description, titles.empty() ? "" : " (" + titles + ")");
   }
   WriteStdout(text);
 }
@@ -201,9 +213,13 @@ ComparisonPlan CommonPlan(const CompareOptions& options, const Invocation& invoc
   return plan;
 }
 
-// Writes the document to the file of -o, as its extension says.
+// Writes the document to the file of -o, as its extension says; into a directory, the document and the report.
 void WriteDocument(const Invocation& invocation, const nlohmann::json& document,
                    const std::vector<std::string>& findings, const std::vector<std::string>& notes) {
+  if (std::filesystem::is_directory(invocation.output)) {
+    WriteFile(InDirectory(invocation.output, kResultsFile), JsonText(document, JsonLayout::kOneLine));
+    return WriteFile(InDirectory(invocation.output, kReportFile), RenderReport(document));
+  }
   const std::string extension = std::filesystem::path(invocation.output).extension();
   if (extension == ".html" && !invocation.json) return WriteFile(invocation.output, RenderReport(document));
   if (invocation.json || extension == ".json")
@@ -220,9 +236,38 @@ void Keep(const Invocation& invocation, const nlohmann::json& document) {
   }
 }
 
+// Writes the results into the directory of -o, and the table to stdout. What the disk has no room for goes to stdout,
+// where a pipe or a terminal may take it.
+void WriteIntoDirectory(const Invocation& invocation, const nlohmann::json& document,
+                        const std::vector<std::string>& findings, const std::vector<std::string>& notes) {
+  try {
+    WriteDocument(invocation, document, findings, notes);
+  } catch (const ToolError& problem) {
+    WriteStdout(JsonText(document, JsonLayout::kOneLine));
+    throw ToolError(fmt::format("{}; the results stand on stdout", problem.what()));
+  }
+  WriteStdout(Table(document, findings, notes, StdoutHasColour()));
+  Note(invocation, fmt::format("results: {}", InDirectory(invocation.output, kResultsFile)));
+  Note(invocation, fmt::format("report:  {}", InDirectory(invocation.output, kReportFile)));
+}
+
+// What was measured is always seen, whatever becomes of the file.
+void WriteResults(const Invocation& invocation, const nlohmann::json& document,
+                  const std::vector<std::string>& findings, const std::vector<std::string>& notes) {
+  const bool to_file = invocation.output != "-";
+  if (to_file && std::filesystem::is_directory(invocation.output))
+    return WriteIntoDirectory(invocation, document, findings, notes);
+  if (invocation.json && !to_file) {
+    WriteStdout(JsonText(document, JsonLayout::kOneLine));
+    for (const std::string& finding : findings) Message("compare: " + finding);
+  } else {
+    WriteStdout(Table(document, findings, notes, StdoutHasColour()));
+  }
+  if (to_file) WriteDocument(invocation, document, findings, notes);
+}
+
 int RunCompare(const CompareOptions& options, const Invocation& invocation) {
   CheckOutput(invocation.output);
-  const bool to_file = invocation.output != "-";
   Suite suite;
   const ComparisonPlan common = CommonPlan(options, invocation);
   if (options.workloads.empty()) {
@@ -240,7 +285,7 @@ int RunCompare(const CompareOptions& options, const Invocation& invocation) {
     return kExitOk;
   }
   if (!options.within.empty()) suite.within_s = ParseSeconds("--within", options.within);
-  if (to_file && suite.plans.size() > 1) {
+  if (invocation.output != "-" && suite.plans.size() > 1) {
     suite.measured = [&](const nlohmann::json& document) { Keep(invocation, document); };
   }
 
@@ -249,14 +294,7 @@ int RunCompare(const CompareOptions& options, const Invocation& invocation) {
   const nlohmann::json document = CompareAll(suite, &findings, &notes);
   if (common.progress) fmt::print(stderr, "\r\033[K");
 
-  // What was measured is always seen, whatever becomes of the file.
-  if (invocation.json && !to_file) {
-    WriteStdout(JsonText(document, JsonLayout::kOneLine));
-    for (const std::string& finding : findings) Message("compare: " + finding);
-  } else {
-    WriteStdout(Table(document, findings, notes, StdoutHasColour()));
-  }
-  if (to_file) WriteDocument(invocation, document, findings, notes);
+  WriteResults(invocation, document, findings, notes);
   if (document["interrupted"].get<bool>()) return kExitInterrupted;
   const bool measured = std::ranges::any_of(document["workloads"], [](const auto& workload) {
     return std::ranges::any_of(workload["results"], [](const auto& result) { return result["runs"] > 0; });
@@ -319,7 +357,8 @@ const Verb kCompareVerb = {
         "The first run of each is not counted. Every run has to prove which allocator it calls. A run that "
         "fails, or prints something else than under the reference, is a finding and is not averaged.\n"
         "CPU time is that of the command with all its children, peak RSS that of the largest of them. -o FILE.html "
-        "writes the report, -o FILE.json or --json the schema tarn-bench/1.\n"
+        "writes the report, -o FILE.json or --json the schema tarn-bench/1; -o DIRECTORY writes both, as results.json "
+        "and report.html.\n"
         "Exit codes: 0; 3 if a run failed or differed; 1 if nothing could be measured; 130 if interrupted, with the "
         "results so far.",
     .takes_command = true,
