@@ -55,7 +55,7 @@ void ProcessHeap::SetUp() {
   const CacheMode mode = rseq.index == RseqIndex::kNone ? CacheMode::kThread : CacheMode::kCpu;
   if (options.mode == ModeRequest::kCpu && mode != CacheMode::kCpu) {
     Text<256> line;
-    line << "tarn: TARN_MODE=cpu cannot be had: " << rseq.reason << " (TARN_STRICT=1 makes this fatal)";
+    line << "tarn: TARN_MODE=cpu cannot be used: " << rseq.reason << " (TARN_STRICT=1 makes this fatal)";
     WriteLine(line.view().data(), line.view().size());
     ++complaints;
   }

@@ -18,6 +18,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <iterator>
 #include <new>
 
 #include "allocator/base/attributes.h"
@@ -136,6 +137,30 @@ void KillBytes(tarn_arena* arena, std::uintptr_t from, std::uintptr_t to) {
   ReportMisuse("tarn_arena_rewind", reinterpret_cast<void*>(mark->next), Misuse::kStaleMark);
 }
 
+constexpr std::size_t kStaleRanges = std::size(decltype(tarn_arena::stale){});
+
+// The ranges are in order and do not overlap; those in use come first.
+bool IsStale(const tarn_arena* arena, const tarn_arena_mark* mark) {
+  if (mark->generation != arena->generation || mark->number > arena->marks) return true;
+  return std::any_of(std::begin(arena->stale), std::end(arena->stale), [mark](const tarn_arena_stale_marks& range) {
+    return range.after < mark->number && mark->number <= range.last;
+  });
+}
+
+// Makes the marks after this one stale. That includes all ranges after it, so they give up their places. Where none is
+// left, the oldest range is forgotten.
+void MakeLaterMarksStale(tarn_arena* arena, const tarn_arena_mark* mark) {
+  if (mark->number == arena->marks) return;
+  std::size_t kept = 0;
+  while (kept < kStaleRanges && arena->stale[kept].last != 0 && arena->stale[kept].after < mark->number) ++kept;
+  std::fill(arena->stale + kept, std::end(arena->stale), tarn_arena_stale_marks{});
+  if (kept == kStaleRanges) {
+    std::move(arena->stale + 1, std::end(arena->stale), arena->stale);
+    --kept;
+  }
+  arena->stale[kept] = {mark->number, arena->marks};
+}
+
 // Down to where the list was at the mark; null: all.
 void RunCleanups(tarn_arena* arena, const tarn_arena_mark* mark) {
   const tarn_arena_cleanup* const until = mark == nullptr ? nullptr : mark->cleanups;
@@ -235,6 +260,7 @@ TARN_EXPORT void tarn_arena_reset(tarn_arena* arena) {
   arena->used_before_bytes = 0;
   ++arena->generation;
   arena->marks = 0;
+  std::fill(std::begin(arena->stale), std::end(arena->stale), tarn_arena_stale_marks{});
   Report(arena);
   if (arena->record != nullptr) CountUp(&arena->record->resets);
 }
@@ -262,9 +288,8 @@ TARN_EXPORT void tarn_arena_rewind(tarn_arena* arena, const tarn_arena_mark* mar
   if (mark->arena != arena) {
     ReportMisuse("tarn_arena_rewind", reinterpret_cast<void*>(mark->next), Misuse::kForeignMark);
   }
-  // Marks are numbered; a rewind to one makes all later ones stale.
-  if (mark->generation != arena->generation || mark->number > arena->marks) ReportStaleMark(mark);
-  arena->marks = mark->number;
+  if (IsStale(arena, mark)) ReportStaleMark(mark);
+  MakeLaterMarksStale(arena, mark);
   RunCleanups(arena, mark);
   ChunkList& used = List(arena->used);
   Span* const marked = static_cast<Span*>(mark->chunk);

@@ -93,9 +93,12 @@ BlockPool* BlockPool::Create(std::size_t block_bytes, std::size_t alignment, Blo
   return pool;
 }
 
-void BlockPool::Destroy(const char* call) {
+void BlockPool::BeginDestroy(const char* call) {
   BeginEnd(this, HandleKind::kBlockPool, call);
   if (is_ending_) ReportMisuse(call, this, Misuse::kPoolAtWork);
+}
+
+void BlockPool::Destroy(const char* call) {
   FreeAll(call);
   RemoveForkLock(&lock_);
   // A call that still uses the pool misses, and is reported on its slow path.

@@ -61,7 +61,10 @@ class BlockPool {
   // whatever the caller wants to find again from a block. Without a budget the pool has one of its own.
   [[nodiscard]] static BlockPool* Create(std::size_t block_bytes, std::size_t alignment, BlockBudget* budget,
                                          bool checked, void* owner);
-  // Nobody uses the pool or its blocks any more. `call` is named in messages about misuse, here and below.
+  // Claims the end of the pool, for Destroy: of two threads that do so, one ends the process with a line. `call` is
+  // named in messages about misuse, here and below.
+  void BeginDestroy(const char* call);
+  // After BeginDestroy. Nobody uses the pool or its blocks any more.
   void Destroy(const char* call);
 
   static constexpr std::size_t kMaxBlockBytes = std::size_t{1} << 30;

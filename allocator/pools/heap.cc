@@ -89,6 +89,7 @@ TARN_NOINLINE BlockPool* MakePool(tarn_heap* heap, SizeClass size_class) {
                                                       std::memory_order_acquire)) {
     return pool;
   }
+  pool->BeginDestroy("tarn_heap_allocate");
   pool->Destroy("tarn_heap_allocate");
   return expected;
 }
@@ -220,7 +221,9 @@ TARN_EXPORT void tarn_heap_destroy(tarn_heap* heap) {
   for (std::atomic<BlockPool*>& entry : heap->pools) {
     // Null, so that what still uses the heap takes the slow path, where it is named.
     BlockPool* pool = entry.exchange(nullptr, std::memory_order_acquire);
-    if (pool != nullptr) pool->Destroy("tarn_heap_destroy");
+    if (pool == nullptr) continue;
+    pool->BeginDestroy("tarn_heap_destroy");
+    pool->Destroy("tarn_heap_destroy");
   }
   LeaveRegistry(record);
   RemoveForkLock(&heap->lock);

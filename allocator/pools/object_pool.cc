@@ -52,8 +52,9 @@ TARN_EXPORT tarn_object_pool* tarn_object_pool_create(const tarn_object_pool_opt
 
 TARN_EXPORT void tarn_object_pool_destroy(tarn_object_pool* handle) {
   if (handle == nullptr) return;
-  RequireHandle(handle, HandleKind::kBlockPool, "tarn_object_pool_destroy");
   BlockPool* pool = Pool(handle);
+  // Before anything of the pool is read: another thread may be ending it.
+  pool->BeginDestroy("tarn_object_pool_destroy");
   tarn_registry_record* record = pool->budget().record;
   const std::size_t live_objects = pool->Stats().live_objects;
   if (pool->checked() && live_objects != 0) {

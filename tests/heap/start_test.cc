@@ -134,7 +134,7 @@ TEST(Start, AModeThatCannotBeHadIsAWrongSetting) {
   if (kBuiltWithRseq) GTEST_SKIP() << "it can be had";
   const ChildEnd end = StartWith({{"TARN_MODE", "cpu"}}, [] {});
   EXPECT_EQ(end.exit_code, 0);
-  EXPECT_EQ(end.output, "tarn: TARN_MODE=cpu cannot be had: built without rseq (TARN_STRICT=1 makes this fatal)\n");
+  EXPECT_EQ(end.output, "tarn: TARN_MODE=cpu cannot be used: built without rseq (TARN_STRICT=1 makes this fatal)\n");
   EXPECT_EQ(StartWith({{"TARN_MODE", "cpu"}, {"TARN_STRICT", "1"}}, [] {}).exit_code, 78);
 }
 

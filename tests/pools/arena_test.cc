@@ -170,6 +170,35 @@ TEST(ArenaDeath, AMarkThatIsStaleIsNamed) {
   EXPECT_DEATH(arena.Rewind(outer), "mark is stale");
 }
 
+TEST(ArenaDeath, AMarkThatIsStaleIsNamedAlsoAfterNewMarks) {
+  tarn::Arena arena;
+  std::vector<tarn::Arena::Mark> valid;
+  std::vector<tarn::Arena::Mark> stale;
+  // Rewinds that leave each other in force: each to a mark after those before.
+  for (int i = 0; i < 4; ++i) {
+    static_cast<void>(arena.Allocate(10));
+    valid.push_back(arena.GetMark());
+    for (int k = 0; k < 2; ++k) {
+      static_cast<void>(arena.Allocate(10));
+      stale.push_back(arena.GetMark());
+    }
+    arena.Rewind(valid.back());
+    static_cast<void>(arena.Allocate(100));
+    valid.push_back(arena.GetMark());
+  }
+  for (std::size_t i = 0; i < stale.size(); i += 3) EXPECT_DEATH(arena.Rewind(stale[i]), "mark is stale");
+  // One more, and the first of them is forgotten, but no other, and no mark that is valid is taken for stale.
+  static_cast<void>(arena.GetMark());
+  arena.Rewind(valid.back());
+  static_cast<void>(arena.GetMark());
+  for (std::size_t i = 2; i < stale.size(); i += 3) EXPECT_DEATH(arena.Rewind(stale[i]), "mark is stale");
+  for (; !valid.empty(); valid.pop_back()) {
+    arena.Rewind(valid.back());
+    arena.Rewind(valid.back());
+  }
+  EXPECT_EQ(arena.Stats().used_bytes, 10u);
+}
+
 TEST(ArenaDeath, AMarkThatADestructorMakesStaleIsNamed) {
   const auto nothing = [](void*) {};
   const auto reset = [](void* arena) { tarn_arena_reset(static_cast<tarn_arena*>(arena)); };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Misuse of pools, arenas and heaps as handles: ended twice, used after their end, ended by their own objects, of
-// another kind. Each is answered by a line that names it, and never by a failed check of tarn's own.
+// another kind. Each is answered by a line that names it, and never by a failed check inside tarn.
 #include <errno.h>
 #include <gtest/gtest.h>
 #include <tarn/arena.h>
@@ -23,6 +23,7 @@
 #include <vector>
 
 #include "tests/os/in_child.h"
+#include "tests/os/stalled_call.h"
 
 namespace {
 
@@ -167,6 +168,31 @@ TEST(PoolMisuseDeath, TheUseOfWhatHasEndedIsNamed) {
   tarn_concurrent_arena_destroy(arena);
 }
 
+// The first one is stopped in the middle, where it writes what it says of live objects.
+TEST(PoolMisuseDeath, TheSecondEndAtTheSameTimeIsNamed) {
+  tarn_object_pool_options options = {};
+  options.object_bytes = 64;
+  options.checked = 1;
+  tarn_object_pool* pool = tarn_object_pool_create(&options);
+  ASSERT_NE(tarn_object_pool_allocate(pool), nullptr);
+  tarn_test::StalledCalls calls;
+  std::thread first([&] {
+    calls.Stall({SYS_write});
+    tarn_object_pool_destroy(pool);
+    calls.End();
+  });
+  int stops = 0;
+  while (calls.Await()) {
+    if (stops++ == 0) {
+      EXPECT_DEATH(tarn_object_pool_destroy(pool), FatalLine("tarn_object_pool_destroy", kAtWork));
+    }
+    calls.LetGo();
+  }
+  first.join();
+  if (calls.refused()) GTEST_SKIP() << "no filter of system calls with a listener here";
+  EXPECT_GT(stops, 0);
+}
+
 // Runs the function when it is destroyed, which may be more than once.
 struct Trap {
   explicit Trap(std::function<void()>* at_end_) : at_end(at_end_) {}
@@ -275,7 +301,7 @@ TEST(PoolMisuse, AlignmentsThatAreNoneAreRefused) {
       EXPECT_THROW(static_cast<void>(concurrent.Allocate(10, alignment)), std::invalid_argument);
       EXPECT_THROW(static_cast<void>(heap.Allocate(10, alignment)), std::invalid_argument);
     }
-    // Too large is no misuse.
+    // Too large is refused, and not called a misuse.
     EXPECT_EQ(tarn_arena_allocate(&arena, 10, kHalf), nullptr);
     EXPECT_EQ(tarn_concurrent_arena_allocate(concurrent.c_arena(), 10, kHalf), nullptr);
     EXPECT_EQ(tarn_heap_allocate(heap.c_heap(), 10, kHalf), nullptr);

@@ -51,6 +51,12 @@ typedef struct tarn_arena_cleanup {
   struct tarn_arena_cleanup* next;
 } tarn_arena_cleanup;
 
+// Marks with a number in (after, last], which a rewind made stale.
+typedef struct tarn_arena_stale_marks {
+  uint64_t after;
+  uint64_t last;
+} tarn_arena_stale_marks;
+
 // The fields belong to the library, but for the inline function below. An arena must not be copied or moved.
 typedef struct tarn_arena {
   uintptr_t next;  // [next, end) is free; next > end before the first chunk
@@ -67,7 +73,8 @@ typedef struct tarn_arena {
   size_t limit_bytes;
   size_t reported_bytes;
   uint64_t generation;  // resets
-  uint64_t marks;       // the number of the last mark that is valid
+  uint64_t marks;       // made since the reset; the number of the last one
+  tarn_arena_stale_marks stale[4];
   struct tarn_registry_record* record;
   uint32_t poison;
   uint16_t checked;
@@ -103,7 +110,8 @@ void tarn_arena_destroy(tarn_arena* arena);
 void tarn_arena_reset(tarn_arena* arena);
 tarn_arena_mark tarn_arena_get_mark(tarn_arena* arena);
 // Ends everything that was allocated after the mark was made. Misuse ends the process with a line on stderr: a mark of
-// another arena, and a mark from before a reset or a rewind to an earlier mark.
+// another arena, and a mark from before a reset or a rewind to an earlier mark. The last four rewinds are remembered; a
+// rewind to the same or an earlier mark takes the place of those before.
 void tarn_arena_rewind(tarn_arena* arena, const tarn_arena_mark* mark);
 tarn_arena_stats tarn_arena_get_stats(tarn_arena* arena);
 // Has run(object) called at the reset; it must not throw. 0: refused, nothing is registered.
