@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The handlers of fork, step by step: each lock that a fork has to wait for is held by another thread until the fork
-// waits, and each thing that the child repairs is left in disorder by a thread that is stopped in the middle.
+// The handlers of fork, step by step. Each lock that a fork has to wait for is held by another thread until the fork
+// waits. Each thing that the child repairs is left in disorder by a thread that is stopped in the middle.
 //
 // Every body runs in a child, for a process registers the handlers once. Nothing here waits for a time to pass.
 
@@ -48,7 +48,7 @@ constexpr unsigned kHangSeconds = 2 * tarn_test::kPatienceSeconds;
 struct NamedLock {
   std::string name;
   Lock* lock;
-  // What it guards may be half changed when it is held.
+  // Its data may be half changed when it is held.
   bool guards_heap = false;
 };
 
@@ -77,7 +77,7 @@ class LockThief {
   explicit LockThief(Lock* lock) : lock_(lock), thread_([this] { Hold(); }) {
     while (!held_.load()) sched_yield();
   }
-  // Whether somebody had to wait.
+  // True if another thread had to wait.
   bool LetGo() {
     let_go_.store(true);
     thread_.join();
@@ -131,7 +131,7 @@ void RequireGoodChild(pid_t child, const std::string& name) {
   TARN_REQUIRE(status == 0);
 }
 
-// What a child does to see that its heap works: everything by slow paths.
+// Uses the heap of a child in all ways, each by slow paths.
 void UseEveryFloor() {
   for (int round = 0; round < 2; ++round) {
     for (int c = 1; c < kSizeClassCount; ++c) {
@@ -199,7 +199,7 @@ TEST_P(ForkLocks, AForkThatWaitsForARegistrationHoldsNoOtherLock) {
                 LockHolder holder(ForkRegistrationLock());
                 while (!ForkRegistrationLock().HasWaiters()) sched_yield();
                 for (const NamedLock& each : locks) {
-                  // Nothing else is safe to call while the fork holds locks of libc's.
+                  // Nothing else is safe to call while the fork holds locks of libc.
                   if (each.lock != &ForkRegistrationLock() && each.lock->IsHeld()) _exit(3);
                 }
                 UseEveryFloor();
@@ -490,7 +490,7 @@ TEST_P(UnseenFork, TheChildGoesOnWhicheverLockAnotherThreadHolds) {
             "");
 }
 
-// What a lock of the heap guards may be half changed, so the child leaves it alone; under the others it is whole.
+// Under a lock of the heap the data may be half changed, so the child leaves it alone; under the others it is whole.
 TEST_P(UnseenFork, TheChildBeginsAnewOnlyWhereAnotherThreadWasChangingTheHeap) {
   EXPECT_EQ(ComplaintOfChild([] {
               alarm(kHangSeconds);
@@ -601,7 +601,7 @@ TEST_P(UnseenFork, TheChildPutsBackWhatADrainHasTakenOut) {
             "");
 }
 
-// A child that shares its parent's memory is no fork: there is nothing to repair, and much to break.
+// A child that shares its parent's memory has no heap of its own: there is nothing to repair, and much to break.
 TEST_P(UnseenFork, AChildOfVforkRepairsNothing) {
   EXPECT_EQ(ComplaintOfChild([] {
               alarm(kHangSeconds);

@@ -156,7 +156,7 @@ TEST(Jump, SlowPathsBelowGoOnAndDropTheMarkInTime) {
                 for (std::uint32_t i = 0; i < SlowPathScope::kForgetAfter; ++i) AllocateAndFree();
                 TARN_REQUIRE(thread_state.slow_path_depth == 0);
               });
-              // What was remembered of it goes with the proof.
+              // The memory of it goes with the proof.
               TARN_REQUIRE(thread_state.forgotten_slow_path != nullptr);
               BelowTheLostMark(AllocateAndFree);
               TARN_REQUIRE(thread_state.forgotten_slow_path == nullptr);
@@ -606,7 +606,7 @@ TEST(Jump, OutOfAHandlerOnTheAlternateStack) {
             "");
 }
 
-// What the thread jumped out of was the wake of a waiter: the next slow path makes up for it.
+// The thread jumped out of the wake of a waiter; the next slow path makes up for it.
 TEST(Jump, LeavesNobodyAsleep) {
   EXPECT_EQ(ComplaintOfChild([]() TARN_NO_THREAD_SAFETY_ANALYSIS {
               Start();

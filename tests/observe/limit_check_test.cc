@@ -21,7 +21,7 @@ Words Ask(std::uint64_t request, std::uint64_t bytes) {
   return {request, bytes, TARN_SNAPSHOT_LIMIT_CHECK(request, bytes)};
 }
 
-// How many of the 64 mixtures look right and are neither of the two.
+// The number of the 64 mixtures that look right and are neither of the two.
 int WrongMixtures(const Words& one, const Words& other) {
   int wrong = 0;
   std::uint32_t halves[2][6];

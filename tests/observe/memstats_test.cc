@@ -51,7 +51,7 @@ std::uint64_t SumOfClasses(const tarn_memory_classes& classes) {
          classes.metadata_profile_bytes + classes.metadata_other_bytes + classes.metadata_free_bytes;
 }
 
-// What Go promises of its fields, and what a partition is.
+// Checks what Go promises of its fields, and that the classes are a partition.
 void ExpectIdentities(const tarn_memstats_t& stats) {
   EXPECT_EQ(stats.heap_sys_bytes, stats.heap_inuse_bytes + stats.heap_idle_bytes);
   EXPECT_LE(stats.heap_released_bytes, stats.heap_idle_bytes);

@@ -180,7 +180,7 @@ TEST(Profile, NumbersOfSamplesAreUsedAgain) {
 
 TEST(Profile, DropsWhatFindsNoRoomAndSaysSo) {
   Parts& parts = Start();
-  // Each size is a bucket of its own, so the buckets' memory is used up long before there are so many.
+  // Each size is a bucket of its own, so the buckets' memory is used up long before the loop ends.
   std::uint64_t dropped = 0;
   for (std::size_t bytes = 16; bytes < 2'000'000 && dropped < 100; ++bytes) {
     dropped += parts.profile.Add(bytes, bytes, 0) == 0 ? 1 : 0;

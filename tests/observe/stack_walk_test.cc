@@ -34,7 +34,7 @@ void Walk(Stack* stack, std::size_t max = kFrames) {
   stack->count = WalkStack(stack->call_sites.data(), max, &stack->truncated);
 }
 
-// Whether the frame lies in the function, by the addresses that the function told of itself.
+// True where the frame lies in the function, by the addresses that the function reported.
 bool Lies(std::uintptr_t call_site, std::uintptr_t function) {
   return call_site > function && call_site - function < 4096;
 }

@@ -151,7 +151,7 @@ TEST(FixedPool, AWordThatGetsBlocksAsItIsForgottenStaysInTheSummary) {
     pool.GoTo(kWord - 200);
     return tarn_test::SingleStep::Run([&] { *found = pool->Allocate(); }, [](int) { return true; });
   };
-  // How many instructions a search takes that goes by the summary, and one that goes through all words.
+  // The instructions of a search that goes by the summary, and of one that goes through all words.
   void* found = nullptr;
   const int long_search = search(&found);
   ASSERT_EQ(found, nullptr);

@@ -137,7 +137,7 @@ TEST(MemoryResource, ARecyclingResourceUsesBuffersAgain) {
     EXPECT_EQ(upstream.live_bytes, static_cast<std::int64_t>(buffers.Stats().cached_objects * 4096));
     upstream.refuses = true;
     EXPECT_THROW(static_cast<void>(buffers.allocate(5000, 8)), std::bad_alloc);
-    // What the pool still has is served.
+    // Blocks that the pool still has are served.
     std::vector<void*> taken;
     EXPECT_THROW(while (true) taken.push_back(buffers.allocate(4096, 8)), std::bad_alloc);
     for (void* buffer : taken) buffers.deallocate(buffer, 4096, 8);

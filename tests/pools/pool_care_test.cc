@@ -113,7 +113,7 @@ TEST(PoolCare, TheChildOfAForkLooksAfterItsPools) {
     if (child == 0) {
       alarm(tarn_test::kPatienceSeconds);
       tarn_test::ParkAThread();
-      // Whoever ended an epoch of either pool at the time of the fork is no more.
+      // A thread that ended an epoch of either pool at the time of the fork is no more.
       Fill(pool, 50);
       WaitFor([&] { return pool.Stats().cached_objects == 0; });
       WaitFor([&] { return left_alone.Stats().cached_objects == 0; });
@@ -252,7 +252,7 @@ TEST(NoCaretaker, EpochsEndOnTheSlowPathsOfCalls) {
   tarn::Pool<Counted> pool({.epoch_ms = 5});
   Fill(pool, 100);
   WaitFor([&] {
-    // What is more than a CPU keeps passes through the shared part.
+    // Objects beyond what a CPU keeps pass through the shared part.
     Fill(pool, 40);
     return Counted::live <= 40;
   });

@@ -224,7 +224,7 @@ TEST(Pool, AnObjectHasOneUserAtATimeWhileEpochsPass) {
 TEST(PoolCare, AnIdlePoolIsEmptiedThoughNobodyCallsIt) {
   tarn_test::ParkAThread();
   tarn::Pool<Buffer> pool({.name = "idle", .epoch_ms = 20});
-  // Few objects would fit into the CPU's stack, without a slow path, if the pool had not been left alone meanwhile.
+  // Few objects would fit into the CPU's stack, without a slow path, if the pool had not been left alone since.
   std::uint64_t drops = 0;
   for (const std::uint64_t objects : {100u, 5u, 5u}) {
     drops += objects;
@@ -340,8 +340,8 @@ TEST(PoolDeath, APutOfWhatThePoolHasAlreadyIsNamed) {
   EXPECT_DEATH(pool.Put(other), "tarn: fatal: tarn_pool_put\\(0x.*\\): object is already free");
 }
 
-// What keeps a tick apart from a thread that is getting and putting at that very moment is the barrier that restarts
-// the thread's sequence: without it a tick may not touch the stacks.
+// A tick is kept apart from a thread that is getting and putting at that very moment by the barrier that restarts the
+// thread's sequence: without it a tick may not touch the stacks.
 TEST(Pool, ATickThatCannotStopTheOthersTakesNothingOfTheirs) {
   EXPECT_EQ(tarn_test::ComplaintOfChild([] {
               tarn::Pool<Buffer> pool({.epoch_ms = TARN_POOL_NO_EPOCHS});

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What malloc says of pointers that belong to an arena or a pool.
+// Misuse lines of malloc for pointers that belong to an arena or a pool.
 #include <gtest/gtest.h>
 #include <malloc.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the registry says of a pool or an arena of a test.
+// The record of a pool or an arena of a test.
 #pragma once
 
 #include <tarn/registry.h>
