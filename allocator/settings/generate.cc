@@ -12,33 +12,15 @@
 #include <string>
 #include <string_view>
 
+#include "allocator/settings/roff.h"
 #include "allocator/settings/table.h"
 
 namespace {
 
 using tarn::kPresetNames;
 using tarn::kSettings;
+using tarn::Roff;
 using tarn::Setting;
-
-// Backslashes and dashes are commands of roff, and so are a dot and a quote at the start of a line. `code` is bold.
-std::string Roff(std::string_view text) {
-  std::string escaped;
-  bool code = false;
-  for (const char c : text) {
-    if (c == '`') {
-      code = !code;
-      escaped += code ? "\\fB" : "\\fR";
-    } else if (c == '\\') {
-      escaped += "\\e";
-    } else if (c == '-') {
-      escaped += "\\-";
-    } else {
-      if ((c == '.' || c == '\'') && (escaped.empty() || escaped.back() == '\n')) escaped += "\\&";
-      escaped += c;
-    }
-  }
-  return escaped;
-}
 
 bool IsOfPresets(const Setting& setting) { return setting.presets[0][0] != '\0'; }
 

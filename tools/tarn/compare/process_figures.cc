@@ -61,15 +61,6 @@ double Now() {
   return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) * 1e-9;
 }
 
-std::uint64_t StatusBytes(const std::string& process, const std::string& name) {
-  std::ifstream file("/proc/" + process + "/status");
-  std::string line;
-  while (std::getline(file, line)) {
-    if (line.starts_with(name + ":")) return std::stoull(line.substr(name.size() + 1)) * 1024;
-  }
-  return 0;
-}
-
 std::uint64_t RssBytes(pid_t pid) {
   std::ifstream file(fmt::format("/proc/{}/statm", pid));
   std::uint64_t size = 0;

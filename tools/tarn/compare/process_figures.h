@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Figures of a running process, from /proc.
+// Figures of a running process, from /proc; those of its status file are in inspect/process_status.h.
 #pragma once
 
 #include <sys/types.h>
@@ -13,9 +13,6 @@ namespace tarn::tool {
 
 // On the monotonic clock.
 double Now();
-
-// A figure of /proc/PID/status in bytes, 0 where there is none. `process` is a process id or "self".
-std::uint64_t StatusBytes(const std::string& process, const std::string& name);
 
 // 0 where it has ended.
 std::uint64_t RssBytes(pid_t pid);

@@ -7,6 +7,7 @@
 #include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -17,6 +18,7 @@
 #include <set>
 #include <sstream>
 
+#include "tools/inspect/process_status.h"
 #include "tools/tarn/compare/child.h"
 #include "tools/tarn/compare/process_figures.h"
 #include "tools/tarn/compare/service_run.h"
@@ -58,7 +60,7 @@ class Watch {
   void Run() {
     const std::string out = launch_.directory + "/stdout";
     const std::string err = launch_.directory + "/stderr";
-    own_peak_ = StatusBytes("self", "VmHWM");
+    own_peak_ = StatusBytes(getpid(), "VmHWM");
     for (const std::string& path : launch_.outputs) unlink(path.c_str());
     int error = 0;
     process_ = StartChild({.program = launch_.program,
@@ -167,7 +169,7 @@ class Watch {
     if (bytes == 0) return;
     series_.Add(seconds, bytes);
     outcome_.end_rss_bytes = bytes;
-    if (!outcome_.traced) peak_ = std::max(peak_, StatusBytes(std::to_string(process_), "VmHWM"));
+    if (!outcome_.traced) peak_ = std::max(peak_, StatusBytes(process_, "VmHWM"));
   }
 
   // A process that is not traced may end unseen, and so may the one that is watched.
@@ -231,7 +233,7 @@ class Watch {
         outcome_.end_rss_bytes = bytes;
         series_.Add(stopped_at - started_, bytes);
       }
-      peak_ = std::max(peak_, StatusBytes(std::to_string(pid), "VmHWM"));
+      peak_ = std::max(peak_, StatusBytes(pid, "VmHWM"));
       stopped_s_ += Now() - stopped_at;
       ptrace(PTRACE_CONT, pid, nullptr, 0);
     } else if (event == PTRACE_EVENT_STOP) {

@@ -13,6 +13,7 @@
 #include <csignal>
 #include <cstring>
 
+#include "tools/inspect/process_status.h"
 #include "tools/tarn/compare/child.h"
 #include "tools/tarn/compare/words.h"
 #include "tools/tarn/verb.h"
@@ -142,7 +143,7 @@ void ServiceRun::EndLoad(pid_t server) {
   outcome_.user_s = cpu_s - outcome_.system_s;
   outcome_.minor_faults = after.minor_faults - before_.minor_faults;
   outcome_.major_faults = after.major_faults - before_.major_faults;
-  outcome_.peak_rss_bytes = StatusBytes(std::to_string(server), "VmHWM");
+  outcome_.peak_rss_bytes = StatusBytes(server, "VmHWM");
 }
 
 }  // namespace tarn::tool

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// SHA-256 (FIPS 180-4), to tell outputs and libraries apart.
+// SHA-256 of outputs and libraries, by libmd.
 #pragma once
 
 #include <string>

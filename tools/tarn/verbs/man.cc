@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "allocator/settings/roff.h"
 #include "tools/base/suggestion.h"
 #include "tools/tarn/console.h"
 #include "tools/tarn/help.h"
@@ -15,22 +16,6 @@
 namespace tarn::tool {
 
 namespace {
-
-// Backslashes and dashes are commands of roff, and so are a dot and a quote at the start of a line.
-std::string Roff(std::string_view text) {
-  std::string escaped;
-  for (const char c : text) {
-    if (c == '\\') {
-      escaped += "\\e";
-    } else if (c == '-') {
-      escaped += "\\-";
-    } else {
-      if ((c == '.' || c == '\'') && (escaped.empty() || escaped.back() == '\n')) escaped += "\\&";
-      escaped += c;
-    }
-  }
-  return escaped;
-}
 
 std::string Header(std::string_view page, std::string_view summary) {
   return fmt::format(".TH \"{}\" 1 \"\" \"tarn {}\" \"tarn\"\n.SH NAME\n{} \\- {}\n", page, TARN_VERSION, Roff(page),
