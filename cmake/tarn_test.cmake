@@ -3,11 +3,11 @@
 # How tests are declared.
 #
 #   tarn_add_test(NAME n SOURCES a.cc ... [LINK shared|static|core|none] [LIBS lib...] [GTEST]
-#                 [LABELS l...] [TIMEOUT s] [ENV K=V...] [ARGS ...] [RUN_SERIAL])
+#                 [LABELS l...] [TIMEOUT s] [COST s] [ENV K=V...] [ARGS ...] [RUN_SERIAL])
 #       builds the executable n. A test that is linked with the library, shared (the default) or
 #       static, runs twice, as n.cpu and n.thread, once for each cache mode; a test of tarn_core
 #       or of none of it runs once, as n.
-#   tarn_add_script_test(NAME n COMMAND script args... [LABELS l...] [TIMEOUT s] [ENV K=V...]
+#   tarn_add_script_test(NAME n COMMAND script args... [LABELS l...] [TIMEOUT s] [COST s] [ENV K=V...]
 #                        [MODES] [LONG] [RUN_SERIAL])
 #       runs a script with TARN_LIB (the path of libtarn.so) and TARN_BUILD (the build directory)
 #       in its environment; with MODES once for each cache mode, with TARN_MODE set. With LONG it
@@ -15,6 +15,9 @@
 #       from TARN_TEST_PYTHONPATH, too, where a directory of tests sets that.
 #
 # A test that ends with exit code 77 counts as skipped: something that it needs is not there.
+#
+# COST is the seconds of a test that takes many. ctest starts these first, so that none of them is left for the end,
+# where nothing else runs.
 #
 # Tests are labelled with what they are linked with, too (core, shared, static). The label `asan`
 # or `tsan` says that a test also runs in that sanitizer's build; only the tests of tarn_core and
@@ -49,7 +52,7 @@ endfunction()
 
 # Registers one ctest, or one for each cache mode.
 function(tarn_register_test name modes)
-  cmake_parse_arguments(PARSE_ARGV 2 arg "RUN_SERIAL;LONG" "TIMEOUT" "COMMAND;LABELS;ENV")
+  cmake_parse_arguments(PARSE_ARGV 2 arg "RUN_SERIAL;LONG" "TIMEOUT;COST" "COMMAND;LABELS;ENV")
   if(NOT arg_TIMEOUT)
     set(arg_TIMEOUT ${TARN_TEST_DEFAULT_TIMEOUT_SECONDS})
   endif()
@@ -82,6 +85,9 @@ function(tarn_register_test name modes)
       TIMEOUT ${timeout}
       SKIP_RETURN_CODE 77
       ENVIRONMENT "${environment}")
+    if(arg_COST)
+      set_tests_properties(${test} PROPERTIES COST ${arg_COST})
+    endif()
     if(arg_RUN_SERIAL)
       set_tests_properties(${test} PROPERTIES RUN_SERIAL ON)
     endif()
@@ -89,7 +95,7 @@ function(tarn_register_test name modes)
 endfunction()
 
 function(tarn_add_test)
-  cmake_parse_arguments(PARSE_ARGV 0 arg "GTEST;RUN_SERIAL" "NAME;LINK;TIMEOUT"
+  cmake_parse_arguments(PARSE_ARGV 0 arg "GTEST;RUN_SERIAL" "NAME;LINK;TIMEOUT;COST"
                         "SOURCES;LIBS;LABELS;ENV;ARGS")
   if(arg_UNPARSED_ARGUMENTS OR NOT arg_NAME OR NOT arg_SOURCES)
     message(FATAL_ERROR "tarn_add_test(${arg_NAME}): not understood: ${arg_UNPARSED_ARGUMENTS}")
@@ -144,11 +150,11 @@ function(tarn_add_test)
     set(serial RUN_SERIAL)
   endif()
   tarn_register_test(${arg_NAME} ${modes} COMMAND ${arg_NAME} ${arg_ARGS} LABELS ${arg_LABELS}
-                     TIMEOUT ${arg_TIMEOUT} ENV ${arg_ENV} ${serial})
+                     TIMEOUT ${arg_TIMEOUT} COST ${arg_COST} ENV ${arg_ENV} ${serial})
 endfunction()
 
 function(tarn_add_script_test)
-  cmake_parse_arguments(PARSE_ARGV 0 arg "MODES;LONG;RUN_SERIAL" "NAME;TIMEOUT" "COMMAND;LABELS;ENV")
+  cmake_parse_arguments(PARSE_ARGV 0 arg "MODES;LONG;RUN_SERIAL" "NAME;TIMEOUT;COST" "COMMAND;LABELS;ENV")
   if(arg_UNPARSED_ARGUMENTS OR NOT arg_NAME OR NOT arg_COMMAND)
     message(FATAL_ERROR
             "tarn_add_script_test(${arg_NAME}): not understood: ${arg_UNPARSED_ARGUMENTS}")
@@ -179,5 +185,5 @@ function(tarn_add_script_test)
     set(long LONG)
   endif()
   tarn_register_test(${arg_NAME} ${arg_MODES} COMMAND ${script} ${arg_COMMAND}
-                     LABELS ${arg_LABELS} TIMEOUT ${arg_TIMEOUT} ENV ${arg_ENV} ${serial} ${long})
+                     LABELS ${arg_LABELS} TIMEOUT ${arg_TIMEOUT} COST ${arg_COST} ENV ${arg_ENV} ${serial} ${long})
 endfunction()

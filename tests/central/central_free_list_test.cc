@@ -194,7 +194,7 @@ TEST_F(CentralFreeListTest, AClassThatNeedsSpansAgainKeepsMoreOfThem) {
   const std::size_t span_bytes = info.span_pages * kPageBytes;
   const std::size_t most_spans = (std::size_t{256} << 10) / span_bytes;
   ASSERT_GE(most_spans, 2u);
-  // What only grows and what only shrinks keeps nothing.
+  // A list that only grows, or only shrinks, keeps nothing.
   Give(Take(3 * info.objects_per_span));
   EXPECT_EQ(list_.kept_spans(), 0u);
   for (std::size_t round = 1; round <= most_spans + 2; ++round) {

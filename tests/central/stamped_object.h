@@ -2,8 +2,8 @@
 //
 // Objects that know their owner, for tests in which objects wander between threads.
 //
-// The stamps are plain memory, so that ThreadSanitizer sees whether whoever hands an object on orders what its last
-// owner wrote before what its next one reads.
+// The stamps are plain memory, so that ThreadSanitizer sees an object that is handed on without order: its next owner
+// reads what the last one wrote.
 #pragma once
 
 #include <gtest/gtest.h>

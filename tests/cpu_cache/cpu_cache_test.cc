@@ -34,7 +34,7 @@ using tarn_test::Tally;
 
 class CpuCacheTest : public tarn_test::BothModes {
  protected:
-  // Runs the body in so many threads of the program and adds up what they did.
+  // Runs the body in that many threads of the program and adds up what they did.
   template <typename Body>
   Tally RunThreads(Floors& floors, int count, Body body) {
     std::vector<Tally> tallies(static_cast<std::size_t>(count));

@@ -48,7 +48,7 @@ double Seconds() {
 
 // --- What a signal handler may do: hits, and nothing else ----------------------------------------------------------
 
-// What the handlers on one thread did and hold.
+// The figures and the objects of the handlers on one thread.
 struct HandlerState {
   static constexpr int kPlaces = 64;
   void* objects[kPlaces];
@@ -88,7 +88,7 @@ void OnSignal(int) {
   }
 }
 
-// What is left in the handlers' hands at the thread's end, with signals off.
+// Frees the objects that the handlers still hold at the thread's end, with signals off.
 void SettleHandlers(Floors& floors, Tally* tally) {
   HandlerState& state = handler_state;
   while (state.held != 0) {
@@ -112,8 +112,8 @@ struct Disturbance {
 
 constexpr std::uint64_t kEnoughHandlerRuns = 100;
 
-// Whether a test that began at `start` (seconds) goes on: for a while in any case, and on a busy machine until enough
-// has happened. What has not happened by the end of the second bound never will, and the test says so.
+// True while a test that began at `start` (seconds) goes on: for a while in any case, on a busy machine until enough has
+// happened. What has not happened by the end of the second bound never will, and the test says so.
 constexpr double kUsualSeconds = 1.2;
 
 bool GoesOn(double start, bool is_enough) {
@@ -174,7 +174,7 @@ void RunDisturbed(CacheMode mode, Disturbance disturbance) {
   };
   for (std::size_t round = 0; GoesOn(start, is_enough()); ++round) {
     if (disturbance.drains) drained_bytes += floors.cpu_cache.DrainAll("malloc_trim");
-    // What was drained just now is seldom idle; looks in quick succession make it so.
+    // A class that was drained just now is seldom idle; looks in quick succession make it so.
     for (int look = 0; disturbance.drains && look < 4; ++look) floors.cpu_cache.DrainIdle("scavenger");
     if (disturbance.signals) {
       for (int i = 0; i < 4; ++i) pthread_kill(handles[(round * 4 + static_cast<std::size_t>(i)) % kThreads], SIGUSR1);
@@ -261,7 +261,7 @@ TEST_P(DrainTest, OfIdleClassesLeavesThoseInUse) {
     EXPECT_NE(first.pending_bytes, 0u);
     std::size_t drained_bytes = 0;
     for (int look = 0; look < 2 * CpuCache::kIdleLooks; ++look) {
-      // Pops and pushes that a hit serves, so nothing but the word of the slab tells of them.
+      // Pops and pushes that a hit serves, so nothing but the word of the slab shows them.
       use(12, 1);
       drained_bytes += floors.cpu_cache.DrainIdle("scavenger").drained_bytes;
     }

@@ -68,7 +68,7 @@ struct Floors {
 
 constexpr std::size_t kDefaultBudgetBytes = std::size_t{1536} << 10;
 
-// Whether there is the mode here at all.
+// True where this machine has the mode.
 inline bool HasMode(CacheMode mode) {
   return mode == CacheMode::kThread || ProcessRseq().index != tarn::RseqIndex::kNone;
 }
@@ -84,7 +84,7 @@ inline Floors& StartFloors(CacheMode mode, std::size_t budget_bytes = kDefaultBu
   for (int c = 1; c < kSizeClassCount; ++c) {
     floors.transfer_caches[c].Init(static_cast<SizeClass>(c), &floors.page_heap);
   }
-  // What the floors before told the main thread is over.
+  // The index that the main thread had in the floors before is over.
   tarn::thread_state.slab_index = -1;
   tarn::thread_state.exiting = false;
   floors.cpu_cache.Init(mode, mode == CacheMode::kThread ? tarn::DetectRseq(true) : rseq, budget_bytes,
@@ -108,7 +108,7 @@ class AttachedThread {
   Floors& floors_;
 };
 
-// What a program did, by class.
+// The calls of a program, by class.
 struct Tally {
   std::array<std::uint64_t, kSizeClassCount> allocations = {};
   std::array<std::uint64_t, kSizeClassCount> frees = {};
@@ -175,7 +175,7 @@ class Churn {
   Tally tally_;
 };
 
-// What holds when no thread is at work: of every slab, of every class, and of all floors together.
+// Checks what holds when no thread is at work: of every slab, of every class, and of all floors together.
 inline void ExpectAtRest(Floors& floors, const Tally& tally) {
   const auto budget_bytes = static_cast<std::int64_t>(floors.cpu_cache.budget_bytes());
   const std::vector<tarn::Slab*> slabs = floors.Slabs();

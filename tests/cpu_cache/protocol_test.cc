@@ -143,7 +143,7 @@ TEST_P(SlabProtocolOfCpus, AJumpOutOfTheMakingOfASlabDoesNotCostTheIndex) {
   sigaction(SIGUSR1, &before, nullptr);
 }
 
-// What a new slab draws at the rate before the change would hold for good.
+// A distance that a new slab draws at the rate before the change would hold for good.
 TEST_P(SlabProtocolOfCpus, ANewSlabKnowsARateThatChangedWhileItWasMade) {
   for (const std::size_t rate_bytes : {std::size_t{1}, std::size_t{0}}) {
     Floors& floors = StartFloors(GetParam());

@@ -102,7 +102,7 @@ TEST(ThreadCache, AHandlerFindsNothingInASlabThatItsThreadDrains) {
     const AttachedThread attached(floors);
     ASSERT_TRUE(floors.cpu_cache.FillSlab(kClass));
     ASSERT_TRUE(floors.cpu_cache.FillSlab(kLaterClass));
-    // What a handler would find otherwise.
+    // A handler would find this one otherwise.
     void* object = SlabPop(kLaterClass);
     ASSERT_NE(object, nullptr);
     ASSERT_TRUE(SlabPush(kLaterClass, object));
@@ -270,7 +270,7 @@ TEST(ThreadCache, ObjectsThatWanderBetweenThreads) {
   ExpectNothingLost(floors, tally);
 }
 
-// What the other threads had cached goes back to the spans in the child, where they are no more.
+// Objects that the other threads had cached go back to the spans in the child, where those threads are no more.
 TEST(ThreadCache, AForkedChildTakesWhatTheOthersHadCached) {
   Floors& floors = StartFloors(CacheMode::kThread);
   constexpr int kThreads = 4;

@@ -75,7 +75,7 @@ TEST(Aligned, LargeAlignmentsUpTo1GiB) {
   }
 }
 
-// Beyond that the address space decides; what is not to be had is refused and nothing else breaks.
+// Beyond that the address space decides; what is unavailable is refused and nothing else breaks.
 TEST(Aligned, HugeAlignmentsAreServedOrRefused) {
   for (size_t alignment = 2 * kGiB; alignment != 0; alignment *= 2) {
     for (size_t size : {size_t{1}, 5 * kMiB}) {

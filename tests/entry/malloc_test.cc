@@ -247,7 +247,7 @@ TEST(Free, KeepsErrnoWhenTheKernelRefuses) {
       }
     }
     malloc_trim(0);
-    // What could not be given back is still good for something.
+    // An object that could not be given back leaves malloc at work.
     void* again = malloc(1000);
     if (again == nullptr) _exit(3);
     Fill(again, 1, 0, 1000);
@@ -257,7 +257,7 @@ TEST(Free, KeepsErrnoWhenTheKernelRefuses) {
   int status = 0;
   ASSERT_EQ(waitpid(child, &status, 0), child);
   ASSERT_TRUE(WIFEXITED(status)) << "signal " << WTERMSIG(status);
-  if (WEXITSTATUS(status) == 77) GTEST_SKIP() << "seccomp is not to be had here";
+  if (WEXITSTATUS(status) == 77) GTEST_SKIP() << "seccomp is unavailable here";
   EXPECT_EQ(WEXITSTATUS(status), 0) << "10 to 13: errno changed by the free of that size";
 }
 

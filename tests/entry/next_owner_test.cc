@@ -130,7 +130,7 @@ class SecondLibc {
   void* Make(size_t size) const { return Opaque(make_(size)); }
 
  private:
-  // Never closed: it has objects of libc's.
+  // Never closed: it has objects of libc.
   void* const plugin_;
   void* (*make_)(size_t) = nullptr;
 };

@@ -78,7 +78,7 @@ const size_t kNewSizes[] = {0,    1,         7,          8,          9,         
                             24,   40,        64,         100,        500,        1024, 4000,    8192,
                             9000, 32 * kKiB, 100 * kKiB, 256 * kKiB, 300 * kKiB, kMiB, 3 * kMiB};
 
-// What operator new owes without an alignment: enough for every object of that size.
+// The alignment that operator new owes where none is given: enough for every object of that size.
 size_t DueAlignment(size_t size) {
   size_t alignment = __STDCPP_DEFAULT_NEW_ALIGNMENT__;
   while (alignment > 1 && alignment > size) alignment /= 2;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What happens when memory really runs out: RLIMIT_AS bounds the address space of a child.
+// Memory that really runs out: RLIMIT_AS bounds the address space of a child.
 //
 // A program of its own, so that the children start with an allocator that has kept nothing of
 // earlier tests; some are this program started anew, under a limit.
@@ -150,8 +150,8 @@ void FillAddressSpace(size_t size) {
   TARN_TEST_REQUIRE(counts[1] * size >= counts[0] * size / 10 * 8);
 }
 
-// What is done under a limit that was there before the process began, so that the library knew no
-// better times. Each is a run of this program with one argument.
+// Acts under a limit that was there before the process began, so that the library knew no better
+// times. Each is a run of this program with one argument.
 struct LimitedBody {
   const char* argument;
   void (*body)();

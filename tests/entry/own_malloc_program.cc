@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A program with a malloc of its own, as glibc's manual describes it ("Replacing malloc"), and tarn in the process. Its
-// objects lie in one array, so that it sees whose a pointer is, and ends when it is given a pointer that is not its
-// own.
+// objects lie in one array, so that it sees whose a pointer is. It ends when it is given a pointer that is not its own.
 //
 // Exits with 0 if all functions and operators that it does not define go by those that it does.
 

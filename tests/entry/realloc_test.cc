@@ -154,7 +154,7 @@ TEST(Realloc, KeepsTheContentsInSmallSteps) {
   }
 }
 
-// What a large object gave up by shrinking belongs to others now and must not come back with it.
+// Memory that a large object gave up by shrinking belongs to others now and must not come back with it.
 TEST(Realloc, ShrinkingGivesTheRestAway) {
   const size_t size = 24 * kMiB;
   unsigned char* object = static_cast<unsigned char*>(malloc(size));
@@ -199,7 +199,7 @@ TEST(Realloc, TakesObjectsOfAllCalls) {
   }
 }
 
-// Whether a byte can be read, as the kernel sees it.
+// True where the kernel can read the byte.
 bool IsReadable(const void* address) {
   int ends[2];
   if (pipe(ends) != 0) return true;

@@ -280,7 +280,7 @@ TEST(MallocTrim, GivesBackWhatOtherThreadsFreed) {
   EXPECT_LE(ResidentBytes(), before + 16 * kMiB);
 }
 
-// What is in use stays as it is, whatever is given back around it.
+// Live objects stay as they are, whatever is given back around them.
 TEST(MallocTrim, KeepsLiveObjects) {
   std::vector<void*> live;
   for (size_t i = 0; i < 4000; ++i) {

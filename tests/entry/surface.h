@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the tests of the malloc surface share: declarations that glibc's headers lack, a way to hide
+// Shared by the tests of the malloc surface: declarations that glibc's headers lack, a way to hide
 // values from the compiler, patterns for the contents of objects, and the resident size.
 //
-// Included by tests/entry, tests/misuse and tests/life. It includes std and libc only.
+// It includes std and libc only.
 
 #ifndef TARN_TESTS_ENTRY_SURFACE_H_
 #define TARN_TESTS_ENTRY_SURFACE_H_
@@ -39,8 +39,8 @@ constexpr size_t kKiB = 1024;
 constexpr size_t kMiB = 1024 * kKiB;
 constexpr size_t kGiB = 1024 * kMiB;
 
-// Returns `value` in a way that the compiler knows nothing of, so that it neither warns about what
-// a test does on purpose nor draws conclusions from it.
+// Hides `value` from the compiler, which then neither warns about what a test does on purpose nor
+// draws conclusions from it.
 template <typename T>
 inline T Opaque(T value) {
   asm volatile("" : "+r"(value) : : "memory");

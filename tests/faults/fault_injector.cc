@@ -8,13 +8,13 @@
 // counts how often PROGRAM makes the call between its two marks (marker.h).
 // Then, for each of them, one run lets just that call fail; and for some of
 // them, one run lets that call and all later ones fail until the second mark.
-// With "any" for CALL there is a number of runs instead, in each of which every
-// tenth call of the first six fails, as chance has it.
+// With "any" for CALL there is a number of runs instead. In each, every tenth
+// call of the first six fails, as chance has it.
 // The call is not made, it returns an error at once; this is done by ptrace, so
 // neither program nor allocator is changed for it.
 //
 // A call that replaces what is mapped at a fixed address (MAP_FIXED,
-// MREMAP_FIXED) may have changed something before it fails, so these fail in
+// MREMAP_FIXED) may have changed something before it fails. So these fail in
 // three ways in turn, or in one by --damage:
 //   none   nothing has changed
 //   gone   nothing is mapped at the destination any more: Linux up to 6.16,
@@ -82,7 +82,7 @@ constexpr std::array<Target, 7> kTargets = {{
 constexpr std::size_t kRandomTargets = 6;
 constexpr std::uint64_t kOneCallIn = 10;
 
-// What a call with a fixed destination has done before it fails.
+// The damage that a call with a fixed destination has done before it fails.
 enum class Damage { kNone, kGone, kHalf };
 constexpr std::array<std::string_view, 3> kDamageNames = {"none", "gone", "half"};
 
@@ -206,7 +206,7 @@ class Tracer {
       OnSystemCall(pid, thread);
       signal = 0;
     } else if (status >> 16 != 0 || signal == SIGTRAP) {
-      // clone and exec tell of themselves; neither is a signal of the program.
+      // clone and exec report themselves; neither is a signal of the program.
       signal = 0;
     } else if (signal == SIGSTOP && !thread.started) {
       thread.started = true;

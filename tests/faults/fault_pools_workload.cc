@@ -3,10 +3,10 @@
 // A program that fault_injector runs: uses pools, arenas and heaps in all ways, takes null and std::bad_alloc for an
 // answer, and sees to it that nothing else goes wrong.
 //
-// Between the two marks any memory system call may fail. There, an allocation may be refused; but what was handed out
-// is aligned and nobody else's, a failed reallocation leaves its object as it was, and all that was handed out can be
-// given back. After the second mark nothing fails any more: every allocation must succeed, and nothing may have been
-// lost on the way (no pool counts an object that nobody has).
+// Between the two marks any memory system call may fail, and an allocation may be refused. What was handed out is
+// aligned and nobody else's. A failed reallocation leaves its object as it was, and all that was handed out can be given
+// back. After the second mark nothing fails any more: every allocation must succeed, and nothing may have been lost on
+// the way (no pool counts an object that nobody has).
 //
 // Linked with libtarn.so. Exit code 0 if all of that holds. Bookkeeping is in static arrays, because a container's
 // memory may be refused as well.

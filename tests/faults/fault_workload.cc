@@ -6,8 +6,8 @@
 //   fault_workload [--strict-errno]
 //
 // Between the two marks any memory system call may fail. There, an allocation
-// may return null, if errno says ENOMEM; but what it returns is aligned, as
-// large as asked for and nobody else's, calloc's bytes are zero, a failed
+// may return null, if errno says ENOMEM; what it returns is aligned, as
+// large as asked for and nobody else's. calloc's bytes are zero, a failed
 // realloc leaves its object as it was, and free keeps errno. After the second
 // mark nothing fails any more, and every allocation must succeed again.
 // --strict-errno adds what only tarn promises: that an allocation which
@@ -46,7 +46,7 @@ namespace {
 constexpr std::uint64_t kKey = 0x5EED5EED5EED5EEDU;
 constexpr std::size_t kKiB = 1024;
 constexpr std::size_t kMiB = 1024 * kKiB;
-// What errno is before each call; no call of this program yields it.
+// The errno before each call; no call of this program yields it.
 constexpr int kUntouchedErrno = EOWNERDEAD;
 
 bool strict_errno = false;
@@ -251,7 +251,7 @@ void UseLarge(Random& random) {
   std::array<Object, 4> obstacles;
   for (std::size_t i = 0; i < obstacles.size(); ++i) {
     Allocate(obstacles[i], 5 * kMiB, 0, 16);
-    // What a program tells the kernel of a part makes it a mapping of its own.
+    // Advice for a part makes it a mapping of its own.
     if (growing.address != nullptr && growing.pattern.size_bytes >= 3 * kMiB) {
       const auto page_bytes = static_cast<std::uintptr_t>(getpagesize());
       const std::uintptr_t page = (reinterpret_cast<std::uintptr_t>(growing.address) + kMiB) / page_bytes * page_bytes;

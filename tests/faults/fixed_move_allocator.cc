@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // An allocator that moves large objects by mremap(MREMAP_FIXED), and goes on with its destination after the call has
-// failed, to prove that fault_injector finds such things: as tarn did, up to a crash on Linux 6.1.
+// failed. It proves that fault_injector finds such things: as tarn did, up to a crash on Linux 6.1.
 //
 // Preloaded into fault_workload in place of tarn. It is glibc's malloc (under the names that glibc exports for that),
 // but for objects of a MiB or more, which only the main thread of the workload has.

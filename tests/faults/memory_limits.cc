@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What an allocator does where memory or mappings are scarce.
+// An allocator where memory or mappings are scarce.
 //
 //   memory_limits CASE
 //
@@ -8,7 +8,7 @@
 //   exhaust     near a limit of 300 MB: allocate until null, free all, allocate
 //               again, with other sizes: the same amount is served every time
 //   mappings    the process has used up all its mappings (vm.max_map_count):
-//               small allocations are served wherever memory is to be had
+//               small allocations are served wherever memory is available
 //
 // The limits are set before the program is executed a second time, so that they
 // hold from the allocator's start on. If TARN_LIB is set, that second run has it
@@ -295,7 +295,7 @@ int RunMappings() {
   for (std::size_t i = 0; i < page_count; ++i) munmap(pages[i], page_bytes);
   for (Object& object : small_objects) FreeChecked(object);
   void* const large = std::malloc(64 * kMiB);
-  if (large == nullptr) Fail("no 64 MiB to be had after the mappings were given back");
+  if (large == nullptr) Fail("no 64 MiB available after the mappings were given back");
   std::free(large);
   const bool good =
       served * 100 >= kSmallAllocations * kRequiredPercent && again * 100 >= served / 2 * kRequiredPercent;

@@ -4,7 +4,7 @@
 # Runs the memory limit cases and a stress run under vm.overcommit_memory=2. By hand only.
 #
 # The setting is the whole system's: the kernel then refuses to promise more memory than it has, and
-# any program on the machine may meet that. So this is no ctest; run it as root on a machine of your
+# any program on the machine may meet that. So ctest does not run this; run it as root on a machine of your
 # own. The old setting is put back at the end, also after an interrupt.
 set -euo pipefail
 

@@ -16,7 +16,7 @@ import unittest
 ALLOWED = {
     # Registrations with libc: of fork handlers, exit handlers and thread-local destructors.
     "__register_atfork", "pthread_atfork", "__cxa_atexit", "atexit", "__cxa_finalize", "__cxa_thread_atexit_impl",
-    # Whether fork gives up the lock of its handlers (entry/register_atfork.cc).
+    # Says if fork gives up the lock of its handlers (entry/register_atfork.cc).
     "gnu_get_libc_version",
     # libc's own function behind the exported clone (entry/vfork_x86_64.cc).
     "__clone",
@@ -28,13 +28,13 @@ ALLOWED = {
     "abort",
     # malloc_info writes to the caller's stream.
     "fwrite",
-    # What libc knows of the process, without a system call.
+    # Facts that libc has about the process, without a system call.
     "getauxval", "environ", "__environ", "__errno_location", "__libc_stack_end", "__libc_single_threaded",
     "__rseq_offset", "__rseq_size", "_dl_find_object",
     # stdio's lock, taken around a fork.
     "_IO_list_lock", "_IO_list_unlock", "_IO_list_resetlock",
-    # What compilers call by themselves. Interceptors of these work before their sanitizer is ready; those of strcmp and
-    # strnlen do not.
+    # Functions that compilers call by themselves. Interceptors of these work before their sanitizer is ready; those of
+    # strcmp and strnlen do not.
     "memcpy", "memmove", "memset", "memcmp", "memchr", "strlen", "bcmp",
     # Of libgcc, the start files and the linker: part of each link.
     "__udivti3", "__umodti3", "__popcountdi2", "__dso_handle", "_GLOBAL_OFFSET_TABLE_", "_DYNAMIC",

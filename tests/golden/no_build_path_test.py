@@ -13,7 +13,7 @@ for path in (f"{root}/", os.environ["TARN_BUILD"]):
     place = library.find(path.encode())
     if place >= 0:
         failures.append(library[max(place - 20, 0) : place + 120])
-# What a failed check would say: the search above is not in vain.
+# A failed check would name this file: the search above is not in vain.
 if b"allocator/pages/page_heap.cc\0" not in library:
     failures.append(b"no message names a file of the page heap by its path from the root")
 for failure in failures:

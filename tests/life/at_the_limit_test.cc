@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a process still gets at its limit: all that is kept for speed, in whatever form it is kept.
+// A process at its limit still gets all that is kept for speed, in whatever form it is kept.
 //
-// Each body fills the memory up to a hard limit with objects of one size, gives a little back that stays in one kind of
-// cache, and asks for another size.
+// Each body fills the memory up to a hard limit with objects of one size. It gives a little back that stays in one kind
+// of cache, and asks for another size.
 
 #include <gtest/gtest.h>
 

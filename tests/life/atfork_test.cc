@@ -80,7 +80,7 @@ TEST(RegistrationOfForkHandlers, ByHandlersOfAFork) {
 
 // --- With a libc under another name --------------------------------------------------------------------------------
 
-// What a bundle of a program with its libraries has, or a directory of links to libraries with their versions.
+// A name of libc in a bundle of a program with its libraries, or in a directory of links with their versions.
 constexpr char kRenamedLibc[] = "libc-of-a-bundle.so";
 
 template <typename Function>

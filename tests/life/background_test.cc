@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Threads of tarn's own: what they may and have, when there are none, and how a program gets rid of them.
+// The threads that tarn starts: what they may and have, when there are none, and how a program gets rid of them.
 //
 // The test is started with TARN_BACKGROUND=on. Where the default is tested, a program is run again without it.
 

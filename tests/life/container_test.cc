@@ -27,7 +27,7 @@ constexpr double kBodySeconds = 2 * kPatienceSeconds;
 
 // --- The programs --------------------------------------------------------------------------------------------------
 
-// Runs a function in so many threads, or as many as there can be, tells how many there are, and waits for their end.
+// Runs a function in that many threads, or as many as there can be, reports their number, and waits for their end.
 template <typename Body, typename Tell>
 void InThreads(int count, const Body& body, const Tell& tell) {
   std::vector<pthread_t> threads;
@@ -156,7 +156,7 @@ class Container {
     return mkdir(path.c_str(), 0755) == 0;
   }
   void Remove() {
-    // What ended may be in the group for a moment still.
+    // A process that ended may be in the group for a moment still.
     const double deadline = Seconds() + kPatienceSeconds;
     while (rmdir(group_.c_str()) != 0 && errno == EBUSY && Seconds() < deadline) Sleep(1000);
   }

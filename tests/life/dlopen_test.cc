@@ -127,8 +127,8 @@ TEST_P(DlopenTest, IsOpenedOverAndOver) {
   });
 }
 
-// The threads are there before the library, so that its thread-local storage must fit into theirs,
-// and they end after it was closed, when what is to be done at their end must still be there.
+// The threads are there before the library, so that its thread-local storage must fit into theirs.
+// They end after it was closed, when what is to be done at their end must still be there.
 TEST_P(DlopenTest, ServesThreadsThatAreOlderAndEndLater) {
   Check([] {
     std::atomic<const Tarn*> opened = nullptr;

@@ -27,7 +27,7 @@ constexpr double kBodySeconds = 2 * kPatienceSeconds;
 // How long a storm lasts, if it has not done its number of forks before.
 constexpr double kStormSeconds = 2;
 
-// What a child does with an allocator that other threads were using at the moment of the fork.
+// Uses, in a child, an allocator that other threads were using at the moment of the fork.
 void LiveInChild(uint64_t seed, int depth) {
   // Should nobody be left to end it.
   alarm(static_cast<unsigned>(kBodySeconds));
@@ -251,7 +251,7 @@ void ForkInHandler(int) {
       for (size_t size = 8; size <= 600 * kKiB; size += size / 2) {
         errno = 0;
         void* object = malloc(size);
-        // What the interrupted malloc was just changing is not to be had here, and a null says so.
+        // The part that the interrupted malloc was just changing is unavailable here, and a null says so.
         TARN_LIFE_REQUIRE(object != nullptr || errno == ENOMEM);
         if (object == nullptr) continue;
         Fill(object, size, 0, size);

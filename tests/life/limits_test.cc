@@ -53,10 +53,10 @@ char* Touched(size_t bytes) {
   return object;
 }
 
-// What a program needs that a limit shall be kept for: half of its memory is free, but in pieces, and it asks for large
+// Runs as a program with a limit that is hard to keep: half of its memory is free, but in pieces, and it asks for large
 // blocks. Returns the most that was resident. 120 MiB are live, at the peak 220; or that part of it.
 size_t FragmentAndGrow(size_t divisor = 1) {
-  // With a thread of tarn's, which leaves free memory alone for a while. In the slow paths it would go back at once,
+  // With the background thread, which leaves free memory alone for a while. In the slow paths it would go back at once,
   // and on a busy machine this takes longer than the thread usually waits; here it does so for longer.
   ParkAThread();
   TARN_LIFE_REQUIRE(tarn::SetPreset("production"));

@@ -22,7 +22,7 @@ void free(void*) {}
 void* calloc(std::size_t count, std::size_t bytes) { return malloc(count * bytes); }
 void* realloc(void* object, std::size_t bytes) {
   void* moved = malloc(bytes);
-  // What lies behind the old object is memory of this array, too.
+  // Behind the old object lies memory of this array, too.
   if (moved != nullptr && object != nullptr) std::memcpy(moved, object, bytes);
   return moved;
 }

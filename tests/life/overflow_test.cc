@@ -34,7 +34,7 @@ thread_local int t_held_count;
 
 void Jump(int) { siglongjmp(t_back, 1); }
 
-// Frames of changing size, so that the end of the stack is met at every offset of malloc's own frames; sizes of all
+// Frames of changing size, so that the end of the stack is met at every offset of the frames in malloc; sizes of all
 // kinds, so that it is met in all slow paths.
 [[gnu::noinline]] std::size_t Recurse(unsigned round, unsigned depth) {
   const std::size_t size = depth % 61 == round % 61 ? 300000 : 16 + (depth * 37 + round * 11) % 9000;

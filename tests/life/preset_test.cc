@@ -41,7 +41,7 @@ bool Is(std::string_view name, std::string_view value, uint32_t source) {
   return value == Option(name).value && Option(name).source == source;
 }
 
-// How many objects a pool keeps that says nothing of it.
+// The number of objects that a pool keeps by default.
 size_t PoolBound() {
   tarn::Pool<int> pool({.epoch_ms = TARN_POOL_NO_EPOCHS});
   std::vector<int*> objects;
@@ -68,7 +68,7 @@ TEST(Preset, ChangesWhatCanChange) {
     // Only the start could have.
     TARN_LIFE_REQUIRE(Is("TARN_VERBOSE", "off", TARN_SOURCE_DEFAULT));
 
-    // What the program says itself stays.
+    // A value that the program sets itself stays.
     tarn_set_profile_rate(4096);
     tarn_set_memory_limit(512 * kMiB);
     TARN_LIFE_REQUIRE(tarn::SetPreset("production"));

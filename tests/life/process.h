@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Processes for the tests of life in a process: a body in a child, or another program, with an end
-// by force where it hangs. Only children of the test's own are ever ended, by their id.
+// by force where it hangs. Only children of this process are ever ended, by their id.
 
 #ifndef TARN_TESTS_LIFE_PROCESS_H_
 #define TARN_TESTS_LIFE_PROCESS_H_
@@ -52,7 +52,7 @@ inline double Patience() {
   return factor == nullptr ? 1 : std::max(1.0, atof(factor));
 }
 
-// Waits for a child at most so many seconds. A child that hangs is ended and reaped, and the answer
+// Waits for a child at most that many seconds. A child that hangs is ended and reaped, and the answer
 // is false. Allocates nothing, so that it may be called in every state.
 [[nodiscard]] inline bool WaitFor(pid_t child, double seconds, int* status) {
   const double deadline = Seconds() + seconds * Patience();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// realloc of large objects whose memory the program, or a fork, has divided into several mappings of the kernel's.
+// realloc of large objects whose memory the program, or a fork, has divided into several mappings.
 
 #include <errno.h>
 #include <gtest/gtest.h>
@@ -91,7 +91,7 @@ TEST(ReallocMoves, APartThatTheProgramKeepsOutOfCoreDumpsStaysOut) {
                 TARN_REQUIRE(HasMappingFlag(object + secret + 15 * page_bytes, "dd"));
                 TARN_REQUIRE(!HasMappingFlag(object + secret + 16 * page_bytes, "dd"));
                 TARN_REQUIRE(!HasMappingFlag(object + secret - page_bytes, "dd"));
-                // What lay there serves others, whose memory belongs in a core dump.
+                // The memory that lay there serves others, and theirs belongs in a core dump.
                 TARN_REQUIRE(!HasMappingFlag(old_place + secret, "dd"));
               }
             }),

@@ -2,8 +2,8 @@
 //
 // TARN_RELEASE_DELAY=8s, which the test is started with: what is kept for long is given back in the end.
 //
-// Pages of huge pages in use go at the second pass over them after they were freed, and the passes are as far apart as
-// the delay. The scavenger's thread may not end before, or a process that sleeps keeps the memory for ever.
+// Pages of huge pages in use go at the second pass over them after they were freed. The passes are as far apart as the
+// delay. The scavenger's thread may not end before, or a process that sleeps keeps the memory for ever.
 
 #include <gtest/gtest.h>
 #include <stdio.h>

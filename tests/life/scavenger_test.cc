@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Memory goes back: in the slow paths of a program with one thread, and by a thread of tarn's own where it was asked
+// Memory goes back: in the slow paths of a program with one thread, and by tarn's background thread where it was asked
 // for (TARN_BACKGROUND=on, which this test is started with). When the thread comes and goes, what it does in an idle
 // process, and that it disturbs nobody. Every body runs in a child, for each process has one of its own.
 
@@ -77,7 +77,7 @@ bool Await(const Condition& condition) {
   return true;
 }
 
-// Allocates so many bytes in objects of one size, touches them, frees them.
+// Allocates that many bytes in objects of one size, touches them, frees them.
 void Burst(size_t bytes, size_t object_bytes) {
   const size_t count = bytes / object_bytes;
   std::vector<char*> objects(count);
@@ -134,7 +134,7 @@ TEST_P(Scavenging, ABurstThatComesAtOnceAgainFindsItsMemory) {
     const uint64_t released = tarn::LimitStats().scavenger_released_bytes;
     const double start = Seconds();
     Burst(100 * kMiB, GetParam());
-    // What the budget has earned on a busy machine may allow for another fall.
+    // The budget that was earned on a busy machine may allow for another fall.
     if (Seconds() - start < 0.5) TARN_LIFE_REQUIRE(tarn::LimitStats().scavenger_released_bytes < released + 50 * kMiB);
   });
 }
@@ -144,8 +144,8 @@ TEST(Scavenger, GivesBackWhatRepeatedPeaksLeft) {
   ExpectGoodEnd(2 * kBodySeconds, [] {
     StartScavenger();
     const size_t before = ResidentBytes();
-    // What came back after a gap is kept for three times as long. So the gaps grow, until memory is kept for longer
-    // than the thread stays that has nothing to do (five seconds).
+    // Memory that came back after a gap is kept for three times as long. So the gaps grow, until memory is kept for
+    // longer than the thread stays that has nothing to do (five seconds).
     for (const long gap_us : {1'300'000, 3'000'000}) {
       Burst(200 * kMiB, 400000);
       Sleep(gap_us);
@@ -267,7 +267,7 @@ TEST(Scavenger, MayBeCutOffByExit) {
   }
 }
 
-// --- Requests from outside (tarn_snapshot_release); `tarn release` itself is tested in tests/tools --------------------
+// --- Requests from outside (tarn_snapshot_release); `tarn release` itself is tested in tests/tools -------------------
 
 // The words of a request, written and read as another process would. By dlsym: a plain reference would have the linker
 // make a copy of the block in the program.
@@ -354,7 +354,7 @@ TEST(ReleaseRequest, IsAnsweredByATick) {
   });
 }
 
-// What a write from outside may leave behind: a number of one who read long ago, and one that is half written.
+// A write from outside may leave behind a number of one who read long ago, and one that is half written.
 TEST(ReleaseRequest, MayHaveAnyNumber) {
   ExpectGoodEnd(kBodySeconds, [] {
     Words words;
@@ -461,7 +461,7 @@ TEST(ReleaseRequest, MayComeAtAnyMomentOfForksAndThreads) {
   });
 }
 
-// --- Requests for another limit (tarn_snapshot_limit_request) ----------------------------------------------------------
+// --- Requests for another limit (tarn_snapshot_limit_request) --------------------------------------------------------
 
 class LimitWords {
  public:

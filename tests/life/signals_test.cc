@@ -60,8 +60,8 @@ void AllocatingHandler(int) {
   errno = saved_errno;
 }
 
-// Signals from a timer of the CPU time and from a thread that sends them as fast as it can, to
-// threads that verify every object.
+// Sends signals, from a timer of the CPU time and from a thread as fast as it can, to threads that
+// verify every object.
 void Storm(void (*handler)(int)) {
   struct sigaction action = {};
   action.sa_handler = handler;
@@ -95,7 +95,7 @@ TEST(Signals, HandlersThatDoNotAllocate) {
 }
 
 // With rseq an interrupted operation starts again, so that a handler that allocates finds the
-// caches whole, and no lock of the slow path may be waited for by its own holder: there the answer
+// caches whole. No lock of the slow path may be waited for by its own holder: there the answer
 // may be null, but no more than now and then. Caches that belong to threads do not promise this.
 TEST(Signals, HandlersThatAllocate) {
   const char* mode = std::getenv("TARN_MODE");

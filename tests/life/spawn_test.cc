@@ -258,7 +258,7 @@ TEST(Clone, ChildThatSharesMemoryAndAllocatesLeavesItsParentsHeapAlone) {
   });
 }
 
-// What has nothing to do with vfork goes to libc as it is.
+// Calls that have nothing to do with vfork go to libc as they are.
 TEST(Clone, PassesOtherCallsOn) {
   ExpectGoodEnd(kBodySeconds, [] {
     errno = 0;

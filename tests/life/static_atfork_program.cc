@@ -5,7 +5,7 @@
 //
 // The worst moment is made to happen. The fork has some of tarn's locks and waits for a further one, which this test
 // holds until the registration waits, too. Without a lock around libc's registration that thread waits for one of
-// tarn's locks and has libc's lock of the list, which the fork takes next.
+// tarn's locks. It holds libc's lock of the list, which the fork takes next.
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
@@ -26,7 +26,7 @@ namespace {
 
 constexpr double kSeconds = 2 * tarn_test::kPatienceSeconds;
 constexpr double kChildSeconds = tarn_test::kPatienceSeconds;
-// So many handlers make libc's list larger than the largest small object, so that each growth needs the page heap.
+// That many handlers make libc's list larger than the largest small object, so that each growth needs the page heap.
 constexpr int kHandlersBefore = 8000;
 constexpr int kMostHandlers = 30'000;
 

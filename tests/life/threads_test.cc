@@ -23,7 +23,7 @@ namespace {
 
 constexpr double kBodySeconds = 2 * kPatienceSeconds;
 
-// What one thread leaves for another.
+// Objects that one thread leaves for another.
 struct Packet {
   static constexpr size_t kObjects = 8;
   void* objects[kObjects];

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Every misuse that the library promises to notice, each in a process of its own, matched to the
-// one line that it must leave on stderr before it aborts:
+// Every misuse that the library promises to notice, each in a process of its own. It is matched to
+// the one line that it must leave on stderr before it aborts:
 //
 //     tarn: fatal: <call>(0x<address>): <what is wrong>
 //
@@ -100,8 +100,8 @@ void* AmongOthers(size_t size, void* (*allocate)(size_t)) {
 
 void* AllocateAmongOthers(size_t size) { return AmongOthers(size, Allocate); }
 
-// What is given to a sized operator delete must come from operator new, which may use a class for
-// the smallest sizes that malloc does not use.
+// An object for a sized operator delete must come from operator new: for the smallest sizes it may
+// use a class that malloc does not use.
 void* NewAmongOthers(size_t size) {
   return AmongOthers(size, [](size_t n) { return Opaque(::operator new(n)); });
 }
@@ -380,7 +380,7 @@ std::vector<Misuse> AllMisuses() {
   return all;
 }
 
-// What a child left behind.
+// The exit and the words of a child.
 struct Outcome {
   bool hung = false;
   int status = 0;
@@ -446,7 +446,7 @@ Outcome RunSelf(const std::string& argument) {
   return outcome;
 }
 
-// What a line on an interior pointer adds: the object that has the address, if one has.
+// The end of a line on an interior pointer: the object that has the address, if one has.
 std::string WhyNotTheFacts(const std::string& facts, uintptr_t address) {
   size_t bytes = 0;
   size_t start = 0;
@@ -559,7 +559,7 @@ TEST(MisuseHarness, SeesAChildThatSurvives) {
   EXPECT_EQ(WEXITSTATUS(outcome.status), 3);
 }
 
-// What the child does. Comes back with the exit code when the misuse went unnoticed.
+// The child. Comes back with the exit code when the misuse went unnoticed.
 int RunAsChild(const std::string& argument) {
   const struct rlimit no_core = {0, 0};
   setrlimit(RLIMIT_CORE, &no_core);

@@ -35,7 +35,7 @@ void StayInAbort(int) {
 struct Race {
   const char* name;
   size_t bytes;
-  // Called by all threads; `number` tells them apart.
+  // All threads run it; `number` tells them apart.
   void (*end)(void* object, size_t bytes, int number);
   // A realloc may leave the object where it is, and a call that comes after it is valid then.
   bool one_goes_on;
@@ -83,7 +83,7 @@ void* RunRacer(void* argument) {
   const Race* const race = round->race;
   void* const object = round->object;
   // A thread's first slow path allocates (the record of its exit). In the race it could get the memory that the winner
-  // has just freed, and a late loser's free would be a valid one of that record.
+  // has just freed; a late loser's free would then be a valid one of that record.
   free(Opaque(malloc(1)));
   ++round->ready;
   // On the CPU when it begins, if the others get there soon.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The other side of misuse_test.cc: uses that are unusual and valid, and must never end in an
-// abort. Each ends with malloc_trim(0), which empties all caches, so that an object that was filed
-// under a wrong class or freed twice by the library itself would be noticed here.
+// abort. Each ends with malloc_trim(0), which empties all caches. So an object that the library itself
+// filed under a wrong class, or freed twice, would be noticed here.
 
 #include <gtest/gtest.h>
 #include <stdio.h>
@@ -177,7 +177,7 @@ TEST_F(ValidUse, FreeInAnyOrder) {
   }
 }
 
-// The same address again and again is no second free.
+// The same address again and again does not count as a second free.
 TEST_F(ValidUse, TheSameAddressOverAndOver) {
   for (size_t size : kSizes) {
     for (int i = 0; i < 300; ++i) {

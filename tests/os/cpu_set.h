@@ -19,7 +19,7 @@ class CpuSet {
 
   CpuSet() = default;
 
-  // What the thread may run on; 0 is the calling one. Empty where the system does not say.
+  // The CPUs that the thread may run on; 0 is the calling one. Empty where the system does not say.
   static CpuSet Of(pid_t thread) {
     CpuSet set;
     if (sched_getaffinity(thread, sizeof(set.words_), set.set()) != 0) return {};

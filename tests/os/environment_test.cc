@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the process was started with, also when libc has not set `environ` yet.
+// The environment that the process was started with, also when libc has not set `environ` yet.
 
 #include "allocator/os/environment.h"
 

@@ -64,7 +64,7 @@ inline constexpr bool kSanitized = kAddressSanitizer || kThreadSanitizer;
 struct ChildEnd {
   int exit_code = -1;  // -1: ended by a signal
   int signal = 0;
-  std::string output;  // what it wrote to stderr
+  std::string output;  // its stderr
 };
 
 // Runs the body in a child whose stderr is caught. A child that hangs ends itself.
@@ -106,7 +106,7 @@ std::string ComplaintOfChild(Body body) {
   return "exit code " + std::to_string(end.exit_code) + ", signal " + std::to_string(end.signal) + ": " + end.output;
 }
 
-// Whether a thread of this process waits in the kernel (proc(5), stat: the state is the third field).
+// True where a thread of this process waits in the kernel (proc(5), stat: the state is the third field).
 inline bool ThreadSleeps(std::uint32_t thread) {
   char text[256] = {};
   snprintf(text, sizeof(text), "/proc/self/task/%u/stat", thread);
@@ -132,7 +132,7 @@ inline MemoryUse ReadMemoryUse() {
 }
 inline std::size_t AddressSpaceBytes() { return ReadMemoryUse().address_space_bytes; }
 
-// From here on the process gets so much address space more, and nothing beyond. For children only.
+// From here on the process gets that much address space more, and nothing beyond. For children only.
 inline void LimitFurtherAddressSpace(std::size_t bytes) {
   struct rlimit limit = {};
   limit.rlim_cur = limit.rlim_max = AddressSpaceBytes() + bytes;

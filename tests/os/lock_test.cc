@@ -98,7 +98,7 @@ TEST(Lock, LetsOneThreadInAtATime) {
   EXPECT_EQ(counter, long{kThreads} * kRounds);
 }
 
-// Whether the thread sleeps in the kernel.
+// True where the thread sleeps in the kernel.
 bool Sleeps(pid_t tid) {
   const std::string path = "/proc/self/task/" + std::to_string(tid) + "/stat";
   FILE* file = fopen(path.c_str(), "r");

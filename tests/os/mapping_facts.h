@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the kernel says of the mappings of this process, for tests.
+// The kernel's facts about the mappings of this process, for tests.
 #pragma once
 
 #include <cstddef>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Moves of memory: the contents arrive wherever the program made borders of mappings, whatever the kernel refuses, and
-// whatever another thread maps meanwhile.
+// whatever another thread maps during the move.
 
 #include <errno.h>
 #include <gtest/gtest.h>
@@ -76,7 +76,7 @@ void MakeBorders(const Ground& ground) {
   TARN_REQUIRE(madvise(ground.from + kBytes - page_bytes, page_bytes, MADV_DONTDUMP) == 0);
 }
 
-// What holds after every move, however it ended.
+// Checks what holds after every move, however it ended.
 void RequireIntact(const Ground& ground, MoveResult result) {
   TARN_REQUIRE(ground.before[0] == 7 && ground.behind[0] == 7);
   if (result == MoveResult::kFailed) {
@@ -170,7 +170,7 @@ TEST_F(MovePagesTest, AtEachStepARefusalIsFollowedByACopy) {
       RequireIntact(ground, result);
     });
     ASSERT_EQ(complaint, "") << "call " << refused;
-    // How many there are without a refusal.
+    // Their number without a refusal.
     if (refused == 1) {
       const tarn_test::ChildEnd count = tarn_test::RunInChild([] {
         const Ground ground = MakeGround();
@@ -308,7 +308,7 @@ TEST_F(MovePagesTest, UnderMlockallAllStaysLocked) {
   }
 }
 
-// What the program locked stays locked where it is then; and of its neighbours, that the program locked with it.
+// Locked memory stays locked where it is then, and so do its neighbours that the program locked with it.
 TEST_F(MovePagesTest, LockedPartsStayLocked) {
   if (!MayLock(4 * kBytes)) GTEST_SKIP() << "RLIMIT_MEMLOCK";
   for (const bool refused : {false, true}) {

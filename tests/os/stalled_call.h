@@ -61,7 +61,7 @@ class StalledCalls {
     } while (ioctl(listener_.load(), SECCOMP_IOCTL_NOTIF_RECV, &call_) != 0);
     if (!ended_.load()) return true;
     LetGo();
-    // What the thread still calls by itself, at its exit, is refused from now on.
+    // Calls that the thread still makes by itself, at its exit, are refused from now on.
     close(listener_.load());
     return false;
   }

@@ -26,7 +26,7 @@ namespace {
 
 constexpr std::size_t kMiB = std::size_t{1} << 20;
 
-// Whether the kernel could read (write) a byte there, asked without touching it ourselves.
+// True where the kernel can read (write) a byte there. This process does not touch it.
 bool Readable(const void* address) {
   int ends[2];
   EXPECT_EQ(pipe(ends), 0);
@@ -134,7 +134,7 @@ std::vector<MemoryRange> EverySecondPage(char* start) {
   return ranges;
 }
 
-// How many are released. These, and no others, are to be refused.
+// The number of released ones. These, and no others, are to be refused.
 std::size_t CountReleased(const std::vector<MemoryRange>& ranges, const std::set<std::size_t>& refused) {
   const auto released = std::make_unique<bool[]>(ranges.size());
   ReleaseRanges(ranges.data(), ranges.size(), released.get());

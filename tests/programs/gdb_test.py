@@ -118,7 +118,7 @@ EXPECTED = (
 
 
 def normalise(output):
-    """What differs from run to run: addresses, ids, and which thread is told of first."""
+    """Hides what differs from run to run: addresses, ids, and which thread is reported first."""
     lines = programs.hide_numbers(output).splitlines()
     # Where a thread waits inside libc depends on the moment.
     return b"\n".join(line for line in lines if b"Thread" not in line and b"LWP" not in line)

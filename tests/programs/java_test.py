@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""java: compiles a program and runs it: strings, maps, threads, compression, direct buffers, under several collectors."""
+"""java: compiles a program, runs it under several collectors: strings, maps, threads, compression, direct buffers."""
 
 import programs
 
@@ -90,7 +90,7 @@ def test(stage, rounds="2"):
     java = programs.find_program("java")
     javac = programs.find_program("javac")
     stage.write("Work.java", SOURCE)
-    # The compiler is a program of Java's, too.
+    # The compiler runs on Java, too.
     classes = []
     for tarn in (False, True):
         stage.run([javac, "Work.java"], tarn=tarn)

@@ -151,7 +151,7 @@ def load_with_wrk(stage, port):
         return
     for path in ("file7.txt", "proxy/file8.txt"):
         done = stage.run(
-            # What takes longer than two seconds would be an error to wrk, and on a busy machine it may.
+            # An answer after more than two seconds would be an error to wrk, and on a busy machine it may take that.
             [wrk, "-t2", "-c40", "-d2s", "--timeout", "60s", f"http://127.0.0.1:{port}/{path}"],
             # wrk has LuaJIT inside, which asks for memory at low addresses by itself.
             tarn=False,

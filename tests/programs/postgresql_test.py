@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""postgresql: a database of pgbench's, the same load on both mallocs, and afterwards the same content of every table.
+"""postgresql: a database of pgbench, the same load on both mallocs, and afterwards the same content of every table.
 
 pgbench's seed is fixed, and what its transactions add up does not depend on their order. The server listens on a socket
 in the test's directory only. It does not run as root, so root runs it as the package's user.

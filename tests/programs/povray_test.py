@@ -34,7 +34,7 @@ isosurface { function { x * x + y * y + z * z - 0.2 + sin(10 * x) * 0.05 } conta
 
 
 def pixels(path):
-    """What a file of the format PPM holds without its comments, which have the time in them."""
+    """The content of a file in the format PPM without its comments, which have the time in them."""
     with open(path, "rb") as file:
         data = file.read()
     while (start := data.find(b"\n#", 0, 1000)) >= 0:

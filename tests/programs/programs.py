@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the tests of this directory share: running a program on glibc's malloc and on tarn.
+"""Shared by the tests of this directory: running a program on glibc's malloc and on tarn.
 
 A test is a function that takes a Stage and is run by `main`. It fails by raising Failure, is
 skipped by raising Skip (exit code 77), and passes by returning.
@@ -38,7 +38,7 @@ class Difference(Failure):
 
 
 class Skip(Exception):
-    """What the test needs is not on this machine."""
+    """Something that the test needs is not on this machine."""
 
 
 def find_program(*names):

@@ -4,7 +4,7 @@
 
 The second argument names a group of modules of Python's test package, or `script`: a program of our
 own (python_work.py), whose output is compared. Debian's libpython3.11-testsuite has the package; a
-group is skipped where it is missing. A module that fails on glibc, too, is told of and does not
+group is skipped where it is missing. A module that fails on glibc, too, is reported and does not
 count. The two modes share all but the owner of a slab, so every module runs in one of them; those about
 threads and processes all run in the mode that nearly every kernel has, and every third in the other, too.
 With TARN_TEST_ALL=on all run in both, which takes ten minutes more.

@@ -23,7 +23,7 @@ PASSES = ["/bin/sh", "-c", "echo fine"]
 # A server that ends by itself, which it may not.
 ENDS_PRELOADED = ["/bin/sh", "-c", 'test -n "$LD_PRELOAD" || exec sleep 1000']
 
-# What gdb 13 says on a processor with AMX, whose registers it cannot write back; it ends with 0 all the same.
+# The words of gdb 13 on a processor with AMX, whose registers it cannot write back; it ends with 0 all the same.
 GDB = r"""#!/bin/sh
 echo "Breakpoint 1, everybody_is_here () at debugged.c:52"
 echo "Couldn't write extended state status: Bad address." >&2

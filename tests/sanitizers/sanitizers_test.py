@@ -5,7 +5,8 @@
   sanitizers_test.py gcc|clang
 
 Each program has to run to its end, and has to be caught where it has a bug: the malloc of such a program is the
-sanitizer's. Without tarn it must do so, too; where it does not, the cell is skipped and named. All skipped: exit code 77.
+sanitizer's. Without tarn it must do so, too; where it does not, the cell is skipped and named. All skipped: exit code
+77.
 """
 
 import os
@@ -36,7 +37,7 @@ MODES = ("cpu", "thread")
 
 
 def environment(how, **more):
-    """What the programs run with. The test's own variables would be taken for settings of tarn."""
+    """The environment of the programs. The test's own variables would be taken for settings of tarn."""
     variables = {k: v for k, v in os.environ.items() if not k.startswith("TARN_") and not k.endswith("SAN_OPTIONS")}
     if how == "preloaded":
         variables["LD_PRELOAD"] = LIBRARY

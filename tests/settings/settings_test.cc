@@ -314,7 +314,7 @@ TEST(Options, APresetThatComesLaterLeavesWhatWasSetByName) {
   EXPECT_FALSE(options.check || options.stats);
   EXPECT_EQ(options.profile_limit_percent, 0u);
   EXPECT_EQ(options.memory_limit.kind, LimitSetting::Kind::kAuto);
-  // What has had its effect at the start.
+  // Those that have had their effect at the start.
   EXPECT_TRUE(options.strict);
   EXPECT_EQ(Sources(options, TARN_SOURCE_API), "TARN_PROFILE_RATE=4KiB ");
   ChangePreset(Preset::kOff, &options);
@@ -363,7 +363,7 @@ TEST(Options, OddEntriesAreTakenAsTheyAre) {
   EXPECT_EQ(Parse({"TARN_"}).size(), 1u);
   EXPECT_EQ(Parse({"TARN_=on"}).size(), 1u);
   EXPECT_EQ(Parse({"TARN_STATS=on=off"}).size(), 1u);
-  // Others' names, and those of tarn's own tests.
+  // Others' names, and those of these tests.
   EXPECT_EQ(Parse({"TARN=1", "TARNISH=1", "tarn_stats=1", "XTARN_STATS=on", "PATH=/bin", "=", "", "TARN_TEST_X=1"}),
             std::vector<std::string>{});
 }
@@ -411,7 +411,7 @@ std::vector<std::string> Words(const Setting& setting) {
   return words;
 }
 
-// What a number is in the setting's unit.
+// A number in the setting's unit.
 std::string Number(const Setting& setting, std::uint64_t number) {
   switch (setting.kind) {
     case SettingKind::kTime:

@@ -116,8 +116,8 @@ int posix_memalign(void** result, std::size_t alignment, std::size_t bytes) {
 }
 
 // For programs that are linked with a malloc of their own, whose version would look for a header of its own. glibc's
-// has the size of the chunk, which is 16 bytes more than the object when the chunk is a mapping and else 8, with three
-// flags in its low bits, in the word before the object.
+// has the size of the chunk in the word before the object, with three flags in its low bits. A chunk has 16 bytes more
+// than the object where it is a mapping, else 8.
 std::size_t malloc_usable_size(void* object) {
   if (object == nullptr) return 0;
   const std::size_t chunk_word = static_cast<std::size_t*>(object)[-1];

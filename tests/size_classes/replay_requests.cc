@@ -5,8 +5,8 @@
 //
 //   replay_requests trace...
 //
-// It plays the central free lists alone: every request is served from the fullest span of its class that has a free
-// object (lowest address first), every free goes there at once, and an empty span is given back at once. No cache and
+// It plays the central free lists alone. Every request is served from the fullest span of its class that has a free
+// object, lowest address first. Every free goes there at once, and an empty span is given back at once. No cache and
 // no page heap are played, because they do not depend on the sizes. Figures are sums over all moments of the run (one
 // moment after each call), divided by the same sum of the bytes that the program had requested:
 //

@@ -215,7 +215,7 @@ TEST(ObjectIndex, IsExactForEveryOffsetOfASpan) {
   }
 }
 
-// What the comment at ObjectIndex proves for the longest span there may be, whatever the class.
+// The proof in the comment at ObjectIndex, for the longest span there may be, whatever the class.
 TEST(ObjectIndex, IsExactUpToTheLongestSpan) {
   for (int i = 1; i < kSizeClassCount; ++i) {
     const std::uint32_t size_bytes = kSizeClasses[i].size_bytes;

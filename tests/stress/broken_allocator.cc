@@ -17,9 +17,9 @@
 //   errno        free changes errno
 //   null         malloc returns null
 //
-// What it wrongly gives out is never really freed, so that glibc's own checks
-// do not end the process before the test can see the damage. Only requests of an
-// odd size go wrong: those of the test's containers and of libc's threads are
+// Objects that it wrongly gives out are never really freed. So the checks of glibc
+// do not end the process before the test can see the damage. Only requests of
+// an odd size go wrong. Those of the test's containers and of libc's threads are
 // even, and damage to them would crash the process before the test sees anything.
 
 #include <dlfcn.h>
@@ -43,7 +43,7 @@ void __libc_free(void* object);
 
 namespace {
 
-// How many calls pass between two faults: enough to get the test going. A child
+// The calls that pass between two faults: enough to get the test going. A child
 // looks only at what the thread that forked it holds, so nearly every thread has
 // to hold a kept object: on a busy machine the test sees few forks.
 constexpr std::uint64_t kPeriod = 3000;
@@ -66,7 +66,7 @@ Fault fault = Fault::kNothing;
 
 std::atomic<std::uint64_t> calls{0};
 
-// Whether this call is the one in a period that goes wrong.
+// True for the one call in a period that goes wrong.
 bool IsDue() {
   const std::uint64_t period = fault == Fault::kChild ? kPeriodForChildren : kPeriod;
   return calls.fetch_add(1, std::memory_order_relaxed) % period == period - 1;

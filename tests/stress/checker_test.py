@@ -5,8 +5,8 @@
 Usage: checker_test.py STRESS SHIM
 
 Runs the stress program STRESS on the deliberately broken allocator SHIM
-(broken_allocator.cc), once per fault, and demands that it fails with a message
-that names the fault, and that it passes when the shim breaks nothing.
+(broken_allocator.cc), once per fault. It must fail with a message that names the
+fault, and pass when the shim breaks nothing.
 """
 
 import os
@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 
-# What the message must contain, per fault. Options beyond the common ones.
+# The words that the message must contain, per fault. Options beyond the common ones.
 FAULTS = {
     "twice": ("wrong byte at offset", []),
     "dirty": ("calloc gave a byte that is not zero", []),

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the stress and fault tests write into objects, and how they find out
-// that somebody else wrote there.
+// The pattern that the stress and fault tests write into objects, and how they
+// find out that somebody else wrote there.
 //
-// Used by tests/stress/stress.cc and the programs of tests/faults. It calls
-// nothing but memcpy and snprintf, so that it can run in a forked child and in
-// a process that has no memory left.
+// It calls nothing but memcpy and snprintf, so that it can run in a forked child
+// and in a process that has no memory left.
 //
 // Every object has an id that no other object of the run has. The word at
 // index i of an object is Encode(id, i), an invertible mix of both. Two objects
@@ -26,8 +25,8 @@ namespace tarn_test {
 // the one that splitmix64 adds (2^64 divided by the golden ratio).
 inline constexpr std::uint64_t kMultiplier = 0x9E3779B97F4A7C15U;
 
-// Newton's iteration doubles the number of correct low bits in every step, and
-// an odd number is its own inverse modulo 8, so five steps reach 96 > 64 bits.
+// Newton's iteration doubles the number of correct low bits in every step. An
+// odd number is its own inverse modulo 8, so five steps reach 96 > 64 bits.
 constexpr std::uint64_t InverseOf(std::uint64_t odd) {
   std::uint64_t inverse = odd;
   for (int step = 0; step < 5; ++step) {
@@ -49,9 +48,9 @@ inline constexpr std::size_t kWordBytes = sizeof(std::uint64_t);
 // word per stride: filling megabytes would leave no time for the allocator.
 inline constexpr std::size_t kFullyWrittenBytes = 32 * 1024;
 inline constexpr std::size_t kEdgeBytes = 512;
-// One word in every stride; below 1 KiB, so that no overlap of 1 KiB or more
-// falls between two words, and no divisor of a page, so that the words do not
-// stand at the same place of each page.
+// One word in every stride. It is below 1 KiB, so that no overlap of 1 KiB or
+// more falls between two words. It does not divide a page, so that the words do
+// not stand at the same place of each page.
 inline constexpr std::size_t kStrideBytes = 1016;
 static_assert(kStrideBytes % kWordBytes == 0);
 

@@ -84,7 +84,7 @@ struct Options {
   bool affinity = false;
   bool trim = false;
   bool large = false;
-  const char* library = nullptr;  // What malloc's file must be called.
+  const char* library = nullptr;  // the name that malloc's file must have
 };
 
 Options options;
@@ -204,7 +204,7 @@ std::uint64_t NewId() {
 struct Object {
   void* address = nullptr;
   std::size_t requested_bytes = 0;
-  std::size_t alignment = 0;  // What was asked for, or what the call promises.
+  std::size_t alignment = 0;  // as asked for, or as the call promises
   Call origin = kMalloc;
   Pattern pattern;
 };
@@ -587,7 +587,7 @@ class Holder {
 };
 
 // Some threads leave their objects to a destructor that runs when thread-local
-// storage dies, after the allocator may have begun to let go of the thread.
+// storage dies. The allocator may have begun to let go of the thread before.
 struct Estate {
   std::unique_ptr<Holder> holder;
   ~Estate() {
@@ -606,7 +606,7 @@ constexpr std::size_t kMaxChildren = 4;
 // few milliseconds, shared with all threads of its parent.
 constexpr std::chrono::seconds kChildPatience{240};
 
-// What a forked child does before it exits. No other thread exists in it; locks
+// The work of a forked child before it exits. No other thread exists in it; locks
 // that others held stay locked forever, and what they guarded is left alone.
 void LiveInChild(Holder& holder) {
   in_child = true;
@@ -713,7 +713,7 @@ struct Slot {
   bool running = false;  // Guarded by mutex.
   std::size_t index = 0;
   std::uint64_t number = 0;      // Set before the thread starts.
-  std::uint64_t operations = 0;  // How many it does; likewise.
+  std::uint64_t operations = 0;  // to do; likewise
   std::atomic<bool> done{false};
 };
 
@@ -758,7 +758,7 @@ void DoOneOperation(Holder& holder, Slot& slot) {
       Deallocate(object, random);
     }
   } else if (what < 960) {
-    // Mostly from the own mailbox, so that pairs of threads get to be producer
+    // Mostly from its own mailbox, so that pairs of threads get to be producer
     // and consumer for a while.
     const std::size_t from = random.OneIn(4) ? random.Below(mailboxes.size()) : slot.index;
     Object object;
