@@ -189,7 +189,7 @@ class ReportTest(unittest.TestCase):
     def test_runs_that_failed_are_in_no_chart(self):
         workload = make_workload("w", 0.5)
         workload["runs"][1].update(failure="prints something else than under glibc", wall_s=777.0)
-        # Ended by the tool after its idle tail, which is no failure.
+        # Ended by the tool after its idle tail, which does not count as a failure.
         workload["runs"][2].update(failure=None, idle_ended=True, signal=15, wall_s=888.0)
         _, text, _ = self.page(make_document(workload))
         self.assertNotIn("777 s", text)
@@ -232,7 +232,7 @@ class ReportTest(unittest.TestCase):
         self.assertIn(["0.50", "win", "0.80", "win", "0.62", "win", "mimalloc"], figures)
         self.assertIn(["1.00", "tie", "1.00", "tie", "1.00", "tie", "mimalloc"], figures)
         self.assertIn(["geometric", "mean", "time", "0.50", "0.80", "0.62"], lines)
-        # What else has a line is in no count of wins and losses.
+        # A second measure has a line, but is in no count of wins and losses.
         self.assertIn("2 wins, 0 ties and 0 losses of 2 workloads", self.tarn("report", path).stdout)
 
     def test_users_text_stays_text(self):

@@ -62,7 +62,7 @@ class TraceTest(unittest.TestCase):
         return path
 
     def events(self, trace):
-        """The events of the program's own objects: those above 70 000 bytes, but for what the C++
+        """The events of the objects that the program makes: those above 70 000 bytes, but for what the C++
         library sets aside at its start. They are numbered in the order in which they are made."""
         shown = run(TRACE, "show", trace)
         self.assertEqual(shown.returncode, 0, shown.stderr)

@@ -112,8 +112,8 @@ struct Disturbance {
 
 constexpr std::uint64_t kEnoughHandlerRuns = 100;
 
-// True while a test that began at `start` (seconds) goes on: for a while in any case, on a busy machine until enough has
-// happened. What has not happened by the end of the second bound never will, and the test says so.
+// True while a test that began at `start` (seconds) goes on: for a while in any case, and until enough has happened on
+// a busy machine. An event that is missing at the end of the second bound never comes, and the test reports it.
 constexpr double kUsualSeconds = 1.2;
 
 bool GoesOn(double start, bool is_enough) {

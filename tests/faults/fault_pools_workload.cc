@@ -4,7 +4,7 @@
 // answer, and sees to it that nothing else goes wrong.
 //
 // Between the two marks any memory system call may fail, and an allocation may be refused. What was handed out is
-// aligned and nobody else's. A failed reallocation leaves its object as it was, and all that was handed out can be given
+// aligned and nobody else's. A failed reallocation leaves its object as it was. All that was handed out can be given
 // back. After the second mark nothing fails any more: every allocation must succeed, and nothing may have been lost on
 // the way (no pool counts an object that nobody has).
 //

@@ -38,7 +38,7 @@ namespace tarn_test {
 namespace {
 
 constexpr double kBodySeconds = 2 * kPatienceSeconds;
-// What a child exits with where the machine does not let it trace its parent.
+// The exit code of a child that may not trace its parent on this machine.
 constexpr int kNotPermitted = 77;
 constexpr size_t kMiB = size_t{1} << 20;
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the page heap takes for wanted, told by hand.
+// The page heap's measure of the memory that is wanted, fed by hand.
 
 #include "allocator/pages/demand.h"
 

@@ -25,7 +25,7 @@ inline tarn::PageHeap& FreshPageHeap() {
   return *heaps.back();
 }
 
-// What holds at any quiet moment.
+// Checks what holds at any quiet moment.
 inline void ExpectConsistent(tarn::PageHeap& heap) {
   heap.CheckInvariants();
   const tarn::PageHeapStats stats = heap.Stats();
@@ -37,7 +37,7 @@ inline void ExpectConsistent(tarn::PageHeap& heap) {
   EXPECT_LE(stats.large_objects, stats.large_allocations_total);
 }
 
-// Places one object of so many pages.
+// Places one object of that many pages.
 inline tarn::Span* Large(tarn::PageHeap& heap, std::size_t pages, std::size_t alignment = 1, bool* zero = nullptr) {
   bool told = false;
   tarn::Span* span = heap.AllocateLarge(tarn::PageCount(pages), tarn::PageCount(alignment), zero ? zero : &told);

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Huge pages of the kernel's: where they are asked for, what is resident then, and that they go where they became
-// sparse.
+// Huge pages of the kernel: where they are advised, what is resident then, and that they go where they became sparse.
 
 #include <gtest/gtest.h>
 
@@ -178,7 +177,7 @@ TEST_F(HugePages, AreAskedForWhereLargeObjectsTakeThemWhole) {
   EXPECT_EQ(heap.ReleaseFree(0, false), 4 * kHugePageBytes + kHugePageBytes / 2);
   EXPECT_EQ(heap.published()->asked_huge_pages, 0u);
   ExpectConsistent(heap);
-  // What comes to lie there is not asked for.
+  // For memory that comes to lie there, none is advised.
   Span* const page = Large(heap, 1);
   ASSERT_EQ(HugePageOf(page), memory);
   *static_cast<char*>(page->start()) = 1;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What another thread, a child of fork, or a reader from outside sees while an operation of the page heap is under way.
-// Each test stops the operation at that moment.
+// Another thread, a child of fork, or a reader from outside, while an operation of the page heap is under way. Each
+// test stops the operation at that moment.
 
 #include <errno.h>
 #include <gtest/gtest.h>

@@ -56,7 +56,7 @@ TEST(Move, TheContentsGoAlongAndTheOldPagesAreFreeAndZero) {
   EXPECT_EQ(heap.Stats().in_use_bytes, behind->bytes());
   EXPECT_EQ(heap.Stats().mapped_bytes, span->bytes());
   ExpectConsistent(heap);
-  // The old place is taken again, and what is told of it is true.
+  // The old place is taken again, and its record is true.
   bool zero = false;
   Span* again = Large(heap, old_pages, 1, &zero);
   EXPECT_EQ(again->first_page, old_first);
@@ -127,7 +127,7 @@ TEST(Move, WhatTheKernelRefusesIsCopied) {
   }
 }
 
-// Pages that were copied from hold old data: they are warm, and whoever gets them next hears that they are not zero.
+// Pages that were copied from hold old data: they are warm, and their next owner hears that they are not zero.
 TEST(Move, PagesThatWereCopiedFromAreNotCalledZero) {
   if (tarn_test::kSanitized) GTEST_SKIP() << "a sanitizer needs system calls of its own";
   EXPECT_EQ(tarn_test::ComplaintOfChild([] {

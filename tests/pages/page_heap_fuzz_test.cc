@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Random operations on page heaps over a simulated kernel (simulated_memory.h), which refuses calls and in the middle
-// of calls lets another thread act: it operates on the same heap, or the operation never comes back, because its thread
+// of calls lets another thread act. It operates on the same heap. Or the operation never comes back, because its thread
 // jumped out of it or is gone in the child of a fork. Spans may not overlap, and the invariants hold.
 //
 // Everything follows from the seed. `page_heap_fuzz_test SEED SEEDS OPERATIONS digest` prints a digest per thousand

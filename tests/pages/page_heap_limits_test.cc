@@ -30,7 +30,7 @@ Span* TryLarge(PageHeap& heap, std::size_t pages, bool* zero) {
   return heap.AllocateLarge(PageCount(pages), PageCount(1), zero);
 }
 
-// Takes objects of so many pages until there are no more, and gives them back.
+// Takes objects of that many pages until there are no more, and gives them back.
 std::size_t Exhaust(PageHeap& heap, std::size_t pages) {
   // Its memory must not be what is missing.
   std::vector<Span*> spans;
@@ -187,7 +187,7 @@ TEST_F(PageHeapLimits, WhereCommittingFailsThereIsNullAndNothingIsLost) {
               const PageHeapStats after = heap.Stats();
               TARN_REQUIRE(after.in_use_bytes == before.in_use_bytes && after.mapped_bytes == 0);
               TARN_REQUIRE(after.large_objects == 1 && after.reserved_bytes <= before.reserved_bytes);
-              // What is committed already serves on.
+              // Memory that is committed already serves on.
               TARN_REQUIRE(heap.AllocateSmall(3) != nullptr);
               TARN_REQUIRE(TryLarge(heap, 50, &zero) != nullptr);
               TARN_REQUIRE(heap.ResizeLarge(span, PageCount(100)));

@@ -523,7 +523,7 @@ TEST(PageHeapZero, ReleasedMemoryIsZeroAndToldToBe) {
     ASSERT_EQ(span->first_page, first_page);
     EXPECT_TRUE(zero) << pages;
     EXPECT_TRUE(IsZero(span->start(), span->bytes())) << pages;
-    // What was in use was left alone.
+    // The object in use was left alone.
     EXPECT_EQ(std::memcmp(neighbour->start(), std::string(kPageBytes, '\x5A').data(), kPageBytes), 0);
     ExpectConsistent(heap);
   }

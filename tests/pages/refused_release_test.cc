@@ -40,7 +40,7 @@ bool IsSoonAfter(std::uint32_t start_ms) { return MillisecondsBetween(start_ms, 
 #define TARN_LOCK_OR_SKIP(start, bytes) \
   if (!LockMemory(start, bytes)) GTEST_SKIP() << "RLIMIT_MEMLOCK is too low"
 
-// The heap's first huge page, free after so many pages of it were used.
+// The heap's first huge page, free after that many pages of it were used.
 void UseAndFree(PageHeap& heap, std::size_t pages) {
   Span* const span = Large(heap, pages);
   Touch(span);
@@ -162,7 +162,7 @@ TEST(RefusedRelease, OfLockedHugePagesDoesNotStopAnyKindOfRelease) {
   }
 }
 
-// What is locked is resident, so it serves before what is not; and is tried again when it is free again.
+// Locked memory is resident, so it serves before other memory. It is tried again when it is free again.
 TEST(RefusedRelease, IsTriedAgainOfWhatIsFreeAnew) {
   ThreeFree three;
   TARN_LOCK_OR_SKIP(three.starts[1], kHugePageBytes);

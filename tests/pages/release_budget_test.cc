@@ -113,7 +113,7 @@ TEST(ReleaseBudget, ABurstIsRefusedForAMinuteAtMostUnlessItCostsMore) {
   }
 }
 
-// What is allocated while much more is freed is no burst.
+// Allocations while much more is freed do not count as a burst.
 TEST(ReleaseBudget, AFallWithAFewAllocationsInItGoesOn) {
   ReleaseBudget budget;
   std::uint32_t now_ms = kBudgetStartMs;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the page heap does near its goals, those of a process in a container (PageHeap::SetGoals).
+// The page heap near its goals, those of a process in a container (PageHeap::SetGoals).
 
 #include <gtest/gtest.h>
 

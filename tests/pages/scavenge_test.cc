@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the page heap releases by itself: whole huge pages by age and demand, pages of huge pages in use by second
-// looks.
+// Releases by the page heap: whole huge pages by age and demand, pages of huge pages in use by second looks.
 
 #include <errno.h>
 #include <gtest/gtest.h>
@@ -238,8 +237,8 @@ TEST(Fall, CountsWhatWasResidentOfHugePages) {
   ExpectConsistent(heap);
 }
 
-// A pass stops after a while, and goes on in the next slow path. What came free behind it meanwhile is not taken for
-// what cannot be released.
+// A pass stops after a while, and goes on in the next slow path. Pages that came free behind it in that time are
+// not taken for pages that cannot be released.
 TEST(Fall, OfPagesBehindAPassIsSeenAfterIt) {
   constexpr std::size_t kBehindPages = kPagesPerHugePage * 3 / 8;
   PageHeap& heap = FreshPageHeap();
@@ -325,7 +324,7 @@ TEST(Fall, OfMemoryThatJustReturnedIsLeftAlone) {
   };
   EXPECT_TRUE(rise_and_fall());
   EXPECT_EQ(GiveBack(heap, 20'000'000), 64 * kHugePageBytes);
-  // What was released comes back: a second of debt or more. A machine that takes as long to touch it has earned it
+  // The released memory comes back: a second of debt or more. A machine that takes as long to touch it has earned it
   // again.
   const auto start = std::chrono::steady_clock::now();
   const bool fallen = rise_and_fall();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The kernel's memory, simulated: defines the functions of os/virtual_memory.h, os/move_pages.h, os/clock.h and
-// os/huge_page_setting.h in a test's own executable, in place of the library's.
+// os/huge_page_setting.h in a test's own executable, in place of those in the library.
 //
 // Addresses, refusals and time follow from a seed, so a run repeats exactly. Each call that the page heap makes without
 // its lock gives the test the moment to act as another thread would. Memory is real, from one large mapping.

@@ -78,8 +78,8 @@ class Dumps(unittest.TestCase):
         return self.directory + "/p." + name
 
     def check(self, name, held_mib):
-        """What a file holds, give or take what chance does to the samples at a rate of 32 KiB: six standard errors of
-        the 4 KiB objects' bytes, and half a MiB for what is held beside."""
+        """Requires that a file holds this, give or take the chance of samples at a rate of 32 KiB: six standard
+        errors of the 4 KiB objects' bytes, and half a MiB for other objects."""
         total, _ = pprof_total(self.path(name))
         self.assertAlmostEqual(total, held_mib, delta=6 * (held_mib / 32) ** 0.5 + 0.5)
         self.assertEqual(os.stat(self.path(name)).st_mode & 0o777, 0o600)
@@ -90,7 +90,7 @@ class Dumps(unittest.TestCase):
         child = int(program.told[-1].split()[1])
         self.assertEqual(program.end(), (0, ""))
         self.assertEqual(program.files(), sorted(program.names("exit", 1) + ["%d.1.exit.pb" % child]))
-        # What global objects held is gone by then: 8 MiB of pointers. The child's is of its own copy of the heap.
+        # The memory of global objects is gone by then: 8 MiB of pointers. The child's file is of its own heap.
         for name in program.files():
             self.check(name, 32)
         named = self.path("named.pb.gz")

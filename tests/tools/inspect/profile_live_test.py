@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""check, stat, top, heap, diff and options on running programs: redis-server and python3 under load, and on what is no
-such program.
+"""check, stat, top, heap, diff and options on running programs (redis-server and python3 under load), and on others
+that they cannot read.
 
 Usage: profile_live_test.py TARN COMPILER STACKS     (STACKS: profile_stacks_program.cc)
 """
@@ -28,7 +28,7 @@ LIBRARY = os.environ["TARN_LIB"]
 
 
 def tarn(*arguments, code=0):
-    """What the tool prints on stdout and stderr; its exit code must be this one."""
+    """Returns the tool's stdout and stderr; its exit code must be this one."""
     result = subprocess.run([TARN, *map(str, arguments)], capture_output=True, timeout=PATIENCE_SECONDS, check=False)
     error = result.stderr.decode()
     if result.returncode != code:
@@ -55,8 +55,8 @@ class Program:
         self.pid = self.process.pid
 
     def wait_for_cat(self):
-        """The command is cat: until the loader is done with it. Right after exec, neither its name nor its environment can
-        be told from outside, and what it has mapped is not all there."""
+        """The command is cat. Waits until the loader is done with it. Right after exec, neither its name nor its
+        environment can be seen from outside, and not all is mapped."""
         self.process.stdin.write(b"x\n")
         self.process.stdin.flush()
         if self.process.stdout.readline() != b"x\n":
@@ -156,7 +156,7 @@ class Live(unittest.TestCase):
                     break
             self.assertGreater(allocated_mb, 1)
 
-            # What the program is given names later.
+            # A file that is written without names gets them later.
             raw = self.path("raw.pb.gz")
             tarn("heap", program.pid, "--no-names", "-o", raw)
             tarn("heap", raw, "-o", self.path("named.pb.gz"))
@@ -223,7 +223,7 @@ class Live(unittest.TestCase):
                                     rows["make"]["after"] + rows["keep_large"]["after"])
 
     def test_many_stacks_take_little_memory(self):
-        """10^6 objects by 10^4 stacks: below 32 MiB of the tool's, all names included. The time is reported only."""
+        """10^6 objects by 10^4 stacks: below 32 MiB in the tool, all names included. The time is reported only."""
         with Program(STACKS, TARN_PROFILE_RATE="1").wait_ready() as program:
             document = json.loads(tarn("stat", program.pid, "--json")[0])
             self.assertGreaterEqual(document["stats"]["heap_objects"], 1000000)
@@ -246,7 +246,7 @@ class Live(unittest.TestCase):
             self.assertGreaterEqual(len(re.findall(r"(?m)^ +\d+ +\d+ +\d+ +\d+: ", samples)), 10000)
 
     def test_policies(self):
-        """Limits, the scavenger and stalls: what tells of them in the process and what is seen from outside are the same."""
+        """Limits, the scavenger and stalls: the figures inside the process and those seen from outside are the same."""
         program = self.compile("policies", """
             #include <tarn/limits.h>
             #include <cstdio>
@@ -402,7 +402,7 @@ class Live(unittest.TestCase):
                 self.wait_until_used(program)
                 result = subprocess.run(["setpriv", "--reuid=65534", "--clear-groups", TARN, "stat", str(program.pid)],
                                         capture_output=True, text=True, check=False)
-                if "Permission denied" not in result.stderr:  # of the tool's own directory
+                if "Permission denied" not in result.stderr:  # that of the tool's directory
                     self.assertEqual(result.returncode, 1)
                     self.assertRegex(result.stderr, "not permitted to look into process .*another user")
         zombie = subprocess.Popen(["/bin/true"])
@@ -412,7 +412,7 @@ class Live(unittest.TestCase):
 
     @unittest.skipUnless(platform.machine() == "x86_64", "the number of the system call is x86-64's")
     def test_a_sandbox_without_process_vm_readv(self):
-        """What a container's seccomp profile does to the tool, with both of the errors that are usual."""
+        """The tool under a container's seccomp profile, with both of the errors that are usual."""
         with Program("/bin/cat") as program:
             self.wait_until_used(program)
             for error, said in ((errno.EPERM, "not permitted to look into process"),
@@ -443,7 +443,7 @@ class Live(unittest.TestCase):
             self.assertRegex(pprof_top(profile), r"PyBytes|PyObject|unicode")
 
     def test_blocks_that_are_not_ours(self):
-        """What looks like a snapshot but is of another version, or leads nowhere."""
+        """Blocks that look like a snapshot but are of another version, or lead nowhere."""
         source = """
             #include <tarn/snapshot.h>
             #include <cstdio>

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A load for profile_live_test.py: holds 64 MiB in one function, and allocates and frees in another until it is ended."""
+"""A load for profile_live_test.py: holds 64 MiB in one function; another allocates and frees until the end."""
 
 
 def hold():

@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Profiles of a C++ program as Go's own pprof shows them.
 
-The program, profile_target.cc, is built in every way in which names are found or lost: optimised with debug information,
-at fixed and at random addresses, by clang, with its debug information in a file of its own (found by link and by
-build-id), with a table of symbols alone, with nothing, and deleted while it runs. Functions, files, lines and inlined
-frames must be the right ones each time, or honestly missing.
+The program, profile_target.cc, is built in every way in which names are found or lost. It is optimised with debug
+information, at fixed and at random addresses, by gcc and by clang. The debug information lies in a file of its own
+(found by link and by build-id), or there is a table of symbols alone, or nothing. One program is deleted while it runs.
+Functions, files, lines and inlined frames must be the right ones each time, or honestly missing.
 
 Usage: profile_pprof_test.py PROFILE_MAKE COMPILER
 """
@@ -43,7 +43,7 @@ def run(*command, **options):
 
 
 def pprof(*arguments):
-    """What `go tool pprof` prints. Whatever it complains about on the way is a failure, too."""
+    """Returns the output of `go tool pprof`. A complaint of it on the way is a failure, too."""
     environment = dict(os.environ, HOME=tempfile.gettempdir(), PPROF_TMPDIR=tempfile.gettempdir())
     result = run("go", "tool", "pprof", *arguments, env=environment)
     complaints = [line for line in result.stderr.splitlines() if re.search("fail|error|warn|could not", line, re.I)]

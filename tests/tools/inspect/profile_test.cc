@@ -172,7 +172,7 @@ TEST(ProfileFile, DamageIsRefusedOrRead) {
       bytes[random() % bytes.size()] ^= static_cast<char>(1u << random() % 8);
     try {
       const Profile profile = DecodeProfile(bytes);
-      // What passes as a profile works as one.
+      // Bytes that pass as a profile work as one.
       Diff(profile, profile);
       FunctionTotals(profile, 0);
     } catch (const ProfileError&) {
@@ -252,7 +252,7 @@ TEST(FunctionTotals, GivesToTheCallerWhatTheAllocatorDid) {
                   "std::vector<T, std::allocator<T> >::_M_realloc_insert<T>", "f", "main"},
                  "std::vector<T, std::allocator<T> >::_M_realloc_insert<T>"),
             64);
-  // What the allocator calls goes with it, but a stack of nothing else stays.
+  // Frames that the allocator calls go with it, but a stack of nothing else stays.
   EXPECT_EQ(self({"hook", "malloc", "f"}, "f"), 64);
   EXPECT_EQ(self({"malloc", "tarn::Start"}, "malloc"), 64);
 }

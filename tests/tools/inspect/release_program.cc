@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What release_test.py asks for memory: a program on tarn that does one thing for each word that it reads, then writes
-// "ready" and waits in read(2), which is none of tarn's code.
+// The program that release_test.py asks for memory: it runs on tarn and does one thing for each word that it reads.
+// Then it writes "ready" and waits in read(2), which is outside of tarn's code.
 //
-//   burst       allocates 48 MiB, touches them, frees them; repeats it until tarn keeps the memory, which it does where it
+//   burst       allocates 48 MiB, touches them, frees them; repeats it until tarn keeps the memory, as it does where it
 //               is wanted again and again
 //   one         allocates and frees once, by the slow paths
 //   busy        says ready, then does so every millisecond and reads no more
@@ -93,7 +93,7 @@ void OverwriteLimitRequest(std::uint64_t wrong) {
 
 int main() {
   tarn_test::ParkAThread();   // Without one, there is no scavenger.
-  std::free(std::malloc(1));  // A process that has not allocated does not count as one of tarn's.
+  std::free(std::malloc(1));  // A process that has not allocated does not count as one that uses tarn.
   char text[32];
   while (write(STDOUT_FILENO, "ready\n", 6) == 6) {
     const ssize_t length = read(STDIN_FILENO, text, sizeof text);

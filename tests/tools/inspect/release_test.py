@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""tarn release and tarn limit on processes that answer, that cannot, and that are none of tarn's.
+"""tarn release and tarn limit on processes that answer, that cannot, and that do not use tarn.
 
 Usage: release_test.py TARN PROGRAM     (PROGRAM: release_program.cc)
 """
@@ -33,7 +33,7 @@ def limit(*arguments, **options):
 
 
 def release(*arguments, code=0, **options):
-    """What the verb prints on stdout and stderr; its exit code must be this one."""
+    """Returns the verb's stdout and stderr; its exit code must be this one."""
     process = start(*arguments, **options)
     out, error = process.communicate(timeout=PATIENCE_SECONDS)
     if process.returncode != code:
@@ -227,7 +227,7 @@ class ReleaseTest(unittest.TestCase):
         with Program() as program:
             result = subprocess.run(["setpriv", "--reuid=65534", "--clear-groups", TARN, "release", str(program.pid)],
                                     capture_output=True, text=True, check=False)
-            if "Permission denied" not in result.stderr:  # of the tool's own directory
+            if "Permission denied" not in result.stderr:  # that of the tool's directory
                 self.assertEqual(result.returncode, 1)
                 self.assertRegex(result.stderr, "not permitted to look into process .*another user")
 

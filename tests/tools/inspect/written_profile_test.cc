@@ -107,8 +107,8 @@ constexpr Load kLoads[] = {
     {1 << 20, 200, 500},        {4 << 20, 50, 100},
 };
 
-// What n objects of s bytes are worth in a profile with the rate R: each is drawn with p = 1 - exp(-s/R) and stands for
-// s/p, so the variance of their bytes is n s^2 (1 - p)/p.
+// Variance of the bytes of n objects of s bytes in a profile with the rate R. Each is drawn with p = 1 - exp(-s/R) and
+// stands for s/p bytes, so it is n s^2 (1 - p)/p.
 double Variance(std::size_t objects, std::size_t bytes, double rate) {
   const auto s = static_cast<double>(bytes);
   const double p = -std::expm1(-s / rate);

@@ -49,7 +49,7 @@ tarn::MonitorOptions Options() {
   return options;
 }
 
-// What the server of this URL answers, head and body; empty where nobody does.
+// The answer of the server of this URL, head and body; empty where there is none.
 std::string Ask(const std::string& url, const std::string& request_line, const std::string& headers = "") {
   sockaddr_in address{};
   address.sin_family = AF_INET;
@@ -177,7 +177,7 @@ TEST(Embedded, ComesAndGoes) {
   EXPECT_EQ(Get(url, "/health"), "");
 }
 
-// How many threads of this process have the name, and the signals of these that one of them does not block.
+// The number of this process's threads with the name, and those of the signals that one of them does not block.
 struct Named {
   int threads = 0;
   std::set<int> unblocked;

@@ -57,7 +57,7 @@ class Examples(unittest.TestCase):
             process.communicate()
 
     def check_names(self, expression):
-        """Every metric of ours in it is one that the server has, or has while there is a limit, a pool, several processes."""
+        """Every metric of tarn in it is one that the server has, or has with a limit, a pool or several processes."""
         names = set(re.findall(r"\b((?:tarn|process)_\w+)\b", expression))
         self.assertTrue(names, expression)
         others = {"tarn_limit_bytes", "tarn_hard_limit_bytes", "tarn_pool_capacity_bytes", "tarn_target_up"}
@@ -107,7 +107,7 @@ class Examples(unittest.TestCase):
             self.assertEqual(len(paths), 1, name)
             with urllib.request.urlopen(self.url + paths[0], timeout=PATIENCE_SECONDS) as answer:
                 self.assertIn(b"inuse_space", gzip.decompress(answer.read()))
-            # What would be asked for by default and is not there.
+            # Kinds that would be requested by default and are unavailable.
             for kind in "block", "goroutine", "mutex", "process_cpu":
                 self.assertRegex(text, r"%s\b[^}]*?enabled\s*[:=] false" % kind)
 

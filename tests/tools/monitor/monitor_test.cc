@@ -31,7 +31,7 @@
 namespace tarn::tool {
 namespace {
 
-// A process with so many live MiB at a second.
+// A process with that many live MiB at a second.
 Observation At(double second, double live_mb) {
   Observation now;
   now.time_s = 1'800'000'000 + second;
@@ -129,7 +129,7 @@ TEST(Metrics, SeveralProcesses) {
     EXPECT_TRUE(Has(text, "tarn_stall_seconds_bucket{target=\"a\",le=\"+Inf\"} 0"));
     EXPECT_TRUE(Has(text, "tarn_alert_firing{target=\"b\",alert=\"heap_mb\"} 1"));
     EXPECT_TRUE(Has(text, "tarn_alert_firing{target=\"a\",alert=\"heap_mb\"} 0"));
-    // Each family once, with all its samples behind it, whoever has it.
+    // Each family once, with the samples of all targets behind it.
     std::set<std::string> families;
     std::string family;
     for (const std::string& line : Lines(text)) {
@@ -391,7 +391,7 @@ TEST(TargetSpecs, Labels) {
   EXPECT_EQ(LabelsOf({{By::kPid, own, ""}, {By::kName, name, ""}}), (std::vector<std::string>{name + "-" + own, name}));
   EXPECT_EQ(LabelsOf({{By::kName, "a b", ""}, {By::kName, "a_b", ""}, {By::kPidFile, "/run/a_b.pid", ""}}),
             (std::vector<std::string>{"a_b", "a_b-2", "a_b-3"}));
-  // Whoever was given a label has it.
+  // A target that was given a label has it.
   EXPECT_EQ(LabelsOf({{By::kName, "x", ""}, {By::kName, "y", "x"}}), (std::vector<std::string>{"x-2", "x"}));
   EXPECT_EQ(LabelsOf({{By::kName, "(sd-pam)", ""}, {By::kPidFile, "/run/.pid", ""}, {By::kName, "..", ""}}),
             (std::vector<std::string>{"sd-pam_", "pid", "target"}));

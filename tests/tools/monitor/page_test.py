@@ -115,7 +115,7 @@ class Browser:
 
 
 def figures(pid):
-    """What tarn stat says."""
+    """The figures of tarn stat."""
     result = subprocess.run([serve_test.TARN, "stat", str(pid), "--json"], capture_output=True, text=True, timeout=PATIENCE_SECONDS,
                             check=True)
     return json.loads(result.stdout)

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""tarn serve on running programs: what its pages say, what it does when the program ends and comes again, and what
-clients that are slow, broken or many do to it.
+"""tarn serve on running programs: its pages, a program that ends and comes again, and clients that are slow, broken or
+many.
 
 Usage: serve_test.py TARN PROGRAM     (PROGRAM: serve_program.cc)
 """
@@ -32,8 +32,8 @@ ONLY_HEAP = [word for rule in OTHER_RULES for word in ("--threshold", rule + "=o
 
 
 def reserve_port(test):
-    """A port for a program that has to be told one, until the end of the test. A socket that is bound to it and does not
-    listen keeps it from all who take any free one; who sets SO_REUSEADDR, as servers do, can listen there."""
+    """A port for a program that needs a number, until the end of the test. A socket is bound to it and does not listen,
+    which keeps it from all that take any free one. A server that sets SO_REUSEADDR can listen there."""
     holder = socket.socket()
     test.addCleanup(holder.close)
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -102,7 +102,7 @@ class Serve:
             return file.read()
 
     def wait_for_message(self, pattern):
-        """What is seen by a request is told a moment later, or by the next look."""
+        """A change that a request sees is reported a moment later, or by the next look."""
         wait_for(lambda: re.search(pattern, self.messages(), re.M))
 
     def get(self, path, method="GET", body=None, **headers):
@@ -119,7 +119,7 @@ class Serve:
         return status, json.loads(text)
 
     def raw(self, data, seconds=PATIENCE_SECONDS):
-        """What comes back for these bytes until the server closes the connection."""
+        """Returns the answer to these bytes until the server closes the connection."""
         host, port = self.host.split(":")
         with socket.create_connection((host, int(port)), timeout=seconds) as client:
             client.sendall(data)
@@ -357,7 +357,7 @@ class Pages(unittest.TestCase):
             waiting.append(connection)
         wait_for(lambda: self.serve.get("/debug/pprof/heap")[0] == 503)
         self.assertEqual(self.serve.get("/health")[0], 200)
-        # Whoever goes away frees his place.
+        # A client that goes away frees its place.
         for connection in waiting:
             connection.close()
         wait_for(lambda: self.serve.get("/debug/pprof/heap")[0] == 200)
@@ -370,7 +370,7 @@ class Pages(unittest.TestCase):
         self.assertIn(" 431 ", self.serve.raw(b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 5000).split("\r\n")[0])
         self.assertIn(" 431 ", self.serve.raw(b"GET /" + b"a" * 17000).split("\r\n")[0])
         self.assertIn(" 41", self.serve.raw(b"GET /" + b"a" * 10000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")[:14])
-        # What follows a request with a body is not taken for another one.
+        # The body of a request is not taken for another request.
         smuggled = b"GET /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 40\r\n\r\nGET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
         self.assertEqual(self.serve.raw(smuggled).count("HTTP/1.1 "), 1)
         two = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\nGET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"

@@ -195,7 +195,7 @@ class SeveralTargets(unittest.TestCase):
             json.dump({"targets": [{"pid": self.first.pid, "label": "a"}, {"pid": self.second.pid}]}, file)
         with Serve("--config", config) as serve:
             self.assertEqual([row["label"] for row in serve.json("/targets")[1]["targets"]], ["a", "serve_program"])
-        # What the command line names comes before it.
+        # A target of the command line comes before it.
         with Serve(self.second.pid, "--config", config) as serve:
             self.assertEqual(serve.json()[1]["pid"], self.second.pid)
 
@@ -220,7 +220,7 @@ class SeveralTargets(unittest.TestCase):
             self.addCleanup(lambda process=servers[-1]: (process.kill(), process.wait()))
 
         def runs(process):
-            """Whether it has allocated by tarn."""
+            """True if it has allocated by tarn."""
             return subprocess.run([serve_test.TARN, "stat", str(process.pid)], capture_output=True, check=False).returncode == 0
 
         wait_for(lambda: all(runs(process) for process in servers))
@@ -279,7 +279,7 @@ class Control(unittest.TestCase):
         return (serve or self.serve).get(path, method="POST", body=body, **(headers or CONTROL))
 
     def post_while_busy(self, path, body, program=None, serve=None):
-        """The answer of a program that comes by tarn's slow paths meanwhile."""
+        """The answer of a program that runs into slow paths at the same time."""
         program = program or self.program
         program.do("busy", answer=None)
         try:
@@ -313,7 +313,7 @@ class Control(unittest.TestCase):
             self.assertEqual(self.post("/control/limit", wrong)[0], 400, wrong)
 
     def test_nobody_answers(self):
-        # It sleeps, and has no thread of tarn's.
+        # It sleeps, and has no background thread.
         variables = dict(ENVIRONMENT, LD_PRELOAD=LIBRARY, TARN_BACKGROUND="off")
         with subprocess.Popen([serve_test.PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=variables) as program:
             self.addCleanup(program.kill)
@@ -326,10 +326,10 @@ class Control(unittest.TestCase):
                 # One change at a time.
                 with socket.create_connection(tuple(serve.host.split(":")), timeout=PATIENCE_SECONDS) as client:
                     client.sendall(b"POST /control/release?wait=20 HTTP/1.1\r\nHost: localhost\r\nX-Tarn-Control: 1\r\n\r\n")
-                    # Or it was faster than that one, which then was refused; and before that one has come, there is no other.
+                    # Or it was faster, and that one was refused. Before that one has come, there is no other.
                     time.sleep(0.5)
                     wait_for(lambda: self.post("/control/release?wait=0", serve=serve)[0] == 409)
-                # Whoever goes away frees his place.
+                # A client that goes away frees its place.
                 wait_for(lambda: self.post("/control/release?wait=0", serve=serve)[0] == 504)
                 program.kill()
                 program.wait()
@@ -344,7 +344,7 @@ class Control(unittest.TestCase):
                         {"X_Tarn_Control": "1", "Host": "evil.example", "Origin": "http://evil.example"}):
             self.assertEqual(self.post("/control/limit", "limit=off", **headers)[0], 403, headers)
         self.assertIn(self.post("/control/limit", "limit=off&wait=0", X_Tarn_Control="1", Origin=own)[0], (200, 504))
-        # What a page of another site may send at all, or asks before it.
+        # Requests that a page of another site may send at all, or sends before them.
         self.assertEqual(self.post("/control/limit", "limit=off", Content_Type="application/x-www-form-urlencoded")[0], 403)
         status, headers, _ = self.serve.get("/control/limit", method="OPTIONS", Origin="http://evil.example",
                                             Access_Control_Request_Headers="x-tarn-control")
@@ -404,7 +404,7 @@ class Control(unittest.TestCase):
                       b"Content-Length: 1\r\nContent-Length: 1\r\n", b"X: y\nContent-Length: 1\r\n",
                       b"X: y\r\n Content-Length: 1\r\n"):
             self.assertEqual(status(head + wrong + end + b"1"), 400, wrong)
-        # A body is no request, and what follows it is one.
+        # A body is not taken for a request, and what follows it is.
         inner = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
         two = head + b"Content-Length: %d\r\n\r\n" % len(inner) + inner + b"GET /health HTTP/1.1\r\nHost: localhost\r\n" + end
         answer = self.serve.raw(two)
@@ -414,7 +414,7 @@ class Control(unittest.TestCase):
         self.assertEqual((answer.count("HTTP/1.1 "), answer.split(" ")[1]), (1, "405"))
 
     def test_z_a_slow_body(self):
-        # It was begun with the class, and is given up after ten seconds, however much comes meanwhile.
+        # It was begun with the class, and is given up after ten seconds, however much comes in that time.
         self.slow_client.join()
         self.assertTrue(8 < self.slow_client.seconds < 20, self.slow_client.seconds)
 

@@ -177,7 +177,7 @@ class SuiteTest(WorkloadTest):
         workloads, document = self.names(self.WORK)
         self.assertEqual(list(workloads), ["one", "a+b", "three"])
         self.assertEqual([one["name"] for one in document["allocators"]], ["glibc", "tarn"])
-        # What repeats a workload selects it alone.
+        # The command that repeats a workload selects it alone.
         self.assertIn("--only '^a\\+b$'", workloads["a+b"]["repeat"])
         self.assertEqual(list(self.names(self.WORK, "--only", "^a\\+b$")[0]), ["a+b"])
 
