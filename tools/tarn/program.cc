@@ -86,7 +86,7 @@ bool DefinesMalloc(const MappedFile& file, const Elf64_Shdr& symbols, std::strin
   return false;
 }
 
-// Whether the loader fills the slot of this relocation with the address of a function.
+// True where the loader fills the slot of this relocation with the address of a function.
 bool IsFunctionSlot(std::uint64_t type) {
   return type == R_X86_64_GLOB_DAT || type == R_X86_64_JUMP_SLOT || type == R_AARCH64_GLOB_DAT ||
          type == R_AARCH64_JUMP_SLOT;
@@ -112,7 +112,7 @@ void AddMallocSlots(const MappedFile& file, const Elf64_Ehdr& header, const Elf6
   }
 }
 
-// What the sections say of malloc.
+// Reads the symbols of malloc from the sections.
 void ReadMallocSymbols(const MappedFile& file, const Elf64_Ehdr& header, ElfFacts* facts) {
   for (std::uint64_t i = 0; i < header.e_shnum; ++i) {
     const auto section = Section(file, header, i);

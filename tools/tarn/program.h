@@ -9,7 +9,7 @@
 
 namespace tarn::tool {
 
-// What an ELF file says of itself, as far as preloading goes.
+// The facts of an ELF file that matter for preloading.
 struct ElfFacts {
   bool is_elf = false;
   bool has_interpreter = false;  // the dynamic loader starts it, so LD_PRELOAD is read

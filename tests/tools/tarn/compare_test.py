@@ -57,7 +57,7 @@ class ToolTest(unittest.TestCase):
             (["compare", "--against", "glibc,mimallok", "--", "true"], "did you mean mimalloc?"),
             (["compare", "--reference", "x", "--against", "glibc", "--", "true"], "not among"),
             (["compare", "--against", "x=/nonexistent.so", "--", "true"], "no such file"),
-            (["compare", "--against", "x=/etc/passwd", "--", "true"], "no shared library"),
+            (["compare", "--against", "x=/etc/passwd", "--", "true"], "not a shared library"),
             (["compare", "--against", f"x={LIBC}", "--library", LIBM, "--", "true"], "defines no malloc"),
             (["compare", "--against", f"={LIBC}", "--", "true"], "a name is missing"),
             (["compare", "--against", "", "--", "true"], "nothing to compare"),

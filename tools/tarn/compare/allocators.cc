@@ -76,7 +76,7 @@ Allocator ByPath(const std::string& name, const std::string& path) {
   const std::string real = RealPath(path);
   if (real.empty()) throw UsageError(fmt::format("{}={}: there is no such file", name, path));
   const ElfFacts facts = ReadElf(real);
-  if (!facts.is_elf) throw UsageError(fmt::format("{}={}: this is no shared library of this machine", name, path));
+  if (!facts.is_elf) throw UsageError(fmt::format("{}={}: this is not a shared library of this machine", name, path));
   if (!facts.defines_malloc) throw UsageError(fmt::format("{}={}: this library defines no malloc", name, path));
   if (real.find_first_of(": \t") != std::string::npos)
     throw UsageError(fmt::format("{}={}: a path with a blank or a colon cannot be preloaded", name, path));

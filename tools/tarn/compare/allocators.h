@@ -14,7 +14,7 @@ namespace tarn::tool {
 // bring another malloc along: Debian's redis-server is linked with libjemalloc.
 struct Allocator {
   std::string name;
-  std::string path;                      // what is preloaded; libc.so.6 for glibc
+  std::string path;                      // the preloaded library; libc.so.6 for glibc
   std::string package;                   // Debian's, with its version; may be empty
   std::vector<std::string> environment;  // settings of this row alone, as NAME=VALUE
 };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a result document says of the build of this tool.
+// The part of a result document about the build of this tool.
 #pragma once
 
 #include <string_view>

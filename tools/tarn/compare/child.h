@@ -22,7 +22,7 @@ struct ChildStart {
   std::string error;
 };
 
-// What parent and child say to each other between fork and exec.
+// The messages between parent and child, from fork to exec.
 class ChildPipes {
  public:
   ChildPipes();  // check ok()

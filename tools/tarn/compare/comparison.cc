@@ -142,7 +142,7 @@ class Engine {
     }
   }
 
-  // What stands in braces in the words of a definition, now.
+  // The launch with the present values for the words in braces of its definition.
   Launch Expanded() const {
     Launch launch = plan_.launch;
     launch.directory = scratch_.path();

@@ -27,11 +27,11 @@ struct ComparisonPlan {
   Launch launch;                                  // its environment without LD_PRELOAD
   std::string here;                               // not empty: the words of `launch` may have names in braces
   std::vector<std::vector<std::string>> prepare;  // commands that make the inputs
-  std::vector<Measure> measures;                  // what is compared besides time and memory; the first counts
+  std::vector<Measure> measures;                  // compared besides time and memory; the first counts
   std::string name;
   std::string description;
   std::string kind;
-  std::string operations;  // what the metric "operations" counts; may be empty
+  std::string operations;  // the unit of the metric "operations"; may be empty
   std::string placement;   // the policy by which launch.cpus were chosen; may be empty
   std::vector<std::string> command_line;
   // Called before each run: what comes, and how far it is.

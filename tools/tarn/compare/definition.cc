@@ -276,7 +276,7 @@ void ResolvePrograms(Definition* definition) {
   for (std::vector<std::string>* words :
        {&launch.command, &launch.service.ready, &launch.service.load, &launch.service.check})
     Resolve(words);
-  // What the build has to supply is looked for now, too. The inputs are not there yet.
+  // Files that the build has to supply are looked for now, too. The inputs do not exist yet.
   const std::string& program = launch.command.front();
   if (!program.starts_with("{build}")) return;
   const std::string path = Replaced(program, {{"build", BuildDirectory()}});

@@ -17,7 +17,7 @@ double Now();
 // 0 where it has ended.
 std::uint64_t RssBytes(pid_t pid);
 
-// What a process has used so far, with all its threads, without its children.
+// The figures of a process so far, with all its threads, without its children.
 struct Usage {
   double cpu_s = 0;
   double system_s = 0;  // in the kernel's ticks of 10 ms, so that a difference may exceed that of cpu_s
@@ -29,7 +29,7 @@ Usage UsageOf(pid_t pid);
 // CPU time so far, of all its threads.
 double CpuSeconds(pid_t pid);
 
-// Whether one of its threads runs, waits for a CPU, or waits for a disk. On a busy machine a process can use hardly any
+// True if one of its threads runs, waits for a CPU, or waits for a disk. On a busy machine a process can use hardly any
 // CPU and be far from silent.
 bool IsAtWork(pid_t pid);
 

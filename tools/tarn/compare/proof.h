@@ -3,8 +3,8 @@
 // The proof that a process uses an allocator: the slots through which it calls malloc.
 //
 // A library in /proc/PID/maps is mapped, no more: Debian's redis-server is linked with libjemalloc, so that library is
-// mapped there whatever malloc the process uses. The proof reads the slots of the global offset table through which the
-// program, its libraries and libc call malloc, calloc, realloc and free, and looks up where the addresses in them lead.
+// mapped there whatever malloc the process uses. The program, its libraries and libc call malloc, calloc, realloc and
+// free through slots of the global offset table. The proof reads these slots and looks up where their addresses lead.
 // Nothing runs in the process for it, and it is not stopped.
 #pragma once
 
@@ -18,7 +18,7 @@
 
 namespace tarn::tool {
 
-// What was seen of a process at one moment.
+// The malloc of a process, as seen at one moment.
 struct MallocUse {
   std::vector<std::string> mapped;  // paths of files mapped executable; empty: the process could not be seen
   std::string executable;

@@ -16,8 +16,8 @@ class RssSeries {
   };
   static constexpr std::size_t kMaxPoints = 512;
 
-  // When there are too many, of each two neighbours the larger one stays, so that no peak is lost, and from then on
-  // points come half as often. Calls come in the order of time.
+  // When there are too many, of each two neighbours the larger one stays, so that no peak is lost. From then on points
+  // come half as often. Calls come in the order of time.
   void Add(double seconds, std::uint64_t bytes) {
     if (skipped_ > 0 && bytes > points_.back().bytes) points_.back() = {seconds, bytes};
     if (skipped_ > 0) {

@@ -22,11 +22,11 @@ struct Run {
   bool control = false;
   bool proven = false;
   Outcome outcome;
-  nlohmann::json metrics;  // what the program wrote, or null
+  nlohmann::json metrics;  // as the program wrote them, or null
   std::string failure;     // not empty: no figure of it counts
 };
 
-// A figure by the name of its measure: "wall_s", "peak_rss_bytes" and so on, or "metrics.NAME" of the program's own.
+// A figure by the name of its measure: "wall_s", "peak_rss_bytes" and so on. The program's metrics are "metrics.NAME".
 std::optional<double> Figure(const Run& run, std::string_view measure);
 
 // The figures of the runs of an allocator that count; with `control` those of the second run of the reference.

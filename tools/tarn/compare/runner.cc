@@ -29,7 +29,7 @@ namespace tarn::tool {
 
 namespace {
 
-// What a silent process may still use: a timer that ticks is no work.
+// The CPU share that a silent process may still use: a timer that ticks does not count as work.
 constexpr double kSilentCpuShare = 0.02;
 constexpr double kEndGraceSeconds = 2;
 // A server may have something to write down.
@@ -96,7 +96,7 @@ class Watch {
   std::string OutputSha256(const std::string& out) const {
     std::vector<std::string> files = {out};
     files.insert(files.end(), launch_.outputs.begin(), launch_.outputs.end());
-    // What a server prints tells times and process ids.
+    // The output of a server has times and process ids in it.
     if (service_.wanted()) files.front() = service_.check_output();
     return files.size() == 1 ? FileSha256(files.front()) : FilesSha256(files);
   }
@@ -214,7 +214,7 @@ class Watch {
       if (service_.wanted()) return;
       outcome_.wall_s = Now() - started_ - stopped_s_;
       if (outcome_.idle_ended) outcome_.wall_s = idle_wall_;
-      // Linux hands the peak of whoever forked on to the program that is executed, so a peak that is not above our
+      // Linux hands the peak of the process that forked on to the executed program, so a peak that is not above our
       // own is ours; then the process's own counter has to do.
       const auto peak = static_cast<std::uint64_t>(usage.ru_maxrss) * 1024;
       outcome_.peak_rss_bytes = peak > own_peak_ ? std::max(peak, peak_) : peak_;

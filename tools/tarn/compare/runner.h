@@ -17,11 +17,11 @@
 
 namespace tarn::tool {
 
-// What makes a command a server: it is measured while a load runs against it, and is ended by SIGTERM afterwards. These
+// A command that is a server: it is measured while a load runs against it, and is ended by SIGTERM afterwards. These
 // helpers run on libc's malloc and are not measured. "{pid}" in their words is the server's process id.
 struct Service {
   std::vector<std::string> ready;  // exit code 0: the server serves; tried again until then
-  std::vector<std::string> load;   // its wall time is the run's; empty: the command is no server
+  std::vector<std::string> load;   // its wall time is the run's; empty: the command is not a server
   std::vector<std::string> check;  // after the load; its output belongs to the run's; may be empty
 };
 
@@ -74,7 +74,7 @@ struct Outcome {
 // taken at defined places only, and make the present run end.
 void PrepareToRun();
 
-// Whether an interrupt has come since PrepareToRun.
+// True if an interrupt has come since PrepareToRun.
 bool WasInterrupted();
 
 Outcome RunOnce(const Launch& launch);

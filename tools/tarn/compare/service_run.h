@@ -22,13 +22,13 @@ class ServiceRun {
   // `launch` and `outcome` must outlive it. The figures of the load go into the outcome.
   ServiceRun(const Launch& launch, Outcome* outcome) : launch_(launch), outcome_(*outcome) {}
 
-  // Whether the command is a server.
+  // True if the command is a server.
   bool wanted() const { return !launch_.service.load.empty(); }
 
   // Goes on with what comes next. False when nothing does, and the server is to be ended.
   bool Step(double now, pid_t server);
 
-  // Whether this process, which has ended, was a helper.
+  // True if this process, which has ended, was a helper.
   bool Took(pid_t pid, int status);
 
   // The time by which Step has something to do, whether or not a child ends before.

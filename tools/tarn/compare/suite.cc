@@ -156,7 +156,7 @@ json CompareAll(const Suite& suite, std::vector<std::string>* findings, std::vec
   for (std::size_t i = 0; i < count; ++i) {
     ComparisonPlan plan = suite.plans[i];
     if (count > 1) {
-      // What repeats this workload alone.
+      // The command line that repeats this workload alone.
       plan.command_line.insert(plan.command_line.end(), {"--only", Exactly(plan.name)});
       if (plan.progress) {
         plan.progress = [&, i](const std::string& text) {

@@ -33,7 +33,7 @@ std::string RatioText(const json& result, const char* measure, bool colour) {
                      ratio["ci"][1].get<double>(), Styled(style, fmt::format("{:<4}", word), colour));
 }
 
-// What the control says of the verdicts of a column.
+// The control's line about the verdicts of a column.
 std::string ControlLine(const json& control, const std::string& reference, const char* what, bool colour) {
   const double low = control["ci"][0], high = control["ci"][1];
   const double blur = std::max(1 - low, high - 1);

@@ -2,12 +2,12 @@
 //
 // Charts as SVG, drawn here and not by a script in the page.
 //
-// Why not one of Debian's chart libraries: they need a script of 200 KB and more in every report, draw nothing when it
-// does not run, and most draw on a canvas, which neither prints sharply nor follows the page's colours. The four kinds
+// Why not one of Debian's chart libraries: they need a script of 200 KB and more in every report, and draw nothing when
+// it does not run. Most draw on a canvas, which neither prints sharply nor follows the page's colours. The four kinds
 // of charts that the report needs are a few hundred lines; their colours and fonts come from the page's style sheet, so
 // light, dark and print are one drawing.
 //
-// All charts have a drawing width of 400 units and are shown at 340 to 560 pixels, so that their text is readable on a
+// All charts have a drawing width of 400 units. They are shown at 340 to 560 pixels, so that text is readable on a
 // phone. Every mark has a shape of its own besides its colour, and a <title> that says its figure.
 #pragma once
 
@@ -29,7 +29,7 @@ struct Axis {
 struct Mark {
   double x = 0;
   double y = 0;
-  std::string title;      // what a tooltip says
+  std::string title;      // the text of the tooltip
   bool hollow = false;    // the control
   bool emphasis = false;  // larger: a mean
 };
@@ -41,7 +41,7 @@ struct Series {
 };
 
 struct Chart {
-  std::string title;  // what a screen reader says
+  std::string title;  // for screen readers, too
   Axis x;
   Axis y;
   bool lines = false;  // join the marks of a series, and leave the marks out

@@ -17,11 +17,11 @@ namespace {
 
 using nlohmann::json;
 
-// A figure of bytes below one OS page counts as a page: a program that gives all of its memory back is not a thousand
-// times better than one that keeps a page of it, and may even end below where it began.
+// A figure of bytes below one OS page counts as a page. A program that gives all of its memory back is not a thousand
+// times better than one that keeps a page of it. It may even end below where it began.
 constexpr double kLeastBytes = 4096;
 
-// What follows reads values of any JSON: one that is absent, null or of another type gives the empty value.
+// The functions below read values of any JSON: one that is absent, null or of another type gives the empty value.
 
 const json& Member(const json& object, const char* key) {
   static const json kNull;
@@ -140,7 +140,7 @@ BenchResult ParseResult(const json& value) {
   return result;
 }
 
-// What a kind of workload is about, if the document does not say.
+// The measure and its title for a kind of workload, if the document does not say.
 std::pair<std::string, std::string> MeasureOfKind(const std::string& kind) {
   if (kind == "memory") return {"peak_rss_bytes", "peak RSS"};
   return {"wall_s", "wall time"};
@@ -330,7 +330,7 @@ BenchDocument ParseDocument(const json& value) {
   const std::string schema = Text(value, "schema");
   if (schema != "tarn-bench/1") {
     throw std::runtime_error(
-        schema.empty() ? "this is no result document: it has no \"schema\"; `tarn compare --json` writes one"
+        schema.empty() ? "this is not a result document: it has no \"schema\"; `tarn compare --json` writes one"
                        : fmt::format("the document's schema is \"{}\"; this tarn reads \"tarn-bench/1\"", schema));
   }
   if (!Member(value, "workloads").is_array()) {

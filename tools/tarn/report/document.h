@@ -63,9 +63,9 @@ struct BenchWorkload {
   // The measure that the workload is about, and what a reader calls it; from the document's "result", or by kind.
   std::string measure;
   std::string measure_title;
-  // What else has a line in the table: pairs of a measure and its title.
+  // Further lines of the table: pairs of a measure and its title.
   std::vector<std::pair<std::string, std::string>> also;
-  std::string operations;  // what the figure "metrics.operations" counts, such as requests; may be empty
+  std::string operations;  // the unit of the figure "metrics.operations", such as requests; may be empty
   std::vector<BenchRun> runs;
   std::vector<BenchResult> results;
   // The reference's second run / its first, paired by block, of each measure that both have in two blocks at least: how
@@ -91,15 +91,15 @@ struct BenchDocument {
   std::string command_line;
   std::optional<double> seed;
   bool interrupted = false;
-  std::vector<std::pair<std::string, std::string>> machine;  // what it is called, its value as text
+  std::vector<std::pair<std::string, std::string>> machine;  // a name, its value as text
   std::vector<std::string> topology;                         // lines of text
   std::vector<std::pair<std::string, std::string>> build;
-  std::vector<std::string> notes;  // what was left out, and why
+  std::vector<std::string> notes;  // parts that were left out, and why
   std::vector<BenchAllocator> allocators;
   std::vector<BenchWorkload> workloads;
 };
 
-// Throws std::runtime_error with a text for the user where `json` is no such document. Ratios of the measure that a
+// Throws std::runtime_error with a text for the user where `json` is another document. Ratios of the measure that a
 // workload is about are computed from its runs where the document has none.
 BenchDocument ParseDocument(const nlohmann::json& json);
 

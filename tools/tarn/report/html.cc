@@ -19,7 +19,7 @@ bool EndsWith(std::string_view text, std::string_view end) {
   return text.size() >= end.size() && text.substr(text.size() - end.size()) == end;
 }
 
-// Whether a measure has this unit: at its end, or at the end of what comes before a dot.
+// True if a measure has this unit: at its end, or at the end of what comes before a dot.
 bool HasUnit(std::string_view measure, std::string_view unit) {
   return EndsWith(measure, unit) || measure.find(std::string(unit) + ".") != std::string_view::npos;
 }

@@ -21,7 +21,7 @@ std::string Count(double count);
 std::string Ratio(double ratio);
 // By the unit in a measure's name: _s, _ns and the like at its end, bytes anywhere, or a plain count.
 std::string Figure(std::string_view measure, double value);
-// Whether that unit is bytes.
+// True if that unit is bytes.
 bool IsBytes(std::string_view measure);
 // "p99 of malloc" for "metrics.latency_ns.malloc.p99", "peak RSS" for "peak_rss_bytes", and so on.
 std::string MeasureTitle(std::string_view measure);

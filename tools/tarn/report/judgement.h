@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a result document says of tarn: ratios and verdicts, the best peer, and all of it in one sentence.
+// A result document's judgement of tarn: ratios and verdicts, the best peer, and all of it in one sentence.
 #pragma once
 
 #include <cstddef>
@@ -15,11 +15,11 @@ namespace tarn::tool::report {
 
 inline constexpr const char* kSubject = "tarn";
 
-// Whether the reference differs from itself in this measure. A noisy clock says nothing about bytes, nor about CPU
+// True if the reference differs from itself in this measure. A noisy clock says nothing about bytes, nor about CPU
 // time.
 bool TooNoisy(const BenchWorkload& workload, const std::string& measure);
 
-// What a reader calls a measure of this workload.
+// The name of a measure of this workload for readers.
 std::string NameOf(const BenchWorkload& workload, const std::string& measure);
 
 // The measures that have a line in the tables, and what a reader calls them; what counts comes first.
@@ -66,7 +66,7 @@ double OperationsPerSecond(const BenchWorkload& workload, const std::string& all
 // "1 error", "2 errors".
 std::string Counted(std::size_t count, const char* one, const char* many);
 
-// What stands at the top of the report, as plain text: wins, ties and losses of tarn against the reference and the best
+// The top of the report as plain text: wins, ties and losses of tarn against the reference and the best
 // peer, the means, the largest loss, and what does not count.
 std::string Headline(const BenchDocument& document);
 

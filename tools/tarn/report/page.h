@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What all pages and sections share: the frame, legends, chips.
+// Shared by all pages and sections: the frame, legends, chips.
 #pragma once
 
 #include <string>

@@ -251,7 +251,7 @@ void WriteIntoDirectory(const Invocation& invocation, const nlohmann::json& docu
   Note(invocation, fmt::format("report:  {}", InDirectory(invocation.output, kReportFile)));
 }
 
-// What was measured is always seen, whatever becomes of the file.
+// Results are always printed, whatever becomes of the file.
 void WriteResults(const Invocation& invocation, const nlohmann::json& document,
                   const std::vector<std::string>& findings, const std::vector<std::string>& notes) {
   const bool to_file = invocation.output != "-";
