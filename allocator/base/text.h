@@ -5,11 +5,24 @@
 // A Text is a bounded buffer on the stack: what does not fit is cut, never written beyond the end.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
 
 namespace tarn {
+
+// The two in place of members of string_view that are made of a check which throws: where the compiler does not see
+// through it, the library would need libstdc++.
+constexpr bool StartsWith(std::string_view text, std::string_view prefix) {
+  return text.size() >= prefix.size() && std::string_view(text.data(), prefix.size()) == prefix;
+}
+// Copies at most `most` characters, without a zero at the end. Returns their number.
+constexpr std::size_t CopyText(std::string_view text, char* to, std::size_t most) {
+  const std::size_t length = std::min(text.size(), most);
+  std::copy_n(text.data(), length, to);
+  return length;
+}
 
 template <std::size_t kCapacity>
 class Text {

@@ -39,6 +39,13 @@ constexpr int kMostSleepsAtExit = 1000;
 
 std::uint32_t Bit(ProfileDumps::Reason reason) { return std::uint32_t{1} << static_cast<unsigned>(reason); }
 
+// Returns the length.
+std::size_t CopyPrefix(std::string_view prefix, char* to) {
+  const std::size_t length = CopyText(prefix, to, kMaxPrefixBytes);
+  to[length] = '\0';
+  return length;
+}
+
 }  // namespace
 
 void ProfileDumps::Init(Options* options) {
@@ -47,9 +54,7 @@ void ProfileDumps::Init(Options* options) {
       options->profile_limit_percent == 0 && is_default) {
     return;
   }
-  const std::size_t length = options->profile_prefix.copy(prefix_, kMaxPrefixBytes);
-  prefix_[length] = '\0';
-  options->profile_prefix = {prefix_, length};
+  options->profile_prefix = {prefix_, CopyPrefix(options->profile_prefix, prefix_)};
   if (options->profile_growth_bytes != 0) process_heap.page_heap.SetNextPeak(options->profile_growth_bytes);
   if (options->profile_limit_percent != 0) SetLimitShare(options->profile_limit_percent);
 }
@@ -58,7 +63,7 @@ void ProfileDumps::SetLimitShare(unsigned percent) {
   process_heap.limits.RemoveCallback(&DumpNearLimit, nullptr);
   if (percent == 0) return;
   // Where no setting has asked for profiles before.
-  if (prefix_[0] == '\0') kDefaultOptions.profile_prefix.copy(prefix_, kMaxPrefixBytes);
+  if (prefix_[0] == '\0') CopyPrefix(kDefaultOptions.profile_prefix, prefix_);
   // At the start it is the first of all callbacks, so there is room. The next slow path looks at its end.
   static_cast<void>(process_heap.limits.AddCallback(percent, &DumpNearLimit, nullptr));
   process_heap.page_heap.SetNextCheck(0);

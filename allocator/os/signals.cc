@@ -4,6 +4,7 @@
 
 #include <signal.h>
 
+#include "allocator/base/text.h"
 #include "allocator/os/system_call.h"
 
 namespace tarn {
@@ -33,7 +34,7 @@ bool BlockSignals(SignalMask* before) { return SetMask(~kLibcSignals, before); }
 void RestoreSignals(SignalMask before) { static_cast<void>(SetMask(before, nullptr)); }
 
 int SignalNumber(std::string_view name) {
-  if (name.starts_with("SIG")) name.remove_prefix(3);
+  if (StartsWith(name, "SIG")) name.remove_prefix(3);
   for (const NamedSignal& signal : kNamedSignals) {
     if (name == signal.name) return signal.number;
   }

@@ -199,7 +199,7 @@ int ParseEntries(const char* const* entries, Options* options, Complain complain
   int complaints = 0;
   for (; entries != nullptr && *entries != nullptr; ++entries) {
     const std::string_view entry = *entries;
-    if (!entry.starts_with(kPrefix) || entry.starts_with(kTestPrefix)) continue;
+    if (!StartsWith(entry, kPrefix) || StartsWith(entry, kTestPrefix)) continue;
     // Not by substr, which may throw.
     const std::size_t name_length = std::min(entry.find('='), entry.size());
     const std::string_view name(entry.data(), name_length);
@@ -239,9 +239,9 @@ void Describe(const Row& row, const Options& options, tarn_snapshot_option* opti
   PrintValue(row, options, &value);
   ValueText default_value;
   PrintValue(row, kDefaultOptions, &default_value);
-  std::string_view(row.name).copy(option->name, sizeof option->name - 1);
-  value.view().copy(option->value, sizeof option->value - 1);
-  default_value.view().copy(option->default_value, sizeof option->default_value - 1);
+  CopyText(row.name, option->name, sizeof option->name - 1);
+  CopyText(value.view(), option->value, sizeof option->value - 1);
+  CopyText(default_value.view(), option->default_value, sizeof option->default_value - 1);
   const std::uint32_t bit = Bit(&row);
   option->source = (options.from_program & bit) != 0       ? TARN_SOURCE_API
                    : (options.from_environment & bit) != 0 ? TARN_SOURCE_ENVIRONMENT
@@ -269,7 +269,7 @@ int ParseOptions(const char* const* environment, Options* options, Complain comp
   for (const char* const* entry = environment; entry != nullptr && *entry != nullptr; ++entry) {
     constexpr std::string_view kPreset = "TARN_PRESET=";
     std::string_view text = *entry;
-    if (!text.starts_with(kPreset)) continue;
+    if (!StartsWith(text, kPreset)) continue;
     text.remove_prefix(kPreset.size());
     FindPreset(text, &options->preset);
   }
