@@ -37,8 +37,7 @@ void CpuCache::Init(CacheMode mode, const RseqSupport& rseq, std::size_t budget_
   entries_ = static_cast<Entry*>(
       page_heap->AllocateMetadata(index_bound * sizeof(Entry), alignof(Entry), MetadataKind::kCaches));
   index_bound_ = entries_ == nullptr ? 0 : index_bound;
-  slab_table.id_offset = rseq.id_offset;
-  slab_table.rseq_cs_offset = rseq.rseq_cs_offset;
+  slab_table.offsets = rseq.offsets;
   slab_table.unregistered[0] = EmptySlab();
   slab_table.unregistered[1] = EmptySlab();
   // In the thread mode the table is filled as indices are given out.

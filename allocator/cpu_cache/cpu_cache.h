@@ -36,7 +36,7 @@
 #include "allocator/cpu_cache/slab.h"
 #include "allocator/include/tarn/snapshot.h"
 #include "allocator/os/lock.h"
-#include "allocator/os/rseq.h"
+#include "allocator/rseq/registration.h"
 #include "allocator/os/thread_state.h"
 #include "allocator/pages/page_heap.h"
 

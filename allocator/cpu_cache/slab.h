@@ -26,7 +26,7 @@
 #include <cstdint>
 
 #include "allocator/base/units.h"
-#include "allocator/os/thread_state.h"
+#include "allocator/rseq/current_index.h"
 
 namespace tarn {
 
@@ -118,9 +118,8 @@ struct SlabTable {
   // defined by (entry/replaced.h).
   std::size_t new_limit_bytes;
   std::size_t derived_new_limit_bytes;
-  // Offsets from the thread pointer of the field that holds the index of the thread's slab, and of rseq_cs.
-  std::ptrdiff_t id_offset;
-  std::ptrdiff_t rseq_cs_offset;
+  // Where the index of the thread's slab is, and rseq_cs.
+  RseqOffsets offsets;
   // Which forms of operator delete may go by the hit path of free: kDirectDelete and so on.
   std::uint32_t direct_operators;
   // A thread without a slab of its own has the index -1 (thread mode), or one that is not registered the cpu_id -1 or
@@ -151,15 +150,7 @@ inline std::size_t VforkChildrenOf(const Slab* slab) {
   return static_cast<std::size_t>(reinterpret_cast<const SlabHeader*>(slab) - empty_headers);
 }
 
-// The index that a sequence of the running thread would use now. Negative: its sequences miss. For slow paths.
-inline std::int32_t CurrentIndex() {
-  const char* thread_pointer = static_cast<const char*>(__builtin_thread_pointer());
-  const auto read = [&](std::ptrdiff_t offset) {
-    return *reinterpret_cast<const volatile std::int32_t*>(thread_pointer + offset);
-  };
-  constexpr std::ptrdiff_t kFromRseqCsToCpuId = offsetof(RseqArea, rseq_cs) - offsetof(RseqArea, cpu_id);
-  const std::int32_t cpu_id = read(slab_table.rseq_cs_offset - kFromRseqCsToCpuId);
-  return cpu_id < 0 ? cpu_id : read(slab_table.id_offset);
-}
+// The index that a sequence of the running thread would use now, see rseq/current_index.h. For slow paths.
+inline std::int32_t CurrentIndex() { return CurrentIndex(slab_table.offsets); }
 
 }  // namespace tarn

@@ -17,7 +17,9 @@
 // interrupts one of them is not safe.
 #pragma once
 
-#if defined(__x86_64__) && !defined(TARN_NO_RSEQ)
+#include "allocator/rseq/sequence.h"
+
+#if TARN_HAS_SEQUENCES
 #include "allocator/cpu_cache/slab_ops_x86_64.h"
 #else
 #include "allocator/cpu_cache/slab_ops_portable.h"
@@ -28,7 +30,7 @@ namespace tarn {
 // The same with null for false.
 inline void* SlabPop(SizeClass size_class) {
   void* object;
-  void* volatile result = nullptr;  // volatile: see the head of slab_ops_x86_64.h
+  void* volatile result = nullptr;  // volatile: see the head of sequence_x86_64.h
   if (SlabTryPop(size_class, &object)) result = object;
   return result;
 }

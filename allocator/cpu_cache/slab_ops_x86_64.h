@@ -2,28 +2,9 @@
 //
 // The slab operations for x86-64 as restartable sequences.
 //
-// Each sequence: publish the descriptor in rseq_cs; then, inside [start, commit): miss unless the thread is registered;
-// read the id, table[id], the header; decide; and commit with one store. If the kernel preempts, migrates or signals
-// the thread inside, or membarrier restarts it, it continues at the abort handler, which begins anew: nothing was
-// stored but values into slots above the top, which nobody reads. Leaving by a jump (slow path) stores nothing either.
-// rseq_cs is not cleared afterwards: the kernel ignores a descriptor whose range does not hold the instruction pointer,
-// and the library is never unloaded (-z nodelete).
-//
-// The test for the registration. The kernel restarts sequences of registered threads only. When it ends a registration
-// it writes -1 to cpu_id, but 0 to mm_cid (kernel/rseq.c, rseq_reset_rseq_cpu_node_id). So the sign of cpu_id decides,
-// not that of the id. cpu_id lies 4 bytes before rseq_cs (linux/rseq.h), which costs no register. The branch is never
-// taken in a healthy thread and stands outside of the chain of loads that leads to the slab.
-//
-// The index and everything derived from it live only within the sequence; nothing of it is kept from one operation to
-// the next.
-//
-// The abort handler must be preceded by the signature 0x53053053; it is written as the operand of an undefined
-// instruction (ud1), so that disassemblers stay in step (linux/rseq.h, glibc's bits/rseq.h). The descriptors are also
-// listed in __rseq_cs_ptr_array, for debuggers that step over sequences.
-//
-// A jump to `miss` that is taken must not return what the other end returned in a register: gcc 12 puts the value of
-// the miss into the register of an output before the sequence, which then overwrites it (seen at -O1; bug 113921 of gcc
-// is of this kind). So results that come from outputs lie in memory, as volatile, or are not looked at after a miss.
+// rseq/sequence_x86_64.h has the frame that all sequences share. Behind it, each one reads the id, table[id] and the
+// header; decides; and commits with one store. An abort leaves nothing but values in slots above the top, which nobody
+// reads.
 #pragma once
 
 #include <cstddef>
@@ -31,54 +12,30 @@
 
 #include "allocator/base/attributes.h"
 #include "allocator/cpu_cache/slab.h"
+#include "allocator/rseq/sequence.h"
 
 namespace tarn {
 
 static_assert(offsetof(SlabHeader, word) == 0 && offsetof(SlabHeader, sample_due) == 8);
 static_assert(offsetof(SlabHeader, begin) == 16 && offsetof(SlabHeader, end) == 18);
 static_assert(sizeof(std::atomic<Slab*>) == 8);
-static_assert(offsetof(RseqArea, rseq_cs) - offsetof(RseqArea, cpu_id) == 4);
 
-// The descriptor, the abort handler, and the entry, which loads the current slab into %[slab].
+// Loads the current slab into %[slab].
 // clang-format off
-#define TARN_RSEQ_BEGIN                                        \
-  ".pushsection __rseq_cs, \"aw\", @progbits\n"                \
-  ".balign 32\n"                                               \
-  "10:\n"                                                      \
-  ".long 0, 0\n"                                               \
-  ".quad 12f, 13f - 12f, 14f\n"                                \
-  ".popsection\n"                                              \
-  ".pushsection __rseq_cs_ptr_array, \"aw\", @progbits\n"      \
-  ".quad 10b\n"                                                \
-  ".popsection\n"                                              \
-  "11:\n"                                                      \
-  "leaq 10b(%%rip), %[slab]\n"                                 \
-  "movq %[slab], %%fs:(%[rseq_cs])\n"                          \
-  "12:\n"                                                      \
-  "cmpl $0, %%fs:-4(%[rseq_cs])\n"                             \
-  "js %l[miss]\n"                                              \
-  "movslq %%fs:(%[id]), %[slab]\n"                             \
+#define TARN_SLAB_BEGIN                          \
+  TARN_SEQUENCE_BEGIN("%[slab]")                 \
+  "movslq %%fs:(%[id]), %[slab]\n"               \
   "movq %c[slabs](%[table], %[slab], 8), %[slab]\n"
-
-// Stands directly behind the committing store.
-#define TARN_RSEQ_COMMITTED                                    \
-  "13:\n"                                                      \
-  ".pushsection .text.tarn_rseq_abort, \"ax\", @progbits\n"    \
-  ".byte 0x0f, 0xb9, 0x3d\n"                                   \
-  ".long 0x53053053\n"                                         \
-  "14:\n"                                                      \
-  "jmp 11b\n"                                                  \
-  ".popsection\n"
 // clang-format on
 
-#define TARN_RSEQ_INPUTS                                                                              \
-  [rseq_cs] "r"(slab_table.rseq_cs_offset), [id] "r"(slab_table.id_offset), [table] "r"(&slab_table), \
+#define TARN_SLAB_INPUTS                                                                         \
+  TARN_SEQUENCE_INPUTS(slab_table.offsets), [table] "r"(&slab_table),                            \
       [slabs] "i"(offsetof(SlabTable, slabs)), [header] "r"(std::size_t{size_class} << kSlabHeaderShift)
 
 TARN_ALWAYS_INLINE bool SlabTryPop(SizeClass size_class, void** result) {
   std::uintptr_t slab;
   std::uintptr_t object;
-  asm goto volatile(TARN_RSEQ_BEGIN
+  asm goto volatile(TARN_SLAB_BEGIN
                     "movq (%[slab], %[header]), %[object]\n"
                     "cmpq 8(%[slab], %[header]), %[object]\n"
                     "jae %l[miss]\n"
@@ -86,9 +43,9 @@ TARN_ALWAYS_INLINE bool SlabTryPop(SizeClass size_class, void** result) {
                     "cmpw 16(%[slab], %[header]), %w[object]\n"
                     "jbe %l[miss]\n"
                     "movq -8(%[slab], %[object], 8), %[object]\n"
-                    "addq $0xFFFF, (%[slab], %[header])\n" TARN_RSEQ_COMMITTED
+                    "addq $0xFFFF, (%[slab], %[header])\n" TARN_SEQUENCE_COMMITTED
                     : [slab] "=&r"(slab), [object] "=&r"(object)
-                    : TARN_RSEQ_INPUTS
+                    : TARN_SLAB_INPUTS
                     : "cc", "memory"
                     : miss);
   *result = reinterpret_cast<void*>(object);
@@ -100,14 +57,14 @@ miss:
 TARN_ALWAYS_INLINE bool SlabPush(SizeClass size_class, void* object) {
   std::uintptr_t slab;
   std::uintptr_t top;
-  asm goto volatile(TARN_RSEQ_BEGIN
+  asm goto volatile(TARN_SLAB_BEGIN
                     "movzwl (%[slab], %[header]), %k[top]\n"
                     "cmpw 18(%[slab], %[header]), %w[top]\n"
                     "jae %l[miss]\n"
                     "movq %[object], (%[slab], %[top], 8)\n"
-                    "incq (%[slab], %[header])\n" TARN_RSEQ_COMMITTED
+                    "incq (%[slab], %[header])\n" TARN_SEQUENCE_COMMITTED
                     : [slab] "=&r"(slab), [top] "=&r"(top)
-                    : TARN_RSEQ_INPUTS, [object] "r"(object)
+                    : TARN_SLAB_INPUTS, [object] "r"(object)
                     : "cc", "memory"
                     : miss);
   return true;
@@ -121,9 +78,9 @@ TARN_ALWAYS_INLINE std::size_t SlabPopBatch(SizeClass size_class, void** objects
   std::size_t taken;
   std::size_t left;
   std::uintptr_t object;
-  volatile std::size_t result = 0;  // volatile: see the head
+  volatile std::size_t result = 0;  // volatile: see the head of sequence_x86_64.h
   asm goto volatile(
-      TARN_RSEQ_BEGIN
+      TARN_SLAB_BEGIN
       "movzwl (%[slab], %[header]), %k[from]\n"
       "movzwl 16(%[slab], %[header]), %k[left]\n"
       "movq %[from], %[taken]\n"
@@ -145,9 +102,9 @@ TARN_ALWAYS_INLINE std::size_t SlabPopBatch(SizeClass size_class, void** objects
       "movq %[taken], %[left]\n"
       "shlq $16, %[left]\n"
       "subq %[taken], %[left]\n"
-      "addq %[left], (%[slab], %[header])\n" TARN_RSEQ_COMMITTED
+      "addq %[left], (%[slab], %[header])\n" TARN_SEQUENCE_COMMITTED
       : [slab] "=&r"(slab), [from] "=&r"(from), [taken] "=&r"(taken), [left] "=&r"(left), [object] "=&r"(object)
-      : TARN_RSEQ_INPUTS, [objects] "r"(objects), [count] "r"(count)
+      : TARN_SLAB_INPUTS, [objects] "r"(objects), [count] "r"(count)
       : "cc", "memory"
       : miss);
   result = taken;
@@ -161,9 +118,9 @@ TARN_ALWAYS_INLINE std::size_t SlabPushBatch(SizeClass size_class, void* const* 
   std::size_t pushed;
   std::size_t left;
   std::uintptr_t object;
-  volatile std::size_t result = 0;  // volatile: see the head
+  volatile std::size_t result = 0;  // volatile: see the head of sequence_x86_64.h
   asm goto volatile(
-      TARN_RSEQ_BEGIN
+      TARN_SLAB_BEGIN
       "movzwl (%[slab], %[header]), %k[to]\n"
       "movzwl 18(%[slab], %[header]), %k[pushed]\n"
       "subq %[to], %[pushed]\n"
@@ -179,9 +136,9 @@ TARN_ALWAYS_INLINE std::size_t SlabPushBatch(SizeClass size_class, void* const* 
       "movq %[object], -8(%[to], %[left], 8)\n"
       "decq %[left]\n"
       "jnz 15b\n"
-      "addq %[pushed], (%[slab], %[header])\n" TARN_RSEQ_COMMITTED
+      "addq %[pushed], (%[slab], %[header])\n" TARN_SEQUENCE_COMMITTED
       : [slab] "=&r"(slab), [to] "=&r"(to), [pushed] "=&r"(pushed), [left] "=&r"(left), [object] "=&r"(object)
-      : TARN_RSEQ_INPUTS, [objects] "r"(objects), [count] "r"(count)
+      : TARN_SLAB_INPUTS, [objects] "r"(objects), [count] "r"(count)
       : "cc", "memory"
       : miss);
   result = pushed;
@@ -193,16 +150,16 @@ TARN_ALWAYS_INLINE bool SlabSetEnd(SizeClass size_class, const Slab* expected_sl
                                    std::uint16_t new_end) {
   std::uintptr_t slab;
   asm goto volatile(
-      TARN_RSEQ_BEGIN
+      TARN_SLAB_BEGIN
       "cmpq %[expected_slab], %[slab]\n"
       "jne %l[miss]\n"
       "cmpw %w[old_end], 18(%[slab], %[header])\n"
       "jne %l[miss]\n"
       "cmpw %w[new_end], (%[slab], %[header])\n"
       "ja %l[miss]\n"
-      "movw %w[new_end], 18(%[slab], %[header])\n" TARN_RSEQ_COMMITTED
+      "movw %w[new_end], 18(%[slab], %[header])\n" TARN_SEQUENCE_COMMITTED
       : [slab] "=&r"(slab)
-      : TARN_RSEQ_INPUTS, [expected_slab] "r"(expected_slab), [old_end] "r"(old_end), [new_end] "r"(new_end)
+      : TARN_SLAB_INPUTS, [expected_slab] "r"(expected_slab), [old_end] "r"(old_end), [new_end] "r"(new_end)
       : "cc", "memory"
       : miss);
   return true;
@@ -216,7 +173,7 @@ TARN_ALWAYS_INLINE bool SlabClaimSample(SizeClass size_class, const Slab* expect
   std::uintptr_t slab;
   std::uint64_t was_due;
   std::uint64_t word;
-  asm goto volatile(TARN_RSEQ_BEGIN
+  asm goto volatile(TARN_SLAB_BEGIN
                     "cmpq %[expected_slab], %[slab]\n"
                     "jne %l[miss]\n"
                     "movq 8(%[slab], %[header]), %[due]\n"
@@ -225,9 +182,9 @@ TARN_ALWAYS_INLINE bool SlabClaimSample(SizeClass size_class, const Slab* expect
                     "jb %l[miss]\n"
                     "xorw %w[word], %w[word]\n"
                     "addq %[distance], %[word]\n"
-                    "movq %[word], 8(%[slab], %[header])\n" TARN_RSEQ_COMMITTED
+                    "movq %[word], 8(%[slab], %[header])\n" TARN_SEQUENCE_COMMITTED
                     : [slab] "=&r"(slab), [due] "=&r"(was_due), [word] "=&r"(word)
-                    : TARN_RSEQ_INPUTS, [expected_slab] "r"(expected_slab), [distance] "r"(distance)
+                    : TARN_SLAB_INPUTS, [expected_slab] "r"(expected_slab), [distance] "r"(distance)
                     : "cc", "memory"
                     : miss);
   *due = was_due;
@@ -236,8 +193,7 @@ miss:
   return false;
 }
 
-#undef TARN_RSEQ_BEGIN
-#undef TARN_RSEQ_COMMITTED
-#undef TARN_RSEQ_INPUTS
+#undef TARN_SLAB_BEGIN
+#undef TARN_SLAB_INPUTS
 
 }  // namespace tarn

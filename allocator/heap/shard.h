@@ -4,7 +4,6 @@
 // several equal places to use, so that they do not all use the same one. Any value is right.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 
 #include "allocator/cpu_cache/slab.h"
@@ -12,8 +11,7 @@
 namespace tarn {
 
 inline std::uint32_t ShardHint() {
-  const auto* id = static_cast<const char*>(__builtin_thread_pointer()) + slab_table.id_offset;
-  return static_cast<std::uint32_t>(*reinterpret_cast<const volatile std::int32_t*>(id));
+  return static_cast<std::uint32_t>(ReadId(slab_table.offsets.id));
 }
 
 }  // namespace tarn

@@ -7,7 +7,7 @@
 #include "allocator/os/crash.h"
 #include "allocator/os/environment.h"
 #include "allocator/os/process.h"
-#include "allocator/os/rseq.h"
+#include "allocator/rseq/registration.h"
 
 namespace tarn {
 

@@ -124,7 +124,7 @@ void Scavenger::StartThread() {
   if (BareThreadIsAlive()) return;
   // Before the start, for the thread says when it is over.
   process_heap.page_heap.BeginScavenging();
-  switch (StartBareThread(&RunThread, "tarn-scavenger", trace_, slab_table.id_offset, slab_table.rseq_cs_offset)) {
+  switch (StartBareThread(&RunThread, "tarn-scavenger", trace_, slab_table.offsets.id, slab_table.offsets.rseq_cs)) {
     case BareThreadStart::kStarted:
       Add(&tarn_snapshot_scavenger::starts, 1);
       break;

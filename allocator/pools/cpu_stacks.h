@@ -27,6 +27,8 @@
 #include <cstdint>
 
 #include "allocator/base/attributes.h"
+#include "allocator/cpu_cache/slab.h"
+#include "allocator/rseq/sequence.h"
 
 namespace tarn {
 
@@ -52,9 +54,12 @@ struct CpuStacks {
   CpuStack* At(std::size_t id) { return reinterpret_cast<CpuStack*>(stacks + id * stride_bytes); }
 };
 
+// The id that an operation of the running thread would use now. Far too large where the thread has none.
+inline std::uint32_t CurrentStackId() { return static_cast<std::uint32_t>(CurrentIndex()); }
+
 }  // namespace tarn
 
-#if defined(__x86_64__) && !defined(TARN_NO_RSEQ)
+#if TARN_HAS_SEQUENCES
 #include "allocator/pools/cpu_stacks_x86_64.h"
 #else
 #include "allocator/pools/cpu_stacks_portable.h"

@@ -11,11 +11,8 @@
 
 namespace tarn {
 
-// Far too large where the thread has no slab.
-inline std::uint32_t CurrentStackId() { return static_cast<std::uint32_t>(thread_state.slab_index); }
-
 TARN_ALWAYS_INLINE CpuStack* OwnStack(const CpuStacks* stacks) {
-  const std::uint64_t id = CurrentStackId();
+  const auto id = static_cast<std::uint32_t>(thread_state.slab_index);
   return id < stacks->bound ? reinterpret_cast<CpuStack*>(stacks->stacks + id * stacks->stride_bytes) : nullptr;
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The operations of CpuStacks as restartable sequences; cpu_cache/slab_ops_x86_64.h explains what all sequences share.
+// The operations of CpuStacks as restartable sequences; rseq/sequence_x86_64.h has the
+// frame that all sequences share.
 //
 // Inside [start, commit): miss unless the thread is registered; read the id, compare it with the bound, find the stack,
 // read its word; decide; commit with one store to the word. An abort leaves nothing but a value in a slot above the
@@ -11,56 +12,28 @@
 #include <cstdint>
 
 #include "allocator/base/attributes.h"
-#include "allocator/cpu_cache/slab.h"
+#include "allocator/rseq/sequence.h"
 
 namespace tarn {
 
-// The id that the sequences would use now; any number, far too large where the thread has none.
-inline std::uint32_t CurrentStackId() { return static_cast<std::uint32_t>(CurrentIndex()); }
-
-// The descriptor, the abort handler, and the entry, which leaves the address of the current stack in %[stack].
+// Leaves the address of the current stack in %[stack].
 // clang-format off
-#define TARN_STACK_BEGIN                                       \
-  ".pushsection __rseq_cs, \"aw\", @progbits\n"                \
-  ".balign 32\n"                                               \
-  "10:\n"                                                      \
-  ".long 0, 0\n"                                               \
-  ".quad 12f, 13f - 12f, 14f\n"                                \
-  ".popsection\n"                                              \
-  ".pushsection __rseq_cs_ptr_array, \"aw\", @progbits\n"      \
-  ".quad 10b\n"                                                \
-  ".popsection\n"                                              \
-  "11:\n"                                                      \
-  "leaq 10b(%%rip), %[stack]\n"                                \
-  "movq %[stack], %%fs:(%[rseq_cs])\n"                         \
-  "12:\n"                                                      \
-  "cmpl $0, %%fs:-4(%[rseq_cs])\n"                             \
-  "js %l[miss]\n"                                              \
-  "movl %%fs:(%[id]), %k[stack]\n"                             \
-  "cmpq %c[bound](%[stacks]), %[stack]\n"                      \
-  "jae %l[miss]\n"                                             \
-  "imulq %c[stride](%[stacks]), %[stack]\n"                    \
+#define TARN_STACK_BEGIN                         \
+  TARN_SEQUENCE_BEGIN("%[stack]")                \
+  "movl %%fs:(%[id]), %k[stack]\n"               \
+  "cmpq %c[bound](%[stacks]), %[stack]\n"        \
+  "jae %l[miss]\n"                               \
+  "imulq %c[stride](%[stacks]), %[stack]\n"      \
   "addq %c[base](%[stacks]), %[stack]\n"
-
-// Stands directly behind the committing store.
-#define TARN_STACK_COMMITTED                                   \
-  "13:\n"                                                      \
-  ".pushsection .text.tarn_rseq_abort, \"ax\", @progbits\n"    \
-  ".byte 0x0f, 0xb9, 0x3d\n"                                   \
-  ".long 0x53053053\n"                                         \
-  "14:\n"                                                      \
-  "jmp 11b\n"                                                  \
-  ".popsection\n"
 // clang-format on
 
-#define TARN_STACK_INPUTS                                                                         \
-  [rseq_cs] "r"(slab_table.rseq_cs_offset), [id] "r"(slab_table.id_offset), [stacks] "r"(stacks), \
-      [bound] "i"(offsetof(CpuStacks, bound)), [stride] "i"(offsetof(CpuStacks, stride_bytes)),   \
-      [base] "i"(offsetof(CpuStacks, stacks))
+#define TARN_STACK_INPUTS                                                                                      \
+  TARN_SEQUENCE_INPUTS(slab_table.offsets), [stacks] "r"(stacks), [bound] "i"(offsetof(CpuStacks, bound)),     \
+      [stride] "i"(offsetof(CpuStacks, stride_bytes)), [base] "i"(offsetof(CpuStacks, stacks))
 
 static_assert(offsetof(CpuStack, word) == 0 && offsetof(CpuStack, capacity) == 8 && offsetof(CpuStack, slots) == 16);
 
-// The top pointer. False: there is none. (Why the answer is apart from the pointer: the head of slab_ops_x86_64.h.)
+// The top pointer. False: there is none. (Why the answer is apart from the pointer: the head of sequence_x86_64.h.)
 TARN_ALWAYS_INLINE bool StackPop(const CpuStacks* stacks, void** result) {
   std::uintptr_t stack;
   std::uintptr_t object;
@@ -69,7 +42,7 @@ TARN_ALWAYS_INLINE bool StackPop(const CpuStacks* stacks, void** result) {
                     "testl %k[object], %k[object]\n"
                     "jz %l[miss]\n"
                     "movq 8(%[stack], %[object], 8), %[object]\n"
-                    "addq $0xFFFF, (%[stack])\n" TARN_STACK_COMMITTED
+                    "addq $0xFFFF, (%[stack])\n" TARN_SEQUENCE_COMMITTED
                     : [stack] "=&r"(stack), [object] "=&r"(object)
                     : TARN_STACK_INPUTS
                     : "cc", "memory"
@@ -89,7 +62,7 @@ TARN_ALWAYS_INLINE bool StackPush(const CpuStacks* stacks, void* object) {
                     "cmpq 8(%[stack]), %[top]\n"
                     "jae %l[miss]\n"
                     "movq %[object], 16(%[stack], %[top], 8)\n"
-                    "incq (%[stack])\n" TARN_STACK_COMMITTED
+                    "incq (%[stack])\n" TARN_SEQUENCE_COMMITTED
                     : [stack] "=&r"(stack), [top] "=&r"(top)
                     : TARN_STACK_INPUTS, [object] "r"(object)
                     : "cc", "memory"
@@ -106,7 +79,7 @@ TARN_ALWAYS_INLINE std::size_t StackPopBatch(const CpuStacks* stacks, void** obj
   std::size_t taken;
   std::size_t left;
   std::uintptr_t object;
-  volatile std::size_t result = 0;  // volatile: see the head of slab_ops_x86_64.h
+  volatile std::size_t result = 0;  // volatile: see the head of sequence_x86_64.h
   asm goto volatile(
       TARN_STACK_BEGIN
       "movzwl (%[stack]), %k[from]\n"
@@ -125,7 +98,7 @@ TARN_ALWAYS_INLINE std::size_t StackPopBatch(const CpuStacks* stacks, void** obj
       "jnz 15b\n"
       // Adds `taken` pops, and lowers the top by as much.
       "imulq $0xFFFF, %[taken], %[left]\n"
-      "addq %[left], (%[stack])\n" TARN_STACK_COMMITTED
+      "addq %[left], (%[stack])\n" TARN_SEQUENCE_COMMITTED
       : [stack] "=&r"(stack), [from] "=&r"(from), [taken] "=&r"(taken), [left] "=&r"(left), [object] "=&r"(object)
       : TARN_STACK_INPUTS, [objects] "r"(objects), [count] "r"(count)
       : "cc", "memory"
@@ -142,7 +115,7 @@ TARN_ALWAYS_INLINE std::size_t StackPushBatch(const CpuStacks* stacks, void* con
   std::size_t pushed;
   std::size_t left;
   std::uintptr_t object;
-  volatile std::size_t result = 0;  // volatile: see the head of slab_ops_x86_64.h
+  volatile std::size_t result = 0;  // volatile: see the head of sequence_x86_64.h
   asm goto volatile(
       TARN_STACK_BEGIN
       "movzwl (%[stack]), %k[to]\n"
@@ -161,7 +134,7 @@ TARN_ALWAYS_INLINE std::size_t StackPushBatch(const CpuStacks* stacks, void* con
       "movq %[object], -8(%[to], %[left], 8)\n"
       "decq %[left]\n"
       "jnz 15b\n"
-      "addq %[pushed], (%[stack])\n" TARN_STACK_COMMITTED
+      "addq %[pushed], (%[stack])\n" TARN_SEQUENCE_COMMITTED
       : [stack] "=&r"(stack), [to] "=&r"(to), [pushed] "=&r"(pushed), [left] "=&r"(left), [object] "=&r"(object)
       : TARN_STACK_INPUTS, [objects] "r"(objects), [count] "r"(count)
       : "cc", "memory"
@@ -183,7 +156,7 @@ TARN_ALWAYS_INLINE bool BumpAllocate(const CpuStacks* stacks, std::size_t bytes,
                     "leaq (%[object], %[bytes]), %[next]\n"
                     "cmpq 8(%[stack]), %[next]\n"
                     "ja %l[miss]\n"
-                    "movq %[next], (%[stack])\n" TARN_STACK_COMMITTED
+                    "movq %[next], (%[stack])\n" TARN_SEQUENCE_COMMITTED
                     : [stack] "=&r"(stack), [object] "=&r"(object), [next] "=&r"(next)
                     : TARN_STACK_INPUTS, [bytes] "r"(bytes)
                     : "cc", "memory"
@@ -200,7 +173,7 @@ TARN_ALWAYS_INLINE bool BumpReplace(const CpuStacks* stacks, const void* from, c
   asm goto volatile(TARN_STACK_BEGIN
                     "cmpq %[from], (%[stack])\n"
                     "jne %l[miss]\n"
-                    "movq %[to], (%[stack])\n" TARN_STACK_COMMITTED
+                    "movq %[to], (%[stack])\n" TARN_SEQUENCE_COMMITTED
                     : [stack] "=&r"(stack)
                     : TARN_STACK_INPUTS, [from] "r"(from), [to] "r"(to)
                     : "cc", "memory"
@@ -211,7 +184,6 @@ miss:
 }
 
 #undef TARN_STACK_BEGIN
-#undef TARN_STACK_COMMITTED
 #undef TARN_STACK_INPUTS
 
 }  // namespace tarn

@@ -37,7 +37,7 @@
 #include "allocator/os/clock.h"
 #include "allocator/os/crash.h"
 #include "allocator/os/fork_mark.h"
-#include "allocator/os/rseq.h"
+#include "allocator/rseq/registration.h"
 #include "allocator/os/thread_state.h"
 #include "allocator/pools/caretaker.h"
 #include "allocator/pools/checked_mode.h"

@@ -17,7 +17,7 @@
 #include "allocator/central/transfer_cache.h"
 #include "allocator/cpu_cache/cpu_cache.h"
 #include "allocator/cpu_cache/slab.h"
-#include "allocator/os/rseq.h"
+#include "allocator/rseq/registration.h"
 #include "allocator/os/thread_state.h"
 #include "allocator/pages/page_heap.h"
 #include "tests/central/stamped_object.h"
@@ -40,7 +40,7 @@ inline tarn::RseqSupport RseqByCpuNumber() {
   tarn::RseqSupport support = ProcessRseq();
   if (support.index != tarn::RseqIndex::kMmCid) return support;
   support.index = tarn::RseqIndex::kCpuId;
-  support.id_offset += static_cast<std::ptrdiff_t>(offsetof(tarn::RseqArea, cpu_id)) -
+  support.offsets.id += static_cast<std::ptrdiff_t>(offsetof(tarn::RseqArea, cpu_id)) -
                        static_cast<std::ptrdiff_t>(offsetof(tarn::RseqArea, mm_cid));
   return support;
 }

@@ -34,7 +34,7 @@ constexpr SizeClass kUsedClass = 7;
 
 // Ends the calling thread's registration, whatever size it was made with.
 bool Unregister() {
-  char* area = static_cast<char*>(__builtin_thread_pointer()) + slab_table.rseq_cs_offset -
+  char* area = static_cast<char*>(__builtin_thread_pointer()) + slab_table.offsets.rseq_cs -
                static_cast<std::ptrdiff_t>(offsetof(RseqArea, rseq_cs));
   constexpr int kUnregister = 1;
   constexpr std::uint32_t kSignature = 0x53053053;

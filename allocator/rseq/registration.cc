@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-#include "allocator/os/rseq.h"
+#include "allocator/rseq/registration.h"
 
 #include <linux/membarrier.h>
 #include <sys/auxv.h>
@@ -30,11 +30,6 @@ constexpr std::uint32_t kRseqSignature = 0x53053053;
 // elf.h of newer systems: how many bytes of the area the kernel fills in. 28 and more include mm_cid.
 constexpr unsigned long kAuxRseqFeatureSize = 27;
 constexpr unsigned long kFeatureSizeWithMmCid = offsetof(RseqArea, mm_cid) + sizeof(RseqArea::mm_cid);
-
-// The ids are read as the kernel writes them: from a signal's view, so volatile.
-std::int32_t ReadId(std::ptrdiff_t offset) {
-  return *reinterpret_cast<const volatile std::int32_t*>(static_cast<char*>(__builtin_thread_pointer()) + offset);
-}
 
 // The area's cpu_id must be the CPU that the kernel names. A migration between the two looks may spoil a trial, so
 // there are several; an area that nobody updates fails them all on every CPU but one. Returns why the area cannot be
@@ -67,11 +62,11 @@ bool RegisterThreadArea() { return RegisterArea() == 0; }
 RseqSupport DetectRseq(bool by_thread) {
   RseqSupport support;
   std::ptrdiff_t area_offset = ThreadPointerOffset(&thread_state.area);
-  support.id_offset = ThreadPointerOffset(&thread_state.slab_index);
+  support.offsets.id = ThreadPointerOffset(&thread_state.slab_index);
   const bool registered_by_libc = &__rseq_size != nullptr && __rseq_size != 0;
   if (registered_by_libc) area_offset = __rseq_offset;
   // Also where slabs belong to threads: in a registered area the kernel then restarts what a signal interrupts.
-  support.rseq_cs_offset = area_offset + static_cast<std::ptrdiff_t>(offsetof(RseqArea, rseq_cs));
+  support.offsets.rseq_cs = area_offset + static_cast<std::ptrdiff_t>(offsetof(RseqArea, rseq_cs));
   if (by_thread) {
     support.reason = "by TARN_MODE";
     return support;
@@ -88,15 +83,15 @@ RseqSupport DetectRseq(bool by_thread) {
     support.reason = doubt;
     support.register_threads = false;
     // Nobody keeps the area up to date, so nothing in it may decide. In the area of our own the thread mode does.
-    support.rseq_cs_offset = ThreadPointerOffset(&thread_state.area.rseq_cs);
+    support.offsets.rseq_cs = ThreadPointerOffset(&thread_state.area.rseq_cs);
     return support;
   }
-  support.id_offset = cpu_id_offset;
+  support.offsets.id = cpu_id_offset;
   support.index = RseqIndex::kCpuId;
   const auto mm_cid_offset = area_offset + static_cast<std::ptrdiff_t>(offsetof(RseqArea, mm_cid));
   if (::getauxval(kAuxRseqFeatureSize) >= kFeatureSizeWithMmCid && ReadId(mm_cid_offset) >= 0 &&
       static_cast<std::size_t>(ReadId(mm_cid_offset)) < CpuIdBound()) {
-    support.id_offset = mm_cid_offset;
+    support.offsets.id = mm_cid_offset;
     support.index = RseqIndex::kMmCid;
   }
   support.remote_abort = RegisterMembarrier();

@@ -2,11 +2,11 @@
 //
 // Restartable sequences and the barrier that goes with them: finding out what the kernel and libc offer.
 //
-// The sequences themselves are in cpu_cache/slab_ops_x86_64.h. Facts: linux/rseq.h, rseq(2) as glibc's manual tells it
+// The frame of the sequences is in rseq/sequence_x86_64.h. Facts: linux/rseq.h, rseq(2) as described by glibc's manual
 // ("Restartable Sequences"), membarrier(2).
 #pragma once
 
-#include <cstddef>
+#include "allocator/rseq/current_index.h"
 
 namespace tarn {
 
@@ -19,9 +19,7 @@ enum class RseqIndex {
 
 struct RseqSupport {
   RseqIndex index = RseqIndex::kNone;
-  // Offsets from the thread pointer of the field with the id and of rseq_cs.
-  std::ptrdiff_t id_offset = 0;
-  std::ptrdiff_t rseq_cs_offset = 0;
+  RseqOffsets offsets;
   // The area is ours, so every thread has to register it by RegisterThreadArea before its ids mean anything.
   bool register_threads = false;
   // membarrier can restart the sequences of all other threads.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Stands in for rseq.cc in the build without rseq: slabs belong to threads, and nothing is asked of the kernel.
-#include "allocator/os/rseq.h"
+// Stands in for registration.cc in the build without rseq: slabs belong to threads, and nothing is asked of the kernel.
+#include "allocator/rseq/registration.h"
 #include "allocator/os/thread_state.h"
 
 namespace tarn {
@@ -9,8 +9,8 @@ namespace tarn {
 RseqSupport DetectRseq(bool) {
   RseqSupport support;
   support.reason = "built without rseq";
-  support.id_offset = ThreadPointerOffset(&thread_state.slab_index);
-  support.rseq_cs_offset = ThreadPointerOffset(&thread_state.area.rseq_cs);
+  support.offsets.id = ThreadPointerOffset(&thread_state.slab_index);
+  support.offsets.rseq_cs = ThreadPointerOffset(&thread_state.area.rseq_cs);
   return support;
 }
 

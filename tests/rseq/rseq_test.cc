@@ -4,7 +4,7 @@
 //
 // Runs twice, with libc's registration and (with the environment that CMakeLists.txt sets) with ours.
 
-#include "allocator/os/rseq.h"
+#include "allocator/rseq/registration.h"
 
 #include <errno.h>
 #include <gtest/gtest.h>
@@ -63,7 +63,7 @@ std::string InChildWithRseq(Body body) {
 
 std::int32_t ReadId(const RseqSupport& support) {
   const char* thread_pointer = static_cast<const char*>(__builtin_thread_pointer());
-  return *reinterpret_cast<const volatile std::int32_t*>(thread_pointer + support.id_offset);
+  return *reinterpret_cast<const volatile std::int32_t*>(thread_pointer + support.offsets.id);
 }
 
 bool PinTo(int cpu) { return tarn_test::CpuSet::One(static_cast<std::size_t>(cpu)).Apply(0); }
