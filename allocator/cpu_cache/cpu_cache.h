@@ -36,9 +36,9 @@
 #include "allocator/cpu_cache/slab.h"
 #include "allocator/include/tarn/snapshot.h"
 #include "allocator/os/lock.h"
-#include "allocator/rseq/registration.h"
 #include "allocator/os/thread_state.h"
 #include "allocator/pages/page_heap.h"
+#include "allocator/rseq/registration.h"
 
 namespace tarn {
 

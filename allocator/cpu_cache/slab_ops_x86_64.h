@@ -28,9 +28,9 @@ static_assert(sizeof(std::atomic<Slab*>) == 8);
   "movq %c[slabs](%[table], %[slab], 8), %[slab]\n"
 // clang-format on
 
-#define TARN_SLAB_INPUTS                                                                         \
-  TARN_SEQUENCE_INPUTS(slab_table.offsets), [table] "r"(&slab_table),                            \
-      [slabs] "i"(offsetof(SlabTable, slabs)), [header] "r"(std::size_t{size_class} << kSlabHeaderShift)
+#define TARN_SLAB_INPUTS                                                                                       \
+  TARN_SEQUENCE_INPUTS(slab_table.offsets), [table] "r"(&slab_table), [slabs] "i"(offsetof(SlabTable, slabs)), \
+      [header] "r"(std::size_t{size_class} << kSlabHeaderShift)
 
 TARN_ALWAYS_INLINE bool SlabTryPop(SizeClass size_class, void** result) {
   std::uintptr_t slab;

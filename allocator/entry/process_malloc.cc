@@ -7,9 +7,9 @@
 #include <cerrno>
 
 #include "allocator/life/start_line.h"
-#include "allocator/os/loaded_object.h"
 #include "allocator/os/sanitizer.h"
 #include "allocator/pages/page_map.h"
+#include "allocator/unwind/loaded_object.h"
 
 namespace tarn {
 

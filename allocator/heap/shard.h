@@ -10,8 +10,6 @@
 
 namespace tarn {
 
-inline std::uint32_t ShardHint() {
-  return static_cast<std::uint32_t>(ReadId(slab_table.offsets.id));
-}
+inline std::uint32_t ShardHint() { return static_cast<std::uint32_t>(ReadId(slab_table.offsets.id)); }
 
 }  // namespace tarn

@@ -8,9 +8,9 @@
 #include "allocator/os/crash.h"
 #include "allocator/os/environment.h"
 #include "allocator/os/process.h"
-#include "allocator/rseq/registration.h"
 #include "allocator/os/sanitizer.h"
 #include "allocator/os/thread_state.h"
+#include "allocator/rseq/registration.h"
 
 namespace tarn {
 

@@ -6,8 +6,8 @@
 #include <atomic>
 #include <new>
 
-#include "allocator/observe/stack_walk.h"
 #include "allocator/os/clock.h"
+#include "allocator/unwind/stack_walk.h"
 
 namespace tarn {
 

@@ -27,8 +27,8 @@ namespace tarn {
   "addq %c[base](%[stacks]), %[stack]\n"
 // clang-format on
 
-#define TARN_STACK_INPUTS                                                                                      \
-  TARN_SEQUENCE_INPUTS(slab_table.offsets), [stacks] "r"(stacks), [bound] "i"(offsetof(CpuStacks, bound)),     \
+#define TARN_STACK_INPUTS                                                                                  \
+  TARN_SEQUENCE_INPUTS(slab_table.offsets), [stacks] "r"(stacks), [bound] "i"(offsetof(CpuStacks, bound)), \
       [stride] "i"(offsetof(CpuStacks, stride_bytes)), [base] "i"(offsetof(CpuStacks, stacks))
 
 static_assert(offsetof(CpuStack, word) == 0 && offsetof(CpuStack, capacity) == 8 && offsetof(CpuStack, slots) == 16);

@@ -37,7 +37,6 @@
 #include "allocator/os/clock.h"
 #include "allocator/os/crash.h"
 #include "allocator/os/fork_mark.h"
-#include "allocator/rseq/registration.h"
 #include "allocator/os/thread_state.h"
 #include "allocator/pools/caretaker.h"
 #include "allocator/pools/checked_mode.h"
@@ -45,6 +44,7 @@
 #include "allocator/pools/handle.h"
 #include "allocator/pools/registry.h"
 #include "allocator/pools/stack_count.h"
+#include "allocator/rseq/registration.h"
 
 struct tarn_pool {
   tarn::CpuStacks stacks;

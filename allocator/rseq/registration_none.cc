@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Stands in for registration.cc in the build without rseq: slabs belong to threads, and nothing is asked of the kernel.
-#include "allocator/rseq/registration.h"
 #include "allocator/os/thread_state.h"
+#include "allocator/rseq/registration.h"
 
 namespace tarn {
 

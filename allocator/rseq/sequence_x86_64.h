@@ -12,9 +12,9 @@
 //
 // The entry publishes the descriptor in rseq_cs. Inside [start, commit) the sequence misses unless the thread is
 // registered, and reads the id. If the kernel preempts, migrates or signals the thread inside, or membarrier restarts
-// it, it continues at the abort handler, which begins anew. So nothing may have been stored that others read. Leaving by
-// a jump (a miss) stores nothing either. rseq_cs is not cleared afterwards: the kernel ignores a descriptor whose range
-// does not hold the instruction pointer, and the library is never unloaded (-z nodelete).
+// it, it continues at the abort handler, which begins anew. So nothing may have been stored that others read. A jump to
+// miss stores nothing either. rseq_cs is not cleared afterwards: the kernel ignores a descriptor whose range does not
+// hold the instruction pointer, and the library is never unloaded (-z nodelete).
 //
 // The test for the registration. The kernel restarts sequences of registered threads only. When it ends a registration
 // it writes -1 to cpu_id, but 0 to mm_cid (kernel/rseq.c, rseq_reset_rseq_cpu_node_id). So the sign of cpu_id decides,

@@ -17,9 +17,9 @@
 #include "allocator/central/transfer_cache.h"
 #include "allocator/cpu_cache/cpu_cache.h"
 #include "allocator/cpu_cache/slab.h"
-#include "allocator/rseq/registration.h"
 #include "allocator/os/thread_state.h"
 #include "allocator/pages/page_heap.h"
+#include "allocator/rseq/registration.h"
 #include "tests/central/stamped_object.h"
 
 namespace tarn_test {
@@ -41,7 +41,7 @@ inline tarn::RseqSupport RseqByCpuNumber() {
   if (support.index != tarn::RseqIndex::kMmCid) return support;
   support.index = tarn::RseqIndex::kCpuId;
   support.offsets.id += static_cast<std::ptrdiff_t>(offsetof(tarn::RseqArea, cpu_id)) -
-                       static_cast<std::ptrdiff_t>(offsetof(tarn::RseqArea, mm_cid));
+                        static_cast<std::ptrdiff_t>(offsetof(tarn::RseqArea, mm_cid));
   return support;
 }
 

@@ -2,7 +2,7 @@
 //
 // The stack walk finds the callers, whatever their frames look like, and never touches what is not there.
 
-#include "allocator/observe/stack_walk.h"
+#include "allocator/unwind/stack_walk.h"
 
 #include <dlfcn.h>
 #include <gtest/gtest.h>
@@ -17,8 +17,8 @@
 #include <cstdlib>
 #include <thread>
 
-#include "allocator/observe/eh_frame.h"
-#include "allocator/os/loaded_object.h"
+#include "allocator/unwind/eh_frame.h"
+#include "allocator/unwind/loaded_object.h"
 
 namespace tarn {
 namespace {

@@ -2,7 +2,7 @@
 //
 // Unwinding tables that are made by hand: which function an address belongs to, and what the instructions say of it.
 
-#include "allocator/observe/eh_frame.h"
+#include "allocator/unwind/eh_frame.h"
 
 #include <gtest/gtest.h>
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // For architectures whose frames nobody has described here yet: samples have no stacks.
-#include "allocator/observe/stack_walk.h"
+#include "allocator/unwind/stack_walk.h"
 
 namespace tarn {
 

@@ -5,7 +5,7 @@
 #include <atomic>
 
 #include "allocator/os/libc_function.h"
-#include "allocator/os/loaded_object.h"
+#include "allocator/unwind/loaded_object.h"
 
 namespace tarn {
 

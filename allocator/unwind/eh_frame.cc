@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-#include "allocator/observe/eh_frame.h"
+#include "allocator/unwind/eh_frame.h"
 
 #include <cstring>
 

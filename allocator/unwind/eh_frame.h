@@ -3,8 +3,8 @@
 // Reads the unwinding tables of the program (.eh_frame) for one instruction: how to get from a frame to its caller's.
 //
 // For the stack walk, on a miss of its cache. Reads the tables where the loader has mapped them, allocates nothing,
-// takes no lock; os/loaded_object.h finds the table. Sources: the System V ABI for x86-64, DWARF 5 section 6.4, and the
-// Linux Standard Base on .eh_frame_hdr.
+// takes no lock; unwind/loaded_object.h finds the table. Sources: the System V ABI for x86-64, DWARF 5 section 6.4, and
+// the Linux Standard Base on .eh_frame_hdr.
 //
 // Only what the walk needs is worked out: the frame's address (CFA), the return address, and the two registers that
 // CFAs are made of, rbp and rsp.

@@ -6,11 +6,11 @@
 
 #include "allocator/base/attributes.h"
 #include "allocator/base/units.h"
-#include "allocator/observe/eh_frame.h"
-#include "allocator/observe/stack_walk.h"
-#include "allocator/os/loaded_object.h"
 #include "allocator/os/process.h"
 #include "allocator/os/stack_memory.h"
+#include "allocator/unwind/eh_frame.h"
+#include "allocator/unwind/loaded_object.h"
+#include "allocator/unwind/stack_walk.h"
 
 namespace tarn {
 

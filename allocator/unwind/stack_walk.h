@@ -7,7 +7,7 @@
 // memory of the stack that it does not know to be readable.
 //
 // Programs are built without frame pointers, and then a walk by frame pointers invents frames; so each frame is left by
-// what the unwinding tables say of its instruction (observe/eh_frame.h). What was worked out is kept in a cache by
+// what the unwinding tables say of its instruction (unwind/eh_frame.h). What was worked out is kept in a cache by
 // address, which makes a frame cost some fifty nanoseconds. Frame pointers serve where there is no table, as in code
 // that a program made at run time.
 #pragma once

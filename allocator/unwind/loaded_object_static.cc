@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-#include "allocator/os/loaded_object.h"
+#include "allocator/unwind/loaded_object.h"
 
 extern "C" __attribute__((weak)) int _dl_find_object(void* address, tarn::DlFindObjectResult* result);
 
