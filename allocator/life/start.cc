@@ -3,6 +3,7 @@
 #include "allocator/heap/process_heap.h"
 
 #include "allocator/base/text.h"
+#include "allocator/heap/reclaim.h"
 #include "allocator/life/start_line.h"
 #include "allocator/observe/published.h"
 #include "allocator/os/crash.h"
@@ -10,6 +11,7 @@
 #include "allocator/os/process.h"
 #include "allocator/os/sanitizer.h"
 #include "allocator/os/thread_state.h"
+#include "allocator/policy/parts.h"
 #include "allocator/rseq/registration.h"
 
 namespace tarn {
@@ -24,6 +26,18 @@ namespace {
 constexpr std::size_t kThreadBudgetDivisor = 2;
 // sysexits.h: EX_CONFIG.
 constexpr int kExitBadConfiguration = 78;
+
+constexpr PolicyParts kPolicyParts = {
+    .page_heap = &process_heap.page_heap,
+    .cpu_cache = &process_heap.cpu_cache,
+    .background = &process_heap.background,
+    .limits = &process_heap.limits,
+    .release_delay_ms = [] { return process_heap.release_delay_ms(); },
+    .set_memory_limit = [](LimitSetting setting) { process_heap.SetMemoryLimit(setting); },
+    .drain = [](const char* call) { return Reclaim(ReclaimDepth::kToPageHeap, call).drained_bytes; },
+    .release_all = [](const char* call) { return Reclaim(ReclaimDepth::kToKernel, call).released_bytes; },
+    .report_pressure = [] { process_heap.caretaker.ReportPressure(); },
+};
 
 void WriteLine(const char* line, std::size_t length) {
   WriteToStderr({line, length});
@@ -67,11 +81,11 @@ void ProcessHeap::SetUp() {
   profile.Init(&page_heap, &cpu_cache.sampler());
   if (!options.huge_pages) page_heap.AllowHugePages(false);
   if (options.release_delay_ms != kDefaultOptions.release_delay_ms) page_heap.SetReleaseDelay(options.release_delay_ms);
-  limits.Init(options.memory_limit, options.hard_limit);
+  limits.Init(&kPolicyParts, options.memory_limit, options.hard_limit, &scavenger.cycle_lock());
   // A sanitizer has to know of every thread.
   if (SanitizerServes()) options.background = BackgroundSetting::kOff;
   background.Init(options.background);
-  scavenger.Init(options.trace_scavenge);
+  scavenger.Init(&kPolicyParts, options.trace_scavenge);
   profile_dumps.Init(&options);
   if (options.verbose) line_due.store(true, std::memory_order_relaxed);
   if (options.stats || options.profile_at_exit) KeepStderr();

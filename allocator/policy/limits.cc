@@ -4,8 +4,6 @@
 
 #include <algorithm>
 
-#include "allocator/heap/process_heap.h"
-#include "allocator/heap/reclaim.h"
 #include "allocator/os/clock.h"
 #include "allocator/os/cpus.h"
 #include "allocator/os/huge_page_setting.h"
@@ -14,6 +12,7 @@
 #include "allocator/os/stall.h"
 #include "allocator/os/thread_state.h"
 #include "allocator/os/virtual_memory.h"
+#include "allocator/policy/scavenger.h"
 
 namespace tarn {
 
@@ -74,14 +73,16 @@ bool NeedsReading(LimitSetting::Kind kind) {
 
 }  // namespace
 
-void Limits::Init(LimitSetting soft, LimitSetting hard) {
+void Limits::Init(const PolicyParts* parts, LimitSetting soft, LimitSetting hard, Lock* cycle_lock) {
+  parts_ = parts;
+  cycle_lock_ = cycle_lock;
   soft_kind_.store(soft.kind, std::memory_order_relaxed);
   soft_value_.store(soft.value, std::memory_order_relaxed);
   soft_asked_for_.store(soft.asked_for, std::memory_order_relaxed);
   if (soft.kind == LimitSetting::Kind::kBytes) Store(&tarn_snapshot_limits::not_soft_bytes, ~soft.value);
   if (hard.kind != LimitSetting::Kind::kNone) ApplyHard(hard);
   const bool at_once = soft.kind == LimitSetting::Kind::kBytes || soft.kind == LimitSetting::Kind::kPercent;
-  process_heap.page_heap.SetNextCheck(at_once ? 0 : kFactsAtBytes);
+  parts_->page_heap->SetNextCheck(at_once ? 0 : kFactsAtBytes);
 }
 
 void Limits::SetSoft(LimitSetting setting) {
@@ -92,7 +93,7 @@ void Limits::SetSoft(LimitSetting setting) {
   const std::size_t container_bytes = NeedsReading(setting.kind) ? ContainerLimitBytes() : SIZE_MAX;
   Store(&tarn_snapshot_limits::not_soft_bytes, ~LimitBytes(setting.kind, setting.value, container_bytes));
   read_again_.store(true, std::memory_order_relaxed);
-  if (!scope.nested()) process_heap.page_heap.SetNextCheck(0);
+  if (!scope.nested()) parts_->page_heap->SetNextCheck(0);
 }
 
 void Limits::SetHard(LimitSetting setting) {
@@ -106,7 +107,7 @@ void Limits::ApplyHard(LimitSetting setting) {
   const std::size_t container_bytes = NeedsReading(setting.kind) ? ContainerLimitBytes() : SIZE_MAX;
   const std::size_t bytes = LimitBytes(setting.kind, setting.value, container_bytes);
   Store(&tarn_snapshot_limits::not_hard_bytes, ~bytes);
-  process_heap.page_heap.SetHardLimit(bytes);
+  parts_->page_heap->SetHardLimit(bytes);
 }
 
 void Limits::ReadLimits() {
@@ -119,7 +120,7 @@ void Limits::ReadLimits() {
   if (NeedsReading(hard_kind)) {
     const std::size_t bytes = LimitBytes(hard_kind, hard_value_.load(std::memory_order_relaxed), container_bytes_);
     Store(&tarn_snapshot_limits::not_hard_bytes, ~bytes);
-    process_heap.page_heap.SetHardLimit(bytes);
+    parts_->page_heap->SetHardLimit(bytes);
   }
 }
 
@@ -127,7 +128,7 @@ void Limits::ReadLimits() {
 void Limits::ReadFacts() {
   static_cast<void>(KnownHugePageSetting());
   // For pools that are made later.
-  if (process_heap.cpu_cache.mode() == CacheMode::kCpu) static_cast<void>(ConfiguredCpus());
+  if (parts_->cpu_cache->mode() == CacheMode::kCpu) static_cast<void>(ConfiguredCpus());
   EndNames();
   has_facts_ = true;
 }
@@ -139,8 +140,8 @@ bool Limits::MayReadFiles() const {
          callbacks_.load(std::memory_order_relaxed) != 0;
 }
 
-std::size_t Limits::OwnBytes() {
-  const PageHeapStats pages = process_heap.page_heap.Stats();
+std::size_t Limits::OwnBytes() const {
+  const PageHeapStats pages = parts_->page_heap->Stats();
   return pages.in_use_bytes + pages.free_warm_bytes + pages.mapped_bytes + pages.metadata_used_bytes;
 }
 
@@ -150,7 +151,7 @@ std::size_t Limits::UsedBytes() const {
     if (resident_bytes != 0) return resident_bytes;
   }
   // Without /proc, what the page heap believes.
-  return OwnBytes() - process_heap.page_heap.Stats().untouched_bytes + other_bytes_;
+  return OwnBytes() - parts_->page_heap->Stats().untouched_bytes + other_bytes_;
 }
 
 // The page heap knows only its own memory, so its goals are the limits less what others have. The thread that takes
@@ -169,7 +170,7 @@ void Limits::SetGoals(std::size_t limit_bytes, std::int64_t others_bytes) {
   }
   if (goals == goals_) return;
   goals_ = goals;
-  process_heap.page_heap.SetGoals(goals);
+  parts_->page_heap->SetGoals(goals);
 }
 
 void Limits::Check(bool may_call_back) {
@@ -181,7 +182,7 @@ void Limits::Check(bool may_call_back) {
         !checking_.compare_exchange_strong(nobody, ThreadId(), std::memory_order_acquire, std::memory_order_relaxed)) {
       return;
     }
-    PageHeap& page_heap = process_heap.page_heap;
+    PageHeap& page_heap = *parts_->page_heap;
     const std::uint32_t now_ms = CoarseMilliseconds();
     const bool needs_reading = NeedsReading(soft_kind_.load(std::memory_order_relaxed)) ||
                                NeedsReading(hard_kind_.load(std::memory_order_relaxed));
@@ -228,7 +229,7 @@ void Limits::Check(bool may_call_back) {
         const std::size_t wanted_bytes = used_bytes + ahead_bytes - goal_bytes;
         const std::size_t released_bytes = Release(wanted_bytes, now_ms);
         // The rest is in use. Pools may have some that they can do without.
-        if (released_bytes < wanted_bytes) process_heap.caretaker.ReportPressure();
+        if (released_bytes < wanted_bytes) parts_->report_pressure();
         used_bytes -= std::min(used_bytes, released_bytes);
         next_bytes = step_bytes;
       } else {
@@ -262,24 +263,23 @@ std::size_t Limits::Release(std::size_t bytes, std::uint32_t now_ms) {
     Add(&tarn_snapshot_limits::skipped, 1);
     return 0;
   }
-  PageHeap& page_heap = process_heap.page_heap;
+  PageHeap& page_heap = *parts_->page_heap;
   std::size_t released_bytes = page_heap.ReleaseOldest(bytes);
   if (released_bytes < bytes && MillisecondsBetween(drained_at_ms_, now_ms) >= kDrainEveryMs) {
     drained_at_ms_ = now_ms;
-    Reclaim(ReclaimDepth::kToPageHeap, "memory limit");
+    parts_->drain("memory limit");
     released_bytes += page_heap.ReleaseOldest(bytes - released_bytes);
   }
-  // The pass over huge pages in use is shared with the scavenger. If it is at work just now, it does this itself.
+  // If the scavenger is at work just now, it does this itself.
   ProbeStack(Scavenger::kCycleStackBytes);
-  Lock& cycle_lock = process_heap.scavenger.cycle_lock();
-  if (released_bytes < bytes && cycle_lock.TryAcquire()) {
+  if (released_bytes < bytes && cycle_lock_->TryAcquire()) {
     bool end = false;
     while (!end && released_bytes < bytes) {
       std::size_t step_bytes = 0;
       end = page_heap.ReleaseIdlePages(bytes - released_bytes, &step_bytes, PageHeap::Idle::kAnyFree);
       released_bytes += step_bytes;
     }
-    cycle_lock.Release();
+    cycle_lock_->Release();
   }
   const std::uint64_t spent_ns = MonotonicNanoseconds() - start_ns;
   const std::uint64_t most_ns =
@@ -294,7 +294,7 @@ void Limits::CountHardFailure() {
   if (hard_bytes() == SIZE_MAX) return;
   Add(&tarn_snapshot_limits::hard_failures, 1);
   // Too late for this allocation.
-  process_heap.caretaker.ReportPressure();
+  parts_->report_pressure();
 }
 
 // --- Callbacks -----------------------------------------------------------------------------------------------------
@@ -310,7 +310,7 @@ bool Limits::AddCallback(unsigned percent, Callback callback, void* argument) {
     place.state.store(percent + 1, std::memory_order_release);
     callbacks_.fetch_add(1, std::memory_order_relaxed);
     SlowPathScope scope;
-    if (!scope.nested()) process_heap.page_heap.SetNextCheck(0);
+    if (!scope.nested()) parts_->page_heap->SetNextCheck(0);
     return true;
   }
   return false;

@@ -24,8 +24,10 @@
 #include <cstdint>
 
 #include "allocator/include/tarn/snapshot.h"
+#include "allocator/os/lock.h"
 #include "allocator/os/thread_state.h"
 #include "allocator/pages/page_heap.h"
+#include "allocator/policy/parts.h"
 #include "allocator/settings/options.h"
 
 namespace tarn {
@@ -36,7 +38,7 @@ class Limits {
 
   constexpr Limits() = default;
 
-  void Init(LimitSetting soft, LimitSetting hard);
+  void Init(const PolicyParts* parts, LimitSetting soft, LimitSetting hard, Lock* cycle_lock);
 
   void SetSoft(LimitSetting setting);
   void SetHard(LimitSetting setting);
@@ -86,13 +88,17 @@ class Limits {
   void SetGoals(std::size_t limit_bytes, std::int64_t others_bytes);
   std::size_t UsedBytes() const;
   // The page heap's memory, as far as it knows: pages in use that were never touched count.
-  static std::size_t OwnBytes();
+  std::size_t OwnBytes() const;
   // A limit, or a callback, was asked for by the user or the program.
   bool MayReadFiles() const;
   std::size_t Release(std::size_t bytes, std::uint32_t now_ms);
   // How far it is to the next threshold; 0 when one is passed and has not been told.
   std::size_t DistanceToCallback(std::size_t used_bytes) const;
   void CallBack(std::size_t used_bytes);
+
+  const PolicyParts* parts_ = nullptr;
+  // The scavenger's: the pass over huge pages in use is shared with it.
+  Lock* cycle_lock_ = nullptr;
 
   // Written by the setters and by Check. A setting is never torn, since each is one atomic.
   std::atomic<LimitSetting::Kind> soft_kind_ = LimitSetting::Kind::kNone;

@@ -6,8 +6,6 @@
 
 #include "allocator/base/text.h"
 #include "allocator/cpu_cache/slab.h"
-#include "allocator/heap/process_heap.h"
-#include "allocator/heap/reclaim.h"
 #include "allocator/os/bare_thread.h"
 #include "allocator/os/clock.h"
 #include "allocator/os/crash.h"
@@ -15,6 +13,7 @@
 #include "allocator/os/stack_memory.h"
 #include "allocator/os/stall.h"
 #include "allocator/os/thread_state.h"
+#include "allocator/policy/limits.h"
 
 namespace tarn {
 
@@ -36,9 +35,13 @@ constexpr std::size_t kReleaseStepBytes = std::size_t{4} << 20;
 // Caches are emptied for a fall when what they hold may keep as much. Chosen: less than the smallest fall.
 constexpr std::size_t kPinnedBytes = std::size_t{1} << 20;
 
+// Whose the thread is, for a bare thread gets no argument. Stored before its start, by the one that starts it.
+constinit Scavenger* thread_owner = nullptr;
+
 }  // namespace
 
-void Scavenger::Init(bool trace) {
+void Scavenger::Init(const PolicyParts* parts, bool trace) {
+  parts_ = parts;
   trace_ = trace;
   process_id_ = ProcessId();
 }
@@ -48,7 +51,7 @@ void Scavenger::Attend() {
   if (scope.nested()) return;
   if (StartsThread()) return;
   ProbeStack(kCycleStackBytes);
-  PageHeap& page_heap = process_heap.page_heap;
+  PageHeap& page_heap = *parts_->page_heap;
   if ((page_heap.attention() & PageHeap::kFallen) != 0 && cycle_lock_.TryAcquire()) {
     GiveBack();
     cycle_lock_.Release();
@@ -64,14 +67,14 @@ void Scavenger::Attend() {
 // --- A fall of the use ---------------------------------------------------------------------------------------------
 
 void Scavenger::GiveBack() {
-  PageHeap& page_heap = process_heap.page_heap;
+  PageHeap& page_heap = *parts_->page_heap;
   const std::uint64_t start_ns = MonotonicNanoseconds();
   const PageHeap::Fall fall = page_heap.BeginGivingBack();
   Cycle cycle;
   // By halves: a program that frees all it has empties its caches a few times, not at every step.
   if (!page_heap.falling() || fall.in_use_bytes <= drained_at_bytes_ / 2) {
-    if (std::min(process_heap.cpu_cache.PinnedBytes(), fall.in_use_bytes) >= kPinnedBytes) {
-      cycle.drained_bytes = Reclaim(ReclaimDepth::kToPageHeap, "free").drained_bytes;
+    if (std::min(parts_->cpu_cache->PinnedBytes(), fall.in_use_bytes) >= kPinnedBytes) {
+      cycle.drained_bytes = parts_->drain("free");
       page_heap.SetFalling(true);
       drained_at_bytes_ = fall.in_use_bytes;
     }
@@ -93,7 +96,7 @@ void Scavenger::GiveBack() {
 // --- The thread ----------------------------------------------------------------------------------------------------
 
 bool Scavenger::StartsThread() {
-  if (!process_heap.background.MayHaveThreads()) return false;
+  if (!parts_->background->MayHaveThreads()) return false;
   if (BareThreadIsAlive()) return true;
   if (refused_.load(std::memory_order_relaxed)) {
     if (MillisecondsBetween(refused_at_ms_.load(std::memory_order_relaxed), CoarseMilliseconds()) < kTryAgainMs) {
@@ -122,25 +125,27 @@ bool Scavenger::StartsThread() {
 
 void Scavenger::StartThread() {
   if (BareThreadIsAlive()) return;
+  thread_owner = this;
   // Before the start, for the thread says when it is over.
-  process_heap.page_heap.BeginScavenging();
+  parts_->page_heap->BeginScavenging();
   switch (StartBareThread(&RunThread, "tarn-scavenger", trace_, slab_table.offsets.id, slab_table.offsets.rseq_cs)) {
     case BareThreadStart::kStarted:
       Add(&tarn_snapshot_scavenger::starts, 1);
       break;
     case BareThreadStart::kAlive:
       // One that ends just now, or somebody wants none.
-      process_heap.page_heap.EndScavenging(false);
+      parts_->page_heap->EndScavenging(false);
       break;
     case BareThreadStart::kFailed:
-      process_heap.page_heap.EndScavenging(false);
+      parts_->page_heap->EndScavenging(false);
       Refuse(CoarseMilliseconds());
       break;
   }
 }
 
 void Scavenger::RunThread(BareThreadBegin begin) {
-  Scavenger& self = process_heap.scavenger;
+  Scavenger& self = *thread_owner;
+  const PolicyParts& parts = *self.parts_;
   bool wanted = begin == BareThreadBegin::kStripped && ProcessIsAsItWas();
   std::uint32_t busy_at_ms = CoarseMilliseconds();
   bool finished = false;
@@ -156,17 +161,17 @@ void Scavenger::RunThread(BareThreadBegin begin) {
     }
     self.ServeLimitRequest(false);
     // A limit may have been lowered from outside.
-    if (process_heap.limits.soft_bytes() != SIZE_MAX) process_heap.limits.Check(false);
+    if (parts.limits->soft_bytes() != SIZE_MAX) parts.limits->Check(false);
     const std::uint32_t now_ms = CoarseMilliseconds();
     if (cycle.released_bytes + cycle.drained_bytes >= kWorthwhileBytes || cycle.warm_bytes != 0) busy_at_ms = now_ms;
-    if (MillisecondsBetween(busy_at_ms, now_ms) >= 2 * process_heap.release_delay_ms() + kLingerMs) {
+    if (MillisecondsBetween(busy_at_ms, now_ms) >= 2 * parts.release_delay_ms() + kLingerMs) {
       finished = true;
       break;
     }
     const auto least_ms = static_cast<std::uint32_t>(cycle.cpu_ns * kSleepPerCpu / 1'000'000);
     self.SleepUnlessAsked(std::max(std::min(cycle.next_ms, kLookEveryMs), least_ms));
   }
-  process_heap.page_heap.EndScavenging(finished);
+  parts.page_heap->EndScavenging(finished);
 }
 
 void Scavenger::Refuse(std::uint32_t now_ms) {
@@ -240,7 +245,7 @@ void Scavenger::ServeReleaseRequest() {
   const std::uint64_t request = __atomic_load_n(&release_.request, __ATOMIC_RELAXED);
   if (!IsUnanswered(request, &release_.answered) || ProcessId() != process_id_) return;
   __atomic_store_n(&release_.begun, request, __ATOMIC_RELAXED);
-  const std::size_t released_bytes = Reclaim(ReclaimDepth::kToKernel, "tarn release").released_bytes;
+  const std::size_t released_bytes = parts_->release_all("tarn release");
   __atomic_store_n(&release_.answered_bytes, released_bytes, __ATOMIC_RELAXED);
   // Release: a reader of the number, in another process too, and then of the bytes, gets those of this answer or a
   // later.
@@ -264,20 +269,20 @@ void Scavenger::ServeLimitRequest(bool may_call_back) {
   const bool is_whole =
       IsUnanswered(request, &limit_.answered) && check == TARN_SNAPSHOT_LIMIT_CHECK(request, request_bytes);
   if (is_whole) {
-    process_heap.SetMemoryLimit(SoftLimitSetting(request_bytes));
+    parts_->set_memory_limit(SoftLimitSetting(request_bytes));
     __atomic_store_n(&limit_.answered_request_bytes, request_bytes, __ATOMIC_RELAXED);
-    __atomic_store_n(&limit_.answered_bytes, process_heap.limits.soft_bytes(), __ATOMIC_RELAXED);
+    __atomic_store_n(&limit_.answered_bytes, parts_->limits->soft_bytes(), __ATOMIC_RELAXED);
     // Release: a reader of the number and then of the bytes gets those of this answer or a later.
     __atomic_store_n(&limit_.answered, request, __ATOMIC_RELEASE);
   }
   setting_limit_.store(0, std::memory_order_release);
-  if (is_whole) process_heap.limits.Check(may_call_back);
+  if (is_whole) parts_->limits->Check(may_call_back);
 }
 
 // --- Cycles --------------------------------------------------------------------------------------------------------
 
 Scavenger::Cycle Scavenger::RunCycle(std::uint64_t longest_ns) {
-  PageHeap& page_heap = process_heap.page_heap;
+  PageHeap& page_heap = *parts_->page_heap;
   // The clock of the CPU time is a system call, which the program's threads may not be allowed.
   const auto now_ns = thread_state.is_background ? &ThreadCpuNanoseconds : &MonotonicNanoseconds;
   const std::uint64_t start_ns = now_ns();
@@ -288,7 +293,7 @@ Scavenger::Cycle Scavenger::RunCycle(std::uint64_t longest_ns) {
 
   if (MillisecondsBetween(last_look_ms_, now_ms) >= kLookEveryMs - kLookEveryMs / 10) {
     last_look_ms_ = now_ms;
-    const CpuCache::IdleDrain drain = process_heap.cpu_cache.DrainIdle("scavenger");
+    const CpuCache::IdleDrain drain = parts_->cpu_cache->DrainIdle("scavenger");
     cycle.drained_bytes = drain.drained_bytes;
     if (drain.pending_bytes != 0) cycle.next_ms = kLookEveryMs;
   }
@@ -302,7 +307,7 @@ Scavenger::Cycle Scavenger::RunCycle(std::uint64_t longest_ns) {
   cycle.next_ms = std::min(cycle.next_ms, result.next_ms);
 
   // A page that was free for so long, and up to twice as long, goes.
-  const std::uint32_t pass_every_ms = process_heap.release_delay_ms();
+  const std::uint32_t pass_every_ms = parts_->release_delay_ms();
   if (!in_pass_ && MillisecondsBetween(last_pass_ms_, now_ms) >= pass_every_ms) {
     in_pass_ = true;
     last_pass_ms_ = now_ms;
@@ -329,7 +334,7 @@ void Scavenger::Count(const Cycle& cycle) {
 }
 
 void Scavenger::Trace(const Cycle& cycle) {
-  const PageHeapStats pages = process_heap.page_heap.Stats();
+  const PageHeapStats pages = parts_->page_heap->Stats();
   Text<256> line;
   line << "tarn: scavenge " << Load(&tarn_snapshot_scavenger::cycles) << ": released ";
   line.Mebibytes(cycle.released_bytes) << " (in-use huge pages ";

@@ -65,6 +65,7 @@
 #include "allocator/include/tarn/snapshot.h"
 #include "allocator/os/bare_thread.h"
 #include "allocator/os/lock.h"
+#include "allocator/policy/parts.h"
 
 namespace tarn {
 
@@ -73,7 +74,7 @@ class Scavenger {
   constexpr Scavenger() = default;
 
   // `trace`: a line on stderr for each cycle.
-  void Init(bool trace);
+  void Init(const PolicyParts* parts, bool trace);
 
   // Answers the page heap's requests. For a thread of the program that is in no slow path and holds no lock.
   void Attend();
@@ -151,6 +152,7 @@ class Scavenger {
   void SleepUnlessAsked(std::uint32_t milliseconds);
   void Trace(const Cycle& cycle);
 
+  const PolicyParts* parts_ = nullptr;
   bool trace_ = false;
   std::uint64_t process_id_ = 0;
   // The kernel refused a thread: the slow paths do its work, until it is tried again.
