@@ -156,6 +156,35 @@ class CpuCache {
   static bool PutIntoTable(std::size_t index, Slab* slab);
   // Out of it. Returns at once; who is in a sequence on the slab stays there.
   static void TakeOutOfTable(std::size_t index, Slab* slab);
+  // Slabs that this thread takes out of the table for as long as it works on them. The destructor puts back those that
+  // Next has not put back. In the CPU mode the thread holds the drain lock as long as this lives.
+  class OwnedSlabs {
+   public:
+    explicit OwnedSlabs(CpuCache* cache) : cache_(cache) {}
+    ~OwnedSlabs() {
+      while (Next() != nullptr) {
+      }
+    }
+    OwnedSlabs(const OwnedSlabs&) = delete;
+    OwnedSlabs& operator=(const OwnedSlabs&) = delete;
+
+    bool empty() const { return end_ == 0; }
+    // By rising indices, before Own.
+    void TakeOut(std::size_t index, Slab* slab);
+    // Restarts all sequences. True: from now on this thread alone changes what it has taken out.
+    [[nodiscard]] bool Own();
+    // Puts the slab of the last call back and returns the next one, null behind the last. Between two that were taken
+    // out it returns others, too, which are not owned.
+    Slab* Next();
+
+   private:
+    void PutBackCurrent();
+
+    CpuCache* const cache_;
+    Slab* current_ = nullptr;
+    std::size_t next_ = 0;
+    std::size_t end_ = 0;
+  };
   // Puts a slab back that the end of a vfork child has left out of the table.
   Slab* PutBackLeftOut(std::size_t index);
   Slab* NewSlab(std::size_t budget_bytes);
@@ -173,6 +202,7 @@ class CpuCache {
   void* AllocateDirect(SizeClass size_class);
   // Empties a slab, or one class of it, that the caller owns.
   std::size_t DrainOwned(Slab* slab, const char* call);
+  std::size_t DrainOwnedSlabs(OwnedSlabs* slabs, const char* call);
   std::size_t DrainOwnedClass(Slab* slab, SizeClass size_class, const char* call);
   void DrainIdleSlabs(const char* call, IdleDrain* result) TARN_REQUIRES(drain_lock_);
   void DrainIdleTransferCaches(const char* call, IdleDrain* result) TARN_REQUIRES(drain_lock_);

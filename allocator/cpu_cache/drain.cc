@@ -11,6 +11,38 @@
 
 namespace tarn {
 
+void CpuCache::OwnedSlabs::TakeOut(std::size_t index, Slab* slab) {
+  if (end_ == 0) next_ = index;
+  end_ = index + 1;
+  TakeOutOfTable(index, slab);
+}
+
+bool CpuCache::OwnedSlabs::Own() {
+  if (cache_->mode_ == CacheMode::kCpu) {
+    // The barrier orders the stores of TakeOut before whatever any thread does next, and restarts what it was doing.
+    return AbortAllSequences();
+  }
+  // The slab is the calling thread's. A signal handler of it would pop what is about to be passed on.
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  return true;
+}
+
+Slab* CpuCache::OwnedSlabs::Next() {
+  PutBackCurrent();
+  while (next_ < end_) {
+    current_ = cache_->entries_[next_++].slab.load(std::memory_order_relaxed);
+    if (current_ != nullptr) return current_;
+  }
+  return nullptr;
+}
+
+void CpuCache::OwnedSlabs::PutBackCurrent() {
+  if (current_ == nullptr) return;
+  const std::size_t index = next_ - 1;
+  if (slab_table.slabs[index].load(std::memory_order_relaxed) != current_) PutIntoTable(index, current_);
+  current_ = nullptr;
+}
+
 std::size_t CpuCache::DrainOwned(Slab* slab, const char* call) {
   std::size_t drained_bytes = 0;
   for (int c = 1; c < kSizeClassCount; ++c) drained_bytes += DrainOwnedClass(slab, static_cast<SizeClass>(c), call);
@@ -43,31 +75,28 @@ std::size_t CpuCache::DrainOwnedClass(Slab* slab, SizeClass size_class, const ch
   return drained_bytes;
 }
 
+std::size_t CpuCache::DrainOwnedSlabs(OwnedSlabs* slabs, const char* call) {
+  std::size_t drained_bytes = 0;
+  if (!slabs->Own()) return 0;
+  while (Slab* slab = slabs->Next()) drained_bytes += DrainOwned(slab, call);
+  return drained_bytes;
+}
+
 std::size_t CpuCache::DrainAll(const char* call) {
   std::size_t drained_bytes = 0;
   if (mode_ == CacheMode::kThread) {
-    Slab* slab = thread_state.slab_index < 0 ? nullptr : CurrentSlab();
-    if (slab != nullptr) {
-      // Out of the table, because a signal handler of this thread would pop what is about to be handed on.
-      const auto index = static_cast<std::size_t>(thread_state.slab_index);
-      TakeOutOfTable(index, slab);
-      std::atomic_signal_fence(std::memory_order_seq_cst);
-      drained_bytes += DrainOwned(slab, call);
-      PutIntoTable(index, slab);
+    if (Slab* slab = thread_state.slab_index < 0 ? nullptr : CurrentSlab()) {
+      OwnedSlabs slabs(this);
+      slabs.TakeOut(static_cast<std::size_t>(thread_state.slab_index), slab);
+      drained_bytes += DrainOwnedSlabs(&slabs, call);
     }
   } else {
     LockHolder holder(drain_lock_);
+    OwnedSlabs slabs(this);
     for (std::size_t i = 0; i < index_bound_; ++i) {
-      if (Slab* slab = entries_[i].slab.load(std::memory_order_relaxed)) TakeOutOfTable(i, slab);
+      if (Slab* slab = entries_[i].slab.load(std::memory_order_relaxed)) slabs.TakeOut(i, slab);
     }
-    // The barrier orders the stores above before whatever any thread does next, and restarts what it was doing.
-    const bool owned = AbortAllSequences();
-    for (std::size_t i = 0; i < index_bound_; ++i) {
-      Slab* slab = entries_[i].slab.load(std::memory_order_relaxed);
-      if (slab == nullptr) continue;
-      if (owned) drained_bytes += DrainOwned(slab, call);
-      PutIntoTable(i, slab);
-    }
+    drained_bytes += DrainOwnedSlabs(&slabs, call);
   }
   for (int c = 1; c < kSizeClassCount; ++c) {
     if (transfer_caches_[c].drainable_bytes() != 0) drained_bytes += transfer_caches_[c].Drain(call);
@@ -100,7 +129,7 @@ CpuCache::IdleDrain CpuCache::DrainIdle(const char* call) {
 }
 
 void CpuCache::DrainIdleSlabs(const char* call, IdleDrain* result) {
-  bool any = false;
+  OwnedSlabs slabs(this);
   for (std::size_t i = 0; i < index_bound_; ++i) {
     Slab* slab = entries_[i].slab.load(std::memory_order_acquire);
     if (slab == nullptr) continue;
@@ -108,23 +137,16 @@ void CpuCache::DrainIdleSlabs(const char* call, IdleDrain* result) {
     for (int c = 1; c < kSizeClassCount; ++c) {
       idle |= LookWhetherIdle(slab, static_cast<SizeClass>(c), &result->pending_bytes);
     }
-    // Out of the table for as long as its idle classes are emptied, as in DrainAll.
-    if (idle) TakeOutOfTable(i, slab);
-    any |= idle;
+    if (idle) slabs.TakeOut(i, slab);
   }
-  if (any) {
-    const bool owned = AbortAllSequences();
-    for (std::size_t i = 0; i < index_bound_; ++i) {
-      Slab* slab = entries_[i].slab.load(std::memory_order_relaxed);
-      if (slab == nullptr) continue;
-      // A slab with an idle class was not in the table at the barrier, and nothing puts one there but under the drain
-      // lock. What is in the table has none, or a vfork child took it out after the barrier, when none was idle.
-      for (int c = 1; owned && c < kSizeClassCount; ++c) {
-        const auto size_class = static_cast<SizeClass>(c);
-        if (slab->counters[c].idle_looks == kIdleLooks)
-          result->drained_bytes += DrainOwnedClass(slab, size_class, call);
+  if (slabs.empty() || !slabs.Own()) return;
+  while (Slab* slab = slabs.Next()) {
+    // A slab with an idle class was not in the table at the barrier, and nothing puts one there but under the drain
+    // lock. What is in the table has none, or a vfork child took it out after the barrier, when none was idle.
+    for (int c = 1; c < kSizeClassCount; ++c) {
+      if (slab->counters[c].idle_looks == kIdleLooks) {
+        result->drained_bytes += DrainOwnedClass(slab, static_cast<SizeClass>(c), call);
       }
-      if (slab_table.slabs[i].load(std::memory_order_relaxed) != slab) PutIntoTable(i, slab);
     }
   }
 }
