@@ -54,6 +54,8 @@ function(tarn_core_flags target)
     # paths there.
     $<IF:$<CONFIG:Debug>,-fmacro-prefix-map,-ffile-prefix-map>=${PROJECT_SOURCE_DIR}/=
     -fPIC
+    # So that the shared library goes without what only tests call.
+    -ffunction-sections
     # Everything is hidden but what the sources mark as exported; exports.map is the second fence.
     -fvisibility=hidden
     $<$<COMPILE_LANGUAGE:CXX>:-fvisibility-inlines-hidden>
@@ -97,6 +99,7 @@ function(tarn_shared_link_flags target)
       LINKER:-z,now
       LINKER:-z,relro
       LINKER:-z,noexecstack
+      LINKER:--gc-sections
       LINKER:--version-script=${exports})
     target_link_libraries(${target} PRIVATE -lc -lgcc)
   endif()

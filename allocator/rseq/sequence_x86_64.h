@@ -26,7 +26,7 @@
 //
 // The abort handler must be preceded by the signature 0x53053053; it is written as the operand of an undefined
 // instruction (ud1), so that disassemblers stay in step (linux/rseq.h, glibc's bits/rseq.h). The descriptors are also
-// listed in __rseq_cs_ptr_array, for debuggers that step over sequences.
+// listed in __rseq_cs_ptr_array, for debuggers that step over sequences; R keeps it in a link with --gc-sections.
 //
 // A jump to `miss` that is taken must not return what the other end returned in a register: gcc 12 puts the value of
 // the miss into the register of an output before the sequence, which then overwrites it (seen at -O1; bug 113921 of gcc
@@ -49,7 +49,7 @@ static_assert(tarn::kFromRseqCsToCpuId == 4, "written out in TARN_SEQUENCE_BEGIN
   ".long 0, 0\n"                                               \
   ".quad 12f, 13f - 12f, 14f\n"                                \
   ".popsection\n"                                              \
-  ".pushsection __rseq_cs_ptr_array, \"aw\", @progbits\n"      \
+  ".pushsection __rseq_cs_ptr_array, \"awR\", @progbits\n"     \
   ".quad 10b\n"                                                \
   ".popsection\n"                                              \
   "11:\n"                                                      \
