@@ -48,6 +48,25 @@ TEST(Lock, IsNotTakenForAnotherThreads) {
   EXPECT_FALSE(lock.HeldByThisThread());
 }
 
+// While the lock is given up, another thread acquires it and changes what it guards.
+TEST(Lock, IsGivenUpForAScope) {
+  Lock lock;
+  int guarded = 1;
+  lock.Acquire();
+  {
+    Unlocked unlocked(lock);
+    EXPECT_FALSE(lock.HeldByThisThread());
+    std::thread([&] {
+      LockHolder holder(lock);
+      guarded = 2;
+    }).join();
+  }
+  EXPECT_TRUE(lock.HeldByThisThread());
+  EXPECT_EQ(guarded, 2);
+  lock.Release();
+  EXPECT_FALSE(lock.IsHeld());
+}
+
 // The owner is known also while others wait, which marks the word.
 TEST(Lock, KnowsItsOwnerWhileOthersWait) {
   Lock lock;
