@@ -306,9 +306,14 @@ class SnapshotReader {
       stats->fragmentation_permille = dead / std::max<std::uint64_t>(stats->heap_inuse_bytes / 1000, 1);
     }
 
-    // The page heap's figures are of one moment, the others of moments around it: so the parts of the spans are cut to
-    // what the page heap says the spans are, and add up in any case.
+    SetClasses(pages, uncommitted, stats);
+  }
+
+  // The page heap's figures are of one moment, the others of moments around it. So the parts of the spans are cut to
+  // what the page heap says the spans are, and add up in any case.
+  static void SetClasses(const tarn_snapshot_pages& pages, std::uint64_t uncommitted, tarn_memstats_t* stats) {
     tarn_memory_classes& classes = stats->classes;
+    const std::uint64_t* metadata = pages.metadata_bytes;
     const std::uint64_t large_in_spans = std::min(pages.large_bytes, pages.in_use_bytes);
     std::uint64_t small = pages.in_use_bytes - large_in_spans;
     classes.mapped_bytes = stats->sys_bytes;

@@ -173,6 +173,49 @@ void Limits::SetGoals(std::size_t limit_bytes, std::int64_t others_bytes) {
   parts_->page_heap->SetGoals(goals);
 }
 
+void Limits::ReadWhatIsDue(std::uint32_t now_ms) {
+  // tarn's bare thread may not open the files.
+  if (thread_state.is_background) return;
+  if (!has_facts_) ReadFacts();
+  const bool needs_reading = NeedsReading(soft_kind_.load(std::memory_order_relaxed)) ||
+                             NeedsReading(hard_kind_.load(std::memory_order_relaxed));
+  const bool has_limit = soft_kind_.load(std::memory_order_relaxed) != LimitSetting::Kind::kNone;
+  const bool due = !has_read_ || (MayReadFiles() && MillisecondsBetween(read_at_ms_, now_ms) >= kReadEveryMs);
+  if (!read_again_.exchange(false, std::memory_order_relaxed) && !((needs_reading || has_limit) && due)) return;
+  ReadLimits();
+  if (!has_read_ && soft_bytes() != SIZE_MAX) {
+    const std::size_t resident_bytes = ResidentBytes();
+    other_bytes_ = resident_bytes - std::min(resident_bytes, OwnBytes());
+  }
+  has_read_ = true;
+  read_at_ms_ = now_ms;
+}
+
+void Limits::CountExcess(std::uint64_t excess_bytes) {
+  Add(&tarn_snapshot_limits::exceeded, 1);
+  if (excess_bytes > Load(&tarn_snapshot_limits::peak_excess_bytes)) {
+    Store(&tarn_snapshot_limits::peak_excess_bytes, excess_bytes);
+  }
+}
+
+std::size_t Limits::Keep(std::size_t limit_bytes, std::uint64_t delta_bytes, std::uint32_t now_ms,
+                         std::size_t* used_bytes) {
+  const std::size_t step_bytes = std::max(limit_bytes / kStepDivisor, kLeastStepBytes);
+  // Memory that was handed out last is not touched yet, which counts where it is much.
+  const std::size_t ahead_bytes = delta_bytes > step_bytes ? delta_bytes - step_bytes : 0;
+  const std::size_t goal_bytes = limit_bytes > step_bytes ? limit_bytes - step_bytes : 0;
+  if (*used_bytes > limit_bytes) CountExcess(*used_bytes - limit_bytes);
+  if (*used_bytes + ahead_bytes <= goal_bytes) {
+    return std::max(step_bytes, (goal_bytes - *used_bytes - ahead_bytes) / 4);
+  }
+  const std::size_t wanted_bytes = *used_bytes + ahead_bytes - goal_bytes;
+  const std::size_t released_bytes = Release(wanted_bytes, now_ms);
+  // The rest is in use. Pools may have some that they can do without.
+  if (released_bytes < wanted_bytes) parts_->report_pressure();
+  *used_bytes -= std::min(*used_bytes, released_bytes);
+  return step_bytes;
+}
+
 void Limits::Check(bool may_call_back) {
   std::size_t used_bytes = 0;
   {
@@ -184,62 +227,27 @@ void Limits::Check(bool may_call_back) {
     }
     PageHeap& page_heap = *parts_->page_heap;
     const std::uint32_t now_ms = CoarseMilliseconds();
-    const bool needs_reading = NeedsReading(soft_kind_.load(std::memory_order_relaxed)) ||
-                               NeedsReading(hard_kind_.load(std::memory_order_relaxed));
-    // tarn's bare thread may not open the files.
-    const bool has_limit = soft_kind_.load(std::memory_order_relaxed) != LimitSetting::Kind::kNone;
-    const bool due = !has_read_ || (MayReadFiles() && MillisecondsBetween(read_at_ms_, now_ms) >= kReadEveryMs);
-    const bool reads = !thread_state.is_background && (read_again_.exchange(false, std::memory_order_relaxed) ||
-                                                       ((needs_reading || has_limit) && due));
-    if (!has_facts_ && !thread_state.is_background) ReadFacts();
-    if (reads) {
-      ReadLimits();
-      if (!has_read_ && soft_bytes() != SIZE_MAX) {
-        const std::size_t resident_bytes = ResidentBytes();
-        other_bytes_ = resident_bytes - std::min(resident_bytes, OwnBytes());
-      }
-      has_read_ = true;
-      read_at_ms_ = now_ms;
-    }
+    ReadWhatIsDue(now_ms);
     const std::uint64_t fresh_bytes = page_heap.fresh_bytes();
     const std::uint64_t delta_bytes = fresh_bytes - fresh_bytes_at_check_;
     fresh_bytes_at_check_ = fresh_bytes;
     const std::size_t limit_bytes = soft_bytes();
-    std::size_t next_bytes = kUnlimitedStepBytes;
-    if (limit_bytes != SIZE_MAX || callbacks_.load(std::memory_order_relaxed) != 0) {
+    const bool has_callbacks = callbacks_.load(std::memory_order_relaxed) != 0;
+    if (limit_bytes != SIZE_MAX || has_callbacks) {
       Add(&tarn_snapshot_limits::checks, 1);
       used_bytes = UsedBytes();
     }
     // Less than nothing where much of the page heap's memory was never touched.
     SetGoals(limit_bytes, MayReadFiles() ? static_cast<std::int64_t>(used_bytes) - static_cast<std::int64_t>(OwnBytes())
                                          : static_cast<std::int64_t>(other_bytes_));
+    std::size_t next_bytes = kUnlimitedStepBytes;
     if (limit_bytes != SIZE_MAX) {
-      const std::size_t step_bytes = std::max(limit_bytes / kStepDivisor, kLeastStepBytes);
-      // Memory that was handed out last is not touched yet, which counts where it is much.
-      const std::size_t ahead_bytes = delta_bytes > step_bytes ? delta_bytes - step_bytes : 0;
-      const std::size_t goal_bytes = limit_bytes > step_bytes ? limit_bytes - step_bytes : 0;
-      if (used_bytes > limit_bytes) {
-        Add(&tarn_snapshot_limits::exceeded, 1);
-        const std::uint64_t excess_bytes = used_bytes - limit_bytes;
-        if (excess_bytes > Load(&tarn_snapshot_limits::peak_excess_bytes)) {
-          Store(&tarn_snapshot_limits::peak_excess_bytes, excess_bytes);
-        }
-      }
-      if (used_bytes + ahead_bytes > goal_bytes) {
-        const std::size_t wanted_bytes = used_bytes + ahead_bytes - goal_bytes;
-        const std::size_t released_bytes = Release(wanted_bytes, now_ms);
-        // The rest is in use. Pools may have some that they can do without.
-        if (released_bytes < wanted_bytes) parts_->report_pressure();
-        used_bytes -= std::min(used_bytes, released_bytes);
-        next_bytes = step_bytes;
-      } else {
-        next_bytes = std::max(step_bytes, (goal_bytes - used_bytes - ahead_bytes) / 4);
-      }
-    } else if (hard_bytes() != SIZE_MAX && callbacks_.load(std::memory_order_relaxed) != 0) {
+      next_bytes = Keep(limit_bytes, delta_bytes, now_ms, &used_bytes);
+    } else if (hard_bytes() != SIZE_MAX && has_callbacks) {
       // Nothing is released for a hard limit, but callbacks want to see memory come near it.
       next_bytes = std::clamp(hard_bytes() / kStepDivisor, kLeastStepBytes, kUnlimitedStepBytes);
     }
-    if (callbacks_.load(std::memory_order_relaxed) != 0) {
+    if (has_callbacks) {
       // The next thread that looks is to see a threshold soon after it is passed. One that is passed now is seen to
       // below, or, where this thread may not, by the next that takes memory.
       const std::size_t distance_bytes = DistanceToCallback(used_bytes);

@@ -83,6 +83,12 @@ class Limits {
   void Add(Field field, std::uint64_t value) { __atomic_fetch_add(&(published_.*field), value, __ATOMIC_RELAXED); }
 
   void ReadFacts();
+  // Reads the limits of the container where that is due, and once what else lies in files.
+  void ReadWhatIsDue(std::uint32_t now_ms);
+  void CountExcess(std::uint64_t excess_bytes);
+  // Releases what is above the limit, or comes near it, and takes it off `used_bytes`. `delta_bytes` were handed out
+  // since the last check. Returns after how many bytes the next check is due.
+  std::size_t Keep(std::size_t limit_bytes, std::uint64_t delta_bytes, std::uint32_t now_ms, std::size_t* used_bytes);
   void ApplyHard(LimitSetting setting);
   void ReadLimits();
   void SetGoals(std::size_t limit_bytes, std::int64_t others_bytes);

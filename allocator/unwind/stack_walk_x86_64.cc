@@ -197,7 +197,8 @@ class Walker {
   }
 
   // DWARF expressions (DWARF 5, 2.5), as far as compilers and libc use them for frames: realigned stacks, the PLT,
-  // signal frames. `expression` is a block with its length in front; `first` is pushed before it begins.
+  // signal frames. `expression` is a block with its length in front; `first` is pushed before it begins. One switch
+  // over all operations: an interpreter reads best in one piece.
   bool Evaluate(const std::uint8_t* expression, const std::uintptr_t* first, std::uintptr_t* result) {
     constexpr std::size_t kDepth = 16;
     std::uintptr_t stack[kDepth];
