@@ -99,6 +99,8 @@ function(tarn_shared_link_flags target)
       LINKER:-z,now
       LINKER:-z,relro
       LINKER:-z,noexecstack
+      # Code and constants in one mapping: two mappings less in each process, and 4 KiB less in the file.
+      LINKER:-z,noseparate-code
       LINKER:--gc-sections
       LINKER:--version-script=${exports})
     target_link_libraries(${target} PRIVATE -lc -lgcc)
