@@ -80,7 +80,8 @@ void PageHeap::CheckInvariants() {
   TARN_CHECK(sums.free_pages == free_.free().raw() && sums.zero_pages == free_.zero().raw());
   TARN_CHECK(sums.ahead_pages == free_.ahead().raw());
   TARN_CHECK(sums.huge_backed == free_.huge_backed() && sums.asked == free_.asked());
-  TARN_CHECK(usage_.LargeBytesFrom(0) == usage_.large_in_use().bytes() + usage_.mapped_bytes());
+  TARN_CHECK(usage_.LargeBytesFrom(0) ==
+             usage_.large_in_use().bytes() + usage_.mapped_bytes() - usage_.growing_bytes());
 }
 
 }  // namespace tarn

@@ -101,7 +101,7 @@ bool PageHeap::ResizeWithinMapping(Span* span, PageCount pages) {
     LockHolder holder(lock_);
     const PublishAtEnd publish{this};
     if (!Permits(bytes)) return false;
-    usage_.AddMapped(bytes);
+    usage_.BeginGrowth(bytes);
   }
   bool done = true;
   if (grows) {
@@ -119,9 +119,10 @@ bool PageHeap::ResizeWithinMapping(Span* span, PageCount pages) {
   {
     LockHolder holder(lock_);
     const PublishAtEnd publish{this};
-    // A growth that failed, or a tail that went.
-    if (grows != done) usage_.RemoveMapped(bytes);
-    if (!done) return false;
+    if (!done) {
+      if (grows) usage_.CancelGrowth(bytes);
+      return false;
+    }
     if (grows) NoteFresh(bytes);
     usage_.ResizeMapped(span->pages, pages);
     span->pages = pages;
@@ -159,7 +160,7 @@ bool PageHeap::PrepareMove(const Span* span, Move* move) {
     return false;
   }
   // Counted before it is there, so that no other thread gets it too.
-  usage_.AddMapped(added_bytes);
+  usage_.BeginGrowth(added_bytes);
   if (span->kind == SpanKind::kLarge) {
     const PageId last_page = span->first_page + old_pages - PageCount(1);
     const std::size_t huge_pages = last_page.raw() / kPagesPerHugePage - span->first_page.raw() / kPagesPerHugePage + 1;
@@ -186,7 +187,7 @@ bool PageHeap::MoveLarge(Span* span, PageCount pages) {
     Unreserve(static_cast<char*>(move.start) + old_bytes, move.mapping_bytes - old_bytes);
     LockHolder holder(lock_);
     const PublishAtEnd publish{this};
-    usage_.RemoveMapped(move.bytes - old_bytes);
+    usage_.CancelGrowth(move.bytes - old_bytes);
     return false;
   }
   move.leaves_nothing &= result == MoveResult::kMoved;

@@ -307,6 +307,7 @@ void PageHeap::RepairInForkedChild() {
   freed_in_excess_pass_ = PageCount(0);
   unreleasable_ = PageCount(0);
   bounds_.ForgetPassing();
+  usage_.ForgetGrowths();
   // The thread that released these is gone; it is unknown whether the kernel got to it.
   while (InFlight* in_flight = in_flight_.front()) {
     if (in_flight->committed_by != nullptr) {

@@ -21,8 +21,7 @@ class Usage {
   void Use(PageCount pages) { in_use_ += pages; }
   void Free(PageCount pages) { in_use_ -= pages; }
 
-  // Large objects come, go, change. The bytes of a mapping that grows are counted before they are there, so that no
-  // other thread gets them too: AddMapped first, then ResizeMapped or, if that failed, RemoveMapped.
+  // Large objects come, go, change.
   void AddLarge(PageCount pages) {
     large_in_use_ += pages;
     CountAllocation(pages);
@@ -44,18 +43,28 @@ class Usage {
   void ResizeLarge(PageCount before, PageCount after) {
     large_in_use_ += after;
     large_in_use_ -= before;
-    ResizeMapped(before, after);
+    Resize(before, after);
   }
-  void AddMapped(std::size_t bytes) { mapped_bytes_ += bytes; }
-  void RemoveMapped(std::size_t bytes) { mapped_bytes_ -= bytes; }
+  // The bytes of a mapping that grows are counted before they are there, so that no other thread gets them too. The
+  // growth ends by ResizeMapped or, if it failed, by CancelGrowth. A signal handler that jumps out of it ends neither;
+  // then the bytes stay counted until the child of a fork forgets them, whose threads are all in no growth.
+  void BeginGrowth(std::size_t bytes) {
+    mapped_bytes_ += bytes;
+    growing_bytes_ += bytes;
+  }
+  void CancelGrowth(std::size_t bytes) {
+    mapped_bytes_ -= bytes;
+    growing_bytes_ -= bytes;
+  }
+  void ForgetGrowths() { CancelGrowth(growing_bytes_); }
+  // A mapping whose growth was begun, or that shrank.
   void ResizeMapped(PageCount before, PageCount after) {
-    Place(before) -= before.bytes();
-    Place(after) += after.bytes();
     if (after > before) {
-      large_allocated_bytes_total_ += (after - before).bytes();
+      growing_bytes_ -= (after - before).bytes();
     } else {
-      large_freed_bytes_total_ += (before - after).bytes();
+      mapped_bytes_ -= (before - after).bytes();
     }
+    Resize(before, after);
   }
   // An object gets a mapping of its own.
   void MakeMapped(PageCount pages) {
@@ -85,6 +94,7 @@ class Usage {
   PageCount in_use() const { return in_use_; }
   PageCount large_in_use() const { return large_in_use_; }
   std::size_t mapped_bytes() const { return mapped_bytes_; }
+  std::size_t growing_bytes() const { return growing_bytes_; }
   std::size_t mapped_objects() const { return mapped_objects_; }
   std::size_t large_objects() const { return large_objects_; }
   std::size_t large_allocations_total() const { return large_allocations_total_; }
@@ -101,6 +111,15 @@ class Usage {
     const auto log = static_cast<std::size_t>(std::bit_width(pages.bytes() >> kMiBShift));
     return large_by_size_[std::min(log, kLargeSizes - 1)];
   }
+  void Resize(PageCount before, PageCount after) {
+    Place(before) -= before.bytes();
+    Place(after) += after.bytes();
+    if (after > before) {
+      large_allocated_bytes_total_ += (after - before).bytes();
+    } else {
+      large_freed_bytes_total_ += (before - after).bytes();
+    }
+  }
   void CountAllocation(PageCount pages) {
     Place(pages) += pages.bytes();
     ++large_objects_;
@@ -116,6 +135,7 @@ class Usage {
   PageCount in_use_;
   PageCount large_in_use_;
   std::size_t mapped_bytes_ = 0;
+  std::size_t growing_bytes_ = 0;  // of mapped_bytes_
   // Bytes of large objects, in_use and mapped, by the binary logarithm of their size in MiB.
   std::size_t large_by_size_[kLargeSizes] = {};
   std::size_t mapped_objects_ = 0;

@@ -85,6 +85,50 @@ TEST_F(Interleaving, HugePagesUnderCommitAreFreeInTheChildOfFork) {
             "");
 }
 
+// A fork while another thread makes an object with a mapping of its own larger. In the child the object is as large as
+// before, and no more is counted.
+TEST_F(Interleaving, AMappingThatGrowsIsNotCountedInTheChildOfFork) {
+  EXPECT_EQ(tarn_test::ComplaintOfChild([] {
+              PageHeap& heap = tarn_test::FreshPageHeap();
+              bool zero;
+              const PageCount pages = PageCount::FromHugePages(1000);
+              Span* const span = heap.AllocateLarge(pages, PageCount(1), &zero);
+              TARN_REQUIRE(span != nullptr && span->kind == SpanKind::kMapped);
+              TARN_REQUIRE(heap.ResizeLarge(span, PageCount(100)));
+              const std::size_t before_bytes = heap.Stats().mapped_bytes;
+              int status = -1;
+              bool forked = false;
+              const bool watched = tarn_test::RunWatched(
+                  SYS_mprotect, [&] { TARN_REQUIRE(heap.ResizeLarge(span, pages)); },
+                  [&](const tarn_test::WatchedCall&) {
+                    if (forked) return 0;
+                    forked = true;
+                    heap.lock().Acquire();
+                    const pid_t child = fork();
+                    if (child == 0) {
+                      heap.lock().ResetInForkedChild();
+                      TARN_REQUIRE(heap.Stats().mapped_bytes == pages.bytes());
+                      heap.RepairInForkedChild();
+                      heap.CheckInvariants();
+                      TARN_REQUIRE(heap.Stats().mapped_bytes == before_bytes);
+                      TARN_REQUIRE(heap.ResizeLarge(span, PageCount(200)));
+                      heap.Deallocate(span);
+                      heap.CheckInvariants();
+                      TARN_REQUIRE(heap.Stats().mapped_bytes == 0);
+                      _exit(0);
+                    }
+                    heap.lock().Release();
+                    TARN_REQUIRE(child > 0 && waitpid(child, &status, 0) == child);
+                    return 0;
+                  });
+              if (!watched) return;
+              TARN_REQUIRE(forked && status == 0);
+              heap.CheckInvariants();
+              TARN_REQUIRE(heap.Stats().mapped_bytes == pages.bytes());
+            }),
+            "");
+}
+
 // A free huge page goes back to the kernel, the call fails half-way, and another thread's mapping lands there. It is
 // left alone for ever.
 TEST_F(Interleaving, AHugePageWhoseAddressesAreLostIsNeverUsedAgain) {

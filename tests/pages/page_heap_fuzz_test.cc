@@ -93,7 +93,6 @@ class Fuzzer {
   std::size_t owned_pages_ = 0;
   std::size_t most_pages_ = 0;
   int depth_ = 0;
-  int mapping_grows_ = 0;          // the figures count the growth of an object before it is there
   bool one_thread_is_in_ = false;  // ReleaseIdlePages is for one thread at a time
   bool jumped_ = false;
   jmp_buf start_;
@@ -104,7 +103,7 @@ Fuzzer* fuzzer = nullptr;
 void Fuzzer::DuringCall(const char* call) {
   Trace(call);
   if (depth_ == 0 || depth_ == kMostDepth || heap_.lock().HeldByThisThread()) return;
-  if (mapping_grows_ == 0 && random_.OneIn(400)) {
+  if (random_.OneIn(400)) {
     jumped_ = true;
     longjmp(start_, 1);
   }
@@ -136,7 +135,6 @@ void Fuzzer::Run(std::size_t operations) {
 void Fuzzer::OperateOrJump() {
   if (setjmp(start_) == 0) Operate();
   depth_ = 0;
-  mapping_grows_ = 0;
 }
 
 void Fuzzer::Operate() {
@@ -227,9 +225,7 @@ void Fuzzer::Resize() {
   if (owned.span->kind == SpanKind::kLarge || owned.span->kind == SpanKind::kMapped) {
     const std::size_t pages = 1 + random_.Below(random_.OneIn(3) ? 3 * old_pages + 1000 : 2 * old_pages);
     Trace("resize", owned.span->start_address() - memory.base, old_pages, pages);
-    ++mapping_grows_;
     const bool resized = heap_.ResizeLarge(owned.span, PageCount(pages));
-    --mapping_grows_;
     memory.Note(resized ? 1 : 0);
     REQUIRE(owned.span->pages.raw() == (resized ? pages : old_pages));
   }
@@ -243,9 +239,7 @@ void Fuzzer::Move() {
   if (owned.span->kind == SpanKind::kLarge || owned.span->kind == SpanKind::kMapped) {
     const std::size_t pages = old_pages + random_.Below(old_pages);
     Trace("move", owned.span->start_address() - memory.base, old_pages, pages);
-    ++mapping_grows_;
     const bool moved = heap_.MoveLarge(owned.span, PageCount(pages));
-    --mapping_grows_;
     memory.Note(moved ? 1 : 0);
     REQUIRE(owned.span->pages.raw() == (moved ? pages : old_pages));
   }

@@ -19,9 +19,9 @@ TEST(Usage, CountsObjectsOfEitherKind) {
   EXPECT_EQ(usage.large_objects(), 2u);
   EXPECT_EQ(usage.UpdatePeak(), 1100 * kPageBytes);
   // The mapping grows, and the other object moves to one of its own.
-  usage.AddMapped(10 * kPageBytes);
+  usage.BeginGrowth(10 * kPageBytes);
   usage.ResizeMapped(PageCount(1000), PageCount(1010));
-  usage.AddMapped(50 * kPageBytes);
+  usage.BeginGrowth(50 * kPageBytes);
   usage.Free(PageCount(100));
   usage.MakeMapped(PageCount(100));
   usage.ResizeMapped(PageCount(100), PageCount(150));
