@@ -49,7 +49,7 @@ class alignas(64) TransferCache {
   Lock& lock() TARN_THREAD_ANNOTATION(lock_returned(lock_)) { return lock_; }
 
  private:
-  // Chosen: what two CPUs pass to and fro within a time slice, bounded so that all classes together stay below 4 MiB.
+  // Chosen: what two CPUs pass to and fro within a time slice, bounded so that all classes together stay below 2.5 MiB.
   // Classes of which a batch is more than that have no transfer cache: their objects are spans by themselves.
   static constexpr std::size_t kMaxBatches = 8;
   static constexpr std::size_t kMaxBytes = std::size_t{64} << 10;

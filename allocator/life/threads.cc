@@ -46,7 +46,7 @@ void PrepareThread() {
   if (__cxa_thread_atexit_impl == nullptr) return;
   // libc allocates a record and ends the process if it cannot, so the slab gets one first; a thread without goes
   // without a slab. What we cannot help: libc takes the loader's lock here, so a constructor that dlopen runs must not
-  // wait for the first allocation of a thread (docs/design.md).
+  // wait for the first allocation of a thread (docs/fork-and-signals.md).
   if (!process_heap.cpu_cache.FillSlab(MallocSizeClass(kExitRecordBytes))) {
     SlowPathScope scope;
     process_heap.cpu_cache.DetachThread();

@@ -5,9 +5,9 @@
 // Spins shortly, then sleeps in the kernel (futex), so that more threads than CPUs do no harm. The word holds the
 // owner's thread id: a fork from a signal handler must not wait for a lock that its own thread holds.
 //
-// All locks of tarn, in rank order. But for the first two, none is held while another one is acquired. So their order
-// cannot matter, and a fork may acquire all of them in any state of the process. Adding a nesting means to rethink
-// life/fork.cc.
+// All locks of tarn, in rank order. But for the first three, and the list of pools in a fork, none is held while
+// another one is acquired. So their order cannot matter, and a fork may acquire all of them in any state of the
+// process. Adding a nesting means to rethink life/fork.cc.
 //   -  the lock of registrations (life/fork.cc), held while libc registers fork handlers, which allocates: while its
 //      owner calls into 0..5; a fork acquires it before all others
 //   0. the scavenger's cycle lock (policy/scavenger.h), held while its owner calls into 1..5; a fork acquires it first,

@@ -7,8 +7,8 @@
 // Pages come in huge pages of 2 MiB. Huge pages come out of reservations of up to 1 GiB, and are committed as they
 // come into use. A request of up to a huge page goes where it fits most tightly: of the huge pages whose longest free
 // run is just long enough, a full one. So sparsely used huge pages drain and become free as a whole. Larger requests
-// take whole huge pages in a row; what the last of them has left over is packed like any other. Requests beyond a
-// reservation get a mapping of their own.
+// take whole huge pages in a row; what the last of them has left over is packed like any other. Requests beyond
+// half a reservation get a mapping of their own.
 //
 // One lock. It is held while a reservation is made (mmap, once per GiB): the caller cannot go on without it, and others
 // would only pile up more reservations. It is not held while memory is committed or released: the pages are marked as

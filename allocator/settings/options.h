@@ -48,7 +48,7 @@ struct Options {
   bool stats;
   bool strict;
   ModeRequest mode;
-  // Per slab. In the thread mode a slab gets a part of it (see kThreadBudgetDivisor in process_heap.cc).
+  // Per slab. In the thread mode a slab gets a part of it (see kThreadBudgetDivisor in life/start.cc).
   std::size_t cpu_cache_bytes;
   std::size_t profile_rate_bytes;
   // Points into the environment, which the program may change: a part that keeps it copies it.
