@@ -85,6 +85,20 @@ TEST_F(Interleaving, HugePagesUnderCommitAreFreeInTheChildOfFork) {
             "");
 }
 
+// In the child of a fork that was made under the page heap's lock, while the mapping of the span was growing.
+[[noreturn]] void GrowInTheChild(PageHeap& heap, Span* span, std::size_t before_bytes) {
+  heap.lock().ResetInForkedChild();
+  TARN_REQUIRE(heap.Stats().mapped_bytes > before_bytes);
+  heap.RepairInForkedChild();
+  heap.CheckInvariants();
+  TARN_REQUIRE(heap.Stats().mapped_bytes == before_bytes);
+  TARN_REQUIRE(heap.ResizeLarge(span, PageCount(200)));
+  heap.Deallocate(span);
+  heap.CheckInvariants();
+  TARN_REQUIRE(heap.Stats().mapped_bytes == 0);
+  _exit(0);
+}
+
 // A fork while another thread makes an object with a mapping of its own larger. In the child the object is as large as
 // before, and no more is counted.
 TEST_F(Interleaving, AMappingThatGrowsIsNotCountedInTheChildOfFork) {
@@ -105,18 +119,7 @@ TEST_F(Interleaving, AMappingThatGrowsIsNotCountedInTheChildOfFork) {
                     forked = true;
                     heap.lock().Acquire();
                     const pid_t child = fork();
-                    if (child == 0) {
-                      heap.lock().ResetInForkedChild();
-                      TARN_REQUIRE(heap.Stats().mapped_bytes == pages.bytes());
-                      heap.RepairInForkedChild();
-                      heap.CheckInvariants();
-                      TARN_REQUIRE(heap.Stats().mapped_bytes == before_bytes);
-                      TARN_REQUIRE(heap.ResizeLarge(span, PageCount(200)));
-                      heap.Deallocate(span);
-                      heap.CheckInvariants();
-                      TARN_REQUIRE(heap.Stats().mapped_bytes == 0);
-                      _exit(0);
-                    }
+                    if (child == 0) GrowInTheChild(heap, span, before_bytes);
                     heap.lock().Release();
                     TARN_REQUIRE(child > 0 && waitpid(child, &status, 0) == child);
                     return 0;
