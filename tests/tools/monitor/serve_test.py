@@ -9,6 +9,7 @@ import http.client
 import json
 import os
 import re
+import select
 import shutil
 import socket
 import subprocess
@@ -142,6 +143,39 @@ def serve_fails(*arguments):
     """(exit code, stderr) of a server that does not come to serve."""
     result = subprocess.run([TARN, "serve", *map(str, arguments)], capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
     return result.returncode, result.stderr
+
+
+class WaitingProfiles:
+    """Takes all three of the server's slots for profiles, by one request each below these paths that waits five minutes,
+    until the end of the `with`. A plain request needs a slot, too, so one that comes at the same time may be refused as
+    well as a waiting one: who was refused asks again."""
+
+    def __init__(self, serve, *paths):
+        assert len(paths) == 3
+        self.serve = serve
+        self.paths = paths
+        self.connections = [None] * len(paths)
+
+    def ask_where_none_waits(self):
+        for i, connection in enumerate(self.connections):
+            if connection and select.select([connection.sock], [], [], 0)[0]:
+                connection.close()
+                connection = None
+            if not connection:
+                self.connections[i] = connection = http.client.HTTPConnection(self.serve.host, timeout=PATIENCE_SECONDS)
+                connection.request("GET", self.paths[i] + "/debug/pprof/heap?seconds=300")
+
+    def no_slot_is_left(self):
+        self.ask_where_none_waits()
+        return all(self.serve.get(path + "/debug/pprof/heap")[0] == 503 for path in set(self.paths))
+
+    def __enter__(self):
+        wait_for(self.no_slot_is_left)
+        return self
+
+    def __exit__(self, *_):
+        for connection in self.connections:
+            connection.close()
 
 
 class Pages(unittest.TestCase):
@@ -348,16 +382,9 @@ class Pages(unittest.TestCase):
         self.assertEqual(text, "num_symbols: 1\n%#x main\n" % address)
 
     def test_profiles_that_wait_leave_room(self):
-        waiting = []
-        for _ in range(3):
-            connection = http.client.HTTPConnection(self.serve.host, timeout=PATIENCE_SECONDS)
-            connection.request("GET", "/debug/pprof/heap?seconds=60")
-            waiting.append(connection)
-        wait_for(lambda: self.serve.get("/debug/pprof/heap")[0] == 503)
-        self.assertEqual(self.serve.get("/health")[0], 200)
+        with WaitingProfiles(self.serve, "", "", ""):
+            self.assertEqual(self.serve.get("/health")[0], 200)
         # A client that goes away frees its place.
-        for connection in waiting:
-            connection.close()
         wait_for(lambda: self.serve.get("/debug/pprof/heap")[0] == 200)
 
     def test_broken_requests(self):

@@ -129,17 +129,9 @@ class SeveralTargets(unittest.TestCase):
             self.assertEqual(self.serve.get(path)[0], 404, path)
 
     def test_profiles_that_wait_leave_room(self):
-        waiting = []
-        for label in ("serve_program", "big", "big"):
-            connection = http.client.HTTPConnection(self.serve.host, timeout=PATIENCE_SECONDS)
-            connection.request("GET", "/targets/%s/debug/pprof/heap?seconds=60" % label)
-            waiting.append(connection)
-        # They share the server's threads.
-        for label in ("serve_program", "big"):
-            wait_for(lambda label=label: self.serve.get("/targets/%s/debug/pprof/heap" % label)[0] == 503)
-        self.assertEqual(self.serve.get("/targets/big/health")[0], 200)
-        for connection in waiting:
-            connection.close()
+        # They share the server's slots.
+        with serve_test.WaitingProfiles(self.serve, "/targets/serve_program", "/targets/big", "/targets/big"):
+            self.assertEqual(self.serve.get("/targets/big/health")[0], 200)
         wait_for(lambda: self.serve.get("/targets/big/debug/pprof/heap")[0] == 200)
 
     def test_alerts_have_the_label(self):
