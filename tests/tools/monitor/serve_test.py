@@ -146,9 +146,11 @@ def serve_fails(*arguments):
 
 
 class WaitingProfiles:
-    """Takes all three of the server's slots for profiles, by one request each below these paths that waits five minutes,
-    until the end of the `with`. A plain request needs a slot, too, so one that comes at the same time may be refused as
-    well as a waiting one: who was refused asks again."""
+    """Takes all three slots of the server for profiles until the end of the `with`.
+
+    Each is taken by a request below one of the paths, which waits for five minutes. Plain requests take a slot, too, so
+    a waiter that comes beside one may be refused. It asks again then.
+    """
 
     def __init__(self, serve, *paths):
         assert len(paths) == 3
