@@ -7,9 +7,9 @@
 //               is wanted again and again
 //   one         allocates and frees once, by the slow paths
 //   busy        says ready, then does so every millisecond and reads no more
-//   await       waits for a request; forget and begin do so before
+//   await       waits for a request; forget does so before
 //   forget      overwrites the number of a request with the last answered one, as another one who asks may
-//   begin       says that a request has been begun with, as a long service does
+//   begin       says that the next request has been begun with, as a long service does
 //   overrule    waits for a request for another limit, and overwrites it with one of its own
 //   tear        does so, and leaves words that do not belong together
 //   exec        runs cat in its place
@@ -102,9 +102,9 @@ int main() {
     if (word == "burst") BurstThatStays();
     if (word == "one") std::free(std::malloc(kObjectBytes));
     if (word == "busy") Busy();
-    if (word == "await" || word == "forget" || word == "begin") AwaitRequest();
+    if (word == "await" || word == "forget") AwaitRequest();
     if (word == "forget") __atomic_store_n(&Words()->request, Words()->answered, __ATOMIC_RELAXED);
-    if (word == "begin") __atomic_store_n(&Words()->begun, Words()->request, __ATOMIC_RELAXED);
+    if (word == "begin") __atomic_store_n(&Words()->begun, Words()->answered + 1, __ATOMIC_RELAXED);
     if (word == "overrule") OverwriteLimitRequest(0);
     if (word == "tear") OverwriteLimitRequest(1);
     if (word == "exec") execl("/bin/cat", "cat", nullptr);

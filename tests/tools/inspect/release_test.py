@@ -46,7 +46,8 @@ class Program:
 
     def __init__(self, *command, preload=LIBRARY, background="on"):
         variables = {name: value for name, value in os.environ.items() if not name.startswith("TARN_")}
-        variables["TARN_BACKGROUND"] = background
+        # Free memory has to be there still when the request comes.
+        variables.update(TARN_BACKGROUND=background, TARN_RELEASE_DELAY="60s")
         if preload:
             variables["LD_PRELOAD"] = preload
         self.process = subprocess.Popen(command or [PROGRAM], env=variables, stdin=subprocess.PIPE,
@@ -105,7 +106,7 @@ class ReleaseTest(unittest.TestCase):
             for _ in range(10):
                 program.do("burst")
                 program.await_scavenger()
-                answer = json.loads(release(program.pid, "--json")[0])
+                answer = json.loads(release(program.pid, "--json", "--wait", PATIENCE_SECONDS)[0])
                 if answer["released_bytes"] > 24 * MIB:
                     break
             self.assertEqual(answer["schema"], "tarn-release/1")
@@ -114,7 +115,7 @@ class ReleaseTest(unittest.TestCase):
             self.assertGreater(answer["released_bytes"], 24 * MIB)
             self.assertGreater(answer["rss_before_bytes"] - answer["rss_after_bytes"], 24 * MIB)
             # Once more: there is nothing left, and it is answered all the same.
-            text, _ = release(program.pid, "-v", "--wait", "30")
+            text, _ = release(program.pid, "-v", "--wait", PATIENCE_SECONDS)
             self.assertRegex(text, r"^process    %d \(release_program\)\nreleased   \S+ \S+\nresident   \S+ \S+ before, "
                                    r"\S+ \S+ after\nanswered   after \d+\.\d{3} s\n$" % program.pid)
 
@@ -123,7 +124,7 @@ class ReleaseTest(unittest.TestCase):
             program.do("burst")
             program.do("busy")
             self.assertFalse(program.has_scavenger())
-            answer = json.loads(release(program.pid, "--json", "--wait", "30")[0])
+            answer = json.loads(release(program.pid, "--json", "--wait", PATIENCE_SECONDS)[0])
             self.assertGreater(answer["released_bytes"], 24 * MIB)
             self.assertGreater(answer["rss_before_bytes"] - answer["rss_after_bytes"], 24 * MIB)
 
@@ -145,28 +146,27 @@ class ReleaseTest(unittest.TestCase):
             self.assertGreater(program.resident_bytes(), before - 8 * MIB)
 
     def test_two_at_once(self):
+        # A request that came late, on a busy machine, has an answer of its own.
+        for _ in range(10):
+            if self.two_have_the_same_answer():
+                return
+        self.fail("no two requests had the same answer")
+
+    def two_have_the_same_answer(self):
         with Program(background="off") as program:
             program.do("burst")
-            requests = [start(program.pid, "--json", "--wait", "60") for _ in range(2)]
+            requests = [start(program.pid, "--json", "--wait", PATIENCE_SECONDS) for _ in range(2)]
             time.sleep(0.5)
-            busy_at = time.monotonic()
             program.send("busy")
-            answers = []
-            asked_at = []
-            for request in requests:
-                answers.append(json.loads(request.communicate(timeout=PATIENCE_SECONDS)[0]))
-                # At the latest.
-                asked_at.append(time.monotonic() - answers[-1]["waited_s"])
-            self.assertGreater(max(answer["released_bytes"] for answer in answers), 24 * MIB)
-            # A request that came late, on a busy machine, has an answer of its own.
-            if max(asked_at) < busy_at - 0.2:
-                self.assertEqual(answers[0]["released_bytes"], answers[1]["released_bytes"])
+            released = [json.loads(request.communicate(timeout=PATIENCE_SECONDS)[0])["released_bytes"] for request in requests]
+            self.assertGreater(max(released), 24 * MIB)
+            return released[0] == released[1]
 
     def test_a_request_that_is_overwritten_is_repeated(self):
         with Program(background="off") as program:
             program.do("burst")
             program.send("forget")
-            request = start(program.pid, "--json", "--wait", "60")
+            request = start(program.pid, "--json", "--wait", PATIENCE_SECONDS)
             program.wait_ready()
             program.send("busy")
             out, error = request.communicate(timeout=PATIENCE_SECONDS)
@@ -175,10 +175,12 @@ class ReleaseTest(unittest.TestCase):
 
     def test_a_long_service_is_waited_for(self):
         with Program(background="off") as program:
-            program.send("begin")
-            request = start(program.pid, "--wait", "1")
+            # It has begun before the wait can be over.
+            program.do("begin")
+            program.send("await")
+            request = start(program.pid, "--wait", "0.5")
             program.wait_ready()
-            time.sleep(2)
+            time.sleep(1.5)
             self.assertIsNone(request.poll())
             program.do("one")
             self.assertEqual(request.wait(timeout=PATIENCE_SECONDS), 0, request.communicate())
@@ -195,7 +197,7 @@ class ReleaseTest(unittest.TestCase):
                 lambda program: (program.process.kill(), program.process.wait()), "has ended|can no longer be read"):
             with Program(background="off") as program:
                 program.send("await")
-                request = start(program.pid, "--wait", "60")
+                request = start(program.pid, "--wait", PATIENCE_SECONDS)
                 program.wait_ready()
                 end(program)
                 error = request.communicate(timeout=PATIENCE_SECONDS)[1]
@@ -246,20 +248,20 @@ class LimitTest(unittest.TestCase):
                                                     r"hard limit none\nresident   \S+ \S+\n$" % program.pid)
             program.send("busy")
             for size, limit_bytes in (("256MiB", 256 * MIB), ("1073741824", 1024 * MIB), ("off", None)):
-                answer = json.loads(limit(program.pid, size, "--json", "--wait", "30")[0])
+                answer = json.loads(limit(program.pid, size, "--json", "--wait", PATIENCE_SECONDS)[0])
                 self.assertEqual((answer["schema"], answer["limit_bytes"]), ("tarn-limit/1", limit_bytes))
                 self.assertEqual(json.loads(limit(program.pid, "--json")[0])["limit_bytes"], limit_bytes)
                 # It counts as one that the program has set.
                 options = subprocess.run([TARN, "options", str(program.pid)], capture_output=True, text=True, check=True)
                 self.assertRegex(options.stdout, r"(?m)^TARN_MEMORY_LIMIT +(%s|1GiB) +run time" % size)
-            self.assertRegex(limit(program.pid, "1GiB", "-v", "--wait", "30")[0],
+            self.assertRegex(limit(program.pid, "1GiB", "-v", "--wait", PATIENCE_SECONDS)[0],
                              r"limit      1\.00 GiB \(before: none\)\n(.*\n)*answered   after \d+\.\d{3} s\n")
 
     def test_the_thread_sets_it(self):
         with Program() as program:
             program.do("burst")
             program.await_scavenger()
-            self.assertIn("limit      2.00 GiB", limit(program.pid, "2GiB", "--wait", "30")[0])
+            self.assertIn("limit      2.00 GiB", limit(program.pid, "2GiB", "--wait", PATIENCE_SECONDS)[0])
 
     def test_nobody_answers_and_the_request_stands(self):
         with Program(background="off") as program:
@@ -270,7 +272,7 @@ class LimitTest(unittest.TestCase):
     def test_somebody_else_at_the_same_time(self):
         with Program(background="off") as program:
             program.send("overrule")
-            request = start(program.pid, "1GiB", "--wait", "60", verb="limit")
+            request = start(program.pid, "1GiB", "--wait", PATIENCE_SECONDS, verb="limit")
             program.wait_ready()
             # Who asked may have written again before it was taken.
             program.send("busy")
@@ -285,7 +287,7 @@ class LimitTest(unittest.TestCase):
     def test_words_that_do_not_belong_together_are_written_again(self):
         with Program(background="off") as program:
             program.send("tear")
-            request = start(program.pid, "1GiB", "--json", "--wait", "60", verb="limit")
+            request = start(program.pid, "1GiB", "--json", "--wait", PATIENCE_SECONDS, verb="limit")
             program.wait_ready()
             program.send("busy")
             self.assertEqual(json.loads(request.communicate(timeout=PATIENCE_SECONDS)[0])["limit_bytes"], 1024 * MIB)

@@ -123,7 +123,12 @@ TEST(Embedded, Alerts) {
   EXPECT_TRUE(monitor.alerts().empty());
   const auto block = std::make_unique<char[]>(40 << 20);
   const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(tarn_test::kPatienceSeconds);
-  while (monitor.alerts().empty() && std::chrono::steady_clock::now() < end) std::this_thread::sleep_for(50ms);
+  // An alert is logged a moment after it is there.
+  const auto is_logged = [&] {
+    const std::lock_guard lock(mutex);
+    return !lines.empty();
+  };
+  while (!is_logged() && std::chrono::steady_clock::now() < end) std::this_thread::sleep_for(50ms);
   ASSERT_EQ(monitor.alerts().size(), 1u);
   EXPECT_EQ(monitor.alerts()[0].name, "heap_mb");
   EXPECT_EQ(monitor.alerts()[0].threshold, 32);
@@ -138,13 +143,13 @@ TEST(Embedded, Control) {
   options.allow_control = true;
   const tarn::Monitor monitor(options);
   // The program itself need not do anything: the monitor's own threads come by slow paths.
-  const std::string limit = Ask(monitor.url(), "POST /control/limit?limit=3GiB&wait=30", "X-Tarn-Control: 1\r\n");
+  const std::string limit = Ask(monitor.url(), "POST /control/limit?limit=3GiB&wait=60", "X-Tarn-Control: 1\r\n");
   EXPECT_TRUE(limit.starts_with("HTTP/1.1 200")) << limit;
   EXPECT_EQ(tarn_memory_limit(), std::size_t{3} << 30);
   EXPECT_TRUE(
-      Ask(monitor.url(), "POST /control/limit?limit=off&wait=30", "X-Tarn-Control: 1\r\n").starts_with("HTTP/1.1 200"));
+      Ask(monitor.url(), "POST /control/limit?limit=off&wait=60", "X-Tarn-Control: 1\r\n").starts_with("HTTP/1.1 200"));
   EXPECT_EQ(tarn_memory_limit(), TARN_LIMIT_NONE);
-  EXPECT_TRUE(Ask(monitor.url(), "POST /control/release?wait=30", "X-Tarn-Control: 1\r\n").starts_with("HTTP/1.1 200"));
+  EXPECT_TRUE(Ask(monitor.url(), "POST /control/release?wait=60", "X-Tarn-Control: 1\r\n").starts_with("HTTP/1.1 200"));
 }
 
 TEST(Embedded, Errors) {
@@ -289,7 +294,7 @@ TEST(Embedded, WithoutProcessVmReadv) {
     EXPECT_NE(Get(monitor.url(), "/metrics").find("tarn_allocated_bytes"), std::string::npos);
     EXPECT_TRUE(Get(monitor.url(), "/debug/pprof/heap").starts_with("HTTP/1.1 200"));
     EXPECT_TRUE(
-        Ask(monitor.url(), "POST /control/release?wait=30", "X-Tarn-Control: 1\r\n").starts_with("HTTP/1.1 200"));
+        Ask(monitor.url(), "POST /control/release?wait=60", "X-Tarn-Control: 1\r\n").starts_with("HTTP/1.1 200"));
   });
 }
 

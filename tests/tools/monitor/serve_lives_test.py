@@ -53,17 +53,22 @@ class Lives(unittest.TestCase):
             wait_for(lambda: (document := metrics()) and document["program"] == "sleep")
 
     def test_a_client_that_takes_nothing_does_not_delay_the_end(self):
-        with Program() as program, Serve(program.pid) as serve:
-            host, port = serve.host.split(":")
-            with socket.socket() as client:
-                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
-                client.connect((host, int(port)))
-                client.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n" * 300)
-                time.sleep(0.5)
-                start = time.monotonic()
-                serve.process.send_signal(signal.SIGTERM)
-                self.assertEqual(serve.wait(), 0)
-                self.assertLess(time.monotonic() - start, 10)
+        # A delay would be 20 s, each time. On a busy machine anything may take as long now and then.
+        for _ in range(10):
+            with Program() as program, Serve(program.pid) as serve:
+                host, port = serve.host.split(":")
+                with socket.socket() as client:
+                    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+                    client.connect((host, int(port)))
+                    client.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n" * 300)
+                    time.sleep(0.5)
+                    start = time.monotonic()
+                    serve.process.send_signal(signal.SIGTERM)
+                    self.assertEqual(serve.wait(), 0)
+                    seconds = time.monotonic() - start
+                    if seconds < 10:
+                        break
+        self.assertLess(seconds, 10)
 
     def test_it_ends_by_a_signal(self):
         with Program() as program, Serve(program.pid) as serve:
@@ -73,7 +78,7 @@ class Lives(unittest.TestCase):
 
     def test_processes_that_cannot_be_served(self):
         self.assertEqual(serve_fails(2 ** 22 + 1)[0], 1)
-        with subprocess.Popen(["sleep", "20"]) as other:
+        with subprocess.Popen(["sleep", str(PATIENCE_SECONDS)]) as other:
             code, error = serve_fails(other.pid, "--listen", "127.0.0.1:0")
             other.kill()
         self.assertEqual(code, 4)
@@ -182,12 +187,18 @@ class Lives(unittest.TestCase):
         with open(self.path("config"), "w", encoding="utf-8") as file:
             json.dump({"interval": "100ms", "leak_window": "2s", "thresholds": dict.fromkeys(OTHER_RULES, "off")}, file)
         with Program() as program, Serve(program.pid, "--config", self.path("config")) as serve:
-            # One that only holds does not fire.
-            program.do("hold 50")
-            time.sleep(2.5)
-            self.assertEqual(serve.get("/health")[0], 200)
+            # One that only holds does not fire. Where that itself takes seconds, it is growth as any other.
+            for _ in range(10):
+                wait_for(lambda: serve.get("/health")[0] == 200)
+                alerts = serve.messages().count("ALERT: ")
+                program.do("hold 5")
+                time.sleep(2.5)
+                if serve.messages().count("ALERT: ") == alerts:
+                    break
+            else:
+                self.fail("one that only holds fires: " + serve.messages())
             # Where the server cannot look often enough, the growth is seen later.
-            for _ in range(60):
+            for _ in range(PATIENCE_SECONDS):
                 program.do("leak 1")
                 status, _, text = serve.get("/health")
                 if status == 503:

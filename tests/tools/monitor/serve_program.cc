@@ -51,7 +51,7 @@ int main() {
     }
     // Then it is "ready" once more, or another program.
     if (line == "exec") execl("/proc/self/exe", "serve_program", nullptr);
-    if (line == "exec other") execl("/bin/sleep", "sleep", "60", nullptr);
+    if (line == "exec other") execl("/bin/sleep", "sleep", "600", nullptr);
     std::printf("done\n");
     std::fflush(stdout);
   }

@@ -9,6 +9,7 @@ import http.client
 import json
 import os
 import re
+import select
 import shutil
 import signal
 import socket
@@ -232,7 +233,7 @@ class SeveralTargets(unittest.TestCase):
                 try:
                     connection.request("GET", "/api/v1/query?query=" + expression)
                     result = json.loads(connection.getresponse().read())["data"]["result"]
-                except (OSError, ValueError, KeyError):
+                except (OSError, http.client.HTTPException, ValueError, KeyError):
                     return {}
                 finally:
                     connection.close()
@@ -285,7 +286,7 @@ class Control(unittest.TestCase):
         for _ in range(10):
             self.program.do("hold 60")
             self.program.do("free")
-            status, headers, text = self.post_while_busy("/control/release?wait=10", None)
+            status, headers, text = self.post_while_busy("/control/release?wait=60", None)
             self.assertEqual((status, headers["Content-Type"]), (200, "application/json"), text)
             answer = json.loads(text)
             if answer["released_bytes"] > 0:
@@ -296,7 +297,7 @@ class Control(unittest.TestCase):
 
     def test_limit(self):
         for text, limit in (("256MiB", 256 << 20), ("1073741824", 1 << 30), ("off", None)):
-            status, _, answer = self.post_while_busy("/control/limit", "limit=%s&wait=10" % text)
+            status, _, answer = self.post_while_busy("/control/limit", "limit=%s&wait=60" % text)
             self.assertEqual(status, 200, answer)
             self.assertEqual(json.loads(answer)["limit_bytes"], limit)
             values = series(self.serve.get("/metrics")[2])
@@ -315,13 +316,24 @@ class Control(unittest.TestCase):
                     status, _, text = self.post(path, serve=serve)
                     self.assertEqual(status, 504)
                     self.assertIn("the request stands", text)
-                # One change at a time.
-                with socket.create_connection(tuple(serve.host.split(":")), timeout=PATIENCE_SECONDS) as client:
-                    client.sendall(b"POST /control/release?wait=20 HTTP/1.1\r\nHost: localhost\r\nX-Tarn-Control: 1\r\n\r\n")
-                    # Or it was faster, and that one was refused. Before that one has come, there is no other.
-                    time.sleep(0.5)
-                    wait_for(lambda: self.post("/control/release?wait=0", serve=serve)[0] == 409)
+                # One change at a time. The one that waits may itself be refused, for it may come beside one that does
+                # not wait. It asks again then, as it does after its minute.
+                client = None
+
+                def is_refused():
+                    nonlocal client
+                    if client and select.select([client], [], [], 0)[0]:
+                        client.close()
+                        client = None
+                    if not client:
+                        client = socket.create_connection(tuple(serve.host.split(":")), timeout=PATIENCE_SECONDS)
+                        client.sendall(b"POST /control/release?wait=60 HTTP/1.1\r\nHost: localhost\r\n"
+                                       b"X-Tarn-Control: 1\r\n\r\n")
+                    return self.post("/control/release?wait=0", serve=serve)[0] == 409
+
+                wait_for(is_refused)
                 # A client that goes away frees its place.
+                client.close()
                 wait_for(lambda: self.post("/control/release?wait=0", serve=serve)[0] == 504)
                 program.kill()
                 program.wait()
@@ -362,7 +374,7 @@ class Control(unittest.TestCase):
         with Program() as other, Serve(self.program.pid, "b=%d" % other.pid, "--allow-control") as serve:
             self.assertEqual(self.post("/control/limit", "limit=1GiB", serve=serve)[0], 404)
 
-            answer = self.post_while_busy("/targets/b/control/limit", "limit=1GiB&wait=10", other, serve)
+            answer = self.post_while_busy("/targets/b/control/limit", "limit=1GiB&wait=60", other, serve)
             self.assertEqual(answer[0], 200, answer)
             self.assertEqual(series(serve.get("/metrics")[2])['tarn_limit_bytes{target="b"}'], str(1 << 30))
             self.assertEqual(serve.get("/targets/b/control/release")[1]["Allow"], "POST")
@@ -408,7 +420,8 @@ class Control(unittest.TestCase):
     def test_z_a_slow_body(self):
         # It was begun with the class, and is given up after ten seconds, however much comes in that time.
         self.slow_client.join()
-        self.assertTrue(8 < self.slow_client.seconds < 20, self.slow_client.seconds)
+        self.assertTrue(self.slow_client.was_given_up)
+        self.assertGreater(self.slow_client.seconds, 8)
 
 
 class SlowClient(threading.Thread):
@@ -418,6 +431,7 @@ class SlowClient(threading.Thread):
         super().__init__()
         self.host = host
         self.seconds = None
+        self.was_given_up = False
 
     def run(self):
         start = time.monotonic()
@@ -425,15 +439,14 @@ class SlowClient(threading.Thread):
         try:
             with socket.create_connection((host, int(port)), timeout=0.5) as client:
                 client.sendall(b"POST /debug/pprof/symbol HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n")
-                while time.monotonic() - start < 30:
+                while not self.was_given_up and time.monotonic() - start < PATIENCE_SECONDS:
                     client.sendall(b"1")
                     try:
-                        if not client.recv(100):
-                            break
+                        self.was_given_up = not client.recv(100)
                     except socket.timeout:
                         pass
         except OSError:
-            pass
+            self.was_given_up = True
         self.seconds = time.monotonic() - start
 
 

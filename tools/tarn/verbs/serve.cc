@@ -36,8 +36,8 @@ namespace {
 // needs some milliseconds until it allocates.
 constexpr double kFirstSearchSeconds = 0.02;
 constexpr double kLaterSearchSeconds = 1;
-// A process that executes another program cannot be read for a moment.
-constexpr double kExecSeconds = 2;
+// A process that executes another program cannot be read until that has allocated: a moment, on a busy machine seconds.
+constexpr double kExecSeconds = 10;
 
 struct ServeOptions {
   std::vector<std::string> pids;
