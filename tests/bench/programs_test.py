@@ -20,7 +20,7 @@ PROGRAMS = os.path.join(ROOT, "bench", "programs")
 TARN = os.path.join(os.environ["TARN_BUILD"], "bin", "tarn")
 # Settings of tarn in the caller's environment would reach the programs.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("TARN_", "LD_"))}
-TIMEOUT_S = 250
+TIMEOUT_S = 700
 NAMES = ["python-malloc", "python", "redis", "g++", "sqlite3", "word_index", "perl", "git"]
 
 # Stands in for the tool: writes its arguments, and ends with the exit code that the file beside it has.

@@ -23,7 +23,7 @@ RUN = os.path.join(ROOT, "bench", "run")
 FILES = [os.path.join(ROOT, "bench", name) for name in ("workloads/workloads.json", "traces/traces.json")]
 # Settings of tarn in the caller's environment would reach the programs.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("TARN_", "LD_"))}
-TIMEOUT_S = 250
+TIMEOUT_S = 700
 TINY = ("--only", "^tiny_objects$", "--blocks", "2", "--against", "glibc", "--seed", "1")
 
 # Stands in for the tool: writes its arguments, and ends with the exit code that the file beside it has.

@@ -34,7 +34,7 @@ def run(*command, preload="", **environment):
     variables = {"PATH": os.environ["PATH"], **environment}
     if preload:
         variables["LD_PRELOAD"] = preload
-    return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=100)
+    return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=500)
 
 
 class TraceTest(unittest.TestCase):

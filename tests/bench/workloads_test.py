@@ -66,7 +66,7 @@ def run(name, arguments, preload=None, metrics=None):
         environment["BENCH_METRICS"] = metrics
     return subprocess.run(
         [os.path.join(BUILT, name), *arguments.split()],
-        env=environment, capture_output=True, text=True, timeout=60, check=False,
+        env=environment, capture_output=True, text=True, timeout=500, check=False,
     )
 
 

@@ -90,16 +90,16 @@ def request_files(port, files, seed, problems):
             start = chance.randrange(len(body))
             headers["Range"] = f"bytes={start}-"
         path = f"/proxy/{name}" if chance.randrange(3) == 0 else f"/{name}"
-        for attempt in range(3):
+        for attempt in range(10):
             try:
                 connection.request("GET", path, headers=headers)
                 response = connection.getresponse()
                 seen = response.read()
                 break
             except (http.client.HTTPException, OSError) as error:
-                # A worker that a reload has replaced closes its idle connections.
+                # A worker that a reload has replaced closes idle connections. There are fewer reloads than attempts.
                 connection.close()
-                if attempt == 2:
+                if attempt == 9:
                     problems.append(f"{path}: {error!r}")
                     return
         if response.getheader("Content-Encoding") == "gzip":

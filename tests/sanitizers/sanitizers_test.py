@@ -47,7 +47,7 @@ def environment(how, **more):
 def run(program, how, bug=None, **more):
     command = [program] if bug is None else [program, bug]
     done = subprocess.run(
-        command, env=environment(how, **more), capture_output=True, text=True, check=False, timeout=100
+        command, env=environment(how, **more), capture_output=True, text=True, check=False, timeout=500
     )
     return done.returncode, done.stdout, done.stderr
 

@@ -47,6 +47,8 @@ class Browser:
                      "--window-size=1280,900"],
         }
         answer = self.call("POST", "", {"capabilities": {"alwaysMatch": {
+            # Of a script, the default is half a minute.
+            "timeouts": {"script": PATIENCE_SECONDS * 1000, "pageLoad": PATIENCE_SECONDS * 1000},
             "goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"}}}})
         self.path = "/session/" + answer["sessionId"]
 
@@ -280,6 +282,8 @@ class Page(unittest.TestCase):
                 self.assertEqual(browser.run("return document.querySelector('#pause').ariaPressed"), "true")
                 browser.keys(ENTER)
                 wait_for(lambda: self.figure("live_bytes") > before + 9 * MIB)
+                # A look from before the pause may have seen a part.
+                wait_for(lambda: self.figure("live_bytes") == figures(program.pid)["stats"]["alloc_bytes"])
 
             self.check_silence(serve)
 

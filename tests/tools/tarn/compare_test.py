@@ -262,7 +262,7 @@ class CompareTest(unittest.TestCase):
                 self.assertTrue(file.read().lower().startswith(start.lower()))
 
     def test_idle_tail_ends_a_process_that_does_not(self):
-        result, workload = self.compare("sleep", "60", options=("--runs", "1", "--idle-tail", "0.2", "--no-control"))
+        result, workload = self.compare("sleep", "600", options=("--runs", "1", "--idle-tail", "0.2", "--no-control"))
         self.assertEqual(result.returncode, 0, result.stderr)
         for measured in workload["runs"]:
             self.assertTrue(measured["idle_ended"])
@@ -291,10 +291,10 @@ class CompareTest(unittest.TestCase):
     def test_interrupt_keeps_the_results_so_far(self):
         # The second run under glibc tells that the warm-up is over, and then waits.
         counter = os.path.join(self.directory, "runs")
-        command = f'echo x >> {counter}; [ $(wc -l < {counter}) -lt 9 ] || sleep 60'
+        command = f'echo x >> {counter}; [ $(wc -l < {counter}) -lt 9 ] || sleep 600'
         with subprocess.Popen([TARN, "compare", "--against", "glibc", "--json", "--seed", "1", "--", "sh", "-c", command],
                               stdout=subprocess.PIPE, text=True) as process:
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + PATIENCE_SECONDS
             while time.monotonic() < deadline:
                 if os.path.exists(counter) and os.path.getsize(counter) >= 18:
                     break

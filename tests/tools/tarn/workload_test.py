@@ -218,10 +218,13 @@ class SuiteTest(WorkloadTest):
         self.assertEqual([note.split(":")[0] for note in document["notes"]], ["y", "z"])
 
     def test_the_time_for_all(self):
-        # The first one takes all of it, and the second one finds none left.
+        # The first one takes all of it, and the second one finds none left. A busy machine may be late for the first.
         work = {"l.json": [{"name": "hangs", "command": ["sleep", "600"]}, {"name": "late", "command": ["true"]}]}
-        result = self.measure(work, "--runs", "1", "--json", "--within", "5s", code=1)
-        document = json.loads(result.stdout)
+        for time_for_all in ("3s", "20s", "120s"):
+            result = self.measure(work, "--runs", "1", "--json", "--within", time_for_all, code=1)
+            document = json.loads(result.stdout)
+            if document["workloads"]:
+                break
         self.assertEqual([workload["name"] for workload in document["workloads"]], ["hangs"])
         self.assertEqual(document["notes"], ["hangs: ended with fewer blocks than planned, as the time was over",
                                              "late: left out, as the time was over"])
