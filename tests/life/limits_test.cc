@@ -53,6 +53,10 @@ char* Touched(size_t bytes) {
   return object;
 }
 
+// Free memory stays for so long in the preset "production", with the background thread. A busy machine may take longer
+// for a test's steps, and then says nothing of what would be resident without a limit.
+constexpr double kKeptSeconds = 4.5;
+
 // Runs as a program with a limit that is hard to keep: half of its memory is free, but in pieces, and it asks for large
 // blocks. Returns the most that was resident. 120 MiB are live, at the peak 220; or that part of it.
 size_t FragmentAndGrow(size_t divisor = 1) {
@@ -149,7 +153,9 @@ TEST(SoftLimit, WithoutItTheSameTakesMore) {
   ExpectGoodEnd(kBodySeconds, [] {
     tarn::SetMemoryLimit(tarn::kNoLimit);
     TARN_LIFE_REQUIRE(tarn::MemoryLimit() == tarn::kNoLimit);
-    TARN_LIFE_REQUIRE(FragmentAndGrow() > 256 * kMiB / 100 * 105);
+    const double start = Seconds();
+    const size_t peak_bytes = FragmentAndGrow();
+    TARN_LIFE_REQUIRE(peak_bytes > 256 * kMiB / 100 * 105 || Seconds() - start > kKeptSeconds);
     TARN_LIFE_REQUIRE(tarn::LimitStats().released_bytes == 0);
   });
 }
@@ -290,7 +296,9 @@ TEST(ContainerLimit, KeepsAProgramAliveThatDiesWithoutIt) {
       });
     };
     EXPECT_EQ(run(tarn::kAutoLimit), "");
-    EXPECT_NE(run(tarn::kNoLimit), "");
+    const double start = Seconds();
+    const bool lives = run(tarn::kNoLimit).empty();
+    EXPECT_TRUE(!lives || Seconds() - start > kKeptSeconds);
   }
   rmdir(group.c_str());
 }
@@ -298,15 +306,28 @@ TEST(ContainerLimit, KeepsAProgramAliveThatDiesWithoutIt) {
 TEST(ReleaseMemory, GivesBackWhatIsAskedForOrEverything) {
   ExpectGoodEnd(kBodySeconds, [] {
     ParkAThread();  // With its thread, tarn leaves free memory alone for a while.
+    TARN_LIFE_REQUIRE(tarn::SetPreset("production"));
     const size_t before = ResidentBytes();
-    std::vector<char*> blocks(60);
-    for (char*& block : blocks) block = Touched(kMiB);
-    for (char* block : blocks) free(block);
-    TARN_LIFE_REQUIRE(tarn::ReleaseMemory(10 * kMiB) >= 10 * kMiB);
-    TARN_LIFE_REQUIRE(ResidentBytes() > before + 30 * kMiB);
-    TARN_LIFE_REQUIRE(tarn::ReleaseMemory() >= 30 * kMiB);
+    double start = 0;
+    size_t first_bytes = 0;
+    size_t left_bytes = 0;
+    size_t second_bytes = 0;
+    int attempts = 0;
+    do {
+      std::vector<char*> blocks(60);
+      for (char*& block : blocks) block = Touched(kMiB);
+      start = Seconds();
+      for (char* block : blocks) free(block);
+      first_bytes = tarn::ReleaseMemory(10 * kMiB);
+      left_bytes = ResidentBytes();
+      second_bytes = tarn::ReleaseMemory();
+    } while (Seconds() - start > kKeptSeconds && ++attempts < 10);
     TARN_LIFE_REQUIRE(ResidentBytes() < before + 8 * kMiB);
     TARN_LIFE_REQUIRE(tarn::ReleaseMemory(0) == 0);
+    if (attempts == 10) return;
+    TARN_LIFE_REQUIRE(first_bytes >= 10 * kMiB);
+    TARN_LIFE_REQUIRE(left_bytes > before + 30 * kMiB);
+    TARN_LIFE_REQUIRE(second_bytes >= 30 * kMiB);
   });
 }
 
