@@ -109,6 +109,16 @@ class Serve:
 
     def get(self, path, method="GET", body=None, **headers):
         """(status, headers, text)"""
+        while True:
+            start = time.monotonic()
+            try:
+                return self.get_once(path, method, body, **headers)
+            except ConnectionError:
+                # A client from which nothing has come for ten seconds is given up. A busy machine may do that to us.
+                if time.monotonic() - start < 9:
+                    raise
+
+    def get_once(self, path, method, body, **headers):
         connection = http.client.HTTPConnection(self.host, timeout=PATIENCE_SECONDS)
         connection.request(method, path, body=body, headers={k.replace("_", "-"): v for k, v in headers.items()})
         response = connection.getresponse()
@@ -123,12 +133,21 @@ class Serve:
     def raw(self, data, seconds=PATIENCE_SECONDS):
         """Returns the answer to these bytes until the server closes the connection."""
         host, port = self.host.split(":")
-        with socket.create_connection((host, int(port)), timeout=seconds) as client:
-            client.sendall(data)
+        for _ in range(5):
+            start = time.monotonic()
             answer = b""
-            while part := client.recv(65536):
-                answer += part
-            return answer.decode(errors="replace")
+            try:
+                with socket.create_connection((host, int(port)), timeout=seconds) as client:
+                    client.sendall(data)
+                    while part := client.recv(65536):
+                        answer += part
+            except ConnectionError:
+                if time.monotonic() - start < 9:
+                    raise
+            # Given up, as in get().
+            if answer or time.monotonic() - start < 9:
+                break
+        return answer.decode(errors="replace")
 
     def wait(self):
         return self.process.wait(timeout=PATIENCE_SECONDS)
