@@ -26,20 +26,23 @@ class Bitmap {
   }
 
   void SetRange(std::size_t first, std::size_t count) {
-    ForWords(first, count, [](std::uint64_t& word, std::uint64_t mask) { word |= mask; });
+    ForWords(first, count, [&](std::size_t index, std::uint64_t mask) { words_[index] |= mask; });
   }
   void ClearRange(std::size_t first, std::size_t count) {
-    ForWords(first, count, [](std::uint64_t& word, std::uint64_t mask) { word &= ~mask; });
+    ForWords(first, count, [&](std::size_t index, std::uint64_t mask) { words_[index] &= ~mask; });
   }
 
   std::size_t CountRange(std::size_t first, std::size_t count) const {
     std::size_t set = 0;
-    const_cast<Bitmap*>(this)->ForWords(
-        first, count, [&set](const std::uint64_t& word, std::uint64_t mask) { set += CountBits(word & mask); });
+    ForWords(first, count, [&](std::size_t index, std::uint64_t mask) { set += CountBits(words_[index] & mask); });
     return set;
   }
   bool AllSet(std::size_t first, std::size_t count) const { return CountRange(first, count) == count; }
-  std::size_t Count() const { return CountRange(0, kBits); }
+  std::size_t Count() const {
+    std::size_t set = 0;
+    for (const std::uint64_t word : words_) set += CountBits(word);
+    return set;
+  }
 
   // The bits that are set in either, in both, and here but not there.
   Bitmap Or(const Bitmap& other) const {
@@ -98,29 +101,33 @@ class Bitmap {
 
   friend bool operator==(const Bitmap&, const Bitmap&) = default;
 
- private:
+  // Calls visit(index, mask) for each word of the range: for what goes over several bitmaps at once.
+  template <typename Visit>
+  static void ForWords(std::size_t first, std::size_t count, Visit visit) {
+    TARN_DCHECK(first + count <= kBits);
+    if (count == 0) return;
+    const std::size_t last = first + count - 1;
+    std::uint64_t mask = ~std::uint64_t{0} << (first % 64);
+    std::size_t index = first / 64;
+    for (; index != last / 64; ++index) {
+      visit(index, mask);
+      mask = ~std::uint64_t{0};
+    }
+    visit(index, mask & ~std::uint64_t{0} >> (63 - last % 64));
+  }
+  std::uint64_t& word(std::size_t index) { return words_[index]; }
+
   // Without the processor's instruction, which x86-64 need not have, std::popcount is a call into the compiler's
   // library. (Hacker's Delight, 5-1.)
   static constexpr std::size_t CountBits(std::uint64_t word) {
+    if (word == 0) return 0;
     word -= word >> 1 & 0x5555555555555555;
     word = (word & 0x3333333333333333) + (word >> 2 & 0x3333333333333333);
     word = (word + (word >> 4)) & 0x0F0F0F0F0F0F0F0F;
     return static_cast<std::size_t>(word * 0x0101010101010101 >> 56);
   }
 
-  template <typename Apply>
-  void ForWords(std::size_t first, std::size_t count, Apply apply) {
-    TARN_DCHECK(first + count <= kBits);
-    while (count != 0) {
-      const std::size_t shift = first % 64;
-      const std::size_t here = std::min(count, 64 - shift);
-      const std::uint64_t mask = (here == 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << here) - 1) << shift;
-      apply(words_[first / 64], mask);
-      first += here;
-      count -= here;
-    }
-  }
-
+ private:
   template <typename Select>
   std::size_t Find(std::size_t from, Select select) const {
     if (from >= kBits) return kNotFound;

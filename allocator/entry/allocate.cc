@@ -20,12 +20,7 @@ namespace tarn {
 
 namespace {
 
-void* AllocateClass(SizeClass size_class, std::size_t bytes) {
-  // Not every caller comes from a miss: sizes that only the larger of the two lookups knows, aligned ones and realloc's
-  // hit here. (Not before the start: the sequence would not know where rseq_cs lies.)
-  if (slab_table.hit_limit_bytes != 0) {
-    if (void* object = SlabPop(size_class)) return object;
-  }
+TARN_NOINLINE void* RefillClass(SizeClass size_class, std::size_t bytes) {
   SlowPath path;
   if (path.nested()) return nullptr;
   unsigned shift;
@@ -42,6 +37,15 @@ void* AllocateClass(SizeClass size_class, std::size_t bytes) {
     if (object == nullptr) process_heap.limits.CountHardFailure();
   }
   return object;
+}
+
+void* AllocateClass(SizeClass size_class, std::size_t bytes) {
+  // Not every caller comes from a miss: sizes that only the larger of the two lookups knows, aligned ones and realloc's
+  // hit here. (Not before the start: the sequence would not know where rseq_cs lies.)
+  if (slab_table.hit_limit_bytes != 0) {
+    if (void* object = SlabPop(size_class)) return object;
+  }
+  return RefillClass(size_class, bytes);
 }
 
 Span* AllocateLarge(std::size_t bytes, std::size_t alignment, bool* zero, bool prefer_zero) {
@@ -63,7 +67,7 @@ Span* AllocateLarge(std::size_t bytes, std::size_t alignment, bool* zero, bool p
   return span;
 }
 
-void* AllocateLarge(std::size_t bytes, std::size_t alignment) {
+TARN_NOINLINE void* AllocateLarge(std::size_t bytes, std::size_t alignment) {
   bool zero;
   Span* span = AllocateLarge(bytes, alignment, &zero, false);
   return span == nullptr ? nullptr : span->start();
@@ -87,13 +91,22 @@ void* AllocateLargeZeroed(std::size_t bytes) {
   return span->start();
 }
 
-}  // namespace
-
-void* AllocateSlow(std::size_t bytes, Request request) {
-  if (SanitizerServes()) [[unlikely]]
-    return SanitizerMalloc(bytes);
+inline void* AllocateOwn(std::size_t bytes, Request request) {
   const SizeClass size_class = request == Request::kNew ? NewSizeClass(bytes) : MallocSizeClass(bytes);
   return size_class == 0 ? AllocateLarge(bytes, 0) : AllocateClass(size_class, bytes);
+}
+
+TARN_COLD void* AllocateNearSanitizer(std::size_t bytes, Request request) {
+  return SanitizerServes() ? SanitizerMalloc(bytes) : AllocateOwn(bytes, request);
+}
+
+}  // namespace
+
+// Objects above the small table hit here, so all calls are at ends: nothing is saved on the stack before a hit.
+void* AllocateSlow(std::size_t bytes, Request request) {
+  if (MayHaveSanitizer()) [[unlikely]]
+    return AllocateNearSanitizer(bytes, request);
+  return AllocateOwn(bytes, request);
 }
 
 void* AllocateAligned(std::size_t bytes, std::size_t alignment) {

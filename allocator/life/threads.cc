@@ -4,6 +4,7 @@
 
 #include <cstddef>
 
+#include "allocator/base/attributes.h"
 #include "allocator/heap/process_heap.h"
 #include "allocator/os/fork_mark.h"
 #include "allocator/os/process.h"
@@ -29,14 +30,12 @@ void OnThreadExit(void*) {
   process_heap.cpu_cache.DetachThread();
 }
 
-}  // namespace
+bool NeedsForkMark() { return !fork_mark.laid() && !HasOneThread(); }
 
-void PrepareThread() {
-  if (thread_state.slow_path_depth != 0) return;
+TARN_COLD void Prepare() {
   process_heap.EnsureStarted();
   // Before this thread holds a lock that another one's _Fork could find held.
-  if (!fork_mark.laid() && !HasOneThread()) [[unlikely]]
-    fork_mark.Lay();
+  if (NeedsForkMark()) fork_mark.Lay();
   if (!process_heap.cpu_cache.NeedsAttach()) return;
   {
     SlowPathScope scope;
@@ -53,6 +52,14 @@ void PrepareThread() {
     return;
   }
   static_cast<void>(__cxa_thread_atexit_impl(&OnThreadExit, nullptr, &__dso_handle));
+}
+
+}  // namespace
+
+void PrepareThread() {
+  if (thread_state.slow_path_depth != 0) return;
+  if (!process_heap.started() || NeedsForkMark() || process_heap.cpu_cache.NeedsAttach()) [[unlikely]]
+    Prepare();
 }
 
 }  // namespace tarn

@@ -16,18 +16,23 @@ namespace {
 
 using ClockGettime = int (*)(clockid_t clock, struct timespec* time);
 
+constexpr std::uintptr_t kUnknown = 1;
+constinit std::atomic<std::uintptr_t> known = kUnknown;
+
+TARN_COLD std::uintptr_t LookForClockGettime() {
+  // The vDSO of x86; others have __kernel_clock_gettime.
+  std::uintptr_t function = FindVdsoFunction("__vdso_clock_gettime");
+  if (function == 0) function = FindVdsoFunction("__kernel_clock_gettime");
+  known.store(function, std::memory_order_relaxed);
+  return function;
+}
+
 // Null: there is none.
-ClockGettime FindClockGettime() {
-  constexpr std::uintptr_t kUnknown = 1;
-  static constinit std::atomic<std::uintptr_t> known = kUnknown;
+inline ClockGettime FindClockGettime() {
   // Relaxed: each thread that finds it unknown finds the same.
   std::uintptr_t function = known.load(std::memory_order_relaxed);
-  if (function == kUnknown) {
-    // The vDSO of x86; others have __kernel_clock_gettime.
-    function = FindVdsoFunction("__vdso_clock_gettime");
-    if (function == 0) function = FindVdsoFunction("__kernel_clock_gettime");
-    known.store(function, std::memory_order_relaxed);
-  }
+  if (function == kUnknown) [[unlikely]]
+    function = LookForClockGettime();
   return reinterpret_cast<ClockGettime>(function);
 }
 

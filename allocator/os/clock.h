@@ -2,7 +2,7 @@
 //
 // Time, as the policies of the allocator need it.
 //
-// All functions are thread-safe, allocate nothing and may change errno.
+// All functions are thread-safe, allocate nothing and keep errno.
 #pragma once
 
 #include <cstdint>

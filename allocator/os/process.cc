@@ -13,11 +13,6 @@
 #include "allocator/os/small_file.h"
 #include "allocator/os/system_call.h"
 
-// glibc 2.32 and later: true while the process never had a second thread, or has one again for certain.
-extern "C" {
-extern __attribute__((weak)) char __libc_single_threaded;
-}
-
 namespace tarn {
 
 std::uint64_t ProcessId() { return static_cast<std::uint64_t>(SystemCall(SYS_getpid)); }
@@ -25,8 +20,6 @@ std::uint64_t ProcessId() { return static_cast<std::uint64_t>(SystemCall(SYS_get
 std::uint32_t KernelThreadId() { return static_cast<std::uint32_t>(SystemCall(SYS_gettid)); }
 
 std::uintptr_t ProgramEntry() { return ::getauxval(AT_ENTRY); }
-
-bool HasOneThread() { return &__libc_single_threaded != nullptr && __libc_single_threaded != 0; }
 
 std::size_t CountThreads() {
   struct stat status = {};

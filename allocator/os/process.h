@@ -6,6 +6,9 @@
 #include <cstddef>
 #include <cstdint>
 
+// glibc 2.32 and later: true while the process never had a second thread, or has one again for certain.
+extern "C" __attribute__((weak)) char __libc_single_threaded;
+
 namespace tarn {
 
 std::uint64_t ProcessId();
@@ -14,7 +17,7 @@ std::uint32_t KernelThreadId();
 
 // libc knows for certain that the process has one thread, those of tarn's that libc does not know aside (glibc 2.32; an
 // older one does not say, and the answer is no).
-bool HasOneThread();
+inline bool HasOneThread() { return &__libc_single_threaded != nullptr && __libc_single_threaded != 0; }
 
 // The number of threads that the kernel counts; 0: /proc does not say.
 std::size_t CountThreads();

@@ -6,7 +6,6 @@
 
 extern "C" {
 #define TARN_WEAK __attribute__((weak))
-TARN_WEAK void* __interceptor_malloc(std::size_t bytes);
 TARN_WEAK void* __interceptor_calloc(std::size_t count, std::size_t bytes);
 TARN_WEAK void* __interceptor_realloc(void* object, std::size_t bytes);
 TARN_WEAK int __interceptor_posix_memalign(void** object, std::size_t alignment, std::size_t bytes);
@@ -17,7 +16,7 @@ TARN_WEAK std::size_t __interceptor_malloc_usable_size(void* object);
 
 namespace tarn {
 
-bool SanitizerServes() {
+bool HasSanitizerFunctions() {
   return __interceptor_malloc != nullptr && __interceptor_calloc != nullptr && __interceptor_realloc != nullptr &&
          __interceptor_posix_memalign != nullptr && __interceptor_free != nullptr &&
          __interceptor_malloc_usable_size != nullptr;

@@ -16,10 +16,16 @@
 
 #include <cstddef>
 
+extern "C" __attribute__((weak)) void* __interceptor_malloc(std::size_t bytes);
+
 namespace tarn {
 
+bool HasSanitizerFunctions();
+
+// False in nearly every process, at the cost of one load.
+inline bool MayHaveSanitizer() { return __interceptor_malloc != nullptr; }
 // Does not change as long as the process lives. Where it is true, the functions below are there.
-bool SanitizerServes();
+inline bool SanitizerServes() { return MayHaveSanitizer() && HasSanitizerFunctions(); }
 
 // As the functions of libc. `alignment` is a power of two.
 void* SanitizerMalloc(std::size_t bytes);

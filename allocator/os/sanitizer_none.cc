@@ -4,7 +4,7 @@
 
 namespace tarn {
 
-bool SanitizerServes() { return false; }
+bool HasSanitizerFunctions() { return false; }
 
 void* SanitizerMalloc(std::size_t) { return nullptr; }
 void* SanitizerCalloc(std::size_t) { return nullptr; }

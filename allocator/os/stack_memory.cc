@@ -6,6 +6,7 @@
 #include <linux/futex.h>
 #include <signal.h>
 
+#include "allocator/base/attributes.h"
 #include "allocator/os/system_call.h"
 
 namespace tarn {
@@ -32,10 +33,8 @@ bool WordHasChanged(std::uintptr_t address, std::uint32_t value) {
   return result == -EAGAIN || result == -EFAULT;
 }
 
-// Memory below the stack pointer may be poisoned.
-__attribute__((no_sanitize("address", "thread"), noinline)) void ProbeStack(std::size_t bytes) {
-  const auto frame = reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0));
-  static_cast<void>(*reinterpret_cast<const volatile char*>(frame - bytes));
+TARN_NOINLINE void ProbeStack(std::size_t bytes) {
+  TouchStack(reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0)) - bytes);
 }
 
 StackRelation FindStackRelation(std::uintptr_t address) {

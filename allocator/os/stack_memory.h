@@ -12,8 +12,12 @@ namespace tarn {
 // keeps errno.
 bool IsReadable(std::uintptr_t address);
 
-// Touches the stack `bytes` below the caller: an overflow comes here or not at all. Reads, so that the kernel
-// need not supply memory for it.
+// Touches the stack at the address, below the caller: an overflow comes here or not at all. Reads, so that the kernel
+// need not supply memory for it. Memory below the stack pointer may be poisoned.
+__attribute__((no_sanitize("address", "thread"))) inline void TouchStack(std::uintptr_t address) {
+  static_cast<void>(*reinterpret_cast<const volatile char*>(address));
+}
+// The same, `bytes` below the caller's frame.
 void ProbeStack(std::size_t bytes);
 
 // Returns whether the word at the address, a multiple of four, certainly does not hold the value: another one stands

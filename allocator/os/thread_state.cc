@@ -34,13 +34,14 @@ std::uint32_t ThreadId() { return thread_state.id != 0 ? thread_state.id : NewId
 // The fences keep the compiler from moving a lock past the mark's address, and the mark behind it: the only other
 // observer is a signal handler on the same thread.
 SlowPathScope::SlowPathScope(Opener opener)
-    : saved_errno_(errno),
+    : opener_(opener),
+      mark_{0, reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0))},
+      errno_place_(&errno),
+      saved_errno_(*errno_place_),
       outer_depth_(thread_state.slow_path_depth),
-      outer_(thread_state.slow_path),
-      opener_(opener),
-      mark_{0, reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0))} {
-  if (outer_ == nullptr) {
-    ProbeStack(kSlowPathStackBytes);
+      outer_(thread_state.slow_path) {
+  if (outer_ == nullptr) [[likely]] {
+    TouchStack(mark_.frame - kSlowPathStackBytes);
     BecomeOutermost();
   }
   thread_state.slow_path_depth = outer_depth_ + 1;
@@ -58,7 +59,7 @@ SlowPathScope::~SlowPathScope() {
     thread_state.forgotten_slow_path = nullptr;
   thread_state.slow_path = outer_;
   thread_state.slow_path_depth = outer_depth_;
-  errno = saved_errno_;
+  *errno_place_ = saved_errno_;
 }
 
 void SlowPathScope::BecomeOutermost() {

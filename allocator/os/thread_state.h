@@ -162,12 +162,13 @@ class SlowPathScope {
   bool OuterIsGone() const;
   void BecomeOutermost();
 
+  const Opener opener_;
+  SlowPathMark mark_;
+  int* const errno_place_;  // the same for the life of the thread, and a call finds it
   const int saved_errno_;
   std::uint32_t outer_depth_;
   // The outermost slow path around this one; null: there is none, or it is gone.
   const SlowPathMark* outer_;
-  const Opener opener_;
-  SlowPathMark mark_;
 };
 
 }  // namespace tarn

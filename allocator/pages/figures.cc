@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <utility>
 
 #include "allocator/base/units.h"
 
@@ -29,7 +30,11 @@ PageHeapStats ReadStats(const FigureSources& sources) {
 }
 
 void PublishFigures(const FigureSources& sources, tarn_snapshot_pages* published) {
-  const auto& [reservations, free, metadata, usage] = sources;
+  // Copies: the stores below might change the references of `sources`, as far as the compiler knows.
+  const Reservations& reservations = sources.reservations;
+  const FreePages& free = sources.free;
+  const Metadata& metadata = sources.metadata;
+  const Usage& usage = sources.usage;
   // A sequence lock. The fence keeps the fields behind the odd number, the release of the even number keeps them before
   // it; a reader that sees a new field therefore sees an odd or a later number. The fields are stored one by one where
   // they belong: to fill a structure and to copy it took three times as long (bench/micro, pair_malloc of 512 KiB).
@@ -48,9 +53,10 @@ void PublishFigures(const FigureSources& sources, tarn_snapshot_pages* published
   put(out.free_bytes, free.free().bytes());
   put(out.free_zero_bytes, free.zero().bytes());
   put(out.metadata_block_bytes, metadata.block_bytes());
-  for (std::size_t kind = 0; kind < TARN_METADATA_KINDS; ++kind) {
-    put(out.metadata_bytes[kind], metadata.used_bytes(static_cast<MetadataKind>(kind)));
+  [&]<std::size_t... kKinds>(std::index_sequence<kKinds...>) {
+    (put(out.metadata_bytes[kKinds], metadata.used_bytes(static_cast<MetadataKind>(kKinds))), ...);
   }
+  (std::make_index_sequence<TARN_METADATA_KINDS>());
   put(out.span_record_bytes, metadata.span_bytes());
   put(out.large_objects, usage.large_objects());
   put(out.large_allocations, usage.large_allocations_total());

@@ -17,16 +17,17 @@ std::size_t FreePages::Use(HugePage* huge_page, std::size_t first, std::size_t c
 }
 
 PageCount FreePages::Free(HugePage* huge_page, std::size_t first, std::size_t count, bool zero, std::uint32_t now_ms) {
-  const PageCount warm_before(huge_page->warm_pages());
+  const bool whole = huge_page->free_pages + count == kPagesPerHugePage;
+  const PageCount warm_before(whole ? huge_page->warm_pages() : 0);
   packing_.Unlist(huge_page);
   if (zero) SetBacking(huge_page, Backing::kSmall);
   MarkFree(huge_page, first, count, zero);
-  const bool whole = huge_page->free_pages == kPagesPerHugePage;
-  // As a whole it is worth another try.
-  if (whole) huge_page->refused_at_ms = 0;
+  if (whole) {
+    // As a whole it is worth another try.
+    huge_page->refused_at_ms = 0;
+    huge_page->freed_at_ms = now_ms;
+  }
   Relist(huge_page);
-  if (!whole) return PageCount(0);
-  huge_page->freed_at_ms = now_ms;
   return warm_before;
 }
 

@@ -10,24 +10,33 @@
 namespace tarn {
 
 std::size_t HugePage::MarkUsed(std::size_t first, std::size_t count) {
-  TARN_CHECK(free.AllSet(first, count));
-  const std::size_t zero_pages = zero.CountRange(first, count);
   // The longest run stays the longest unless this was it, or one as long: then it is looked for.
   if (free.RunAround(first).count == longest_free_run) longest_free_run = kUnknownRun;
-  free.ClearRange(first, count);
-  zero.ClearRange(first, count);
-  idle.ClearRange(first, count);
+  std::size_t zero_pages = 0;
+  std::uint64_t not_free = 0;
+  PageBits::ForWords(first, count, [&](std::size_t index, std::uint64_t mask) {
+    not_free |= ~free.word(index) & mask;
+    free.word(index) &= ~mask;
+    zero_pages += PageBits::CountBits(zero.word(index) & mask);
+    zero.word(index) &= ~mask;
+    idle.word(index) &= ~mask;
+  });
+  TARN_CHECK(not_free == 0);
   free_pages = static_cast<std::uint16_t>(free_pages - count);
   return zero_pages;
 }
 
 void HugePage::MarkFree(std::size_t first, std::size_t count, bool is_zero) {
-  TARN_CHECK(free.CountRange(first, count) == 0);
-  free.SetRange(first, count);
+  std::uint64_t free_before = 0;
+  PageBits::ForWords(first, count, [&](std::size_t index, std::uint64_t mask) {
+    free_before |= free.word(index) & mask;
+    free.word(index) |= mask;
+    if (is_zero) zero.word(index) |= mask;
+  });
+  TARN_CHECK(free_before == 0);
   if (longest_free_run != kUnknownRun) {
     longest_free_run = std::max(longest_free_run, static_cast<std::uint16_t>(free.RunAround(first).count));
   }
-  if (is_zero) zero.SetRange(first, count);
   free_pages = static_cast<std::uint16_t>(free_pages + count);
 }
 

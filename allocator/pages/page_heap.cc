@@ -116,13 +116,14 @@ void PageHeap::Deallocate(Span* span) {
     LockHolder holder(lock_);
     const PublishAtEnd publish{this};
     metadata_.DeleteSpan(span);
+    const std::uint32_t now_ms = CoarseMilliseconds();
     if (kind == SpanKind::kMapped) {
       usage_.RemoveMappedObject(pages);
     } else {
       if (kind == SpanKind::kLarge) usage_.RemoveLarge(pages);
-      FreeRun(huge_page, first_page, pages);
+      FreeRun(huge_page, first_page, pages, now_ms);
     }
-    keep_warm_bytes = KeepWarmBytes();
+    keep_warm_bytes = KeepWarmBytes(now_ms);
     too_warm = free_.warm_pages().bytes() > keep_warm_bytes;
   }
   if (too_warm) ReleaseFree(keep_warm_bytes, false);
@@ -173,9 +174,9 @@ void PageHeap::SetReleaseDelay(std::uint32_t milliseconds) {
   demand_.SetShortWindow(milliseconds);
 }
 
-std::size_t PageHeap::KeepWarmBytes() {
+std::size_t PageHeap::KeepWarmBytes(std::uint32_t now_ms) {
   std::size_t keep_bytes = std::max(kWarmFloorBytes, usage_.in_use().bytes() / kWarmShareDivisor);
-  const std::size_t peak_bytes = demand_.RecentPeakBytes(CoarseMilliseconds());
+  const std::size_t peak_bytes = demand_.RecentPeakBytes(now_ms);
   if (peak_bytes > usage_.in_use().bytes()) keep_bytes = std::max(keep_bytes, peak_bytes - usage_.in_use().bytes());
   // Warm memory counts against the limit too, though it would not be refused.
   if (bounds_.has_hard_limit()) keep_bytes = std::min(keep_bytes, bounds_.RoomBelowLimit(InUseBytes()));
@@ -231,8 +232,7 @@ bool PageHeap::Use(HugePage* huge_page, std::size_t first, std::size_t count) {
   return zero_pages == count;
 }
 
-void PageHeap::FreeRun(HugePage* huge_page, PageId first_page, PageCount pages, bool zero) {
-  const std::uint32_t now_ms = CoarseMilliseconds();
+void PageHeap::FreeRun(HugePage* huge_page, PageId first_page, PageCount pages, std::uint32_t now_ms, bool zero) {
   demand_.NoteFree(usage_.in_use().bytes(), now_ms);
   unreleasable_ = std::min(unreleasable_, free_.warm());
   usage_.Free(pages);

@@ -200,7 +200,8 @@ class PageHeap {
   Run AllocateRun(PageCount pages, PageCount alignment, bool prefer_zero = false) TARN_REQUIRES(lock_);
   Run AllocateWithinHugePage(std::size_t pages, std::size_t alignment) TARN_REQUIRES(lock_);
   // `huge_page` is that of the first page.
-  void FreeRun(HugePage* huge_page, PageId first_page, PageCount pages, bool zero = false) TARN_REQUIRES(lock_);
+  void FreeRun(HugePage* huge_page, PageId first_page, PageCount pages, std::uint32_t now_ms, bool zero = false)
+      TARN_REQUIRES(lock_);
 
   // Takes `count` whole free huge pages in a row out of the free ones, committed. `alignment` counts huge pages.
   HugePage* TakeHugePages(std::size_t count, std::size_t alignment, bool prefer_zero = false) TARN_REQUIRES(lock_);
@@ -285,7 +286,7 @@ class PageHeap {
   Span* NewSpan(std::size_t objects, bool sampled) TARN_REQUIRES(lock_);
   Span* AllocateMapped(PageCount pages, PageCount alignment, bool prefer_zero, std::size_t record_objects)
       TARN_EXCLUDES(lock_);
-  void ShrinkWithinReservation(Span* span, PageCount pages) TARN_REQUIRES(lock_);
+  void ShrinkWithinReservation(Span* span, PageCount pages, std::uint32_t now_ms) TARN_REQUIRES(lock_);
   bool GrowWithinReservation(Span* span, PageCount pages, Run* added) TARN_REQUIRES(lock_);
   bool UsePart(HugePage* huge_page, std::size_t index, std::size_t count) TARN_REQUIRES(lock_);
   bool ResizeWithinMapping(Span* span, PageCount pages) TARN_EXCLUDES(lock_);
@@ -301,7 +302,7 @@ class PageHeap {
   bool PrepareMove(const Span* span, Move* move) TARN_EXCLUDES(lock_);
   void FinishMove(Span* span, const Move& move) TARN_EXCLUDES(lock_);
   // How much memory of free huge pages is not given back at once.
-  std::size_t KeepWarmBytes() TARN_REQUIRES(lock_);
+  std::size_t KeepWarmBytes(std::uint32_t now_ms) TARN_REQUIRES(lock_);
   // The page map needs a leaf for each GiB that the pages lie in. TryInstallLeaves takes what metadata has room for.
   static std::size_t BytesOfMissingLeaves(PageId first_page, PageCount pages);
   [[nodiscard]] bool TryInstallLeaves(PageId first_page, PageCount pages) TARN_REQUIRES(lock_);

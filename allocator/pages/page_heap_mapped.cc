@@ -4,6 +4,7 @@
 // those that grew.
 #include <algorithm>
 
+#include "allocator/os/clock.h"
 #include "allocator/os/move_pages.h"
 #include "allocator/os/virtual_memory.h"
 #include "allocator/pages/page_heap.h"
@@ -212,7 +213,7 @@ void PageHeap::FinishMove(Span* span, const Move& move) {
     LockHolder holder(lock_);
     const PublishAtEnd publish{this};
     if (span->kind == SpanKind::kLarge) {
-      FreeRun(span->huge_page, span->first_page, old_pages, move.leaves_nothing);
+      FreeRun(span->huge_page, span->first_page, old_pages, CoarseMilliseconds(), move.leaves_nothing);
       usage_.MakeMapped(old_pages);
     }
     usage_.ResizeMapped(old_pages, pages);

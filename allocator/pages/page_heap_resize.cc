@@ -3,6 +3,7 @@
 // The part of the page heap that makes a large object end elsewhere, within its reservation.
 #include <algorithm>
 
+#include "allocator/os/clock.h"
 #include "allocator/pages/page_heap.h"
 
 namespace tarn {
@@ -45,12 +46,13 @@ bool PageHeap::ResizeLarge(Span* span, PageCount pages) {
   {
     LockHolder holder(lock_);
     const PublishAtEnd publish{this};
+    const std::uint32_t now_ms = CoarseMilliseconds();
     if (pages < span->pages) {
-      ShrinkWithinReservation(span, pages);
+      ShrinkWithinReservation(span, pages, now_ms);
     } else if (!GrowWithinReservation(span, pages, &added)) {
       return false;
     }
-    keep_warm_bytes = KeepWarmBytes();
+    keep_warm_bytes = KeepWarmBytes(now_ms);
     too_warm = free_.warm_pages().bytes() > keep_warm_bytes;
     needs_room = NeedsRoom();
   }
@@ -60,9 +62,9 @@ bool PageHeap::ResizeLarge(Span* span, PageCount pages) {
   return true;
 }
 
-void PageHeap::ShrinkWithinReservation(Span* span, PageCount pages) {
+void PageHeap::ShrinkWithinReservation(Span* span, PageCount pages, std::uint32_t now_ms) {
   const PageId new_end = span->first_page + pages;
-  FreeRun(HugePageOf(span, new_end), new_end, span->pages - pages);
+  FreeRun(HugePageOf(span, new_end), new_end, span->pages - pages, now_ms);
   usage_.ResizeLarge(span->pages, pages);
   span->pages = pages;
 }
@@ -98,8 +100,9 @@ bool PageHeap::GrowWithinReservation(Span* span, PageCount pages, Run* added) {
   const std::size_t whole_count = left / kPagesPerHugePage + (tail_is_whole ? 1 : 0);
   const bool may_ask = whole_count >= kAskFloorHugePages && BacksHugePages();
   if (whole_count != 0 && !TakeThese(whole, whole_count)) {
-    if (head != 0) FreeRun(start, old_end, PageCount(head));
-    if (tail_is_part) FreeRun(last, new_end - PageCount(tail), PageCount(tail));
+    const std::uint32_t now_ms = CoarseMilliseconds();
+    if (head != 0) FreeRun(start, old_end, PageCount(head), now_ms);
+    if (tail_is_part) FreeRun(last, new_end - PageCount(tail), PageCount(tail), now_ms);
     return false;
   }
   added->huge_page = whole;

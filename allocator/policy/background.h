@@ -20,6 +20,7 @@
 
 #include <atomic>
 
+#include "allocator/os/process.h"
 #include "allocator/settings/options.h"
 
 namespace tarn {
@@ -31,7 +32,9 @@ class Background {
   void Init(BackgroundSetting setting) { setting_.store(setting, std::memory_order_relaxed); }
 
   // True if tarn may start threads. Makes no system call.
-  bool MayHaveThreads() const;
+  bool MayHaveThreads() const {
+    return setting_.load(std::memory_order_relaxed) == BackgroundSetting::kOn && !stopped() && !HasOneThread();
+  }
 
   // From now on none may. tarn_stop_background() then waits for the end of those that there are.
   void Stop() { stopped_.store(true, std::memory_order_seq_cst); }

@@ -19,8 +19,6 @@ namespace tarn {
 
 namespace {
 
-// Twice as long, and a cache that nobody used is drained (CpuCache::kIdleLooks). Chosen.
-constexpr std::uint32_t kLookEveryMs = 500;
 // How long the thread stays beyond the second pass, before which it cannot know that there is nothing to do.
 constexpr std::uint32_t kLingerMs = 2000;
 // A cycle that did less was not worth a thread: an idle cache is drained and filled again at its next use for ever.
@@ -56,9 +54,7 @@ void Scavenger::Attend() {
     GiveBack();
     cycle_lock_.Release();
   }
-  if ((page_heap.attention() & PageHeap::kScavengerWanted) != 0 &&
-      MillisecondsBetween(last_cycle_ms_.load(std::memory_order_relaxed), CoarseMilliseconds()) >= kLookEveryMs &&
-      cycle_lock_.TryAcquire()) {
+  if ((page_heap.attention() & PageHeap::kScavengerWanted) != 0 && IsTimeForCycle() && cycle_lock_.TryAcquire()) {
     static_cast<void>(RunCycle(kLongestInlineCycleNs));
     cycle_lock_.Release();
   }

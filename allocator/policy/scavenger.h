@@ -64,6 +64,7 @@
 #include "allocator/base/attributes.h"
 #include "allocator/include/tarn/snapshot.h"
 #include "allocator/os/bare_thread.h"
+#include "allocator/os/clock.h"
 #include "allocator/os/lock.h"
 #include "allocator/policy/parts.h"
 
@@ -76,6 +77,8 @@ class Scavenger {
   // `trace`: a line on stderr for each cycle.
   void Init(const PolicyParts* parts, bool trace);
 
+  // Returns whether Attend may find something to do where nothing but kScavengerWanted is set.
+  bool IsTimeToAttend() const { return parts_->background->MayHaveThreads() || IsTimeForCycle(); }
   // Answers the page heap's requests. For a thread of the program that is in no slow path and holds no lock.
   void Attend();
 
@@ -118,6 +121,9 @@ class Scavenger {
   std::uint64_t process_id() const { return process_id_; }
 
  private:
+  // Twice as long, and a cache that nobody used is drained (CpuCache::kIdleLooks). Chosen.
+  static constexpr std::uint32_t kLookEveryMs = 500;
+
   struct Cycle {
     std::size_t released_bytes = 0;
     std::size_t idle_page_bytes = 0;  // of these, out of huge pages in use
@@ -131,6 +137,10 @@ class Scavenger {
   void Add(Field field, std::uint64_t value) { __atomic_fetch_add(&(published_.*field), value, __ATOMIC_RELAXED); }
   std::uint64_t Load(Field field) const { return __atomic_load_n(&(published_.*field), __ATOMIC_RELAXED); }
 
+  // A slow path may run a cycle: the last is long enough ago.
+  bool IsTimeForCycle() const {
+    return MillisecondsBetween(last_cycle_ms_.load(std::memory_order_relaxed), CoarseMilliseconds()) >= kLookEveryMs;
+  }
   // True if the thread answers the page heap's requests: it is there, or starts now.
   bool StartsThread();
   void StartThread();
