@@ -328,6 +328,16 @@ class ReportTest(unittest.TestCase):
             self.assertLessEqual(set(placement.get("cpus", [])), allowed)
         self.assertIn(machine["kernel"], self.tarn("machine").stdout)
 
+    def test_placements_lie_within_the_affinity(self):
+        allowed = os.sched_getaffinity(0)
+        self.addCleanup(os.sched_setaffinity, 0, allowed)
+        for cpu in min(allowed), max(allowed):
+            os.sched_setaffinity(0, {cpu})
+            machine = json.loads(self.tarn("machine", "--json").stdout)
+            if not machine["topology"]:
+                self.skipTest("the tool was built without hwloc")
+            self.assertEqual(machine["placements"]["one-cpu"]["cpus"], [cpu])
+
     def test_placements_follow_the_topology(self):
         # Machines as hwloc makes them up, with and without the kinds of neighbours that a placement wants.
         for machine, placements in (

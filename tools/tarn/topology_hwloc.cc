@@ -64,8 +64,8 @@ class Reader {
  public:
   Reader() {
     if (hwloc_topology_init(&topology_) != 0) return;
-    hwloc_topology_set_flags(topology_, HWLOC_TOPOLOGY_FLAG_RESTRICT_TO_CPUBINDING);
     loaded_ = hwloc_topology_load(topology_) == 0;
+    if (loaded_) RestrictToOwnCpus();
   }
   ~Reader() {
     if (topology_ != nullptr) hwloc_topology_destroy(topology_);
@@ -85,6 +85,15 @@ class Reader {
   }
 
  private:
+  // Leaves out CPUs that this process may not use. A topology that hwloc makes up is another machine's, and stays.
+  void RestrictToOwnCpus() {
+    if (hwloc_topology_is_thissystem(topology_) == 0) return;
+    const hwloc_bitmap_t cpus = hwloc_bitmap_alloc();
+    if (cpus == nullptr) return;
+    if (hwloc_get_cpubind(topology_, cpus, HWLOC_CPUBIND_PROCESS) == 0) hwloc_topology_restrict(topology_, cpus, 0);
+    hwloc_bitmap_free(cpus);
+  }
+
   // The object of this type that encloses the core, or null.
   static hwloc_obj_t LastCache(hwloc_obj_t core) {
     hwloc_obj_t last = nullptr;
