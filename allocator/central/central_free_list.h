@@ -89,7 +89,7 @@ class alignas(64) CentralFreeList {
   // Chosen: eight batches, as a transfer cache holds.
   static constexpr std::size_t kMostKeptBytes = std::size_t{256} << 10;
 
-  Lock lock_;
+  Lock lock_ = Lock(LockRank::kCentralFreeList);
   SizeClass size_class_ = 0;
   SpanKind kind_ = SpanKind::kFree;  // set by Init
   PageHeap* page_heap_ = nullptr;

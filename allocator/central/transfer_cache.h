@@ -60,7 +60,7 @@ class alignas(64) TransferCache {
   // The array is made at the first insertion, for most classes are never used. Null when there is no memory.
   void** EnsureObjects() TARN_EXCLUDES(lock_);
 
-  Lock lock_;
+  Lock lock_ = Lock(LockRank::kTransferCache);
   SizeClass size_class_ = 0;
   std::size_t capacity_ = 0;
   // Null: not set up. Constant afterwards, like the two above.

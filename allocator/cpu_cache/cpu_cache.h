@@ -222,7 +222,7 @@ class CpuCache {
   Sampler sampler_;
 
   // Held while slabs are taken out of the table or put into it. Nests outside of the transfer caches' locks.
-  Lock drain_lock_;
+  Lock drain_lock_ = Lock(LockRank::kDrain);
   // By index; in zeroed metadata.
   Entry* entries_ = nullptr;
   // Thread mode: slabs without an owner, by index + 1, linked through SlabPolicy::next_unowned; and how many indices

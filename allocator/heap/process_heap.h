@@ -4,8 +4,8 @@
 //
 // heap/, life/, pools/ and entry/ reach every floor through here. All of it is constinit and zero. So it exists before
 // the first constructor runs, and costs nothing where it is not used. One member that is not zero would move all of it
-// into the file's data, with a page fault for every page that is touched (tools/check_exports looks). Start() brings it
-// to life at the first allocation:
+// into the file's data, with a page fault for every page that is touched (tools/check_exports looks). With TARN_DCHECK
+// the ranks of the locks are such members. Start() brings it to life at the first allocation:
 //
 //   1. options from the environment
 //   2. the mode: rseq by libc's registration, by our own, or none

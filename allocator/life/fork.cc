@@ -11,7 +11,8 @@
 //
 // A fork from a signal handler that interrupted one of our slow paths: the thread itself holds a lock. That one is left
 // as it is: in the child the same thread returns from the handler and goes on. No lock is acquired while another one is
-// held (os/lock.h). So none of the other holders can be waiting for the interrupted thread, and waiting for them ends.
+// held (os/lock_rank.h). So none of the other holders can be waiting for the interrupted thread, and waiting for them
+// ends.
 //
 // The scavenger's thread is one that libc does not know of. A fork ends it and waits for its end, and starts it again
 // in the parent. Not so a fork from a slow path: a cycle may be waiting for the lock that this thread holds. What a
@@ -53,21 +54,22 @@ namespace tarn {
 namespace {
 
 // Held while libc registers handlers of fork (entry/register_atfork.cc): it allocates under its own lock of their list.
-TARN_IN_TOUCHED_DATA constinit Lock registration_lock;
+TARN_IN_TOUCHED_DATA constinit Lock registration_lock(LockRank::kRegistration);
 
 constexpr int kLockCount = 3 * kSizeClassCount + 2;
 
-Lock& LockAt(int index) {
-  if (index < kSizeClassCount) return process_heap.transfer_caches[index].lock();
-  if (index < 2 * kSizeClassCount) return process_heap.transfer_caches[index - kSizeClassCount].central().lock();
-  if (index == 2 * kSizeClassCount) return process_heap.page_heap.lock();
-  if (index == 2 * kSizeClassCount + 1) return process_heap.profile.lock();
-  return process_heap.sampled_lists[index - 2 * kSizeClassCount - 2].lock();
+// Returns the locks in the order of their ranks; null for a sampled list where no sample was ever taken. The profile's
+// lock, which is acquired before, keeps that so until the end of the fork.
+Lock* LockAt(int index) {
+  if (index < kSizeClassCount) return &process_heap.transfer_caches[index].lock();
+  index -= kSizeClassCount;
+  if (index == 0) return &process_heap.profile.lock();
+  index -= 1;
+  if (index < kSizeClassCount) return &process_heap.transfer_caches[index].central().lock();
+  index -= kSizeClassCount;
+  if (index == kSizeClassCount) return &process_heap.page_heap.lock();
+  return process_heap.has_sampled_lists() ? &process_heap.sampled_lists[index].lock() : nullptr;
 }
-
-// Those of the sampled lists are the last, and are left alone where no sample was ever taken. The profile's lock, which
-// is acquired before, keeps that so until the end of the fork.
-int LocksInUse() { return process_heap.has_sampled_lists() ? kLockCount : kLockCount - kSizeClassCount; }
 
 // Of the fork that is under way. Only one can be: the prepare handler holds all locks, and those it does not hold
 // belong to the same thread.
@@ -97,6 +99,7 @@ void BeforeFork() TARN_NO_THREAD_SAFETY_ANALYSIS {
   // holds.
   const bool hold_thread = InNoSlowPath();
   if (hold_thread) process_heap.scavenger.HoldThread();
+  thread_state.locks.BeginFork();
   // First, while no other lock is held that its holder may be waiting for.
   fork_state.registering_before = registration_lock.HeldByThisThread();
   if (!fork_state.registering_before) registration_lock.Acquire();
@@ -105,9 +108,10 @@ void BeforeFork() TARN_NO_THREAD_SAFETY_ANALYSIS {
   // Before the others, for its holder may be waiting for any of them.
   fork_state.locked_cycle = InNoSlowPath();
   if (fork_state.locked_cycle) process_heap.scavenger.cycle_lock().Acquire();
-  for (int i = 0; i < LocksInUse(); ++i) {
-    const bool held = LockAt(i).HeldByThisThread();
-    if (!held) LockAt(i).Acquire();
+  for (int i = 0; i < kLockCount; ++i) {
+    Lock* lock = LockAt(i);
+    const bool held = lock != nullptr && lock->HeldByThisThread();
+    if (lock != nullptr && !held) lock->Acquire();
     fork_state.held_before[i] = held;
   }
   AcquireForkLocks();
@@ -127,12 +131,14 @@ void AfterForkInParent() TARN_NO_THREAD_SAFETY_ANALYSIS {
   const bool registering_before = fork_state.registering_before;
   const bool held_thread = fork_state.held_thread;
   ReleaseForkLocks();
-  for (int i = LocksInUse() - 1; i >= 0; --i) {
-    if (!fork_state.held_before[i]) LockAt(i).Release();
+  for (int i = kLockCount - 1; i >= 0; --i) {
+    Lock* lock = LockAt(i);
+    if (lock != nullptr && !fork_state.held_before[i]) lock->Release();
   }
   if (locked_cycle) process_heap.scavenger.cycle_lock().Release();
   if (locked_stdio) _IO_list_unlock();
   if (!registering_before) registration_lock.Release();
+  thread_state.locks.EndFork();
   if (held_thread) process_heap.scavenger.LetThread();
   RestoreSignals(signals);
 }
@@ -154,14 +160,17 @@ void AfterForkInChild() {
   bool interrupted_slow_path = false;
   if (was_locked) {
     ReleaseForkLocksInChild();
-    for (int i = 0; i < LocksInUse(); ++i) {
+    for (int i = 0; i < kLockCount; ++i) {
+      Lock* lock = LockAt(i);
+      if (lock == nullptr) continue;
       if (fork_state.held_before[i]) {
-        LockAt(i).AdoptInForkedChild();
+        lock->AdoptInForkedChild();
         interrupted_slow_path = true;
       } else {
-        LockAt(i).ResetInForkedChild();
+        lock->ResetInForkedChild();
       }
     }
+    thread_state.locks.EndFork();
     if (fork_state.locked_stdio) _IO_list_resetlock();
   }
   if (was_locked && InNoSlowPath()) process_heap.page_heap.RepairInForkedChild();
@@ -199,8 +208,11 @@ void RepairUnpreparedChild() {
   }
   registration_lock.ResetInForkedChild();
   process_heap.scavenger.cycle_lock().ResetInForkedChild();
-  for (int i = 0; i < LocksInUse(); ++i) LockAt(i).ResetInForkedChild();
+  for (int i = 0; i < kLockCount; ++i) {
+    if (Lock* lock = LockAt(i); lock != nullptr) lock->ResetInForkedChild();
+  }
   ResetForkLocksInChild();
+  thread_state.locks = {};
   process_heap.scavenger.ForgetThreadInForkedChild();
   process_heap.caretaker.RepairInForkedChild();
   process_heap.limits.RepairInForkedChild();

@@ -8,7 +8,7 @@ namespace tarn {
 
 namespace {
 
-constinit Lock list_lock;
+constinit Lock list_lock(LockRank::kPoolList);
 constinit IntrusiveList<ForkLock> fork_locks TARN_GUARDED_BY(list_lock);
 bool list_held_before = false;
 

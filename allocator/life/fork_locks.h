@@ -2,7 +2,7 @@
 //
 // Locks that come and go with the pools of the user's API, for fork to find: it has to acquire them all.
 //
-// A holder of such a lock acquires no other one. See life/fork.cc for what a fork needs, os/lock.h for the ranks.
+// A holder of such a lock acquires no other one. See life/fork.cc for what a fork needs, os/lock_rank.h for the ranks.
 #pragma once
 
 #include "allocator/base/intrusive_list.h"
@@ -11,7 +11,7 @@
 namespace tarn {
 
 struct ForkLock : ListLink<ForkLock> {
-  Lock lock;
+  Lock lock = Lock(LockRank::kPool);
   // The forking thread was interrupted while it held the lock.
   bool held_before_fork = false;
 };

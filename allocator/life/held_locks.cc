@@ -38,6 +38,7 @@ HeldLocks FindHeldLocks() {
 
 // A jump out of Lock::Release, between the release and the wake, leaves a sleeper to wake. A wake in vain does no harm.
 void RepairAfterJump() {
+  thread_state.locks.ForgetSlowPath();
   process_heap.limits.RepairAfterJump();
   process_heap.scavenger.RepairAfterJump();
   process_heap.profile_dumps.RepairAfterJump();

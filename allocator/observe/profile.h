@@ -84,7 +84,7 @@ class Profile {
 
   PageHeap* page_heap_ = nullptr;
   Sampler* sampler_ = nullptr;
-  Lock lock_;
+  Lock lock_ = Lock(LockRank::kProfile);
   tarn_snapshot_bucket** heads_ TARN_GUARDED_BY(lock_) = nullptr;
   tarn_snapshot_bucket_block* last_block_ TARN_GUARDED_BY(lock_) = nullptr;
   std::size_t bucket_bytes_ TARN_GUARDED_BY(lock_) = 0;

@@ -5,51 +5,45 @@
 // Spins shortly, then sleeps in the kernel (futex), so that more threads than CPUs do no harm. The word holds the
 // owner's thread id: a fork from a signal handler must not wait for a lock that its own thread holds.
 //
-// All locks of tarn, in rank order. But for the first three, and the list of pools in a fork, none is held while
-// another one is acquired. So their order cannot matter, and a fork may acquire all of them in any state of the
-// process. Adding a nesting means to rethink life/fork.cc.
-//   -  the lock of registrations (life/fork.cc), held while libc registers fork handlers, which allocates: while its
-//      owner calls into 0..5; a fork acquires it before all others
-//   0. the scavenger's cycle lock (policy/scavenger.h), held while its owner calls into 1..5; a fork acquires it first,
-//      and not at all from within a slow path
-//   1. the CPU cache's drain lock (cpu_cache/cpu_cache.h), held while its owner calls into 2..5; a fork does not
-//      acquire it
-//   2. a transfer cache's lock, one per size class (central/transfer_cache.h)
-//   3. a central free list's lock, two per size class (central/central_free_list.h)
-//   4. the heap profile's lock (observe/profile.h), which also guards the settings that change (heap/process_heap.h)
-//   5. the page heap's lock (pages/page_heap.h), which also guards the metadata and the writers of the page map
-//   6. the lock of the list of pools (life/fork_locks.cc); a fork, and only a fork, holds it while it acquires
-//   7. the locks of pools (life/fork_locks.h), which come and go with them, and the caretaker's (pools/caretaker.h)
+// os/lock_rank.h lists all locks in their order.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
 
 #include "allocator/base/attributes.h"
+#include "allocator/os/lock_rank.h"
 #include "allocator/os/thread_state.h"
 
 namespace tarn {
 
 class TARN_CAPABILITY("lock") Lock {
  public:
-  constexpr Lock() = default;
+  constexpr explicit Lock(LockRank rank) : rank_(rank) {}
   Lock(const Lock&) = delete;
   Lock& operator=(const Lock&) = delete;
 
   void Acquire() TARN_ACQUIRE() {
+    // A lock that this thread holds already has another message, see AcquireSlow.
+    if (RankOfLock::kRecorded && !HeldByThisThread()) thread_state.locks.CheckOrder(rank_.get());
     std::uint32_t expected = 0;
     // Acquire pairs with the release in Release(): the owner before is done with what the lock guards.
     if (!word_.compare_exchange_strong(expected, ThreadId(), std::memory_order_acquire, std::memory_order_relaxed)) {
       AcquireSlow();
     }
+    thread_state.locks.NoteAcquired(rank_.get());
   }
 
   bool TryAcquire() TARN_TRY_ACQUIRE(true) {
     std::uint32_t expected = 0;
-    return word_.compare_exchange_strong(expected, ThreadId(), std::memory_order_acquire, std::memory_order_relaxed);
+    const bool acquired =
+        word_.compare_exchange_strong(expected, ThreadId(), std::memory_order_acquire, std::memory_order_relaxed);
+    if (RankOfLock::kRecorded && acquired) thread_state.locks.NoteAcquired(rank_.get());
+    return acquired;
   }
 
   void Release() TARN_RELEASE() {
+    thread_state.locks.NoteReleased(rank_.get());
     if ((word_.exchange(0, std::memory_order_release) & kHasWaiters) != 0) WakeOne();
   }
 
@@ -66,7 +60,10 @@ class TARN_CAPABILITY("lock") Lock {
 
   // For the child of a fork, where no other thread is left: makes the lock free whatever it was. Acquire pairs with the
   // release of threads that ended before the fork, so that what the lock guards may be repaired without acquiring it.
-  void ResetInForkedChild() { word_.exchange(0, std::memory_order_acquire); }
+  void ResetInForkedChild() {
+    if (RankOfLock::kRecorded && HeldByThisThread()) thread_state.locks.NoteReleased(rank_.get());
+    word_.exchange(0, std::memory_order_acquire);
+  }
   // For the child of a fork whose only thread holds the lock: no other thread sleeps on it.
   void AdoptInForkedChild() { word_.exchange(ThreadId(), std::memory_order_acquire); }
 
@@ -79,6 +76,7 @@ class TARN_CAPABILITY("lock") Lock {
 
   // 0: free. Else the owner's thread id, and kHasWaiters when somebody may sleep on the word.
   std::atomic<std::uint32_t> word_ = 0;
+  [[no_unique_address]] RankOfLock rank_;
 };
 
 class TARN_SCOPED_CAPABILITY LockHolder {

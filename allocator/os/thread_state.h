@@ -10,6 +10,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "allocator/os/lock_rank.h"
+
 namespace tarn {
 
 // The kernel's struct rseq as far as we use it (include/uapi/linux/rseq.h). The kernel writes the ids, we write only
@@ -58,6 +60,7 @@ struct ThreadState {
   std::uint16_t vfork_calls = 0;
   std::uint16_t vfork_withdrawals = 0;
   std::uint32_t vfork_index = 0;
+  [[no_unique_address]] LockRecord locks;
 };
 static_assert(sizeof(ThreadState) <= 256, "static TLS is scarce: dlopen fails when a library wants much of it");
 

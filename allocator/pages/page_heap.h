@@ -316,7 +316,7 @@ class PageHeap {
     ~PublishAtEnd() TARN_NO_THREAD_SAFETY_ANALYSIS { heap->Publish(); }
   };
 
-  Lock lock_;
+  Lock lock_ = Lock(LockRank::kPageHeap);
   Metadata metadata_ TARN_GUARDED_BY(lock_);
   Reservations reservations_ TARN_GUARDED_BY(lock_);
   // Of before AbandonInForkedChild. Changes there only, while there is one thread.

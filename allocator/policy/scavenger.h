@@ -175,7 +175,7 @@ class Scavenger {
   std::atomic<bool> start_again_ = false;
   std::atomic<std::uint32_t> last_cycle_ms_ = 0;
 
-  Lock cycle_lock_;
+  Lock cycle_lock_ = Lock(LockRank::kCycle);
   bool in_pass_ TARN_GUARDED_BY(cycle_lock_) = false;
   // The bytes in use when the caches were last emptied for a fall.
   std::size_t drained_at_bytes_ TARN_GUARDED_BY(cycle_lock_) = 0;

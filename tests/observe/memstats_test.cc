@@ -292,7 +292,7 @@ TEST(Stalls, AreWaitsForLocks) {
   const std::uint64_t before = StallCount();
   // A holder that lets go before the other has gone to sleep has kept nobody; then once more.
   for (unsigned round = 0; round < 100 && StallCount() == before; ++round) {
-    Lock lock;
+    Lock lock(LockRank::kPool);
     std::atomic<bool> comes = false;
     lock.Acquire();
     std::thread waiter([&lock, &comes] {

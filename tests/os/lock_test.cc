@@ -29,17 +29,16 @@ void SleepMicroseconds(long microseconds) {
 }
 
 TEST(Lock, IsFreeWithoutAConstructorAtRunTime) {
-  static constinit Lock lock;
+  static constinit Lock lock(LockRank::kPool);
   EXPECT_FALSE(lock.HeldByThisThread());
   lock.Acquire();
   EXPECT_TRUE(lock.HeldByThisThread());
   lock.Release();
   EXPECT_FALSE(lock.HeldByThisThread());
-  EXPECT_EQ(sizeof(Lock), 4u);
 }
 
 TEST(Lock, IsNotTakenForAnotherThreads) {
-  Lock lock;
+  Lock lock(LockRank::kPool);
   {
     LockHolder holder(lock);
     std::thread([&lock] { EXPECT_FALSE(lock.HeldByThisThread()); }).join();
@@ -50,7 +49,7 @@ TEST(Lock, IsNotTakenForAnotherThreads) {
 
 // While the lock is given up, another thread acquires it and changes what it guards.
 TEST(Lock, IsGivenUpForAScope) {
-  Lock lock;
+  Lock lock(LockRank::kPool);
   int guarded = 1;
   lock.Acquire();
   {
@@ -69,7 +68,7 @@ TEST(Lock, IsGivenUpForAScope) {
 
 // The owner is known also while others wait, which marks the word.
 TEST(Lock, KnowsItsOwnerWhileOthersWait) {
-  Lock lock;
+  Lock lock(LockRank::kPool);
   lock.Acquire();
   std::atomic<int> entered = 0;
   std::vector<std::thread> threads;
@@ -94,7 +93,7 @@ TEST(Lock, KnowsItsOwnerWhileOthersWait) {
 TEST(Lock, LetsOneThreadInAtATime) {
   constexpr int kThreads = 16;
   constexpr int kRounds = 4000;
-  Lock lock;
+  Lock lock(LockRank::kPool);
   long counter = 0;
   std::atomic<int> inside = 0;
   std::vector<std::thread> threads;
@@ -134,7 +133,7 @@ bool Sleeps(pid_t tid) {
 TEST(Lock, KeepsTheMarkOfTheOthersThatSleep) {
   if (tarn_test::kThreadSanitizer) GTEST_SKIP() << "no threads in a forked child of it";
   EXPECT_EQ(tarn_test::ComplaintOfChild([]() TARN_NO_THREAD_SAFETY_ANALYSIS {
-              Lock lock;
+              Lock lock(LockRank::kPool);
               lock.Acquire();
               std::atomic<pid_t> tids[2] = {};
               std::atomic<bool> first = true;
@@ -161,7 +160,7 @@ TEST(Lock, KeepsTheMarkOfTheOthersThatSleep) {
 TEST(Lock, LosesNoWakeUp) {
   constexpr int kThreads = 12;
   constexpr int kRounds = 60;
-  Lock lock;
+  Lock lock(LockRank::kPool);
   std::atomic<bool> stop = false;
   // The newcomer, which never sleeps: it takes the lock between a release and the moment the woken one runs.
   std::thread newcomer([&] {
@@ -189,7 +188,7 @@ TEST(Lock, LosesNoWakeUp) {
 }
 
 TEST(Lock, AForkedChildCanResetALockOfAThreadThatIsNoMore) {
-  Lock lock;
+  Lock lock(LockRank::kPool);
   std::atomic<bool> held = false;
   std::atomic<bool> done = false;
   std::thread holder([&] {
@@ -212,7 +211,7 @@ TEST(Lock, AForkedChildCanResetALockOfAThreadThatIsNoMore) {
 }
 
 TEST(Lock, AForkedChildCanAdoptALockThatItsThreadHolds) {
-  Lock lock;
+  Lock lock(LockRank::kPool);
   LockHolder holder(lock);
   EXPECT_EQ(tarn_test::ComplaintOfChild([&lock]() TARN_NO_THREAD_SAFETY_ANALYSIS {
               TARN_REQUIRE(lock.HeldByThisThread());
