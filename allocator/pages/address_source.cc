@@ -13,8 +13,10 @@ namespace tarn {
 
 namespace {
 
-// A reservation's usual size: as large as a leaf of the page map, so that a large heap needs few of either.
-constexpr std::size_t kReservationHugePages = Reservation::kMaxHugePages;
+// As large as a leaf of the page map, so that a large heap needs few of either.
+constexpr std::size_t kLargestHugePages = Reservation::kMaxHugePages;
+// 32 MiB hold what a small process has. Chosen.
+constexpr std::size_t kFirstHugePages = 16;
 // Under an address space limit a reservation takes at most this part of it, because thread stacks and files must find
 // room too. Chosen.
 constexpr std::size_t kLimitedReservationDivisor = 16;
@@ -27,21 +29,21 @@ bool IsServable(const void* start, std::size_t bytes) {
 }
 
 // The limit of addresses is asked for at the first reservation, or the first object that moves.
-std::size_t AddressSource::Goal() {
-  std::size_t goal = goal_.load(std::memory_order_relaxed);
-  if (goal != 0) return goal;
+std::size_t AddressSource::Largest() {
+  std::size_t largest = largest_.load(std::memory_order_relaxed);
+  if (largest != 0) return largest;
   const std::size_t limit_bytes = AddressSpaceLimitBytes();
-  goal = limit_bytes == SIZE_MAX ? kReservationHugePages
-                                 : std::clamp(limit_bytes / kLimitedReservationDivisor / kHugePageBytes,
-                                              kMinReservationHugePages, kReservationHugePages - 1);
-  goal_.store(goal, std::memory_order_relaxed);
-  return goal;
+  largest = limit_bytes == SIZE_MAX ? kLargestHugePages
+                                    : std::clamp(limit_bytes / kLimitedReservationDivisor / kHugePageBytes,
+                                                 kMinReservationHugePages, kLargestHugePages - 1);
+  largest_.store(largest, std::memory_order_relaxed);
+  return largest;
 }
 
-bool AddressSource::IsLimited() { return Goal() != kReservationHugePages; }
+bool AddressSource::IsLimited() { return Largest() != kLargestHugePages; }
 
-void* AddressSource::ReserveAtLeast(std::size_t huge_pages, std::size_t* count) {
-  *count = std::max(Goal(), huge_pages);
+void* AddressSource::ReserveAtLeast(std::size_t huge_pages, std::size_t reserved, std::size_t* count) {
+  *count = std::max(std::min(std::max(reserved, kFirstHugePages), Largest()), huge_pages);
   bool refused = false;
   while (true) {
     const std::size_t bytes = *count * kHugePageBytes;
@@ -54,9 +56,9 @@ void* AddressSource::ReserveAtLeast(std::size_t huge_pages, std::size_t* count) 
     if (!refused) {
       // The limit may have come later. What it is costs a system call, which a sandbox may forbid by now.
       refused = true;
-      const std::size_t goal = std::max(*count / kLimitedReservationDivisor, kMinReservationHugePages);
-      goal_.store(goal, std::memory_order_relaxed);
-      *count = std::max(goal, huge_pages);
+      const std::size_t largest = std::max(*count / kLimitedReservationDivisor, kMinReservationHugePages);
+      largest_.store(largest, std::memory_order_relaxed);
+      *count = std::max(largest, huge_pages);
       continue;
     }
     *count = std::max(*count / 2, huge_pages);

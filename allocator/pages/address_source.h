@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Gets address space for reservations: 1 GiB at a time, less under an address space limit.
+// Gets address space for reservations, as much as there is already, from 32 MiB to 1 GiB at a time: a small process
+// takes little, and a large heap is built of few. Under an address space limit it is less.
 //
-// Not guarded: threads that find the usual size unknown find the same. All zero at the start (heap/process_heap.h).
+// Not guarded: threads that find the largest size unknown find the same. All zero at the start (heap/process_heap.h).
 #pragma once
 
 #include <atomic>
@@ -15,16 +16,16 @@ bool IsServable(const void* start, std::size_t bytes);
 
 class AddressSource {
  public:
-  // Reserves at least `huge_pages`, the usual size if that is possible; null: the kernel refuses.
-  void* ReserveAtLeast(std::size_t huge_pages, std::size_t* count);
+  // Reserves at least `huge_pages`, where `reserved` are reserved already; null: the kernel refuses.
+  void* ReserveAtLeast(std::size_t huge_pages, std::size_t reserved, std::size_t* count);
   bool IsLimited();
 
  private:
-  // The usual size of a reservation, in huge pages.
-  std::size_t Goal();
+  // The largest size of a reservation, in huge pages.
+  std::size_t Largest();
 
   // 0: not known yet.
-  std::atomic<std::size_t> goal_ = 0;
+  std::atomic<std::size_t> largest_ = 0;
 };
 
 }  // namespace tarn

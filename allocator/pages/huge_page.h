@@ -89,8 +89,14 @@ struct Reservation {
   HugePage* huge_pages = nullptr;
   std::size_t tracker_capacity = 0;  // trackers at huge_pages, at least huge_page_count
   Bitmap<kMaxHugePages> whole_free;
-  // An upper bound of the longest run in whole_free, so that a search passes full reservations by.
+  // Those of whole_free that have memory behind them: WarmPages keeps it.
+  Bitmap<kMaxHugePages> warm;
+  // An upper bound of the longest run in whole_free, so that a search passes by what has no room.
   std::size_t longest_free_bound = 0;
+  // The list of those in which whole huge pages may be free. A search takes off it those in which none is.
+  Reservation** list_with_room = nullptr;
+  Reservation* next_with_room = nullptr;
+  bool is_listed_with_room = false;
   // The kernel makes huge pages of its own here only where it is asked to (MADV_NOHUGEPAGE).
   bool refuses_huge_pages = false;
 
@@ -98,6 +104,13 @@ struct Reservation {
   void SetWholeFree(const HugePage* huge_page) {
     whole_free.SetRange(IndexOf(huge_page), 1);
     longest_free_bound = huge_page_count;
+    ListWithRoom();
+  }
+  void ListWithRoom() {
+    if (is_listed_with_room) return;
+    is_listed_with_room = true;
+    next_with_room = *list_with_room;
+    *list_with_room = this;
   }
   // Sets up the tracker of a huge page that is about to be committed, as one that is all free and zero. Not done with
   // the reservation, so that unused trackers are never touched.

@@ -4,15 +4,15 @@
 //
 // Serves spans of small objects, large objects, and metadata. Uses os/virtual_memory.h.
 //
-// Pages come in huge pages of 2 MiB. Huge pages come out of reservations of up to 1 GiB, and are committed as they
-// come into use. A request of up to a huge page goes where it fits most tightly: of the huge pages whose longest free
-// run is just long enough, a full one. So sparsely used huge pages drain and become free as a whole. Larger requests
-// take whole huge pages in a row; what the last of them has left over is packed like any other. Requests beyond
-// half a reservation get a mapping of their own.
+// Pages come in huge pages of 2 MiB. Huge pages come out of reservations of 32 MiB to 1 GiB. They are committed as they
+// come into use, in a large heap several at a time. A request of up to a huge page goes where it fits most tightly: of
+// the huge pages whose longest free run is just long enough, a full one. So sparsely used huge pages drain and become
+// free as a whole. Larger requests take whole huge pages in a row; what the last of them has left over is packed like
+// any other. Requests beyond half of the largest reservation get a mapping of their own.
 //
-// One lock. It is held while a reservation is made (mmap, once per GiB): the caller cannot go on without it, and others
-// would only pile up more reservations. It is not held while memory is committed or released: the pages are marked as
-// taken or used for that time.
+// One lock. It is held while a reservation is made (mmap, once per doubling or GiB): the caller cannot go on without
+// it, and others would only pile up more reservations. It is not held while memory is committed or released: the pages
+// are marked as taken or used for that time.
 //
 // Free memory goes back (page_heap_release.cc) in four ways: at once, by the thread that frees more than is worth
 // keeping (KeepWarmBytes); when the use has fallen, by the thread whose free let it fall (ReleaseExcess); by age and
@@ -205,13 +205,17 @@ class PageHeap {
 
   // Takes `count` whole free huge pages in a row out of the free ones, committed. `alignment` counts huge pages.
   HugePage* TakeHugePages(std::size_t count, std::size_t alignment, bool prefer_zero = false) TARN_REQUIRES(lock_);
-  HugePage* FindOrReserve(std::size_t count, std::size_t alignment) TARN_REQUIRES(lock_);
+  Reservations::Place FindOrReserve(std::size_t count, std::size_t alignment) TARN_REQUIRES(lock_);
   // Takes these, which are free: committed, on no list, kPacked with all pages free. Drops the lock for the system
   // call.
-  bool TakeThese(HugePage* first, std::size_t count) TARN_REQUIRES(lock_);
+  bool TakeThese(Reservations::Place place, std::size_t count) TARN_REQUIRES(lock_);
   // Commits those of them that are not, or puts them back.
-  bool CommitTaken(HugePage* first, std::size_t count, Reservation* reservation) TARN_REQUIRES(lock_);
-  void PutBack(const InFlight& in_flight) TARN_REQUIRES(lock_);
+  bool CommitTaken(Reservations::Place place, std::size_t count) TARN_REQUIRES(lock_);
+  // Takes free huge pages at this index that are not committed, to be committed with those in front of them; returns
+  // how many.
+  std::size_t TakeAhead(Reservation* reservation, std::size_t index) TARN_REQUIRES(lock_);
+  // From this one on, huge pages in flight become free again.
+  void PutBack(const InFlight& in_flight, std::size_t from) TARN_REQUIRES(lock_);
   bool AddReservation(std::size_t huge_pages) TARN_REQUIRES(lock_);
   // Gives the free ends of all reservations back to the kernel, and the charge for what is committed and free
   // elsewhere; false when there was neither.

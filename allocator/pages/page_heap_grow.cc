@@ -18,36 +18,39 @@ namespace tarn {
 namespace {
 
 constexpr std::size_t kMetadataAlignmentBytes = 64;
+// Of what is committed, the share that is committed ahead by one call: so a heap grows by some ten calls for each
+// tenfold of its size, and not by one for each huge page. Chosen.
+constexpr std::size_t kCommitAheadDivisor = 8;
 
 }  // namespace
 
 // Finds whole free huge pages, in a new reservation if there are none. With an alignment beyond the huge page the
 // reservation must be long enough wherever it happens to start.
-HugePage* PageHeap::FindOrReserve(std::size_t count, std::size_t alignment) {
+Reservations::Place PageHeap::FindOrReserve(std::size_t count, std::size_t alignment) {
   // In a container, where memory is short, warm ones come first.
   const bool prefer_warm = bounds_.has_goals() && count > 1 && free_.warm_pages().bytes() != 0;
   const auto preference = prefer_warm ? Reservations::Preference::kMostWarm : Reservations::Preference::kShortestRun;
-  HugePage* const first = reservations_.Find(count, alignment, preference, free_.warm_pages());
-  if (first != nullptr || !AddReservation(count + alignment - 1)) return first;
-  return reservations_.Find(count, alignment, preference, free_.warm_pages());
+  const Reservations::Place place = reservations_.Find(count, alignment, preference);
+  if (place.first != nullptr || !AddReservation(count + alignment - 1)) return place;
+  return reservations_.Find(count, alignment, preference);
 }
 
 HugePage* PageHeap::TakeHugePages(std::size_t count, std::size_t alignment, bool prefer_zero) {
-  HugePage* first = nullptr;
-  if (prefer_zero) {
-    first = reservations_.Find(count, alignment, Reservations::Preference::kZero, free_.warm_pages());
+  Reservations::Place place;
+  if (prefer_zero) place = reservations_.Find(count, alignment, Reservations::Preference::kZero);
+  if (place.first == nullptr && count == 1 && alignment == 1) {
+    if (HugePage* const newest = free_.warm_pages().newest()) place = {newest->reservation, newest};
   }
-  if (first == nullptr && count == 1 && alignment == 1) first = free_.warm_pages().newest();
-  if (first == nullptr) first = FindOrReserve(count, alignment);
-  if (first == nullptr || TakeThese(first, count)) return first;
+  if (place.first == nullptr) place = FindOrReserve(count, alignment);
+  if (place.first == nullptr || TakeThese(place, count)) return place.first;
   // Free memory stays charged to the process (RLIMIT_DATA, strict overcommit) until its addresses are given up.
   if (!UnreserveFree()) return nullptr;
-  first = FindOrReserve(count, alignment);
-  return first != nullptr && TakeThese(first, count) ? first : nullptr;
+  place = FindOrReserve(count, alignment);
+  return place.first != nullptr && TakeThese(place, count) ? place.first : nullptr;
 }
 
-bool PageHeap::TakeThese(HugePage* first, std::size_t count) {
-  Reservation* const reservation = reservations_.Of(first);
+bool PageHeap::TakeThese(Reservations::Place place, std::size_t count) {
+  HugePage* const first = place.first;
   const std::uint32_t now_ms = CoarseMilliseconds();
   bool all_committed = true;
   for (std::size_t i = 0; i < count; ++i) {
@@ -57,11 +60,11 @@ bool PageHeap::TakeThese(HugePage* first, std::size_t count) {
       if (huge_page->freed_at_ms != 0) demand_.NoteReturn(huge_page->freed_at_ms, now_ms);
     } else {
       all_committed = false;
-      reservation->SetUp(huge_page);
+      place.reservation->SetUp(huge_page);
     }
     huge_page->state = HugePageState::kTaken;
   }
-  if (!all_committed && !CommitTaken(first, count, reservation)) return false;
+  if (!all_committed && !CommitTaken(place, count)) return false;
   for (std::size_t i = 0; i < count; ++i) first[i].state = HugePageState::kPacked;
   return true;
 }
@@ -69,49 +72,71 @@ bool PageHeap::TakeThese(HugePage* first, std::size_t count) {
 namespace {
 
 // Commits those of the huge pages that are not, in as few calls as possible. No other thread looks at huge pages that
-// are taken. False: the kernel refuses one.
-bool CommitEach(InFlight* in_flight) {
+// are taken. False: the kernel refuses one of the first `needed`. The others it may refuse.
+bool CommitEach(InFlight* in_flight, std::size_t needed) {
   HugePage* const first = in_flight->huge_page;
-  for (std::size_t i = 0; i < in_flight->count; ++i) {
+  std::size_t end;
+  for (std::size_t i = 0; i < in_flight->count; i = end) {
+    end = i + 1;
     if (first[i].committed) continue;
-    std::size_t end = i + 1;
     while (end < in_flight->count && !first[end].committed) ++end;
-    if (!Commit(first[i].first_page.start(), (end - i) * kHugePageBytes)) return false;
+    const auto commit = [&] { return Commit(first[i].first_page.start(), (end - i) * kHugePageBytes); };
+    if (!commit()) {
+      if (end <= needed) return false;
+      end = needed;
+      if (!commit()) return false;
+      in_flight->committed = end;
+      break;
+    }
     in_flight->committed = end;
-    i = end - 1;
   }
   return true;
 }
 
 }  // namespace
 
-bool PageHeap::CommitTaken(HugePage* first, std::size_t count, Reservation* reservation) {
+std::size_t PageHeap::TakeAhead(Reservation* reservation, std::size_t index) {
+  const std::size_t most = free_.committed_huge_pages() / kCommitAheadDivisor;
+  std::size_t count = 0;
+  while (count < most && index + count < reservation->huge_page_count && reservation->whole_free.Test(index + count) &&
+         !reservation->huge_pages[index + count].committed) {
+    HugePage* const huge_page = &reservation->huge_pages[index + count];
+    reservation->SetUp(huge_page);
+    huge_page->state = HugePageState::kTaken;
+    ++count;
+  }
+  return count;
+}
+
+bool PageHeap::CommitTaken(Reservations::Place place, std::size_t count) {
+  HugePage* const first = place.first;
+  const std::size_t end_index = place.reservation->IndexOf(first) + count;
+  const std::size_t ahead = first[count - 1].committed ? 0 : TakeAhead(place.reservation, end_index);
   InFlight in_flight_under_lock;
   InFlight* const listed = in_flight_.New(&metadata_);
   InFlight& in_flight = listed != nullptr ? *listed : in_flight_under_lock;
   in_flight.huge_page = first;
-  in_flight.count = count;
-  in_flight.committed_by = reservation;
-  bool all;
+  in_flight.count = count + ahead;
+  in_flight.committed_by = place.reservation;
+  bool enough;
   if (listed != nullptr) {
     in_flight_.List(listed);
     const Unlocked during_the_call(lock_);
-    all = CommitEach(&in_flight);
+    enough = CommitEach(&in_flight, count);
   } else {
     // Without a record the lock stays held.
-    all = CommitEach(&in_flight);
+    enough = CommitEach(&in_flight, count);
   }
   for (std::size_t i = 0; i < in_flight.committed; ++i) {
     if (!first[i].committed) free_.AddCommitted(&first[i]);
   }
-  if (!all) PutBack(in_flight);
+  PutBack(in_flight, enough ? count : 0);
   if (listed != nullptr) in_flight_.Delete(listed);
-  return all;
+  return enough;
 }
 
-// Huge pages that were taken become free again.
-void PageHeap::PutBack(const InFlight& in_flight) {
-  for (std::size_t i = 0; i < in_flight.count; ++i) {
+void PageHeap::PutBack(const InFlight& in_flight, std::size_t from) {
+  for (std::size_t i = from; i < in_flight.count; ++i) {
     HugePage* const huge_page = &in_flight.huge_page[i];
     if (huge_page->committed) {
       free_.PutWhole(huge_page);
@@ -131,9 +156,12 @@ bool PageHeap::AddReservation(std::size_t huge_pages) {
   if (huge_pages + kOwnHugePages > Reservation::kMaxHugePages) return false;
 
   std::size_t count = 0;
-  void* start = address_source_.ReserveAtLeast(huge_pages + kOwnHugePages, &count);
+  const auto reserve = [&]() TARN_REQUIRES(lock_) {
+    return address_source_.ReserveAtLeast(huge_pages + kOwnHugePages, reservations_.huge_page_count(), &count);
+  };
+  void* start = reserve();
   // Other reservations may hold unused what is missing.
-  if (start == nullptr && UnreserveFree()) start = address_source_.ReserveAtLeast(huge_pages + kOwnHugePages, &count);
+  if (start == nullptr && UnreserveFree()) start = reserve();
   if (start == nullptr) return false;
   NameMemory(start, count * kHugePageBytes, "tarn");
   const bool refuses_huge_pages = RefuseHugePages(start, count * kHugePageBytes);

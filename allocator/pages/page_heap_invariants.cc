@@ -55,9 +55,12 @@ void PageHeap::CheckInvariants() {
   std::size_t reserved = 0;
   for (Reservation* reservation = reservations_.first(); reservation != nullptr; reservation = reservation->next) {
     reserved += reservation->huge_page_count;
+    TARN_CHECK(reservation->whole_free.Count() == 0 || reservation->is_listed_with_room);
+    TARN_CHECK(reservation->whole_free.LongestRun() <= reservation->longest_free_bound);
     for (std::size_t i = 0; i < reservation->huge_page_count; ++i) {
       const HugePage& huge_page = reservation->huge_pages[i];
       const bool whole_free = reservation->whole_free.Test(i);
+      TARN_CHECK(reservation->warm.Test(i) == (whole_free && huge_page.committed && huge_page.linked()));
       if (!huge_page.committed) {
         TARN_CHECK(whole_free || huge_page.state == HugePageState::kLost);
         continue;

@@ -169,7 +169,10 @@ std::size_t PageHeap::ReleaseFree(std::size_t keep_warm_bytes, bool break_huge_p
     if (end_of_pass) break;
     if (huge_page != nullptr) AddToBatch(&batch, huge_page, huge_page->free.AndNot(huge_page->zero));
   }
-  return released_bytes + ReleaseBatched(&batch);
+  released_bytes += ReleaseBatched(&batch);
+  // Where addresses are limited, stacks and files need them, too.
+  if (address_source_.IsLimited()) UnreserveFree();
+  return released_bytes;
 }
 
 ScavengeResult PageHeap::ReleaseUnwanted(std::uint32_t now_ms, std::size_t most_bytes) {
@@ -311,7 +314,7 @@ void PageHeap::RepairInForkedChild() {
   // The thread that released these is gone; it is unknown whether the kernel got to it.
   while (InFlight* in_flight = in_flight_.front()) {
     if (in_flight->committed_by != nullptr) {
-      PutBack(*in_flight);
+      PutBack(*in_flight, 0);
       in_flight_.Delete(in_flight);
       continue;
     }

@@ -99,7 +99,7 @@ bool PageHeap::GrowWithinReservation(Span* span, PageCount pages, Run* added) {
   if (tail_is_part) UsePart(last, 0, tail);
   const std::size_t whole_count = left / kPagesPerHugePage + (tail_is_whole ? 1 : 0);
   const bool may_ask = whole_count >= kAskFloorHugePages && BacksHugePages();
-  if (whole_count != 0 && !TakeThese(whole, whole_count)) {
+  if (whole_count != 0 && !TakeThese({span->huge_page->reservation, whole}, whole_count)) {
     const std::uint32_t now_ms = CoarseMilliseconds();
     if (head != 0) FreeRun(start, old_end, PageCount(head), now_ms);
     if (tail_is_part) FreeRun(last, new_end - PageCount(tail), PageCount(tail), now_ms);

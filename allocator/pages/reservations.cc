@@ -5,8 +5,6 @@
 #include <algorithm>
 #include <new>
 
-#include "allocator/base/check.h"
-
 namespace tarn {
 
 namespace {
@@ -52,6 +50,8 @@ void Reservations::Add(Reservation* reservation, std::size_t metadata_huge_pages
   }
   const std::size_t count = reservation->huge_page_count;
   huge_page_count_ += count;
+  reservation->list_with_room = &first_with_room_;
+  reservation->ListWithRoom();
   reservation->whole_free.SetRange(metadata_huge_pages, count - metadata_huge_pages);
   reservation->longest_free_bound = count;
   reservation->next = first_;
@@ -66,6 +66,15 @@ void Reservations::Shrink(Reservation* reservation, std::size_t huge_pages) {
 }
 
 void Reservations::RemoveEmpty() {
+  for (Reservation** link = &first_with_room_; *link != nullptr;) {
+    Reservation* const reservation = *link;
+    if (reservation->huge_page_count != 0) {
+      link = &reservation->next_with_room;
+      continue;
+    }
+    *link = reservation->next_with_room;
+    reservation->is_listed_with_room = false;
+  }
   for (Reservation** link = &first_; *link != nullptr;) {
     Reservation* const reservation = *link;
     if (reservation->huge_page_count != 0) {
@@ -78,22 +87,27 @@ void Reservations::RemoveEmpty() {
   }
 }
 
-HugePage* Reservations::Find(std::size_t count, std::size_t alignment, Preference preference,
-                             const WarmPages& warm_pages) {
-  HugePage* best = nullptr;
+Reservations::Place Reservations::Find(std::size_t count, std::size_t alignment, Preference preference) {
+  Place best;
   std::size_t best_length = SIZE_MAX;
   std::size_t best_warm = 0;
-  for (Reservation* reservation = first_; reservation != nullptr; reservation = reservation->next) {
-    if (reservation->longest_free_bound < count) continue;
+  for (Reservation** link = &first_with_room_; *link != nullptr;) {
+    Reservation* const reservation = *link;
+    if (reservation->longest_free_bound < count) {
+      if (reservation->longest_free_bound == 0) {
+        *link = reservation->next_with_room;
+        reservation->is_listed_with_room = false;
+      } else {
+        link = &reservation->next_with_room;
+      }
+      continue;
+    }
+    link = &reservation->next_with_room;
     const std::size_t first_number = reservation->first_page.raw() / kPagesPerHugePage;
     std::size_t longest = 0;
-    auto whole_free = reservation->whole_free;
-    if (preference == Preference::kZero) {
-      warm_pages.ForEach([&](const HugePage* warm) {
-        if (warm->reservation == reservation) whole_free.ClearRange(reservation->IndexOf(warm), 1);
-      });
-    }
-    for (auto run = whole_free.NextRun(0); run.count != 0; run = whole_free.NextRun(run.first + run.count)) {
+    const bool zero_only = preference == Preference::kZero;
+    const auto candidates = zero_only ? reservation->whole_free.AndNot(reservation->warm) : reservation->whole_free;
+    for (auto run = candidates.NextRun(0); run.count != 0; run = candidates.NextRun(run.first + run.count)) {
       longest = std::max(longest, run.count);
       std::size_t aligned_first = RoundUp(first_number + run.first, alignment) - first_number;
       if (aligned_first + count > run.first + run.count) continue;
@@ -104,13 +118,13 @@ HugePage* Reservations::Find(std::size_t count, std::size_t alignment, Preferenc
         aligned_first = window.first;
         warm = window.warm;
       }
-      if (best == nullptr || warm > best_warm || (warm == best_warm && run.count < best_length)) {
-        best = &reservation->huge_pages[aligned_first];
+      if (best.first == nullptr || warm > best_warm || (warm == best_warm && run.count < best_length)) {
+        best = {reservation, &reservation->huge_pages[aligned_first]};
         best_length = run.count;
         best_warm = warm;
       }
     }
-    if (preference != Preference::kZero) reservation->longest_free_bound = longest;
+    if (!zero_only) reservation->longest_free_bound = longest;
   }
   return best;
 }
@@ -119,31 +133,17 @@ HugePage* Reservations::Find(std::size_t count, std::size_t alignment, Preferenc
 // enough.
 Reservations::Window Reservations::WarmestWindow(const Reservation* reservation, HugePageRun run, std::size_t count,
                                                  std::size_t alignment) {
-  // The trackers of what is not committed were never written.
-  const auto is_warm = [reservation](std::size_t index) {
-    const HugePage& huge_page = reservation->huge_pages[index];
-    return huge_page.committed && huge_page.linked() ? std::size_t{1} : std::size_t{0};
-  };
-  std::size_t warm = 0;
-  for (std::size_t i = 0; i < count; ++i) warm += is_warm(run.first + i);
+  const auto is_warm = [reservation](std::size_t index) { return reservation->warm.Test(index) ? 1u : 0u; };
+  std::size_t warm = reservation->warm.CountRange(run.first, count);
+  std::size_t warm_behind = reservation->warm.CountRange(run.first + count, run.count - count);
   Window best{run.first, warm};
-  for (std::size_t first = run.first + 1; first + count <= run.first + run.count && best.warm != count; ++first) {
+  for (std::size_t first = run.first + 1; warm_behind != 0 && best.warm != count; ++first) {
+    warm_behind -= is_warm(first + count - 1);
     warm += is_warm(first + count - 1);
     warm -= is_warm(first - 1);
-    // Behind the first that was never used, hardly any was.
-    if (warm == 0 && !reservation->huge_pages[first].committed) break;
     if (warm > best.warm && (first - run.first) % alignment == 0) best = {first, warm};
   }
   return best;
-}
-
-Reservation* Reservations::Of(const HugePage* huge_page) const {
-  Reservation* reservation = first_;
-  while (huge_page < reservation->huge_pages || huge_page >= reservation->huge_pages + reservation->huge_page_count) {
-    reservation = reservation->next;
-    TARN_CHECK(reservation != nullptr);
-  }
-  return reservation;
 }
 
 bool Reservations::Serves(std::uintptr_t address) const {

@@ -13,7 +13,6 @@
 #include "allocator/base/units.h"
 #include "allocator/pages/huge_page.h"
 #include "allocator/pages/metadata.h"
-#include "allocator/pages/warm_pages.h"
 
 namespace tarn {
 
@@ -29,16 +28,18 @@ class Reservations {
   // Takes the records without huge pages off the list. They stay readable, and serve new reservations.
   void RemoveEmpty();
 
-  // Finds `count` whole free huge pages in a row; null: there are none. `alignment` counts huge pages.
+  // Finds `count` whole free huge pages in a row; both null: there are none. `alignment` counts huge pages.
   enum class Preference : std::uint8_t {
     kShortestRun,  // the shortest run of free ones that will do, so that long ones stay whole; the lowest of equals
     kMostWarm,     // where most are warm; of equals, as before
     kZero,         // none that is warm
   };
-  HugePage* Find(std::size_t count, std::size_t alignment, Preference preference, const WarmPages& warm_pages);
+  struct Place {
+    Reservation* reservation = nullptr;
+    HugePage* first = nullptr;  // its tracker may never have been written
+  };
+  Place Find(std::size_t count, std::size_t alignment, Preference preference);
 
-  // The reservation that the huge page is of.
-  Reservation* Of(const HugePage* huge_page) const;
   // True if the address lies in a huge page that spans are or were made of.
   bool Serves(std::uintptr_t address) const;
 
@@ -63,6 +64,8 @@ class Reservations {
                               std::size_t alignment);
 
   Reservation* first_ = nullptr;
+  // Many reservations are full in a large heap.
+  Reservation* first_with_room_ = nullptr;
   // Records of reservations that went back to the kernel.
   Reservation* spare_ = nullptr;
   std::size_t huge_page_count_ = 0;

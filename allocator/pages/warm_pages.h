@@ -24,11 +24,15 @@ class WarmPages {
     const bool refused = huge_page->refused_at_ms != 0;
     (refused ? refused_ : warm_).PushFront(huge_page);
     (refused ? refused_bytes_ : bytes_) += bytes;
+    Reservation* const reservation = huge_page->reservation;
+    reservation->warm.SetRange(reservation->IndexOf(huge_page), 1);
   }
   // Its figures are those that it was added with.
   void Remove(HugePage* huge_page) {
     IntrusiveList<HugePage>::Remove(huge_page);
     (huge_page->refused_at_ms != 0 ? refused_bytes_ : bytes_) -= PageCount(huge_page->warm_pages()).bytes();
+    Reservation* const reservation = huge_page->reservation;
+    reservation->warm.ClearRange(reservation->IndexOf(huge_page), 1);
   }
 
   // The one that was freed last, of those that can be released if there is one; null: none.
@@ -53,15 +57,6 @@ class WarmPages {
   // The warm pages of those that can be released, and of those that were refused.
   std::size_t bytes() const { return bytes_; }
   std::size_t refused_bytes() const { return refused_bytes_; }
-
-  template <typename Visit>
-  void ForEach(Visit visit) const {
-    for (const IntrusiveList<HugePage>* list : {&warm_, &refused_}) {
-      for (HugePage* huge_page = list->front(); huge_page != nullptr; huge_page = list->Next(huge_page)) {
-        visit(huge_page);
-      }
-    }
-  }
 
  private:
   IntrusiveList<HugePage> warm_;

@@ -252,12 +252,15 @@ int RunMappings() {
     std::printf("skipped: vm.max_map_count is %zu\n", limit);
     return kSkipped;
   }
-  // A process that has been at work for a moment, not a fresh one.
+  // A process that has been at work, not a fresh one: the addresses of new memory are a mapping, those of memory that
+  // was there before are not.
   Random random(1);
-  for (std::size_t i = 0; i < 4000; ++i) {
-    if (!AllocateSmall(small_objects[i], random)) Fail("null at the start");
+  for (Object& object : small_objects) {
+    if (!AllocateSmall(object, random)) Fail("null at the start");
   }
-  for (std::size_t i = 0; i < 4000; i += 2) FreeChecked(small_objects[i]);
+  for (std::size_t i = 0; i < kSmallAllocations; ++i) {
+    if (i >= 4000 || i % 2 == 0) FreeChecked(small_objects[i]);
+  }
 
   // Neighbours of different protection stay mappings of their own. Their
   // addresses are kept in the last of them, which is large enough for it.

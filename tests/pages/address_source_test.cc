@@ -24,11 +24,19 @@ TEST(AddressSource, ServesAddressesOfThePageMapOnly) {
   EXPECT_FALSE(IsServable(reinterpret_cast<void*>(kEnd), 1));
 }
 
-TEST(AddressSource, ReservesTheUsualSizeOrMoreInWholeHugePages) {
+TEST(AddressSource, ReservesAsMuchAsThereIsInWholeHugePages) {
   AddressSource source;
-  for (const std::size_t wanted : {std::size_t{1}, Reservation::kMaxHugePages + 1}) {
+  constexpr std::size_t kMost = Reservation::kMaxHugePages;
+  struct Case {
+    std::size_t wanted;
+    std::size_t reserved;
+    std::size_t count;
+  };
+  for (const auto& [wanted, reserved, expected] :
+       {Case{1, 0, 16}, Case{1, 16, 16}, Case{1, 32, 32}, Case{100, 32, 100}, Case{1, 333, 333}, Case{1, kMost, kMost},
+        Case{1, 100 * kMost, kMost}, Case{kMost + 1, 0, kMost + 1}}) {
     std::size_t count = 0;
-    void* start = source.ReserveAtLeast(wanted, &count);
+    void* start = source.ReserveAtLeast(wanted, reserved, &count);
     if (start == nullptr) {
       ASSERT_TRUE(source.IsLimited());
       continue;
@@ -36,7 +44,7 @@ TEST(AddressSource, ReservesTheUsualSizeOrMoreInWholeHugePages) {
     EXPECT_EQ(reinterpret_cast<std::uintptr_t>(start) % kHugePageBytes, 0u);
     EXPECT_GE(count, wanted);
     if (!source.IsLimited()) {
-      EXPECT_EQ(count, wanted == 1 ? Reservation::kMaxHugePages : wanted);
+      EXPECT_EQ(count, expected);
     }
     Unreserve(start, count * kHugePageBytes);
   }
@@ -45,7 +53,7 @@ TEST(AddressSource, ReservesTheUsualSizeOrMoreInWholeHugePages) {
 TEST(AddressSource, IsRefusedMoreThanThereIs) {
   AddressSource source;
   std::size_t count = 0;
-  EXPECT_EQ(source.ReserveAtLeast((std::size_t{1} << 51) / kHugePageBytes, &count), nullptr);
+  EXPECT_EQ(source.ReserveAtLeast((std::size_t{1} << 51) / kHugePageBytes, 0, &count), nullptr);
 }
 
 }  // namespace

@@ -403,7 +403,7 @@ TEST(PageHeapResize, GrowsOverHugePagesThatWereNeverUsed) {
   PageHeap& heap = FreshPageHeap();
   Span* span = Large(heap, 10);
   ASSERT_EQ(IndexInHugePage(span), 0u);
-  for (const std::size_t pages : {255u, 256u, 257u, 512u, 700u, 5000u}) {
+  for (const std::size_t pages : {255u, 256u, 257u, 512u, 700u, 2952u}) {
     ASSERT_TRUE(heap.ResizeLarge(span, PageCount(pages))) << pages;
     EXPECT_EQ(span->pages, PageCount(pages));
     EXPECT_EQ(heap.Stats().in_use_bytes, pages * kPageBytes);
@@ -412,12 +412,32 @@ TEST(PageHeapResize, GrowsOverHugePagesThatWereNeverUsed) {
     ExpectConsistent(heap);
   }
   Span* behind = Large(heap, 100);
-  EXPECT_EQ(behind->first_page, span->first_page + PageCount(5000));
-  EXPECT_FALSE(heap.ResizeLarge(span, PageCount(5001)));
+  EXPECT_EQ(behind->first_page, span->first_page + PageCount(2952));
+  EXPECT_FALSE(heap.ResizeLarge(span, PageCount(2953)));
   heap.Deallocate(behind);
-  EXPECT_TRUE(heap.ResizeLarge(span, PageCount(5121)));
+  EXPECT_TRUE(heap.ResizeLarge(span, PageCount(3073)));
   heap.Deallocate(span);
   EXPECT_EQ(heap.Stats().in_use_bytes, 0u);
+  ExpectConsistent(heap);
+}
+
+// A large heap is not built by one system call for each huge page.
+TEST(PageHeapGrow, CommitsAShareOfWhatThereIs) {
+  PageHeap& heap = FreshPageHeap();
+  std::vector<Span*> spans;
+  std::size_t commits = 0;
+  std::size_t committed_bytes = 0;
+  for (int i = 0; i < 500; ++i) {
+    spans.push_back(Large(heap, kPagesPerHugePage));
+    ASSERT_NE(spans.back(), nullptr);
+    const std::size_t bytes = heap.published()->committed_bytes;
+    if (bytes != committed_bytes) ++commits;
+    committed_bytes = bytes;
+    EXPECT_LE(bytes, (heap.Stats().in_use_bytes + 4 * kHugePageBytes) * 9 / 8);
+  }
+  EXPECT_LT(commits, 80u);
+  ExpectConsistent(heap);
+  for (Span* span : spans) heap.Deallocate(span);
   ExpectConsistent(heap);
 }
 

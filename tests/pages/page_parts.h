@@ -21,6 +21,7 @@ class FakeReservation {
     record_.huge_pages = trackers_.get();
     record_.tracker_capacity = huge_pages;
     record_.longest_free_bound = huge_pages;
+    record_.list_with_room = &list_with_room_;
     record_.whole_free.SetRange(0, huge_pages);
     for (std::size_t i = 0; i < huge_pages; ++i) {
       tarn::HugePage& huge_page = trackers_[i];
@@ -36,6 +37,7 @@ class FakeReservation {
 
  private:
   tarn::Reservation record_;
+  tarn::Reservation* list_with_room_ = nullptr;
   std::unique_ptr<tarn::HugePage[]> trackers_;
 };
 

@@ -40,7 +40,7 @@ class ReservationsTest : public testing::Test {
     return huge_page;
   }
   HugePage* Find(std::size_t count, std::size_t alignment = 1, Preference preference = Preference::kShortestRun) {
-    return reservations_.Find(count, alignment, preference, warm_);
+    return reservations_.Find(count, alignment, preference).first;
   }
   static void Use(Reservation* reservation, std::size_t index) { reservation->SetUp(&reservation->huge_pages[index]); }
 
@@ -90,15 +90,36 @@ TEST_F(ReservationsTest, ZeroOnesAndWarmOnesArePreferred) {
 
 TEST_F(ReservationsTest, KnowsWhoseAnAddressIs) {
   Reservation* const first = Add(4, 64, 1);
-  Reservation* const second = Add(4, 32);
-  EXPECT_EQ(reservations_.Of(&first->huge_pages[3]), first);
-  EXPECT_EQ(reservations_.Of(&second->huge_pages[0]), second);
+  Add(4, 32);
   Commit(first, 2, 0);
   EXPECT_TRUE(reservations_.Serves(66 * kHugePageBytes + 100));
   EXPECT_FALSE(reservations_.Serves(64 * kHugePageBytes)) << "metadata";
   EXPECT_FALSE(reservations_.Serves(65 * kHugePageBytes)) << "not committed";
   EXPECT_FALSE(reservations_.Serves(68 * kHugePageBytes)) << "behind it";
   EXPECT_FALSE(reservations_.Serves(40 * kHugePageBytes));
+}
+
+TEST_F(ReservationsTest, AFullOneIsFoundAgainOnceItHasRoom) {
+  Reservation* const first = Add(2, 64);
+  Reservation* const second = Add(2, 32);
+  for (Reservation* const reservation : {first, second}) {
+    Use(reservation, 0);
+    Use(reservation, 1);
+  }
+  for (int round = 0; round < 3; ++round) {
+    // The first search looks, the second passes by.
+    EXPECT_EQ(Find(1), nullptr);
+    EXPECT_EQ(Find(1), nullptr);
+    EXPECT_FALSE(first->is_listed_with_room);
+    EXPECT_FALSE(second->is_listed_with_room);
+    first->Clear(&first->huge_pages[1]);
+    EXPECT_EQ(Find(1), &first->huge_pages[1]);
+    second->Clear(&second->huge_pages[0]);
+    Use(first, 1);
+    EXPECT_EQ(Find(1), &second->huge_pages[0]);
+    EXPECT_EQ(Find(2), nullptr);
+    Use(second, 0);
+  }
 }
 
 TEST_F(ReservationsTest, RecordsOfWhatWentServeAgain) {

@@ -52,9 +52,20 @@ TEST(WarmPages, RefusedOnesAreNotReleasedUntilTheirTimeCame) {
   warm.TryRefusedAgain(5001, true);
   EXPECT_FALSE(warm.has_refused());
   EXPECT_EQ(warm.bytes(), 7 * kPageBytes);
-  std::size_t seen = 0;
-  warm.ForEach([&](const HugePage*) { ++seen; });
-  EXPECT_EQ(seen, 3u);
+}
+
+TEST(WarmPages, TheReservationKnowsWhichItHas) {
+  FakeReservation pages(3);
+  WarmPages warm;
+  warm.Add(Warm(pages[0], 1));
+  warm.Add(Warm(pages[1], 0));
+  warm.Add(Warm(pages[2], 4, 1000));
+  EXPECT_TRUE(pages.record()->warm.Test(0));
+  EXPECT_FALSE(pages.record()->warm.Test(1));
+  EXPECT_TRUE(pages.record()->warm.Test(2));
+  warm.TryRefusedAgain(0, true);
+  warm.Remove(pages[2]);
+  EXPECT_EQ(pages.record()->warm.Count(), 1u);
 }
 
 TEST(WarmPages, OneWithoutMemoryStaysOnNoList) {
