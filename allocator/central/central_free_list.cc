@@ -61,7 +61,20 @@ namespace {
 [[noreturn]] TARN_COLD void ReportInteriorObject(const char* call, const void* address, const Span* span) {
   const std::uintptr_t start = ObjectAround(span, reinterpret_cast<std::uintptr_t>(address));
   if (start == 0) ReportMisuse(call, address, Misuse::kInteriorPointer);
-  ReportInteriorPointer(call, address, reinterpret_cast<const void*>(start), kSizeClasses[span->size_class].size_bytes);
+  ReportMisuse({.call = call,
+                .address = address,
+                .kind = Misuse::kInteriorPointer,
+                .start = reinterpret_cast<const void*>(start),
+                .object_bytes = kSizeClasses[span->size_class].size_bytes});
+}
+
+[[noreturn]] TARN_COLD void ReportOtherClass(const char* call, const void* address, const Span* span,
+                                             std::size_t given_class) {
+  ReportMisuse({.call = call,
+                .address = address,
+                .kind = Misuse::kWrongSize,
+                .object_bytes = kSizeClasses[span->size_class].size_bytes,
+                .given_bytes = kSizeClasses[given_class].size_bytes});
 }
 
 }  // namespace
@@ -78,10 +91,7 @@ void CentralFreeList::InsertRange(void* const* objects, std::size_t count, const
     Span* span = page_map.SpanOf(PageId::Containing(address));
     // The object came with the class that its page had then. If the page has another one, a second free gave it away.
     if (span == nullptr || span->kind != kind_) ReportMisuse(call, objects[i], Misuse::kSpanAlreadyFree);
-    if (span->size_class != size_class_) {
-      ReportWrongSize(call, objects[i], kSizeClasses[size_class_].size_bytes,
-                      kSizeClasses[span->size_class].size_bytes);
-    }
+    if (span->size_class != size_class_) ReportOtherClass(call, objects[i], span, size_class_);
     const int index = FindObject(span, address);
     if (index < 0) ReportInteriorObject(call, objects[i], span);
     // Of a span that no list knows any more.

@@ -41,7 +41,11 @@ std::atomic<std::uint32_t> notes = 0;
 TARN_COLD void NoteSize(const char* call, const Object& object, std::size_t given_bytes) {
   if (notes.load(std::memory_order_relaxed) >= kMostNotes) return;
   if (notes.fetch_add(1, std::memory_order_relaxed) < kMostNotes) {
-    NoteWrongSize(call, object.start, given_bytes, object.bytes());
+    NoteMisuse({.call = call,
+                .address = object.start,
+                .kind = Misuse::kWrongSize,
+                .object_bytes = object.bytes(),
+                .given_bytes = given_bytes});
   }
 }
 

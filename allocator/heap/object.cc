@@ -18,8 +18,11 @@ std::uintptr_t AddressOf(const void* pointer) { return reinterpret_cast<std::uin
   const bool small = span->kind == SpanKind::kSmall || span->kind == SpanKind::kSampled;
   const std::uintptr_t start = small ? ObjectAround(span, AddressOf(pointer)) : span->start_address();
   if (start == 0) ReportMisuse(call, pointer, Misuse::kInteriorPointer);
-  const std::size_t bytes = small ? kSizeClasses[span->size_class].size_bytes : span->bytes();
-  ReportInteriorPointer(call, pointer, reinterpret_cast<const void*>(start), bytes);
+  ReportMisuse({.call = call,
+                .address = pointer,
+                .kind = Misuse::kInteriorPointer,
+                .start = reinterpret_cast<const void*>(start),
+                .object_bytes = small ? kSizeClasses[span->size_class].size_bytes : span->bytes()});
 }
 
 enum class Served : std::uint8_t { kNever, kOnce, kUnknown };

@@ -21,8 +21,8 @@ constexpr int kStderr = 2;
 
 int kept_stderr = -1;
 
-const char* Description(Misuse misuse) {
-  switch (misuse) {
+const char* Description(Misuse::Kind kind) {
+  switch (kind) {
     case Misuse::kNotAllocated:
       return "pointer was not allocated by tarn";
     case Misuse::kInteriorPointer:
@@ -82,48 +82,36 @@ namespace {
 
 using Line = Text<256>;
 
-void Begin(Line* line, const char* kind, const char* call, const void* address, Misuse misuse) {
-  *line << "tarn: " << kind << call << "(";
-  line->Hex(reinterpret_cast<std::uintptr_t>(address)) << "): " << Description(misuse);
-}
-
-void AddSizes(Line* line, std::size_t given_bytes, std::size_t object_bytes) {
-  *line << ": " << std::uint64_t{given_bytes} << " bytes were given, the object has " << std::uint64_t{object_bytes};
-}
-
-[[noreturn]] void EndAndAbort(Line* line) {
-  *line << "\n";
-  WriteToStderr(line->view());
-  std::abort();
+// The one place that words a misuse.
+void Describe(const Misuse& misuse, Line* line) {
+  *line << misuse.call << "(";
+  line->Hex(reinterpret_cast<std::uintptr_t>(misuse.address)) << "): " << Description(misuse.kind);
+  if (misuse.start != nullptr) {
+    *line << ": the object of " << std::uint64_t{misuse.object_bytes} << " bytes starts at ";
+    line->Hex(reinterpret_cast<std::uintptr_t>(misuse.start));
+  } else if (misuse.object_bytes != 0) {
+    *line << ": " << std::uint64_t{misuse.given_bytes} << " bytes were given, the object has "
+          << std::uint64_t{misuse.object_bytes};
+  }
 }
 
 }  // namespace
 
-void ReportMisuse(const char* call, const void* address, Misuse misuse) {
+void ReportMisuse(const Misuse& misuse) {
   Line line;
-  Begin(&line, "fatal: ", call, address, misuse);
-  EndAndAbort(&line);
+  line << "tarn: fatal: ";
+  Describe(misuse, &line);
+  line << "\n";
+  WriteToStderr(line.view());
+  std::abort();
 }
 
-void ReportInteriorPointer(const char* call, const void* address, const void* start, std::size_t bytes) {
-  Line line;
-  Begin(&line, "fatal: ", call, address, Misuse::kInteriorPointer);
-  line << ": the object of " << std::uint64_t{bytes} << " bytes starts at ";
-  line.Hex(reinterpret_cast<std::uintptr_t>(start));
-  EndAndAbort(&line);
-}
+void ReportMisuse(const char* call, const void* address, Misuse::Kind kind) { ReportMisuse({call, address, kind}); }
 
-void ReportWrongSize(const char* call, const void* address, std::size_t given_bytes, std::size_t object_bytes) {
+void NoteMisuse(const Misuse& misuse) {
   Line line;
-  Begin(&line, "fatal: ", call, address, Misuse::kWrongSize);
-  AddSizes(&line, given_bytes, object_bytes);
-  EndAndAbort(&line);
-}
-
-void NoteWrongSize(const char* call, const void* address, std::size_t given_bytes, std::size_t object_bytes) {
-  Line line;
-  Begin(&line, "", call, address, Misuse::kWrongSize);
-  AddSizes(&line, given_bytes, object_bytes);
+  line << "tarn: ";
+  Describe(misuse, &line);
   line << "; it is freed by its own size\n";
   WriteToStderr(line.view());
 }

@@ -11,32 +11,37 @@
 
 namespace tarn {
 
-enum class Misuse {
-  kNotAllocated,     // no span of ours holds the address
-  kInteriorPointer,  // a span of ours does, but no object starts there
-  kAlreadyFree,      // the object is free already
-  kSpanAlreadyFree,  // the whole span went back to the page heap already
-  kWrongSize,        // the size given to a sized free is not the object's
-  kRegionPointer,    // the address is an arena's or a pool's, and was given to free
-  kWrongPool,        // the object is not this pool's
-  kNoObjectThere,    // the pool has no object that starts there
-  kStaleMark,        // the arena was reset, or rewound further, since the mark was made
-  kForeignMark,      // the mark was made by another arena
-  kPoolAtWork,       // the end of a pool or an arena comes from the destructor of its own object, or beside its Tick
-  kNoHandle,         // the pool, arena or heap has ended, or the pointer is none of that kind
+// A misuse by the program, with its facts. An unknown fact is zero, and the message leaves it out.
+struct Misuse {
+  enum Kind {
+    kNotAllocated,     // no span of ours holds the address
+    kInteriorPointer,  // a span of ours does, but no object starts there
+    kAlreadyFree,      // the object is free already
+    kSpanAlreadyFree,  // the whole span went back to the page heap already
+    kWrongSize,        // the size given to a sized free is not the object's
+    kRegionPointer,    // the address is an arena's or a pool's, and was given to free
+    kWrongPool,        // the object is not this pool's
+    kNoObjectThere,    // the pool has no object that starts there
+    kStaleMark,        // the arena was reset, or rewound further, since the mark was made
+    kForeignMark,      // the mark was made by another arena
+    kPoolAtWork,       // the end of a pool or an arena comes from the destructor of its own object, or beside its Tick
+    kNoHandle,         // the pool, arena or heap has ended, or the pointer is none of that kind
+  };
+
+  const char* call;     // the function that the program called
+  const void* address;  // the argument that is wrong
+  Kind kind;
+  const void* start = nullptr;  // kInteriorPointer: of the object that the address lies in
+  std::size_t object_bytes = 0;
+  std::size_t given_bytes = 0;  // kWrongSize
 };
 
-// Prints "tarn: fatal: <call>(0x<address>): <what is wrong>" and aborts. Takes no lock, allocates nothing.
-[[noreturn]] TARN_COLD void ReportMisuse(const char* call, const void* address, Misuse misuse);
-
-// The same for kInteriorPointer, with the object that the address lies in.
-[[noreturn]] TARN_COLD void ReportInteriorPointer(const char* call, const void* address, const void* start,
-                                                  std::size_t bytes);
-// The same for kWrongSize, with both sizes.
-[[noreturn]] TARN_COLD void ReportWrongSize(const char* call, const void* address, std::size_t given_bytes,
-                                            std::size_t object_bytes);
-// A line on a wrong size, "tarn: <call>(0x<address>): ...", that is not fatal: the object is freed by its own size.
-TARN_COLD void NoteWrongSize(const char* call, const void* address, std::size_t given_bytes, std::size_t object_bytes);
+// Prints "tarn: fatal: <call>(0x<address>): <what is wrong>: <facts>" and aborts. Takes no lock, allocates nothing.
+[[noreturn]] TARN_COLD void ReportMisuse(const Misuse& misuse);
+// The same without further facts. Hit paths come here by a jump, with nothing to lay out on the stack.
+[[noreturn]] TARN_COLD void ReportMisuse(const char* call, const void* address, Misuse::Kind kind);
+// Prints "tarn: <call>(0x<address>): ..." for a kWrongSize that is not fatal: the object is freed by its own size.
+TARN_COLD void NoteMisuse(const Misuse& misuse);
 
 // The same for a lock of tarn whose owner, this thread, will never release it: a signal handler interrupted tarn and
 // jumped out by siglongjmp.

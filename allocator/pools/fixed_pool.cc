@@ -101,6 +101,14 @@ std::size_t Home(const tarn_fixed_pool* pool, const FixedPoolShard& shard) {
   return pool->words * static_cast<std::size_t>(&shard - pool->shards) / kShards;
 }
 
+[[noreturn]] TARN_COLD void ReportInside(const tarn_fixed_pool* pool, const void* block, std::size_t index) {
+  ReportMisuse({.call = "tarn_fixed_pool_free",
+                .address = block,
+                .kind = Misuse::kInteriorPointer,
+                .start = reinterpret_cast<const void*>(pool->start + index * pool->stride_bytes),
+                .object_bytes = pool->stride_bytes});
+}
+
 TARN_NOINLINE TARN_COLD void GoHome(tarn_fixed_pool* pool, FixedPoolShard& shard) {
   shard.word.store(static_cast<std::uint32_t>(Home(pool, shard)), std::memory_order_relaxed);
   shard.frees_unheeded.store(kFreesUnheeded, std::memory_order_relaxed);
@@ -283,10 +291,8 @@ TARN_EXPORT void tarn_fixed_pool_free(tarn_fixed_pool* pool, void* block) {
     ReportMisuse("tarn_fixed_pool_free", block, Misuse::kWrongPool);
   }
   const std::size_t index = IndexOf(pool, offset);
-  if (index * pool->stride_bytes != offset) [[unlikely]] {
-    const auto* const start = reinterpret_cast<const void*>(pool->start + index * pool->stride_bytes);
-    ReportInteriorPointer("tarn_fixed_pool_free", block, start, pool->stride_bytes);
-  }
+  if (index * pool->stride_bytes != offset) [[unlikely]]
+    ReportInside(pool, block, index);
   const std::size_t word = index / 64;
   const std::uint64_t before = GiveBit(pool, word, index % 64);
   if ((before & Mask(index % 64)) != 0) [[unlikely]]

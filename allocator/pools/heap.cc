@@ -77,7 +77,13 @@ Span* LargeAt(const tarn_heap* heap, const void* object, const char* call) {
   const auto address = reinterpret_cast<std::uintptr_t>(object);
   Span* region = page_map.SpanAround(address);
   if (!IsLargeOf(heap, region)) ReportMisuse(call, object, Misuse::kWrongPool);
-  if (region->start_address() != address) ReportInteriorPointer(call, object, region->start(), region->bytes());
+  if (region->start_address() != address) {
+    ReportMisuse({.call = call,
+                  .address = object,
+                  .kind = Misuse::kInteriorPointer,
+                  .start = region->start(),
+                  .object_bytes = region->bytes()});
+  }
   return region;
 }
 

@@ -21,8 +21,8 @@ using tarn_test::RunInChild;
 
 void* const kAddress = reinterpret_cast<void*>(0x7f0012345678);
 
-std::string WordsOf(Misuse misuse) {
-  const ChildEnd end = RunInChild([misuse] { ReportMisuse("free", kAddress, misuse); });
+std::string WordsOf(Misuse::Kind kind) {
+  const ChildEnd end = RunInChild([kind] { ReportMisuse("free", kAddress, kind); });
   EXPECT_EQ(end.signal, SIGABRT);
   return end.output;
 }
@@ -36,16 +36,24 @@ TEST(Crash, EveryMisuseHasItsLine) {
   EXPECT_EQ(WordsOf(Misuse::kWrongSize), "tarn: fatal: free(0x7f0012345678): size does not match the object\n");
 }
 
-TEST(Crash, SaysBothFacts) {
-  const auto* const start = reinterpret_cast<const void*>(0x7f0012345000);
-  EXPECT_EQ(
-      RunInChild([=] { ReportInteriorPointer("free", kAddress, start, 8192); }).output,
-      "tarn: fatal: free(0x7f0012345678): pointer is inside an object, not at its start: the object of 8192 bytes "
-      "starts at 0x7f0012345000\n");
-  EXPECT_EQ(RunInChild([] { ReportWrongSize("free", kAddress, 24, 264); }).output,
-            "tarn: fatal: free(0x7f0012345678): size does not match the object: 24 bytes were given, the object has "
-            "264\n");
-  const ChildEnd end = RunInChild([] { NoteWrongSize("operator delete", kAddress, 24, 264); });
+TEST(Crash, SaysWhatIsKnown) {
+  const Misuse inside = {.call = "free",
+                         .address = kAddress,
+                         .kind = Misuse::kInteriorPointer,
+                         .start = reinterpret_cast<const void*>(0x7f0012345000),
+                         .object_bytes = 8192};
+  EXPECT_EQ(RunInChild([=] { ReportMisuse(inside); }).output,
+            "tarn: fatal: free(0x7f0012345678): pointer is inside an object, not at its start: the object of 8192 "
+            "bytes starts at 0x7f0012345000\n");
+  const Misuse wrong_size = {.call = "operator delete",
+                             .address = kAddress,
+                             .kind = Misuse::kWrongSize,
+                             .object_bytes = 264,
+                             .given_bytes = 24};
+  EXPECT_EQ(RunInChild([=] { ReportMisuse(wrong_size); }).output,
+            "tarn: fatal: operator delete(0x7f0012345678): size does not match the object: 24 bytes were given, the "
+            "object has 264\n");
+  const ChildEnd end = RunInChild([=] { NoteMisuse(wrong_size); });
   EXPECT_EQ(end.exit_code, 0);
   EXPECT_EQ(
       end.output,
