@@ -17,6 +17,9 @@ namespace {
 constexpr std::size_t kLargestHugePages = Reservation::kMaxHugePages;
 // 32 MiB hold what a small process has. Chosen.
 constexpr std::size_t kFirstHugePages = 16;
+// Large objects seldom come alone. Where each has a reservation of its own, one that ends leaves memory that the next
+// does not fit into: with 10 blocks of 5 to 25 MiB that are replaced in turn, that was twice the page faults.
+constexpr std::size_t kObjectsPerReservation = 8;
 // Under an address space limit a reservation takes at most this part of it, because thread stacks and files must find
 // room too. Chosen.
 constexpr std::size_t kLimitedReservationDivisor = 16;
@@ -43,7 +46,8 @@ std::size_t AddressSource::Largest() {
 bool AddressSource::IsLimited() { return Largest() != kLargestHugePages; }
 
 void* AddressSource::ReserveAtLeast(std::size_t huge_pages, std::size_t reserved, std::size_t* count) {
-  *count = std::max(std::min(std::max(reserved, kFirstHugePages), Largest()), huge_pages);
+  const std::size_t usual = std::max({reserved, kFirstHugePages, kObjectsPerReservation * huge_pages});
+  *count = std::max(std::min(usual, Largest()), huge_pages);
   bool refused = false;
   while (true) {
     const std::size_t bytes = *count * kHugePageBytes;

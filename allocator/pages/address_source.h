@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Gets address space for reservations, as much as there is already, from 32 MiB to 1 GiB at a time: a small process
-// takes little, and a large heap is built of few. Under an address space limit it is less.
+// takes little, and a large heap is built of few. For large objects it is more, under an address space limit less.
 //
 // Not guarded: threads that find the largest size unknown find the same. All zero at the start (heap/process_heap.h).
 #pragma once

@@ -27,8 +27,8 @@ constexpr std::size_t kCommitAheadDivisor = 8;
 // Finds whole free huge pages, in a new reservation if there are none. With an alignment beyond the huge page the
 // reservation must be long enough wherever it happens to start.
 Reservations::Place PageHeap::FindOrReserve(std::size_t count, std::size_t alignment) {
-  // In a container, where memory is short, warm ones come first.
-  const bool prefer_warm = bounds_.has_goals() && count > 1 && free_.warm_pages().bytes() != 0;
+  // Warm ones come first: what is not resident costs page faults.
+  const bool prefer_warm = count > 1 && free_.warm_pages().bytes() != 0;
   const auto preference = prefer_warm ? Reservations::Preference::kMostWarm : Reservations::Preference::kShortestRun;
   const Reservations::Place place = reservations_.Find(count, alignment, preference);
   if (place.first != nullptr || !AddReservation(count + alignment - 1)) return place;

@@ -33,8 +33,8 @@ TEST(AddressSource, ReservesAsMuchAsThereIsInWholeHugePages) {
     std::size_t count;
   };
   for (const auto& [wanted, reserved, expected] :
-       {Case{1, 0, 16}, Case{1, 16, 16}, Case{1, 32, 32}, Case{100, 32, 100}, Case{1, 333, 333}, Case{1, kMost, kMost},
-        Case{1, 100 * kMost, kMost}, Case{kMost + 1, 0, kMost + 1}}) {
+       {Case{1, 0, 16}, Case{1, 16, 16}, Case{1, 32, 32}, Case{10, 32, 80}, Case{100, 32, kMost}, Case{1, 333, 333},
+        Case{1, kMost, kMost}, Case{1, 100 * kMost, kMost}, Case{kMost + 1, 0, kMost + 1}}) {
     std::size_t count = 0;
     void* start = source.ReserveAtLeast(wanted, reserved, &count);
     if (start == nullptr) {

@@ -118,6 +118,7 @@ TEST_F(PageHeapLimits, WhatWasDecommittedComesBackZero) {
               bool zero;
               // All in a reservation that one object needed.
               heap.Deallocate(TryLarge(heap, 60 * kPagesPerHugePage, &zero));
+              heap.ReleaseFree(0, true);
               Span* spans[40];
               for (Span*& span : spans) {
                 span = TryLarge(heap, kPagesPerHugePage, &zero);
