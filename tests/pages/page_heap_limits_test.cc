@@ -116,14 +116,14 @@ TEST_F(PageHeapLimits, WhatWasDecommittedComesBackZero) {
   EXPECT_EQ(tarn_test::ComplaintOfChild([] {
               PageHeap& heap = tarn_test::FreshPageHeap();
               bool zero;
-              // All in a reservation that one object needed.
-              heap.Deallocate(TryLarge(heap, 60 * kPagesPerHugePage, &zero));
-              heap.ReleaseFree(0, true);
+              // In a row: those before, which end where a reservation ends, stay.
               Span* spans[40];
-              for (Span*& span : spans) {
-                span = TryLarge(heap, kPagesPerHugePage, &zero);
+              for (std::size_t in_a_row = 0; in_a_row < 40; ++in_a_row) {
+                Span* const span = TryLarge(heap, kPagesPerHugePage, &zero);
                 TARN_REQUIRE(span != nullptr);
                 std::memset(span->start(), 0xA5, span->bytes());
+                if (in_a_row != 0 && span->first_page != spans[in_a_row - 1]->first_page + span->pages) in_a_row = 0;
+                spans[in_a_row] = span;
               }
               // 60 MiB of free huge pages are in front of the ones in use, and there is room for 20 MiB more.
               for (int i = 0; i < 30; ++i) heap.Deallocate(spans[i]);
@@ -135,7 +135,7 @@ TEST_F(PageHeapLimits, WhatWasDecommittedComesBackZero) {
               // These come out of the huge pages that were decommitted: no other run is long enough.
               Span* in_gap[2];
               for (Span*& span : in_gap) {
-                span = TryLarge(heap, 10 * kPagesPerHugePage, &zero);
+                span = TryLarge(heap, 4 * kPagesPerHugePage, &zero);
                 TARN_REQUIRE(span != nullptr && zero);
                 TARN_REQUIRE(span->first_page < spans[30]->first_page);
                 TARN_REQUIRE(tarn_test::IsZero(span->start(), span->bytes()));
