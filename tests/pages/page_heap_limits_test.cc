@@ -132,10 +132,10 @@ TEST_F(PageHeapLimits, WhatWasDecommittedComesBackZero) {
               TARN_REQUIRE(large != nullptr);
               TARN_REQUIRE(!zero || tarn_test::IsZero(large->start(), large->bytes()));
               RequireConsistent(heap);
-              // These come out of the huge pages that were decommitted: no other run is long enough.
+              // These come out of the huge pages that were decommitted, which is the shortest run.
               Span* in_gap[2];
               for (Span*& span : in_gap) {
-                span = TryLarge(heap, 4 * kPagesPerHugePage, &zero);
+                span = TryLarge(heap, 2 * kPagesPerHugePage, &zero);
                 TARN_REQUIRE(span != nullptr && zero);
                 TARN_REQUIRE(span->first_page < spans[30]->first_page);
                 TARN_REQUIRE(tarn_test::IsZero(span->start(), span->bytes()));
