@@ -145,7 +145,9 @@ void AfterForkInParent() TARN_NO_THREAD_SAFETY_ANALYSIS {
 
 void AfterForkInChild() {
   const bool interrupted_drain = process_heap.cpu_cache.drain_lock().HeldByThisThread();
-  const bool interrupted_cycle = !fork_state.locked_cycle && process_heap.scavenger.cycle_lock().HeldByThisThread();
+  // The state may be an earlier fork's.
+  const bool locked_cycle = fork_state.locked && fork_state.locked_cycle;
+  const bool interrupted_cycle = !locked_cycle && process_heap.scavenger.cycle_lock().HeldByThisThread();
   const bool registers = fork_state.locked ? fork_state.registering_before : registration_lock.HeldByThisThread();
   registers ? registration_lock.AdoptInForkedChild() : registration_lock.ResetInForkedChild();
   if (!process_heap.started()) return;

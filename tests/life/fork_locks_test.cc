@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/single_threaded.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -255,6 +256,42 @@ TEST_P(ForkLocks, AllSignalsAreBlockedWhileLocksAreHeld) {
 }
 
 // --- What the child repairs ----------------------------------------------------------------------------------------
+
+// A signal handler interrupts a cycle of its own thread, the only one of a process that was forked by one with threads,
+// and forks. The cycle goes on in the child, and still holds its lock.
+TEST(ForkRepairs, NothingOfACycleThatGoesOn) {
+  EXPECT_EQ(ComplaintOfChild([] {
+              alarm(kHangSeconds);
+              StartHeap(nullptr);
+              RegisterForkHandlers();
+              std::atomic<bool> forked = false;
+              std::thread other([&forked] {
+                while (!forked.load()) sched_yield();
+              });
+              const pid_t child = fork();
+              if (child == 0) {
+                alarm(kHangSeconds);
+                // Some versions of libc know it themselves.
+                __libc_single_threaded = 1;
+                Lock& cycle_lock = process_heap.scavenger.cycle_lock();
+                {
+                  SlowPathScope slow_path;
+                  LockHolder cycle(cycle_lock);
+                  const pid_t grandchild = fork();
+                  if (grandchild == 0) alarm(kHangSeconds);
+                  TARN_REQUIRE(cycle_lock.HeldByThisThread());
+                  if (grandchild != 0) RequireGoodChild(grandchild, "cycle");
+                }
+                TARN_REQUIRE(!cycle_lock.IsHeld());
+                UseEveryFloor();
+                _exit(0);
+              }
+              forked.store(true);
+              other.join();
+              RequireGoodChild(child, "child with a cycle");
+            }),
+            "");
+}
 
 TEST(ForkRepairs, SlabsThatADrainOfAnotherThreadHasTakenOut) {
   EXPECT_EQ(ComplaintOfChild([] {
