@@ -18,7 +18,7 @@ namespace tarn {
 namespace {
 
 constexpr std::size_t kMetadataAlignmentBytes = 64;
-// Of what is committed, the share that is committed ahead by one call: so a heap grows by some ten calls for each
+// Of what is committed, the share that is committed ahead by one call: so a heap grows by some twenty calls for each
 // tenfold of its size, and not by one for each huge page. Chosen.
 constexpr std::size_t kCommitAheadDivisor = 8;
 
