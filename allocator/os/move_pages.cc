@@ -18,12 +18,7 @@ namespace {
 
 // linux/mman.h, asm-generic/mman-common.h; older headers lack them.
 constexpr int kDontUnmap = 4;    // MREMAP_DONTUNMAP, Linux 5.7
-constexpr int kCold = 20;        // MADV_COLD, Linux 5.4
 constexpr int kLockOnFault = 1;  // MLOCK_ONFAULT, Linux 4.4
-
-// True if a part of the range is locked. Before Linux 5.4 the answer is always true.
-// MADV_COLD is the one advice that locked memory refuses and that harms no contents.
-bool IsLocked(void* start, std::size_t bytes) { return SystemCall(SYS_madvise, start, bytes, kCold) == -EINVAL; }
 
 // Locks the pages of the range that are resident, and later ones as they come. A refusal (RLIMIT_MEMLOCK) is final.
 void LockOnFault(void* start, std::size_t bytes) { SystemCall(SYS_mlock2, start, bytes, kLockOnFault); }

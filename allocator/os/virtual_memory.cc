@@ -20,11 +20,13 @@ namespace tarn {
 
 namespace {
 
-// Of linux/fcntl.h: PIDFD_SELF_THREAD (Linux 6.14), which stands for the caller; of linux/mman.h: MADV_POPULATE_WRITE
-// (5.14) and MADV_COLLAPSE (6.1); and a call's number, the same on all architectures but alpha. Older headers lack
-// them.
+// Of linux/fcntl.h: PIDFD_SELF_THREAD (Linux 6.14), which stands for the caller; of linux/mman.h: MADV_COLD (5.4),
+// MADV_POPULATE_WRITE (5.14), MADV_DONTNEED_LOCKED (5.18) and MADV_COLLAPSE (6.1); and a call's number, the same on all
+// architectures but alpha. Older headers lack them.
 constexpr int kPidfdSelf = -10000;
+constexpr int kCold = 20;
 constexpr int kPopulateWrite = 23;
+constexpr int kDontNeedLocked = 24;
 constexpr int kCollapse = 25;
 constexpr long kProcessMadvise = 440;
 
@@ -45,10 +47,11 @@ void* MapReserved(std::size_t bytes) {
   return start < 0 ? nullptr : reinterpret_cast<void*>(start);
 }
 
-bool Advise(void* start, std::size_t bytes, int advice) {
+long TryAdvise(void* start, std::size_t bytes, int advice) {
   NoteStall();
-  return SystemCall(SYS_madvise, start, bytes, advice) == 0;
+  return SystemCall(SYS_madvise, start, bytes, advice);
 }
+bool Advise(void* start, std::size_t bytes, int advice) { return TryAdvise(start, bytes, advice) == 0; }
 
 // Maps memory at this address, if nothing is mapped there.
 bool MapAt(void* start, std::size_t bytes, int protection) {
@@ -121,7 +124,13 @@ bool CommitAt(void* start, std::size_t bytes) {
   return MapAt(start, bytes, PROT_READ | PROT_WRITE);
 }
 
-bool Release(void* start, std::size_t bytes) { return Advise(start, bytes, MADV_DONTNEED); }
+bool Release(void* start, std::size_t bytes) {
+  const long result = TryAdvise(start, bytes, MADV_DONTNEED);
+  // A part of it is locked. The lock is the mapping's and stays: what is touched there next is locked as it comes.
+  return result == 0 || (result == -EINVAL && Advise(start, bytes, kDontNeedLocked));
+}
+
+bool IsLocked(void* start, std::size_t bytes) { return TryAdvise(start, bytes, kCold) == -EINVAL; }
 
 void ReleaseRanges(const MemoryRange* ranges, std::size_t count, bool* released) {
   std::size_t done = 0;
@@ -131,7 +140,7 @@ void ReleaseRanges(const MemoryRange* ranges, std::size_t count, bool* released)
     long error = 0;
     if (together && count - done > 1) {
       NoteStall();
-      const long bytes = SystemCall(kProcessMadvise, kPidfdSelf, ranges + done, count - done, MADV_DONTNEED, 0);
+      const long bytes = SystemCall(kProcessMadvise, kPidfdSelf, ranges + done, count - done, kDontNeedLocked, 0);
       if (bytes < 0) error = bytes;
       auto left_bytes = static_cast<std::size_t>(std::max(bytes, 0L));
       while (done < count && ranges[done].bytes <= left_bytes) {
@@ -139,7 +148,7 @@ void ReleaseRanges(const MemoryRange* ranges, std::size_t count, bool* released)
         released[done++] = true;
       }
       if (done == count) break;
-      // The next one was refused. What follows is tried one by one, too: locked ranges seldom come alone.
+      // The next one was refused. What follows is tried one by one, too.
       together = false;
     }
     released[done] = Release(ranges[done].start, ranges[done].bytes);

@@ -38,12 +38,17 @@ enum class Decommitted : std::uint8_t {
   kLost,       // the addresses are not ours any more; any thread's mapping may be there
 };
 [[nodiscard]] Decommitted Decommit(void* start, std::size_t bytes);
+// Locked memory (mlock, mlockall) is released from Linux 5.18 on and stays locked: the next touch brings a locked page.
 [[nodiscard]] bool Release(void* start, std::size_t bytes);
+// True if a part of the range is locked: then a commit brings all of its memory (MCL_ONFAULT: none). Before Linux 5.4
+// the answer is always true. The range may be in any state. Asks by the one advice that locked memory refuses and that
+// harms no contents (MADV_COLD).
+bool IsLocked(void* start, std::size_t bytes);
 // Makes committed memory at an address where nothing is mapped. False: something is, or the kernel refuses.
 [[nodiscard]] bool CommitAt(void* start, std::size_t bytes);
 
 // Releases many ranges by one system call where the kernel can (process_madvise on oneself, Linux 6.14), which
-// costs a small part of one call each. Writes for each whether it is released: the kernel refuses locked memory.
+// costs a small part of one call each. Writes for each whether it is released.
 struct MemoryRange {
   void* start;
   std::size_t bytes;

@@ -72,14 +72,17 @@ bool PageHeap::TakeThese(Reservations::Place place, std::size_t count) {
 namespace {
 
 // Commits those of the huge pages that are not, in as few calls as possible. No other thread looks at huge pages that
-// are taken. False: the kernel refuses one of the first `needed`. The others it may refuse.
+// are taken. False: the kernel refuses one of the first `needed`. The others it may refuse. They stay uncommitted where
+// memory is locked, too: a commit brings it there (mm/mprotect.c).
 bool CommitEach(InFlight* in_flight, std::size_t needed) {
   HugePage* const first = in_flight->huge_page;
+  const bool ahead = needed < in_flight->count && !IsLocked(first[needed].first_page.start(), kHugePageBytes);
+  const std::size_t count = ahead ? in_flight->count : needed;
   std::size_t end;
-  for (std::size_t i = 0; i < in_flight->count; i = end) {
+  for (std::size_t i = 0; i < count; i = end) {
     end = i + 1;
     if (first[i].committed) continue;
-    while (end < in_flight->count && !first[end].committed) ++end;
+    while (end < count && !first[end].committed) ++end;
     const auto commit = [&] { return Commit(first[i].first_page.start(), (end - i) * kHugePageBytes); };
     if (!commit()) {
       if (end <= needed) return false;

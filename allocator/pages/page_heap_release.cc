@@ -23,8 +23,6 @@ constexpr std::size_t kSparseIdlePages = kPagesPerHugePage / 16;
 // The inverse of the share of what is in use that stays free and resident after a fall. It is half of what counts as a
 // fall, so that not every free after it counts as the next one.
 constexpr std::size_t kFallKeepDivisor = 8;
-// A huge page that was refused as a whole is tried in pieces of 256 KiB: a part of it may be what is locked.
-constexpr std::size_t kPagesPerPiece = kPagesPerHugePage / 8;
 // For times of which 0 says that there is none.
 std::uint32_t NowOrOne() { return std::max<std::uint32_t>(CoarseMilliseconds(), 1); }
 
@@ -57,31 +55,24 @@ bool PageHeap::ReleaseWhole(HugePage* huge_page, std::size_t* released_bytes) {
   TakeOut(in_flight, huge_page, huge_page->free);
   bounds_.BeginLeaving(warm);
   const bool stopped = StopAsking(huge_page, 1);
-  HugePage::PageBits released;
+  bool released;
   {
     const Unlocked during_the_call(lock_);
-    if (tarn::Release(huge_page->first_page.start(), kHugePageBytes)) {
-      released.SetRange(0, kPagesPerHugePage);
-    } else {
-      // The locked memory may be a part of it.
-      for (std::size_t first = 0; first < kPagesPerHugePage; first += kPagesPerPiece) {
-        void* const start = (huge_page->first_page + PageCount(first)).start();
-        if (tarn::Release(start, PageCount(kPagesPerPiece).bytes())) released.SetRange(first, kPagesPerPiece);
-      }
-    }
+    released = tarn::Release(huge_page->first_page.start(), kHugePageBytes);
   }
   bounds_.EndLeaving(warm);
   // While huge pages are asked for, a touch of one page may bring all of them.
-  if (!stopped) released = {};
-  const std::size_t released_pages = released.AndNot(zero_before).Count();
-  if (released_pages != 0) {
+  released &= stopped;
+  huge_page->refused_at_ms = released ? 0 : NowOrOne();
+  if (released) {
     free_.SetBacking(huge_page, Backing::kSmall);
     huge_page->was_released = true;
   }
-  huge_page->refused_at_ms = released.Count() == kPagesPerHugePage ? 0 : NowOrOne();
-  BringBack(in_flight, released.Or(zero_before));
-  usage_.NoteReleased(PageCount(released_pages).bytes());
-  *released_bytes += PageCount(released_pages).bytes();
+  const HugePage::PageBits zero_now = released ? in_flight->pages : zero_before;
+  BringBack(in_flight, zero_now);
+  if (!released) return true;
+  usage_.NoteReleased(warm.bytes());
+  *released_bytes += warm.bytes();
   return true;
 }
 

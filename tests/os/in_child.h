@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -146,6 +147,15 @@ inline void LimitFurtherData(std::size_t bytes) {
   TARN_REQUIRE(setrlimit(RLIMIT_DATA, &limit) == 0);
 }
 
+// For the calling thread. False where there is no seccomp.
+template <std::size_t kLength>
+inline bool InstallFilter(sock_filter (&filter)[kLength]) {
+  struct sock_fprog program = {};
+  program.len = kLength;
+  program.filter = filter;
+  return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+}
+
 // From here on the kernel refuses the system call with the error. For children only; false where there is no seccomp.
 inline bool RefuseSystemCall(long number, int error) {
   struct sock_filter filter[] = {
@@ -154,10 +164,30 @@ inline bool RefuseSystemCall(long number, int error) {
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | static_cast<std::uint32_t>(error)),
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
   };
-  struct sock_fprog program = {};
-  program.len = sizeof(filter) / sizeof(filter[0]);
-  program.filter = filter;
-  return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+  return InstallFilter(filter);
+}
+
+// From here on locked memory is not released in the calling thread, as before Linux 5.18: MADV_DONTNEED_LOCKED is
+// unknown. False where there is no seccomp.
+inline bool KeepLockedMemory() {
+  constexpr std::uint32_t kDontNeedLocked = 24;
+  constexpr std::uint32_t kProcessMadvise = 440;
+  constexpr auto argument = [](int index) {
+    return static_cast<std::uint32_t>(offsetof(struct seccomp_data, args)) + static_cast<std::uint32_t>(index) * 8;
+  };
+  struct sock_filter filter[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_madvise, 2, 0),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, kProcessMadvise, 3, 0),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, argument(2)),
+      BPF_JUMP(BPF_JMP | BPF_JA, 1, 0, 0),
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, argument(3)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, kDontNeedLocked, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EINVAL),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  return InstallFilter(filter);
 }
 
 }  // namespace tarn_test

@@ -19,6 +19,7 @@
 #include <string>
 #include <vector>
 
+#include "allocator/os/thread_state.h"
 #include "tests/os/in_child.h"
 
 namespace tarn {
@@ -137,7 +138,10 @@ std::vector<MemoryRange> EverySecondPage(char* start) {
 // The number of released ones. These, and no others, are to be refused.
 std::size_t CountReleased(const std::vector<MemoryRange>& ranges, const std::set<std::size_t>& refused) {
   const auto released = std::make_unique<bool[]>(ranges.size());
+  // Only tarn's thread takes them together.
+  thread_state.is_background = true;
   ReleaseRanges(ranges.data(), ranges.size(), released.get());
+  thread_state.is_background = false;
   std::size_t count = 0;
   for (std::size_t i = 0; i < ranges.size(); ++i) {
     if (released[i] == refused.contains(i)) return SIZE_MAX;
@@ -161,6 +165,25 @@ TEST(VirtualMemory, ManyRangesAreReleasedAtOnce) {
   ranges[10].start = nowhere;
   EXPECT_EQ(CountReleased(ranges, {10}), ranges.size() - 1);
   EXPECT_EQ(ResidentOsPages(start, kMiB), kMiB / OsPageBytes() / 2 + 1);
+  Unreserve(start, kMiB);
+}
+
+// From Linux 5.18 on, one by one and together.
+TEST(VirtualMemory, LockedMemoryIsReleasedAndStaysLocked) {
+  char* start = static_cast<char*>(Reserve(kMiB, OsPageBytes()));
+  ASSERT_TRUE(start != nullptr && Commit(start, kMiB));
+  std::memset(start, 0x5A, kMiB);
+  EXPECT_FALSE(IsLocked(start, kMiB));
+  // By the system call, for sanitizers make nothing of libc's function.
+  if (syscall(SYS_mlock, start + kMiB / 4, kMiB / 4) != 0) GTEST_SKIP() << "RLIMIT_MEMLOCK is too low";
+  EXPECT_TRUE(IsLocked(start, kMiB));
+  EXPECT_FALSE(IsLocked(start + kMiB / 2, kMiB / 2));
+  if (!Release(start, kMiB)) GTEST_SKIP() << "the kernel keeps locked memory";
+  EXPECT_EQ(ResidentOsPages(start, kMiB), 0u);
+  const std::vector<MemoryRange> ranges = EverySecondPage(start);
+  EXPECT_EQ(CountReleased(ranges, {}), ranges.size());
+  EXPECT_EQ(ResidentOsPages(start, kMiB), kMiB / OsPageBytes() / 2);
+  EXPECT_TRUE(IsLocked(start, kMiB));
   Unreserve(start, kMiB);
 }
 

@@ -18,6 +18,7 @@
 #include "size_classes/size_classes.h"
 #include "tests/os/in_child.h"
 #include "tests/pages/fresh_page_heap.h"
+#include "tests/pages/locked_memory.h"
 
 namespace tarn {
 namespace {
@@ -275,31 +276,29 @@ TEST(Fall, OfPagesBehindAPassIsSeenAfterIt) {
 
 // Pages that could not be released in a huge page in use can be when all of it is free.
 TEST(Fall, OfHugePagesThatBecameFreeCountsWhatWasLeftOfThem) {
-  PageHeap& heap = FreshPageHeap();
-  SpansByHugePage spans = FillHugePages(heap, 16);
-  // Locked memory is not released. By the system call, for sanitizers make nothing of libc's function.
-  for (const auto& [huge_page, here] : spans) {
-    if (syscall(SYS_mlock, huge_page->first_page.start(), kHugePageBytes) != 0)
-      GTEST_SKIP() << "RLIMIT_MEMLOCK is too low";
-  }
-  for (auto& [huge_page, here] : spans) FreeSome(heap, &here, kPagesPerHugePage / 2);
-  EXPECT_EQ(GiveBack(heap), 0u);
-  const std::size_t left_bytes = heap.Stats().free_warm_bytes;
-  for (const auto& [huge_page, here] : spans) {
-    ASSERT_EQ(syscall(SYS_munlock, huge_page->first_page.start(), kHugePageBytes), 0);
-  }
-  // Less than would be a fall by itself.
-  std::size_t whole = 0;
-  for (auto& [huge_page, here] : spans) {
-    if (whole == 2 || here.size() != kPagesPerHugePage / 2) continue;
-    EXPECT_EQ(heap.attention() & PageHeap::kFallen, 0u) << whole;
-    FreeSome(heap, &here, kPagesPerHugePage);
-    if (huge_page->state == HugePageState::kWholeFree) ++whole;
-  }
-  EXPECT_EQ(whole, 2u);
-  EXPECT_NE(heap.attention() & PageHeap::kFallen, 0u);
-  EXPECT_GT(GiveBack(heap), left_bytes / 2);
-  ExpectConsistent(heap);
+  tarn_test::WhereLockedMemoryIsKept([] {
+    PageHeap& heap = FreshPageHeap();
+    SpansByHugePage spans = FillHugePages(heap, 16);
+    for (const auto& [huge_page, here] : spans) TARN_LOCK_OR_SKIP(huge_page->first_page.start(), kHugePageBytes);
+    for (auto& [huge_page, here] : spans) FreeSome(heap, &here, kPagesPerHugePage / 2);
+    EXPECT_EQ(GiveBack(heap), 0u);
+    const std::size_t left_bytes = heap.Stats().free_warm_bytes;
+    for (const auto& [huge_page, here] : spans) {
+      tarn_test::UnlockMemory(huge_page->first_page.start(), kHugePageBytes);
+    }
+    // Less than would be a fall by itself.
+    std::size_t whole = 0;
+    for (auto& [huge_page, here] : spans) {
+      if (whole == 2 || here.size() != kPagesPerHugePage / 2) continue;
+      EXPECT_EQ(heap.attention() & PageHeap::kFallen, 0u) << whole;
+      FreeSome(heap, &here, kPagesPerHugePage);
+      if (huge_page->state == HugePageState::kWholeFree) ++whole;
+    }
+    EXPECT_EQ(whole, 2u);
+    EXPECT_NE(heap.attention() & PageHeap::kFallen, 0u);
+    EXPECT_GT(GiveBack(heap), left_bytes / 2);
+    ExpectConsistent(heap);
+  });
 }
 
 TEST(Fall, GivesBackFreePagesOfHugePagesInUse) {

@@ -133,6 +133,8 @@ bool Release(void* start, std::size_t bytes) {
   return true;
 }
 
+bool IsLocked(void* start, std::size_t bytes) { return Call("locked", start, bytes); }
+
 bool CommitAt(void* start, std::size_t bytes) { return !Call("commit at", start, bytes); }
 
 void ReleaseRanges(const MemoryRange* ranges, std::size_t count, bool* released) {
