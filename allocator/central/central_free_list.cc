@@ -31,12 +31,14 @@ std::size_t CentralFreeList::RemoveRange(void** objects, std::size_t count) {
     }
     if (span == nullptr) {
       // The span that went would have served.
-      const std::size_t most = kMostKeptBytes / (kSizeClasses[size_class_].span_pages * kPageBytes);
+      const std::size_t span_bytes = kSizeClasses[size_class_].span_pages * kPageBytes;
+      const std::size_t most = kMostKeptBytes / span_bytes;
       if (gave_back_ && may_keep_ < most && kind_ == SpanKind::kSmall) ++may_keep_;
       gave_back_ = false;
+      const bool grows = spans_.load(std::memory_order_relaxed) * span_bytes >= kGrownBytes;
       // Another thread that finds the list empty now gets a span, too, which suits a class in demand.
       lock_.Release();
-      span = page_heap_->AllocateSmall(size_class_, kind_);
+      span = page_heap_->AllocateSmall(size_class_, kind_, grows);
       if (span == nullptr) return taken;
       lock_.Acquire();
       spans_.store(spans_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);

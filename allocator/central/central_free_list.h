@@ -99,6 +99,9 @@ class alignas(64) CentralFreeList {
   std::uint32_t may_keep_ TARN_GUARDED_BY(lock_) = 0;
   // The last span that came or went, went.
   bool gave_back_ TARN_GUARDED_BY(lock_) = false;
+  // Spans are populated for a class that has this much in spans. Chosen: a small process has dozens of classes in use,
+  // most with a few objects, and 500 KiB of spans.
+  static constexpr std::size_t kGrownBytes = std::size_t{64} << 10;
   // Chosen: less than this is not worth a sweep.
   static constexpr std::size_t kSparseFloorBytes = std::size_t{128} << 10;
 

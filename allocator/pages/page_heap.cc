@@ -30,7 +30,7 @@ constexpr std::size_t kScavengerWantedBytes = std::size_t{4} << 20;
 
 // --- Spans ---------------------------------------------------------------------------------------------------------
 
-Span* PageHeap::AllocateSmall(SizeClass size_class, SpanKind kind) {
+Span* PageHeap::AllocateSmall(SizeClass size_class, SpanKind kind, bool grows) {
   const SizeClassInfo& info = kSizeClasses[size_class];
   Span* span;
   bool needs_room;
@@ -46,7 +46,7 @@ Span* PageHeap::AllocateSmall(SizeClass size_class, SpanKind kind) {
     }
     span->first_page = run.first_page;
     span->huge_page = run.huge_page;
-    if (run.zero) PopulateAhead(run, PageCount(info.span_pages), info.size_bytes);
+    if (run.zero && grows) PopulateAhead(run, PageCount(info.span_pages), info.size_bytes);
     needs_room = NeedsRoom();
   }
   if (needs_room) [[unlikely]]

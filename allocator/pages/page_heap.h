@@ -58,8 +58,9 @@ class PageHeap {
   PageHeap& operator=(const PageHeap&) = delete;
 
   // A span for objects of the class, registered in the page map, all objects free. `kind` is kSmall or kSampled. Null
-  // when there is no memory.
-  [[nodiscard]] Span* AllocateSmall(SizeClass size_class, SpanKind kind = SpanKind::kSmall) TARN_EXCLUDES(lock_);
+  // when there is no memory. The span is populated only for a class that grows: others may use one object of it.
+  [[nodiscard]] Span* AllocateSmall(SizeClass size_class, SpanKind kind = SpanKind::kSmall, bool grows = true)
+      TARN_EXCLUDES(lock_);
 
   // One large object. `alignment` is a power of two of pages. `*zero` tells whether every byte is known to be zero.
   // With `prefer_zero`, memory that is zero is taken rather than warm memory, if there is some. The span's record has

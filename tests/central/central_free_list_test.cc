@@ -68,6 +68,28 @@ TEST_F(CentralFreeListTest, StartsEmpty) {
   EXPECT_EQ(list_.Stats().spans, 0u);
 }
 
+// A heap that is large enough to be populated ahead brings no memory for a class with a few objects.
+TEST_F(CentralFreeListTest, TheFirstSpansOfAClassAreNotPopulated) {
+  void* probe = nullptr;
+  // In use, and not touched.
+  bool zero;
+  Span* large = heap_.AllocateLarge(PageCount(16 * kPagesPerHugePage), PageCount(1), &zero);
+  ASSERT_NE(large, nullptr);
+  if (!Populate(large->start(), kPageBytes)) GTEST_SKIP() << "the kernel has no MADV_POPULATE_WRITE";
+  List(MallocSizeClass(1536));
+  const std::uint64_t before = heap_.fresh_bytes();
+  ASSERT_EQ(list_.RemoveRange(&probe, 1), 1u);
+  const std::size_t span_bytes = SpanOf(probe)->bytes();
+  EXPECT_EQ(heap_.fresh_bytes() - before, span_bytes) << "nothing was brought ahead";
+  EXPECT_EQ(tarn_test::ResidentBytes(SpanOf(probe)->start(), span_bytes), 0u);
+  // A class that grows is.
+  const std::vector<void*> objects = Take((std::size_t{256} << 10) / 1536);
+  const Span* last = SpanOf(objects.back());
+  EXPECT_EQ(tarn_test::ResidentBytes(last->start(), last->bytes()), span_bytes);
+  Give(objects);
+  Give({probe});
+}
+
 TEST_F(CentralFreeListTest, NoObjectIsHandedOutTwice) {
   for (int c = 1; c < kSizeClassCount; ++c) {
     List(c);

@@ -649,6 +649,8 @@ TEST(PageHeapPopulate, AGrowingHeapIsPopulatedAheadAndASmallOneIsNot) {
   // In use, and not touched: large objects are nobody's business.
   Span* large = Large(heap, 16 * kPagesPerHugePage);
   EXPECT_EQ(ResidentBytes(large->start(), large->bytes()), 0u);
+  const Span* lone = heap.AllocateSmall(size_class, SpanKind::kSmall, false);
+  EXPECT_EQ(ResidentBytes(lone->start(), lone->bytes()), 0u) << "of a class that does not grow";
   const std::uint64_t fresh_before = heap.fresh_bytes();
   std::vector<Span*> spans{heap.AllocateSmall(size_class)};
   const std::size_t warm_bytes = heap.Stats().free_warm_bytes;
