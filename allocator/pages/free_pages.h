@@ -21,6 +21,12 @@ class FreePages {
   // Takes a huge page that has a free run of at least `pages`, and is partly in use, off its list; null: none.
   // Use() lists it again.
   HugePage* TryTakeForRun(std::size_t pages) { return packing_.TryTake(pages); }
+  // The same, if memory is behind the run, as far as a short search finds one.
+  HugePage* TryTakeForWarmRun(std::size_t pages) {
+    return warm().bytes() - warm_.bytes() - warm_.refused_bytes() < PageCount(pages).bytes()
+               ? nullptr
+               : packing_.TryTakeWarm(pages);
+  }
 
   // Free pages of a packed huge page come into use. Returns the number of those that were zero.
   std::size_t Use(HugePage* huge_page, std::size_t first, std::size_t count);

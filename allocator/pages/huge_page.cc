@@ -40,10 +40,21 @@ void HugePage::MarkFree(std::size_t first, std::size_t count, bool is_zero) {
   free_pages = static_cast<std::uint16_t>(free_pages + count);
 }
 
-std::size_t HugePage::FindFree(std::size_t pages, std::size_t alignment) const {
-  std::size_t best_first = 0;
+bool HugePage::HasWarmRun(std::size_t pages) const {
+  const PageBits warm = free.AndNot(zero);
+  for (auto run = warm.NextRun(0); run.count != 0; run = warm.NextRun(run.first + run.count)) {
+    if (run.count >= pages) return true;
+  }
+  return false;
+}
+
+namespace {
+
+// kPagesPerHugePage: none.
+std::size_t FindAmong(const HugePage::PageBits& bits, std::size_t pages, std::size_t alignment) {
+  std::size_t best_first = kPagesPerHugePage;
   std::size_t best_length = kPagesPerHugePage + 1;
-  for (auto run = free.NextRun(0); run.count != 0; run = free.NextRun(run.first + run.count)) {
+  for (auto run = bits.NextRun(0); run.count != 0; run = bits.NextRun(run.first + run.count)) {
     const std::size_t aligned_first = RoundUp(run.first, alignment);
     if (aligned_first + pages <= run.first + run.count && run.count < best_length) {
       best_first = aligned_first;
@@ -51,8 +62,16 @@ std::size_t HugePage::FindFree(std::size_t pages, std::size_t alignment) const {
       if (best_length == pages) break;
     }
   }
-  TARN_CHECK(best_length <= kPagesPerHugePage);
   return best_first;
+}
+
+}  // namespace
+
+std::size_t HugePage::FindFree(std::size_t pages, std::size_t alignment) const {
+  std::size_t first = FindAmong(free.AndNot(zero), pages, alignment);
+  if (first == kPagesPerHugePage) first = FindAmong(free, pages, alignment);
+  TARN_CHECK(first != kPagesPerHugePage);
+  return first;
 }
 
 void Reservation::SetUp(HugePage* huge_page) {

@@ -75,7 +75,10 @@ struct HugePage : ListLink<HugePage> {
   std::size_t MarkUsed(std::size_t first, std::size_t count);
   // Marks used pages as free, and zero or not.
   void MarkFree(std::size_t first, std::size_t count, bool is_zero);
-  // Returns the first page of an aligned place for `pages`, in the shortest free run that has one. There is one.
+  // True if a free run of this length has memory behind it.
+  bool HasWarmRun(std::size_t pages) const;
+  // Returns the first page of an aligned place for `pages`, in the shortest free run that has one: one with memory
+  // behind it, if there is such a run. There is one.
   std::size_t FindFree(std::size_t pages, std::size_t alignment) const;
 };
 

@@ -9,6 +9,8 @@ namespace {
 // The number of huge pages of a list among which the fullest is searched. Chosen: the lists are short, and the first
 // few already differ more than the rest.
 constexpr int kCandidates = 8;
+// The number of huge pages that a search for warm runs looks at. Chosen: it takes less time than one page fault.
+constexpr int kWarmCandidates = 16;
 
 }  // namespace
 
@@ -23,6 +25,24 @@ HugePage* Packing::TryTake(std::size_t pages) {
   }
   Unlist(fullest);
   return fullest;
+}
+
+HugePage* Packing::TryTakeWarm(std::size_t pages) {
+  int left = kWarmCandidates;
+  HugePage* fullest = nullptr;
+  for (std::size_t list = nonempty_.FindSet(pages); list <= kPagesPerHugePage && left != 0;
+       list = nonempty_.FindSet(list + 1)) {
+    for (HugePage* candidate = lists_[list].front(); candidate != nullptr && left != 0; --left) {
+      const bool fuller = fullest == nullptr || candidate->free_pages < fullest->free_pages;
+      if (fuller && candidate->HasWarmRun(pages)) fullest = candidate;
+      candidate = lists_[list].Next(candidate);
+    }
+    if (fullest != nullptr) {
+      Unlist(fullest);
+      return fullest;
+    }
+  }
+  return nullptr;
 }
 
 void Packing::List(HugePage* huge_page) {

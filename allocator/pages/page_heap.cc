@@ -213,7 +213,9 @@ PageHeap::Run PageHeap::AllocateWithinHugePage(std::size_t pages, std::size_t al
   if (!Permits(PageCount(pages).bytes())) return {};
   // A free run of this length contains an aligned one wherever it starts; and a whole huge page does in any case.
   const std::size_t sufficient_pages = std::min(pages + alignment - 1, kPagesPerHugePage);
-  HugePage* huge_page = free_.TryTakeForRun(sufficient_pages);
+  // Resident memory first: what was freed serves before the kernel brings more.
+  HugePage* huge_page = free_.TryTakeForWarmRun(sufficient_pages);
+  if (huge_page == nullptr && free_.warm_pages().newest() == nullptr) huge_page = free_.TryTakeForRun(sufficient_pages);
   if (huge_page == nullptr) {
     huge_page = TakeHugePages(1, 1);
     if (huge_page == nullptr) return {};

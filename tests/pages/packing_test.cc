@@ -39,6 +39,55 @@ TEST(Packing, TakesTheFullestOfEqualRuns) {
   EXPECT_EQ(packing.TryTake(205), pages[1]);
 }
 
+TEST(Packing, TakesARunWithMemoryAlthoughItIsLonger) {
+  FakeReservation pages(4);
+  Packing packing;
+  EXPECT_EQ(packing.TryTakeWarm(1), nullptr);
+  for (std::size_t i = 0; i < 4; ++i) pages[i]->MarkUsed(0, kPagesPerHugePage);
+  pages[0]->MarkFree(10, 5, true);    // fits best, and has no memory
+  pages[1]->MarkFree(10, 20, false);  // of equal runs, this is in the fuller huge page
+  pages[2]->MarkFree(100, 20, false);
+  pages[2]->MarkFree(200, 2, false);
+  pages[3]->MarkFree(10, 30, false);
+  for (std::size_t i = 0; i < 4; ++i) packing.List(pages[i]);
+  EXPECT_EQ(packing.TryTakeWarm(5), pages[1]);
+  EXPECT_EQ(packing.TryTakeWarm(5), pages[2]);
+  EXPECT_EQ(packing.TryTakeWarm(5), pages[3]);
+  EXPECT_EQ(packing.TryTakeWarm(5), nullptr);
+  EXPECT_EQ(packing.TryTake(5), pages[0]);
+}
+
+// Against a search through all huge pages, which are fewer than those that it looks at.
+TEST(Packing, FindsARunWithMemoryIfThereIsOne) {
+  FakeReservation pages(12);
+  Packing packing;
+  std::mt19937_64 random(7);
+  for (int round = 0; round < 2'000; ++round) {
+    for (std::size_t i = 0; i < 12; ++i) {
+      packing.Unlist(pages[i]);
+      if (pages[i]->free_pages != 0) {
+        for (auto run = pages[i]->free.NextRun(0); run.count != 0;
+             run = pages[i]->free.NextRun(run.first + run.count)) {
+          pages[i]->MarkUsed(run.first, run.count);
+        }
+      }
+      for (int run = 0; run < 4; ++run) {
+        pages[i]->MarkFree(static_cast<std::size_t>(run) * 60 + random() % 20, 1 + random() % 30, random() % 4 != 0);
+      }
+      packing.List(pages[i]);
+    }
+    const std::size_t wanted = 1 + random() % 32;
+    bool any = false;
+    for (std::size_t i = 0; i < 12; ++i) any |= pages[i]->HasWarmRun(wanted);
+    HugePage* const taken = packing.TryTakeWarm(wanted);
+    ASSERT_EQ(taken != nullptr, any);
+    if (taken == nullptr) continue;
+    const std::size_t first = taken->FindFree(wanted, 1);
+    ASSERT_EQ(taken->zero.CountRange(first, wanted), 0u);
+    packing.List(taken);
+  }
+}
+
 TEST(Packing, AFullHugePageIsOnNoList) {
   FakeReservation pages(1);
   Packing packing;
@@ -98,15 +147,33 @@ TEST(HugePage, FindsTheShortestFreeRunWithAnAlignedPlace) {
   HugePage* const page = pages[0];
   page->MarkUsed(0, kPagesPerHugePage);
   page->MarkFree(3, 4, false);    // 3..6
-  page->MarkFree(17, 6, true);    // 17..22
+  page->MarkFree(17, 6, false);   // 17..22
   page->MarkFree(64, 40, false);  // 64..103
   EXPECT_EQ(page->FindFree(4, 1), 3u);
   EXPECT_EQ(page->FindFree(5, 1), 17u);
   EXPECT_EQ(page->FindFree(3, 4), 4u);
   EXPECT_EQ(page->FindFree(4, 8), 64u);
-  EXPECT_EQ(page->MarkUsed(17, 6), 6u);
+  EXPECT_EQ(page->MarkUsed(17, 6), 0u);
   EXPECT_EQ(page->MarkUsed(64, 2), 0u);
   EXPECT_EQ(page->warm_pages(), 42u);
+}
+
+TEST(HugePage, FindsARunWithMemoryBeforeAShorterOneWithout) {
+  FakeReservation pages(1);
+  HugePage* const page = pages[0];
+  page->MarkUsed(0, kPagesPerHugePage);
+  page->MarkFree(10, 4, true);  // 10..17: half of it has memory
+  page->MarkFree(14, 4, false);
+  page->MarkFree(30, 3, true);    // 30..32
+  page->MarkFree(70, 20, false);  // 70..89
+  EXPECT_TRUE(page->HasWarmRun(20));
+  EXPECT_FALSE(page->HasWarmRun(21));
+  EXPECT_EQ(page->FindFree(3, 1), 14u);
+  EXPECT_EQ(page->FindFree(5, 1), 70u);
+  EXPECT_EQ(page->FindFree(3, 8), 72u);
+  EXPECT_EQ(page->MarkUsed(70, 20), 0u);
+  EXPECT_EQ(page->FindFree(5, 1), 10u) << "where no run has memory, the shortest";
+  EXPECT_EQ(page->MarkUsed(10, 5), 4u);
 }
 
 }  // namespace

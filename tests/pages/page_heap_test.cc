@@ -112,6 +112,29 @@ TEST(PageHeap, OneReservationAndItsMetadataServeManySpans) {
 
 // --- Packing -------------------------------------------------------------------------------------------------------
 
+// A hole without memory is left alone while there is memory elsewhere, also in a huge page that is free.
+TEST(PageHeapPacking, FreedMemoryServesBeforeTheKernelBringsMore) {
+  PageHeap& heap = FreshPageHeap();
+  FullHugePage released = FillHugePage(heap);
+  FullHugePage warm = FillHugePage(heap);
+  FullHugePage whole = FillHugePage(heap);
+  Free(heap, released, 7);
+  EXPECT_EQ(heap.ReleaseFree(0, true), kPageBytes);
+  Free(heap, warm, 20, 3);
+  Free(heap, whole, 0, kPagesPerHugePage);
+  const std::uint64_t fresh_bytes = heap.fresh_bytes();
+  for (std::size_t i = 20; i < 23; ++i) {
+    warm[i] = Large(heap, 1);
+    EXPECT_EQ(warm[i]->huge_page, warm[0]->huge_page);
+  }
+  for (Span*& span : whole) span = Large(heap, 1);
+  EXPECT_EQ(heap.fresh_bytes(), fresh_bytes);
+  released[7] = Large(heap, 1);
+  EXPECT_EQ(released[7]->huge_page, released[0]->huge_page);
+  EXPECT_EQ(heap.fresh_bytes(), fresh_bytes + kPageBytes);
+  ExpectConsistent(heap);
+}
+
 TEST(PageHeapPacking, OfEqualHolesTheFullerHugePageIsTaken) {
   for (const bool fuller_freed_first : {false, true}) {
     PageHeap& heap = FreshPageHeap();
