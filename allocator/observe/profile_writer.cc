@@ -348,6 +348,46 @@ template <typename F>
   return next_string;
 }
 
+// Mappings of a process that are looked at.
+constexpr std::size_t kMaxMappings = 65536;
+
+// Puts the mappings of the process, numbered from 1, and their files' names behind the other strings, of which there
+// are `first_string`. `buffer` of kBufferBytes is for the text of /proc; `mappings` is filled. Their number; 0 where
+// they cannot be read.
+std::size_t PutMappings(char* buffer, Mapping* mappings, std::size_t first_string, Output* output) {
+  std::size_t count = 0;
+  const auto put = [&](const Mapping& mapping, std::string_view path) {
+    if (count == kMaxMappings) return;
+    mappings[count++] = mapping;
+    Message<64> message;
+    message.Field(1, count);
+    message.Field(2, mapping.start);
+    message.Field(3, mapping.end);
+    message.Field(4, mapping.offset);
+    message.Field(5, first_string + count - 1);
+    output->Put(kMapping, message);
+    output->Put(kStringTable, path);
+  };
+  return ForEachMapping(buffer, kBufferBytes, put) ? count : 0;
+}
+
+// Puts the addresses of a table with empty slots (zero), each with the number of the mapping that covers it, or 0.
+void PutLocations(const std::uint64_t* slots, std::size_t capacity, const Mapping* mappings, std::size_t mapping_count,
+                  Output* output) {
+  for (std::size_t i = 0; i < capacity; ++i) {
+    const std::uint64_t address = slots[i];
+    if (address == 0) continue;
+    const Mapping* const after = std::upper_bound(mappings, mappings + mapping_count, address,
+                                                  [](std::uint64_t a, const Mapping& m) { return a < m.start; });
+    const bool covered = after != mappings && address < after[-1].end;
+    Message<40> location;
+    location.Field(1, address);
+    location.Field(2, covered ? static_cast<std::uint64_t>(after - mappings) : 0);
+    location.Field(3, address);
+    output->Put(kLocation, location);
+  }
+}
+
 }  // namespace
 
 bool WriteHeapProfile(const tarn_snapshot_block& block, int descriptor) {
@@ -375,7 +415,6 @@ bool WriteHeapProfile(const tarn_snapshot_block& block, int descriptor) {
   ReadBuckets(reader, count_frames);
   // Buckets may be added during the walk; half as many again find room.
   const std::size_t capacity = std::bit_ceil(frames * 2 + 4096);
-  constexpr std::size_t kMaxMappings = 65536;
   const Scratch address_memory(capacity * sizeof(std::uint64_t));
   const Scratch mapping_memory(kMaxMappings * sizeof(Mapping));
   const Scratch buffer_memory(2 * kBufferBytes);
@@ -385,8 +424,6 @@ bool WriteHeapProfile(const tarn_snapshot_block& block, int descriptor) {
   }
   AddressSet addresses(address_memory.memory(), capacity);
   auto* const mappings = static_cast<Mapping*>(mapping_memory.memory());
-  std::size_t mapping_count = 0;
-
   char* const buffers = static_cast<char*>(buffer_memory.memory());
   Output output(descriptor, buffers, kBufferBytes);
   output.Put(kSampleType, ValueType(kAllocObjects, kCount));
@@ -403,36 +440,9 @@ bool WriteHeapProfile(const tarn_snapshot_block& block, int descriptor) {
 
   const std::size_t first_mapping_string = PutNamedPools(reader, kFixedStrings, &output);
 
-  // Only now, because a stack may lead through a library that was loaded while the table was read. Mappings are
-  // numbered from 1, their files stand behind the other strings.
-  const bool has_mappings =
-      ForEachMapping(buffers + kBufferBytes, kBufferBytes, [&](const Mapping& mapping, std::string_view path) {
-        if (mapping_count == kMaxMappings) return;
-        mappings[mapping_count++] = mapping;
-        Message<64> message;
-        message.Field(1, mapping_count);
-        message.Field(2, mapping.start);
-        message.Field(3, mapping.end);
-        message.Field(4, mapping.offset);
-        message.Field(5, first_mapping_string + mapping_count - 1);
-        output.Put(kMapping, message);
-        output.Put(kStringTable, path);
-      });
-  if (!has_mappings) mapping_count = 0;
-
-  const auto* const slots = static_cast<const std::uint64_t*>(address_memory.memory());
-  for (std::size_t i = 0; i < capacity; ++i) {
-    const std::uint64_t address = slots[i];
-    if (address == 0) continue;
-    const Mapping* const after = std::upper_bound(mappings, mappings + mapping_count, address,
-                                                  [](std::uint64_t a, const Mapping& m) { return a < m.start; });
-    const bool covered = after != mappings && address < after[-1].end;
-    Message<40> location;
-    location.Field(1, address);
-    location.Field(2, covered ? static_cast<std::uint64_t>(after - mappings) : 0);
-    location.Field(3, address);
-    output.Put(kLocation, location);
-  }
+  // Only now, because a stack may lead through a library that was loaded while the table was read.
+  const std::size_t mapping_count = PutMappings(buffers + kBufferBytes, mappings, first_mapping_string, &output);
+  PutLocations(static_cast<const std::uint64_t*>(address_memory.memory()), capacity, mappings, mapping_count, &output);
   output.PutNumber(kDropFrames, kDropped);
   output.PutNumber(kTimeNanos, RealtimeNanoseconds());
   output.Put(kPeriodType, ValueType(kSpace, kBytes));
