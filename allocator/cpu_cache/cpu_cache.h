@@ -2,7 +2,9 @@
 //
 // The CPU cache: all slabs, and the policy over them.
 //
-// entry/ calls AllocateSlow and DeallocateSlow when a pop or push missed; calls the transfer caches for batches.
+// AllocateSlow serves entry/ after a pop that missed, DeallocateSlow heap/ after a push; both move batches by the
+// transfer caches. They are in cpu_cache.cc; capacity.cc decides who gets room, owners.cc has new slabs and their
+// owners, drain.cc the work on slabs of others.
 //
 // Capacities. Each slab has a budget in bytes. A class starts with no capacity at all and gets room for a batch at its
 // first misses. It gets room for one more batch whenever a miss is of the other kind than the one before: empty after

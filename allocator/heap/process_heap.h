@@ -106,8 +106,9 @@ struct alignas(4096) ProcessHeap {
 
 extern constinit ProcessHeap process_heap;
 
-// Starts the heap if this is the process's first allocation, and attaches the thread to its slab where slabs belong to
-// threads (life/threads.cc). Not when nested in another slow path: the interrupted one has been here, or is here.
+// Starts the heap if this is the process's first allocation (life/start.cc), and attaches the thread where slabs
+// belong to threads or rseq has to be registered (life/threads.cc). Not when nested in another slow path: the
+// interrupted one has been here, or is here.
 void PrepareThread();
 // Registers the handlers that make fork safe (life/fork.cc).
 void RegisterForkHandlers();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Address space and memory as states and transitions; the only callers of mmap and its kin.
+// Address space and memory as states and transitions; the callers of mmap and its kin (pages move in move_pages.h).
 //
 //   (nothing) --Reserve--> Reserved --Commit----> Committed <--(touch)-- Released
 //                             ^      <--Decommit-      |                     ^
@@ -11,7 +11,7 @@
 // and writable; zero until first written. Released: as freshly committed, the kernel has taken the memory back; the
 // next touch brings zeroes.
 //
-// All functions are thread-safe, take addresses and lengths in multiples of OsPageBytes(), may change errno, and say
+// All functions are thread-safe, take addresses and lengths in multiples of OsPageBytes(), leave errno alone, and say
 // false or null when the kernel refuses; nothing has changed then (but that a part may be released). Decommit is the
 // one that may leave less than there was.
 #pragma once

@@ -15,7 +15,8 @@ namespace tarn {
 namespace {
 
 // Large objects up to this, alignment included, come out of reservations; larger ones have a mapping of their own,
-// which costs three system calls but no search, and their pages would seldom fit anything else. Half a reservation.
+// which costs three system calls but no search, and their pages would seldom fit anything else. Half of the largest
+// reservation.
 constexpr std::size_t kMaxRunHugePages = Reservation::kMaxHugePages / 2;
 // Free huge pages keep their memory up to this, up to a share of what is in use, and up to the recent peak: programs
 // that allocate and free large blocks in turn must not fault each time. What goes beyond is released at once by the

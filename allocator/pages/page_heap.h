@@ -8,15 +8,16 @@
 // come into use, in a large heap several at a time. A request of up to a huge page goes where it fits most tightly: of
 // the huge pages whose longest free run is just long enough, a full one. So sparsely used huge pages drain and become
 // free as a whole. Larger requests take whole huge pages in a row; what the last of them has left over is packed like
-// any other. Requests beyond half of the largest reservation get a mapping of their own.
+// any other. Requests beyond half of the largest reservation (512 MiB) get a mapping of their own.
 //
 // One lock. It is held while a reservation is made (mmap, once per doubling or GiB): the caller cannot go on without
-// it, and others would only pile up more reservations. It is not held while memory is committed or released: the pages
-// are marked as taken or used for that time.
+// it, and others would only pile up more reservations. Nor is it given up for the metadata's few pages. It is not held
+// while the program's memory is committed or released: the pages are marked as taken or used for that time.
 //
-// Free memory goes back (page_heap_release.cc) in four ways: at once, by the thread that frees more than is worth
+// Free memory goes back (page_heap_release.cc) in five ways: at once, by the thread that frees more than is worth
 // keeping (KeepWarmBytes); when the use has fallen, by the thread whose free let it fall (ReleaseExcess); by age and
-// demand (ReleaseUnwanted, ReleaseIdlePages), both driven by policy/scavenger.h; on request (ReleaseFree).
+// demand (ReleaseUnwanted, ReleaseIdlePages), both driven by policy/scavenger.h; on request (ReleaseFree); in a
+// container, by the thread that takes memory next to the limit (page_heap_room.cc).
 #pragma once
 
 #include <atomic>
@@ -183,8 +184,8 @@ class PageHeap {
     // Of these huge pages, counted from the first, the kernel is to be asked for its own.
     std::size_t asked_first = 0;
     std::size_t asked_count = 0;
-    // The pages of that huge page that are taken; none of them is resident. Resident ones between two that are not are
-    // advised too, which changes nothing for them.
+    // `pages` of huge page `index`, counted from the first, are taken; none of them is resident. Resident ones between
+    // two that are not are advised too, which changes nothing for them.
     void NoteZero(std::size_t index, std::size_t pages) {
       if (pages != kPagesPerHugePage) return;
       if (asked_count == 0) asked_first = index;

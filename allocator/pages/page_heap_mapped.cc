@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The part of the page heap that serves large objects with mappings of their own: those beyond half a reservation, and
-// those that grew.
+// The part of the page heap that serves large objects with mappings of their own: those beyond 512 MiB, and those
+// that grew.
 #include <algorithm>
 
 #include "allocator/os/clock.h"

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The scavenger: gives memory back that the program does not use, also while the program sleeps.
+// The scavenger: gives memory back that the program does not use.
 //
 // Works in cycles. One cycle drains objects that have been idle in caches for a while, and releases whole huge pages by
-// age and demand (pages/demand.h). As often (TARN_RELEASE_DELAY) it goes over the huge pages in use, for pages that
-// have been free since the last time. It leaves huge pages that a THP backs, which a release would break up. Who runs
+// age and demand (pages/demand.h). Every TARN_RELEASE_DELAY it goes over the huge pages in use, for pages that
+// have been free since the last time. A huge page that a THP backs it breaks up from a sixteenth idle on only. Who runs
 // the cycles:
 //
 //   the slow paths of the program, as their last act, at most twice a second and for some 1 ms;
