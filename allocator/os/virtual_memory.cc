@@ -13,6 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "allocator/base/attributes.h"
 #include "allocator/os/stall.h"
 #include "allocator/os/system_call.h"
 
@@ -47,7 +48,7 @@ void* MapReserved(std::size_t bytes) {
   return start < 0 ? nullptr : reinterpret_cast<void*>(start);
 }
 
-long TryAdvise(void* start, std::size_t bytes, int advice) {
+TARN_COLD long TryAdvise(void* start, std::size_t bytes, int advice) {
   NoteStall();
   return SystemCall(SYS_madvise, start, bytes, advice);
 }
@@ -129,6 +130,10 @@ bool Release(void* start, std::size_t bytes) {
   // A part of it is locked. The lock is the mapping's and stays: what is touched there next is locked as it comes.
   return result == 0 || (result == -EINVAL && Advise(start, bytes, kDontNeedLocked));
 }
+
+void LeaveOutOfDumps(void* start, std::size_t bytes) { static_cast<void>(Advise(start, bytes, MADV_DONTDUMP)); }
+
+void Dump(void* start, std::size_t bytes) { static_cast<void>(Advise(start, bytes, MADV_DODUMP)); }
 
 bool IsLocked(void* start, std::size_t bytes) { return TryAdvise(start, bytes, kCold) == -EINVAL; }
 

@@ -55,6 +55,11 @@ struct MemoryRange {
 };
 void ReleaseRanges(const MemoryRange* ranges, std::size_t count, bool* released);
 
+// gcore dumps all private memory, the kernel all that was ever touched. These leave a range of any state out of core
+// dumps, and take it in again. The kernel may refuse both where the process has no mappings left.
+void LeaveOutOfDumps(void* start, std::size_t bytes);
+void Dump(void* start, std::size_t bytes);
+
 // Has the kernel provide the memory of a committed range now, as if each page were touched (MADV_POPULATE_WRITE, Linux
 // 5.14): one call in place of a page fault for each. Contents do not change. False: it cannot, or not all of it; the
 // first touch brings the rest as ever.

@@ -230,6 +230,8 @@ PageHeap::Run PageHeap::AllocateWithinHugePage(std::size_t pages, std::size_t al
 }
 
 bool PageHeap::Use(HugePage* huge_page, std::size_t first, std::size_t count) {
+  if (huge_page == partly_dumped_) [[unlikely]]
+    DumpMore(first + count);
   const std::size_t zero_pages = free_.Use(huge_page, first, count);
   NoteTouched(huge_page, zero_pages);
   return zero_pages == count;

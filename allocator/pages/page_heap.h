@@ -225,6 +225,9 @@ class PageHeap {
   bool UnreserveEnd(Reservation* reservation) TARN_REQUIRES(lock_);
   bool DecommitFree(Reservation* reservation) TARN_REQUIRES(lock_);
 
+  // The first `pages` of partly_dumped_ belong to core dumps from now on.
+  TARN_COLD void DumpMore(std::size_t pages) TARN_REQUIRES(lock_);
+
   // Free pages of a packed huge page come into use. True: all of them were zero.
   bool Use(HugePage* huge_page, std::size_t first, std::size_t count) TARN_REQUIRES(lock_);
 
@@ -361,6 +364,9 @@ class PageHeap {
   // Written under the lock.
   tarn_snapshot_pages published_ = {};
   InFlights in_flight_ TARN_GUARDED_BY(lock_);
+  // The first huge page, while core dumps have the first dumped_pages_ of it only.
+  HugePage* partly_dumped_ TARN_GUARDED_BY(lock_) = nullptr;
+  std::size_t dumped_pages_ TARN_GUARDED_BY(lock_) = 0;
   // Stands at the end, because its lists are long: a short process touches few of them, and so fewer pages.
   FreePages free_ TARN_GUARDED_BY(lock_);
 };

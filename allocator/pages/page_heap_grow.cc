@@ -21,6 +21,12 @@ constexpr std::size_t kMetadataAlignmentBytes = 64;
 // Of what is committed, the share that is committed ahead by one call: so a heap grows by some twenty calls for each
 // tenfold of its size, and not by one for each huge page. Chosen.
 constexpr std::size_t kCommitAheadDivisor = 8;
+// Of the first huge page this part belongs to core dumps from the start: as much as most short processes use.
+constexpr std::size_t kFirstDumpedPages = kPagesPerHugePage / 4;
+// And then in steps of this.
+constexpr std::size_t kDumpStepPages = kPagesPerHugePage / 8;
+// Room for metadata besides the page map: a record of 100 KiB at most, and what comes later.
+constexpr std::size_t kMostMetadataBytes = kHugePageBytes * 3 / 8;
 
 }  // namespace
 
@@ -83,7 +89,13 @@ bool CommitEach(InFlight* in_flight, std::size_t needed) {
     end = i + 1;
     if (first[i].committed) continue;
     while (end < count && !first[end].committed) ++end;
-    const auto commit = [&] { return Commit(first[i].first_page.start(), (end - i) * kHugePageBytes); };
+    const auto commit = [&] {
+      void* const start = first[i].first_page.start();
+      const std::size_t bytes = (end - i) * kHugePageBytes;
+      if (!Commit(start, bytes)) return false;
+      Dump(start, bytes);
+      return true;
+    };
     if (!commit()) {
       if (end <= needed) return false;
       end = needed;
@@ -94,6 +106,15 @@ bool CommitEach(InFlight* in_flight, std::size_t needed) {
     in_flight->committed = end;
   }
   return true;
+}
+
+// Takes what is not committed from this huge page on into core dumps. Then a commit moves a border of mappings, where
+// it needs a mapping more otherwise.
+void DumpUncommitted(const Reservation* reservation, const HugePage* first) {
+  const std::size_t index = reservation->IndexOf(first);
+  std::size_t end = index;
+  while (end < reservation->huge_page_count && !reservation->huge_pages[end].committed) ++end;
+  Dump((reservation->first_page + PageCount::FromHugePages(index)).start(), (end - index) * kHugePageBytes);
 }
 
 }  // namespace
@@ -130,6 +151,11 @@ bool PageHeap::CommitTaken(Reservations::Place place, std::size_t count) {
     // Without a record the lock stays held.
     enough = CommitEach(&in_flight, count);
   }
+  if (!enough && !first[in_flight.committed].committed) {
+    // The process may have no mappings left. The lock stays held, for others would fail in the same way.
+    DumpUncommitted(place.reservation, &first[in_flight.committed]);
+    enough = CommitEach(&in_flight, count);
+  }
   for (std::size_t i = 0; i < in_flight.committed; ++i) {
     if (!first[i].committed) free_.AddCommitted(&first[i]);
   }
@@ -151,6 +177,13 @@ void PageHeap::PutBack(const InFlight& in_flight, std::size_t from) {
 
 // It needs memory for itself: its record, trackers, and leaves for both of the GiB that it may lie in. Takes its own
 // first huge pages for that when the current block of metadata has no room.
+//
+// What is not in use stays out of core dumps, which gcore writes in full. That is what is not committed. Of a small
+// process it is the page map, which is long and sparse; it can be made anew from the records of the spans. And it is
+// the rest of the first huge page:
+//
+//   | leaves  | other metadata | first huge page       | not committed ...
+//   | out     | in             | in, a part is out     | out
 bool PageHeap::AddReservation(std::size_t huge_pages) {
   constexpr std::size_t kOwnHugePages = 2;
   static_assert(sizeof(Reservation) + Reservation::kMaxHugePages * sizeof(HugePage) + 2 * sizeof(PageMapLeaf) +
@@ -168,19 +201,30 @@ bool PageHeap::AddReservation(std::size_t huge_pages) {
   if (start == nullptr) return false;
   NameMemory(start, count * kHugePageBytes, "tarn");
   const bool refuses_huge_pages = RefuseHugePages(start, count * kHugePageBytes);
+  LeaveOutOfDumps(start, count * kHugePageBytes);
 
   const PageId first_page = PageId::Containing(start);
   const PageCount pages = PageCount::FromHugePages(count);
-  const std::size_t metadata_bytes = Reservations::RecordBytes(count) + BytesOfMissingLeaves(first_page, pages);
+  const std::size_t leaf_bytes = BytesOfMissingLeaves(first_page, pages);
+  const std::size_t metadata_bytes = Reservations::RecordBytes(count) + leaf_bytes;
   TARN_CHECK(metadata_bytes <= kOwnHugePages * kHugePageBytes);
+  const bool is_first = free_.committed_huge_pages() == 0;
   std::size_t own_huge_pages = 0;
   if (!metadata_.Fits(metadata_bytes, kMetadataAlignmentBytes)) {
     own_huge_pages = (metadata_bytes + kHugePageBytes - 1) / kHugePageBytes;
-    if (!Commit(start, own_huge_pages * kHugePageBytes)) {
+    const std::size_t own_bytes = own_huge_pages * kHugePageBytes;
+    // The first huge page will be used at once.
+    if (!Commit(start, own_bytes + (is_first ? kHugePageBytes : 0))) {
       Unreserve(start, count * kHugePageBytes);
       return false;
     }
-    metadata_.AddBlock(start, own_huge_pages * kHugePageBytes);
+    const std::size_t page_map_bytes =
+        std::max(RoundUp(leaf_bytes, OsPageBytes()), own_bytes - std::min(own_bytes, kMostMetadataBytes));
+    char* const others = static_cast<char*>(start) + page_map_bytes;
+    metadata_.AddBlock(start, page_map_bytes);
+    TARN_CHECK(TryInstallLeaves(first_page, pages));
+    metadata_.AddBlock(others, own_bytes - page_map_bytes);
+    Dump(others, own_bytes - page_map_bytes + (is_first ? PageCount(kFirstDumpedPages).bytes() : 0));
   }
 
   Reservation* const reservation = reservations_.NewRecord(count, &metadata_);
@@ -189,7 +233,24 @@ bool PageHeap::AddReservation(std::size_t huge_pages) {
   TARN_CHECK(TryInstallLeaves(first_page, pages));
   reservations_.Add(reservation, own_huge_pages);
   free_.NoteMetadata(own_huge_pages);
+  if (!is_first) return true;
+  page_map.LeaveOutOfDumps();
+  HugePage* const first = &reservation->huge_pages[own_huge_pages];
+  reservation->SetUp(first);
+  free_.AddCommitted(first);
+  free_.PutWhole(first);
+  partly_dumped_ = first;
+  dumped_pages_ = kFirstDumpedPages;
   return true;
+}
+
+// The lock stays held: it happens six times in a process at most.
+void PageHeap::DumpMore(std::size_t pages) {
+  if (pages <= dumped_pages_) return;
+  const std::size_t dumped = RoundUp(pages, kDumpStepPages);
+  Dump((partly_dumped_->first_page + PageCount(dumped_pages_)).start(), PageCount(dumped - dumped_pages_).bytes());
+  dumped_pages_ = dumped;
+  if (dumped == kPagesPerHugePage) partly_dumped_ = nullptr;
 }
 
 // Under an address space limit reservations are small, and a large object may need the space of several in a row. The
@@ -236,6 +297,7 @@ bool PageHeap::DecommitFree(Reservation* reservation) {
         continue;
       }
       // A new mapping lies there.
+      LeaveOutOfDumps(start, kHugePageBytes);
       if (reservation->refuses_huge_pages) static_cast<void>(RefuseHugePages(start, kHugePageBytes));
       reservation->Clear(huge_page);
     }

@@ -106,9 +106,14 @@ bool PageHeap::ResizeWithinMapping(Span* span, PageCount pages) {
   }
   bool done = true;
   if (grows) {
+    // The room of an object is not in core dumps, unless the process has no mappings left for that border.
     done = Commit(border, bytes);
+    const PageCount dumped = done ? pages : PageCount(span->mapping_pages);
+    Dump(border, (dumped - span->pages).bytes());
+    if (!done) done = Commit(border, bytes);
   } else if (bytes != 0) {
     const Decommitted decommitted = Decommit(border, bytes);
+    if (decommitted == Decommitted::kDone) LeaveOutOfDumps(border, bytes);
     done = decommitted != Decommitted::kUnchanged;
     if (decommitted == Decommitted::kLost) {
       const PageCount reserved = PageCount(span->mapping_pages) - span->pages;
@@ -141,6 +146,9 @@ bool PageHeap::ReserveForMove(std::size_t bytes, Move* move) {
   if (move->start == nullptr && move->mapping_bytes != bytes) {
     move->mapping_bytes = bytes;
     move->start = Reserve(bytes, kHugePageBytes);
+  }
+  if (move->start != nullptr && move->mapping_bytes != bytes) {
+    LeaveOutOfDumps(static_cast<char*>(move->start) + bytes, move->mapping_bytes - bytes);
   }
   return move->start != nullptr;
 }

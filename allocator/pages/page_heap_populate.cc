@@ -97,6 +97,8 @@ bool PageHeap::PopulateHugePage(const Run& run, PageCount pages) {
   if (huge_page->zero.Count() + pages.raw() != kPagesPerHugePage || !BacksHugePages()) return false;
   if (!huge_page->reservation->refuses_huge_pages) return false;
   if (backing_failed_ && MillisecondsBetween(backing_failed_at_ms_, CoarseMilliseconds()) < kTryAgainMs) return false;
+  // A huge page lies within one mapping.
+  if (huge_page == partly_dumped_) DumpMore(kPagesPerHugePage);
   InFlight* const rest = in_flight_.New(&metadata_);
   if (rest == nullptr) return false;
   TakeOut(rest, huge_page, huge_page->zero);

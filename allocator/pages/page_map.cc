@@ -2,6 +2,7 @@
 
 #include "allocator/pages/page_map.h"
 
+#include "allocator/os/virtual_memory.h"
 #include "allocator/pages/span.h"
 
 namespace tarn {
@@ -13,6 +14,13 @@ namespace {
 bool HoldsSmallObjects(const Span* span) { return span->kind == SpanKind::kSmall || span->kind == SpanKind::kSampled; }
 
 }  // namespace
+
+void PageMap::LeaveOutOfDumps() {
+  const std::size_t os_page_bytes = OsPageBytes();
+  const std::uintptr_t start = RoundUp(reinterpret_cast<std::uintptr_t>(root_), os_page_bytes);
+  const std::uintptr_t end = reinterpret_cast<std::uintptr_t>(root_ + kRootEntries) / os_page_bytes * os_page_bytes;
+  tarn::LeaveOutOfDumps(reinterpret_cast<void*>(start), end - start);
+}
 
 void PageMap::Register(Span* span) {
   if (!HoldsSmallObjects(span)) {

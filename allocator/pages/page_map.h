@@ -92,6 +92,9 @@ class PageMap {
   void RegisterRest(Span* span) { StoreRest(span, span); }
   void UnregisterRest(Span* span) { StoreRest(span, nullptr); }
 
+  // The root is a MiB, of which a page is in use.
+  void LeaveOutOfDumps();
+
   // Leaves are installed by the page heap, from zeroed metadata. The caller is about to install one, so this looks by
   // an operation that writes. The root is memory that was never touched, where a read and then a write would take two
   // page faults.

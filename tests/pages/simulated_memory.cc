@@ -133,6 +133,9 @@ bool Release(void* start, std::size_t bytes) {
   return true;
 }
 
+void LeaveOutOfDumps(void* start, std::size_t bytes) { static_cast<void>(Call("no dump", start, bytes)); }
+void Dump(void* start, std::size_t bytes) { static_cast<void>(Call("dump", start, bytes)); }
+
 bool IsLocked(void* start, std::size_t bytes) { return Call("locked", start, bytes); }
 
 bool CommitAt(void* start, std::size_t bytes) { return !Call("commit at", start, bytes); }
