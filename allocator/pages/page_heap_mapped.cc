@@ -61,7 +61,7 @@ Span* PageHeap::AllocateMapped(PageCount pages, PageCount alignment, bool prefer
   {
     LockHolder holder(lock_);
     const PublishAtEnd publish{this};
-    ask = !prefer_zero && BacksHugePages();
+    ask = !prefer_zero && BacksHugePages() && bounds_.HasRoomAhead(HeldBytes(), bytes);
     // Reservations may hold unused what is missing: addresses, or the charge for memory.
     if (start == nullptr && UnreserveFree()) start = MapCommitted(bytes, alignment_bytes);
     if (start == nullptr) return nullptr;
@@ -163,7 +163,7 @@ bool PageHeap::PrepareMove(const Span* span, Move* move) {
   }
   LockHolder holder(lock_);
   const PublishAtEnd publish{this};
-  move->huge_pages = BacksHugePages();
+  move->huge_pages = BacksHugePages() && bounds_.HasRoomAhead(HeldBytes(), added_bytes);
   if (span->kind != SpanKind::kMapped && usage_.mapped_objects() >= kMaxMovedObjects) return false;
   if (!PermitsMapping(move->start, added_bytes) || !EnsureLeaves(PageId::Containing(move->start), PageCount(1))) {
     return false;

@@ -233,6 +233,35 @@ TEST_F(HugePages, AreAskedForWhatALargeObjectGrowsInto) {
   heap.Deallocate(span);
 }
 
+// Of a huge page that is asked for, one touch brings all.
+TEST_F(HugePages, AreNotAskedForWhereAContainerHasNoRoomForAllOfThem) {
+  PageHeap& heap = FreshPageHeap();
+  heap.SetGoals({60 * kMiB, 62 * kMiB, 64 * kMiB});
+  Span* span = Large(heap, 54 * kMiB / kPageBytes);
+  EXPECT_EQ(heap.published()->asked_huge_pages, 0u);
+  auto* memory = static_cast<char*>(span->start());
+  memory[kMiB] = 1;
+  EXPECT_EQ(ResidentBytes(memory, 4 * kMiB), OsPageBytes());
+  // What it grows into, and a mapping of its own.
+  ASSERT_TRUE(heap.ResizeLarge(span, PageCount(60 * kMiB / kPageBytes)));
+  EXPECT_EQ(heap.published()->asked_huge_pages, 0u);
+  const PageCount pages(150 * kMiB / kPageBytes);
+  if (!heap.ResizeLarge(span, pages)) {
+    ASSERT_TRUE(heap.MoveLarge(span, pages));
+  }
+  memory = static_cast<char*>(span->start());
+  memory[120 * kMiB] = 1;
+  EXPECT_EQ(ResidentBytes(memory, span->bytes()), 2 * OsPageBytes());
+  heap.Deallocate(span);
+  span = Large(heap, 600 * kMiB / kPageBytes);
+  ASSERT_EQ(span->kind, SpanKind::kMapped);
+  memory = static_cast<char*>(span->start());
+  memory[kMiB] = 1;
+  EXPECT_EQ(ResidentBytes(memory, 4 * kMiB), OsPageBytes());
+  heap.Deallocate(span);
+  ExpectConsistent(heap);
+}
+
 TEST_F(HugePages, AreNotAskedForTablesThatMayStayEmpty) {
   PageHeap& heap = FreshPageHeap();
   bool zero = false;
