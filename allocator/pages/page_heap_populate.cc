@@ -130,7 +130,7 @@ bool PageHeap::BacksHugePages() {
 }
 
 void PageHeap::NoteAsked(Run* run) {
-  // What is asked for may be touched at one place only.
+  // One touch brings 2 MiB, and an object may be touched here and there only.
   if (!bounds_.HasRoomAhead(HeldBytes(), PageCount::FromHugePages(run->asked_count).bytes())) run->asked_count = 0;
   if (run->asked_count < kAskFloorHugePages || free_.asked() + run->asked_count > kMaxAskedHugePages ||
       !run->huge_page->reservation->refuses_huge_pages) {

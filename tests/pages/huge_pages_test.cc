@@ -242,7 +242,7 @@ TEST_F(HugePages, AreNotAskedForWhereAContainerHasNoRoomForAllOfThem) {
   auto* memory = static_cast<char*>(span->start());
   memory[kMiB] = 1;
   EXPECT_EQ(ResidentBytes(memory, 4 * kMiB), OsPageBytes());
-  // What it grows into, and a mapping of its own.
+  // Nor for its growth in place, and in a mapping of its own.
   ASSERT_TRUE(heap.ResizeLarge(span, PageCount(60 * kMiB / kPageBytes)));
   EXPECT_EQ(heap.published()->asked_huge_pages, 0u);
   const PageCount pages(150 * kMiB / kPageBytes);
