@@ -54,6 +54,10 @@ RUNS = [
     ("idle_return", "--scale 0.05 --idle-seconds 0"),
     ("peaks", "--scale 0.05 --peaks 2 --period-ms 1"),
     ("idle_threads", "--threads 8"),
+    ("container", "--scale 0.1 --runs 2 --busy 1"),
+    ("container", "--scale 0.1 --runs 1 --busy 0 --sizes large --limit-mib 32"),
+    ("container", "--scale 0.1 --runs 1 --busy 0 --sizes mixed --threads 3 --live-percent 20"),
+    ("container", "--runs 1 --busy 0 --work keep --threads 20 --live-percent 20"),
 ]
 NAMES = sorted({name for name, _ in RUNS})
 
