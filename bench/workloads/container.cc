@@ -25,7 +25,7 @@ namespace {
 
 constexpr char kChildFlag[] = "--child";
 constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
-// The live bytes are replaced so many times.
+// The live bytes are replaced 16 times.
 constexpr std::uint64_t kTurnover = 16;
 
 enum Sizes : std::size_t { kSmall, kMixed, kLarge };
