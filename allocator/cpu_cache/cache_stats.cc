@@ -13,13 +13,10 @@ CacheClassStats CpuCache::ClassStats(SizeClass size_class) const {
   CacheClassStats stats;
   stats.allocations = direct_[size_class].allocations.load(std::memory_order_relaxed);
   stats.frees = direct_[size_class].frees.load(std::memory_order_relaxed);
-  for (std::size_t i = 0; i < index_bound_; ++i) {
-    const Slab* slab = entries_[i].slab.load(std::memory_order_acquire);
-    if (slab == nullptr) {
-      // Indices of threads are given out in order, those of CPUs are not.
-      if (mode_ == CacheMode::kThread) break;
-      continue;
-    }
+  const std::size_t end = IndexEnd();
+  for (std::size_t i = 0; i < end; ++i) {
+    const Slab* slab = SlabAt(i);
+    if (slab == nullptr) continue;
     const SlabCounters& counters = slab->counters[size_class];
     const std::uint64_t word = LoadWord(slab, size_class);
     const std::uint64_t pops = word >> kSlabPopsShift;
@@ -40,12 +37,10 @@ std::size_t CpuCache::PinnedBytes() const {
   for (int c = 1; c < kSizeClassCount; ++c) {
     const SizeClassInfo& info = kSizeClasses[c];
     std::size_t objects = transfer_caches_[c].cached_objects() + transfer_caches_[c].central().kept_spans();
-    for (std::size_t i = 0; i < index_bound_; ++i) {
-      const Slab* slab = entries_[i].slab.load(std::memory_order_acquire);
-      if (slab == nullptr) {
-        if (mode_ == CacheMode::kThread) break;
-        continue;
-      }
+    const std::size_t end = IndexEnd();
+    for (std::size_t i = 0; i < end; ++i) {
+      const Slab* slab = SlabAt(i);
+      if (slab == nullptr) continue;
       objects += (LoadWord(slab, static_cast<SizeClass>(c)) & kSlabTopMask) - slab->headers[c].begin;
     }
     pinned_bytes += objects * PageCount(info.span_pages).bytes();

@@ -194,10 +194,11 @@ bool CpuCache::ClaimSample(SizeClass size_class, Slab* slab, std::uint64_t* due)
 void CpuCache::RestartSampling() {
   std::atomic_thread_fence(std::memory_order_seq_cst);
   // Every process comes here once, with one slab or two: the rest of a large table is not looked at. The number may
-  // rise during the loop, before the new slab is found.
+  // rise during the loop, before the new slab is found. In the thread mode it may fall, too.
   std::size_t found = 0;
-  for (std::size_t i = 0; i < index_bound_ && found < populated_slabs_.load(std::memory_order_relaxed); ++i) {
-    Slab* slab = entries_[i].slab.load(std::memory_order_acquire);
+  const bool count = mode_ == CacheMode::kCpu;
+  for (std::size_t i = 0; i < IndexEnd() && (!count || found < populated_slabs()); ++i) {
+    Slab* slab = SlabAt(i);
     if (slab == nullptr) continue;
     ++found;
     RestartSamplingOf(slab);

@@ -27,6 +27,9 @@
 // goes past the cache. The slab is put back with a release store; its next user reads the table entry and then the
 // slab through it. That address dependency orders the loads on every architecture that Linux runs on. In the thread
 // mode a slab belongs to the thread that attached it; nobody else touches it until the thread detaches it at its exit.
+//
+// Slabs of threads that are gone are empty. A few stay as they are for the threads to come. The memory of the others
+// goes back to the kernel, and their counts go to the first slab (ReleaseSlab).
 #pragma once
 
 #include <atomic>
@@ -122,6 +125,7 @@ class CpuCache {
   bool can_drain_remotely() const { return rseq_.remote_abort; }
   const RseqSupport& rseq() const { return rseq_; }
   std::size_t budget_bytes() const { return budget_bytes_; }
+  // Those that have memory.
   std::size_t populated_slabs() const { return populated_slabs_.load(std::memory_order_relaxed); }
   std::size_t slab_bytes() const { return slab_bytes_; }
   CacheClassStats ClassStats(SizeClass size_class) const;
@@ -139,9 +143,14 @@ class CpuCache {
   struct Entry {
     // The slab of this index, whether it is in the table or not. Null: not populated.
     std::atomic<Slab*> slab;
-    // The thread that makes the slab, or has made it; 0: none.
+    // CPU mode: the thread that makes the slab, or has made it; 0: none.
     std::atomic<std::uint32_t> claimed_by;
+    // Thread mode: the next index on a list of slabs without an owner, plus 1. Guarded by the drain lock.
+    std::uint16_t next_unowned;
+    // Thread mode: the kernel has the memory of the slab, which is nobody's.
+    std::atomic<bool> is_released;
   };
+  static_assert(sizeof(Entry) == 16);
 
   bool NeedsAttachSlow() const;
   // The slab of the running thread, or null: not populated and no memory for it, taken out by a drain, no id.
@@ -195,7 +204,23 @@ class CpuCache {
   };
   // Puts a slab back that the end of a vfork child has left out of the table.
   Slab* PutBackLeftOut(std::size_t index);
-  Slab* NewSlab(std::size_t budget_bytes);
+  // The slab of an index that has memory, or null.
+  Slab* SlabAt(std::size_t index) const;
+  // No slab has this index or one above it.
+  std::size_t IndexEnd() const {
+    return mode_ == CacheMode::kThread ? indices_used_.load(std::memory_order_relaxed) : index_bound_;
+  }
+  Slab* NewSlab(std::size_t index);
+  // Makes the slab one that nobody has used. All of it but the slots is written.
+  void InitSlab(Slab* slab, std::size_t index);
+  // Thread mode. An index gets onto the list of slabs that have memory, or of those that have not, and off them.
+  void PutUnowned(std::size_t index) TARN_REQUIRES(drain_lock_);
+  void PutReleased(std::size_t index) TARN_REQUIRES(drain_lock_);
+  bool IsKept(std::size_t index) const TARN_REQUIRES(drain_lock_);
+  std::uint32_t TakeUnowned() TARN_REQUIRES(drain_lock_);
+  // Gives the memory of an empty slab, which is nobody's and on no list, to the kernel.
+  void ReleaseSlab(std::size_t index);
+  void ReleaseUnowned() TARN_EXCLUDES(drain_lock_);
   void ComputeLayout();
 
   static void Bump(std::atomic<std::uint64_t>& counter) { counter.fetch_add(1, std::memory_order_relaxed); }
@@ -233,10 +258,13 @@ class CpuCache {
   Lock drain_lock_ = Lock(LockRank::kDrain);
   // By index; in zeroed metadata.
   Entry* entries_ = nullptr;
-  // Thread mode: slabs without an owner, by index + 1, linked through SlabPolicy::next_unowned; and how many indices
-  // were ever given out.
-  std::uint32_t first_unowned_ TARN_GUARDED_BY(drain_lock_) = 0;
-  std::uint32_t indices_used_ TARN_GUARDED_BY(drain_lock_) = 0;
+  // Thread mode: slabs without an owner, by index + 1, linked through Entry::next_unowned: those that have memory, of
+  // which there are at most unowned_count_, and those that have not.
+  std::uint16_t first_unowned_ TARN_GUARDED_BY(drain_lock_) = 0;
+  std::uint16_t first_released_ TARN_GUARDED_BY(drain_lock_) = 0;
+  std::uint32_t unowned_count_ TARN_GUARDED_BY(drain_lock_) = 0;
+  // The number of indices that were ever given out. Written under the drain lock, read without it.
+  std::atomic<std::uint32_t> indices_used_ = 0;
 
   // For DrainIdle: what it saw of each transfer cache, and how many times in a row.
   struct TransferLook {

@@ -90,6 +90,7 @@ std::size_t CpuCache::DrainAll(const char* call) {
       slabs.TakeOut(static_cast<std::size_t>(thread_state.slab_index), slab);
       drained_bytes += DrainOwnedSlabs(&slabs, call);
     }
+    ReleaseUnowned();
   } else {
     LockHolder holder(drain_lock_);
     OwnedSlabs slabs(this);

@@ -3,9 +3,12 @@
 // Slabs and their owners: made, given to threads, taken back; the table; forks and jumps.
 #include "allocator/cpu_cache/cpu_cache.h"
 
+#include <cstring>
+
 #include "allocator/cpu_cache/slab_ops.h"
 #include "allocator/cpu_cache/slab_words.h"
 #include "allocator/os/thread_state.h"
+#include "allocator/os/virtual_memory.h"
 
 namespace tarn {
 
@@ -14,15 +17,34 @@ namespace {
 // Slabs beyond the first ones have a part of the budget, for hundreds of threads may each have filled theirs.
 constexpr std::size_t kSlabsOfFullBudget = 16;
 constexpr std::size_t kLaterSlabDivisor = 4;
+// The slabs without an owner that keep their memory. Chosen: programs with a thread for each job have few at a time.
+constexpr std::uint32_t kMostUnowned = 16;
+// Metadata knows no larger one.
+constexpr std::size_t kSlabAlignmentOfThread = 4096;
 
 }  // namespace
 
-Slab* CpuCache::NewSlab(std::size_t budget_bytes) {
-  void* memory =
-      page_heap_->AllocateMetadata(slab_bytes_, alignof(Slab) < 64 ? 64 : alignof(Slab), MetadataKind::kCaches);
+Slab* CpuCache::SlabAt(std::size_t index) const {
+  const Entry& entry = entries_[index];
+  // Acquire pairs with the releases in AttachThread and Populate.
+  if (entry.is_released.load(std::memory_order_acquire)) return nullptr;
+  return entry.slab.load(std::memory_order_acquire);
+}
+
+Slab* CpuCache::NewSlab(std::size_t index) {
+  // Pages of its own, where a slab may go back.
+  const std::size_t alignment = mode_ == CacheMode::kThread ? kSlabAlignmentOfThread
+                                : alignof(Slab) < 64        ? 64
+                                                            : alignof(Slab);
+  void* memory = page_heap_->AllocateMetadata(RoundUp(slab_bytes_, alignment), alignment, MetadataKind::kCaches);
   if (memory == nullptr) return nullptr;
   // Metadata is zero, and the slots stay untouched.
   auto* slab = static_cast<Slab*>(memory);
+  InitSlab(slab, index);
+  return slab;
+}
+
+void CpuCache::InitSlab(Slab* slab, std::size_t index) {
   for (int c = 1; c < kSizeClassCount; ++c) {
     SlabHeader& header = slab->headers[c];
     header.word = layout_[c].begin;
@@ -31,11 +53,11 @@ Slab* CpuCache::NewSlab(std::size_t budget_bytes) {
     header.end = layout_[c].begin;
     header.limit = layout_[c].limit;
   }
-  slab->policy.budget_bytes = static_cast<std::int64_t>(budget_bytes);
+  const bool is_later = mode_ == CacheMode::kThread && index >= kSlabsOfFullBudget;
+  slab->policy.budget_bytes = static_cast<std::int64_t>(is_later ? budget_bytes_ / kLaterSlabDivisor : budget_bytes_);
   slab->policy.spare_bytes.store(slab->policy.budget_bytes, std::memory_order_relaxed);
   slab->policy.steal_hand.store(1, std::memory_order_relaxed);
   Count(populated_slabs_, 1);
-  return slab;
 }
 
 Slab* CpuCache::Populate(std::size_t index) {
@@ -43,7 +65,7 @@ Slab* CpuCache::Populate(std::size_t index) {
   if (!entries_[index].claimed_by.compare_exchange_strong(nobody, ThreadId(), std::memory_order_relaxed))
     return nullptr;
   const std::size_t rate_bytes = sampler_.rate_bytes();
-  Slab* slab = NewSlab(budget_bytes_);
+  Slab* slab = NewSlab(index);
   if (slab == nullptr) {
     entries_[index].claimed_by.store(0, std::memory_order_relaxed);
     return nullptr;
@@ -91,11 +113,11 @@ void CpuCache::AttachThread() {
   std::uint32_t index_plus_one = 0;
   {
     LockHolder holder(drain_lock_);
-    if (first_unowned_ != 0) {
-      index_plus_one = first_unowned_;
-      first_unowned_ = entries_[index_plus_one - 1].slab.load(std::memory_order_relaxed)->policy.next_unowned;
-    } else if (indices_used_ < index_bound_) {
-      index_plus_one = ++indices_used_;
+    index_plus_one = TakeUnowned();
+    const std::uint32_t used = indices_used_.load(std::memory_order_relaxed);
+    if (index_plus_one == 0 && used < index_bound_) {
+      index_plus_one = used + 1;
+      indices_used_.store(index_plus_one, std::memory_order_relaxed);
     }
   }
   if (index_plus_one == 0) {
@@ -103,11 +125,18 @@ void CpuCache::AttachThread() {
     return;
   }
   const std::size_t index = index_plus_one - 1;
-  if (entries_[index].slab.load(std::memory_order_relaxed) == nullptr) {
+  Entry& entry = entries_[index];
+  if (SlabAt(index) == nullptr) {
     const std::size_t rate_bytes = sampler_.rate_bytes();
-    Slab* slab = NewSlab(index < kSlabsOfFullBudget ? budget_bytes_ : budget_bytes_ / kLaterSlabDivisor);
-    // Without memory the thread keeps the index and the empty slab. Release pairs with the acquire in RestartSampling.
-    entries_[index].slab.store(slab, std::memory_order_release);
+    Slab* slab = entry.slab.load(std::memory_order_relaxed);
+    if (slab != nullptr) {
+      InitSlab(slab, index);
+    } else {
+      slab = NewSlab(index);
+    }
+    // Without memory the thread keeps the index and the empty slab. Release pairs with the acquire in SlabAt.
+    entry.slab.store(slab, std::memory_order_release);
+    entry.is_released.store(false, std::memory_order_release);
     if (slab != nullptr) RestartIfRateChanged(slab, rate_bytes);
     slab_table.slabs[index].store(slab == nullptr ? EmptySlab() : slab, std::memory_order_relaxed);
     if (slab == nullptr) {
@@ -124,12 +153,94 @@ void CpuCache::DetachThread() {
   thread_state.exiting = true;
   if (mode_ != CacheMode::kThread || thread_state.slab_index < 0) return;
   const auto index = static_cast<std::size_t>(thread_state.slab_index);
-  Slab* slab = entries_[index].slab.load(std::memory_order_relaxed);
   thread_state.slab_index = -1;
-  DrainOwned(slab, "thread exit");
+  DrainOwned(entries_[index].slab.load(std::memory_order_relaxed), "thread exit");
+  {
+    LockHolder holder(drain_lock_);
+    if (IsKept(index)) return PutUnowned(index);
+  }
+  ReleaseSlab(index);
   LockHolder holder(drain_lock_);
-  slab->policy.next_unowned = first_unowned_;
-  first_unowned_ = static_cast<std::uint32_t>(index + 1);
+  PutReleased(index);
+}
+
+// The first slab has the counts of those that are released.
+bool CpuCache::IsKept(std::size_t index) const {
+  return index == 0 || unowned_count_ < kMostUnowned || entries_[0].slab.load(std::memory_order_acquire) == nullptr;
+}
+
+// The lists are whole at each instant, for a fork in between. The count may be too large in the child.
+void CpuCache::PutUnowned(std::size_t index) {
+  ++unowned_count_;
+  entries_[index].next_unowned = first_unowned_;
+  first_unowned_ = static_cast<std::uint16_t>(index + 1);
+}
+
+void CpuCache::PutReleased(std::size_t index) {
+  entries_[index].next_unowned = first_released_;
+  first_released_ = static_cast<std::uint16_t>(index + 1);
+}
+
+std::uint32_t CpuCache::TakeUnowned() {
+  const bool has_memory = first_unowned_ != 0;
+  std::uint16_t& first = has_memory ? first_unowned_ : first_released_;
+  const std::uint32_t index_plus_one = first;
+  if (index_plus_one != 0) first = entries_[index_plus_one - 1].next_unowned;
+  if (has_memory) --unowned_count_;
+  return index_plus_one;
+}
+
+// Nobody pops or pushes here: the thread that had the index is gone, or has -1 by now, also for a signal handler that
+// interrupts its exit. Others get here by the entry:
+//
+//   sums of counts (ClassStats, PinnedBytes), also those of another process: they find counts here and in the first
+//     slab, or in neither, for a moment, and zeroes afterwards. The addresses stay mapped.
+//   RestartSampling, on its way since before: it writes to the slab that is gone, which brings a page back. The next
+//     owner begins with InitSlab and looks at the rate after that.
+//   the child of a fork in the midst of this: RepairInForkedChild lists the index once more; the counts of this slab
+//     may be there twice.
+//
+// The thread that gets the index does so by a list, under the drain lock, which orders its stores behind these.
+void CpuCache::ReleaseSlab(std::size_t index) {
+  Slab* const slab = entries_[index].slab.load(std::memory_order_relaxed);
+  Slab* const heir = entries_[0].slab.load(std::memory_order_acquire);
+  entries_[index].is_released.store(true, std::memory_order_relaxed);
+  TakeOutOfTable(index, slab);
+  populated_slabs_.fetch_sub(1, std::memory_order_relaxed);
+  for (int c = 1; c < kSizeClassCount; ++c) {
+    const SlabCounters& from = slab->counters[c];
+    SlabCounters& to = heir->counters[c];
+    const std::uint64_t pops = LoadWord(slab, static_cast<SizeClass>(c)) >> kSlabPopsShift;
+    Count(to.direct_allocations, pops - from.flushed + from.direct_allocations);
+    Count(to.direct_frees, pops - from.refilled + from.direct_frees);
+    Count(to.refills, from.refills);
+    Count(to.flushes, from.flushes);
+  }
+  // Also where the kernel keeps the memory.
+  std::memset(static_cast<void*>(slab), 0, sizeof(Slab));
+  const std::size_t os_page_bytes = OsPageBytes();
+  const std::uintptr_t start = RoundUp(reinterpret_cast<std::uintptr_t>(slab), os_page_bytes);
+  const std::uintptr_t end = (reinterpret_cast<std::uintptr_t>(slab) + RoundUp(slab_bytes_, kSlabAlignmentOfThread)) /
+                             os_page_bytes * os_page_bytes;
+  if (start < end) static_cast<void>(Release(reinterpret_cast<void*>(start), end - start));
+}
+
+// The lock stays held, because all of them are few, or inherited in a fork.
+void CpuCache::ReleaseUnowned() {
+  LockHolder holder(drain_lock_);
+  std::uint32_t index_plus_one = first_unowned_;
+  first_unowned_ = 0;
+  unowned_count_ = 0;
+  while (index_plus_one != 0) {
+    const std::size_t index = index_plus_one - 1;
+    index_plus_one = entries_[index].next_unowned;
+    if (index == 0 || entries_[0].slab.load(std::memory_order_acquire) == nullptr) {
+      PutUnowned(index);
+    } else {
+      ReleaseSlab(index);
+      PutReleased(index);
+    }
+  }
 }
 
 void CpuCache::RepairInForkedChild(bool may_lock, bool interrupted_drain) {
@@ -154,15 +265,20 @@ void CpuCache::RepairInForkedChild(bool may_lock, bool interrupted_drain) {
   if (!may_lock) return;
   // The slabs of threads that are no more.
   LockHolder holder(drain_lock_);
-  first_unowned_ = 0;
-  for (std::uint32_t i = 0; i < indices_used_; ++i) {
-    if (static_cast<std::int32_t>(i) == thread_state.slab_index) continue;
-    Slab* slab = entries_[i].slab.load(std::memory_order_relaxed);
-    // An index whose thread was only just getting its slab has none and is lost.
-    if (slab == nullptr) continue;
-    DrainOwned(slab, "fork");
-    slab->policy.next_unowned = first_unowned_;
-    first_unowned_ = i + 1;
+  first_unowned_ = first_released_ = 0;
+  unowned_count_ = 0;
+  const std::size_t end = IndexEnd();
+  for (std::size_t i = 0; i < end; ++i) {
+    if (static_cast<std::int64_t>(i) == thread_state.slab_index) continue;
+    // An index whose thread was only just getting its slab may have none.
+    Slab* const slab = SlabAt(i);
+    if (slab != nullptr) DrainOwned(slab, "fork");
+    if (slab != nullptr && IsKept(i)) {
+      PutUnowned(i);
+      continue;
+    }
+    if (slab != nullptr) ReleaseSlab(i);
+    PutReleased(i);
   }
 }
 

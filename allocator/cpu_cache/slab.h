@@ -85,8 +85,7 @@ struct SlabPolicy {
   std::atomic<std::uint64_t> growth_at_sweep;
   // The class that the stealing hand points at.
   std::atomic<std::uint32_t> steal_hand;
-  // Thread mode: the next slab on the list of those without an owner, by index + 1.
-  std::uint32_t next_unowned;
+  std::uint32_t reserved;
 };
 
 struct Slab {

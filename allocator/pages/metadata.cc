@@ -16,8 +16,9 @@ bool Metadata::Fits(std::size_t bytes, std::size_t alignment) const {
 
 void* Metadata::Allocate(std::size_t bytes, std::size_t alignment, MetadataKind kind) {
   if (!Fits(bytes, alignment)) return nullptr;
-  const std::uintptr_t start = RoundUp(next_, alignment);
-  next_ = start + bytes;
+  const bool from_end = alignment >= kFromEndAlignment;
+  const std::uintptr_t start = from_end ? (end_ - bytes) / alignment * alignment : RoundUp(next_, alignment);
+  (from_end ? end_ : next_) = from_end ? start : start + bytes;
   used_bytes_[static_cast<std::size_t>(kind)] += bytes;
   return reinterpret_cast<void*>(start);
 }

@@ -29,7 +29,9 @@ class Metadata {
   constexpr Metadata() = default;
 
   // Zero-filled memory, or null when the current block has not enough left: then the caller adds a block. `alignment`
-  // is a power of two up to 4096.
+  // is a power of two up to 4096. What is aligned to whole pages comes from the block's end, apart from small pieces:
+  // between two that go back to the kernel, each of these would keep a page.
+  static constexpr std::size_t kFromEndAlignment = 4096;
   void* Allocate(std::size_t bytes, std::size_t alignment, MetadataKind kind = MetadataKind::kOther);
   bool Fits(std::size_t bytes, std::size_t alignment) const;
 

@@ -46,6 +46,7 @@ TEST_F(MetadataTest, HandsOutDisjointAlignedZeroes) {
   metadata_.AddBlock(block, kBytes);
   EXPECT_EQ(metadata_.block_bytes(), kBytes);
   unsigned char* end_before = block;
+  unsigned char* start_of_pages = block + kBytes;
   std::size_t used_bytes = 0;
   for (std::size_t i = 0;; ++i) {
     const std::size_t bytes = 1 + i * 37 % 700;
@@ -56,10 +57,12 @@ TEST_F(MetadataTest, HandsOutDisjointAlignedZeroes) {
     if (memory == nullptr) break;
     ASSERT_EQ(reinterpret_cast<std::uintptr_t>(memory) % alignment, 0u);
     ASSERT_GE(memory, end_before);
-    ASSERT_LE(memory + bytes, block + kBytes);
+    ASSERT_LE(memory + bytes, start_of_pages);
     ASSERT_TRUE(std::all_of(memory, memory + bytes, [](unsigned char byte) { return byte == 0; }));
     std::fill(memory, memory + bytes, static_cast<unsigned char>(0xFF));
-    end_before = memory + bytes;
+    // Whole pages come from the block's end.
+    (alignment == Metadata::kFromEndAlignment ? start_of_pages : end_before) =
+        alignment == Metadata::kFromEndAlignment ? memory : memory + bytes;
     used_bytes += bytes;
     ASSERT_EQ(metadata_.used_bytes(), used_bytes);
   }
