@@ -5,7 +5,12 @@
 // Stands for a service after a peak. The growth of resident memory is read at once and after 1, 5 and 30 s of silence,
 // in which nothing is allocated or freed. It is read again after a little activity, which some allocators need. With
 // --pin one object at the far end stays live, as a session or a line of a log would. This is for a heap that can only
-// shrink from its end. The time of this workload says nothing; the memory does.
+// shrink from its end. With --locked the process has locked its memory (mlockall), as programs do that must not be
+// paged out, and calls malloc_trim after the frees. The time of this workload says nothing; the memory does.
+#include <malloc.h>
+#include <sys/mman.h>
+
+#include <cstdio>
 #include <iterator>
 
 #include "bench/workloads/workload.h"
@@ -16,7 +21,9 @@ int main(int argc, char** argv) {
   const std::uint64_t bytes = arguments.Number("bytes", 4096, 8, 1 << 30, "size of the objects");
   const std::uint64_t idle_s = arguments.Number("idle-seconds", 30, 0, 600, "length of the silence");
   const bool pin = arguments.Flag("pin", "the last object stays live");
+  const bool locked = arguments.Flag("locked", "memory is locked, and malloc_trim called");
   arguments.Finish();
+  if (locked && mlockall(MCL_CURRENT | MCL_FUTURE) != 0) std::perror("memory is not locked");
 
   const std::uint64_t count = total_bytes / bytes + 1;
   workload::MappedArray<void*> objects(count);
@@ -38,6 +45,7 @@ int main(int argc, char** argv) {
   std::uint64_t checksum = 0;
   const std::uint64_t freed = count - (pin ? 1 : 0);
   for (std::uint64_t i = 0; i < freed; ++i) checksum += workload::Release(objects[i], bytes);
+  if (locked) malloc_trim(0);
 
   static constexpr std::uint64_t kTimes[] = {0, 1, 5, 15, 30, 60};
   std::int64_t readings[std::size(kTimes)];
@@ -59,6 +67,7 @@ int main(int argc, char** argv) {
   const std::int64_t active_bytes = workload::ReadResident().rss_bytes;
 
   add("rss_above_baseline_bytes_full", full_bytes);
+  metrics.Add("rss_bytes_0s", static_cast<double>(readings[0]));
   for (std::size_t i = 0; i < taken; ++i) {
     add("rss_above_baseline_bytes_" + std::to_string(kTimes[i]) + "s", readings[i]);
   }
