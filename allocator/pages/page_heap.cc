@@ -110,7 +110,13 @@ void PageHeap::Deallocate(Span* span) {
   const PageCount pages = span->pages;
   const SpanKind kind = span->kind;
   HugePage* const huge_page = kind == SpanKind::kMapped ? nullptr : span->huge_page;
-  if (kind == SpanKind::kMapped) Unreserve(first_page.start(), PageCount(span->mapping_pages).bytes());
+  if (kind == SpanKind::kMapped) {
+    {
+      LockHolder holder(lock_);
+      dense_sizes_.NoteGone(first_page, pages);
+    }
+    Unreserve(first_page.start(), PageCount(span->mapping_pages).bytes());
+  }
   std::size_t keep_warm_bytes;
   bool too_warm;
   {
@@ -121,7 +127,10 @@ void PageHeap::Deallocate(Span* span) {
     if (kind == SpanKind::kMapped) {
       usage_.RemoveMappedObject(pages);
     } else {
-      if (kind == SpanKind::kLarge) usage_.RemoveLarge(pages);
+      if (kind == SpanKind::kLarge) {
+        dense_sizes_.NoteGone(first_page, pages);
+        usage_.RemoveLarge(pages);
+      }
       FreeRun(huge_page, first_page, pages, now_ms);
     }
     keep_warm_bytes = KeepWarmBytes(now_ms);
@@ -192,7 +201,7 @@ PageHeap::Run PageHeap::AllocateRun(PageCount pages, PageCount alignment, bool p
   }
   const std::size_t count = pages.huge_pages_ceil();
   if (!Permits(pages.bytes())) return {};
-  const bool may_ask = !prefer_zero && pages.raw() / kPagesPerHugePage >= kAskFloorHugePages && BacksHugePages();
+  const bool may_ask = !prefer_zero && pages.raw() / kPagesPerHugePage >= kAskFloorHugePages && MayAsk(pages.bytes());
   HugePage* first = TakeHugePages(count, alignment.huge_pages_ceil(), prefer_zero);
   if (first == nullptr) return {};
   Run run{first, first->first_page, true};
@@ -205,7 +214,7 @@ PageHeap::Run PageHeap::AllocateRun(PageCount pages, PageCount alignment, bool p
     left -= here;
   }
   if (!may_ask) run.asked_count = 0;
-  NoteAsked(&run);
+  if (run.asked_count != 0) NoteAsked(&run);
   usage_.Use(pages);
   return run;
 }
@@ -253,6 +262,14 @@ void PageHeap::FreeRun(HugePage* huge_page, PageId first_page, PageCount pages, 
   freed_since_fall_bytes_ += pages.bytes();
   freed_in_excess_pass_ += in_excess_pass_ ? pages : PageCount(0);
   if (!scavenger_at_work_) NoteFall(now_ms);
+}
+
+void PageHeap::NoteWarm() {
+  const PageCount warm = free_.warm();
+  unreleasable_ = std::min(unreleasable_, warm);
+  if (!scavenger_at_work_ && (warm - unreleasable_).bytes() >= kScavengerWantedBytes) {
+    attention_.fetch_or(kScavengerWanted, std::memory_order_relaxed);
+  }
 }
 
 void PageHeap::NoteFall(std::uint32_t now_ms) {

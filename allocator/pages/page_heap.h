@@ -29,7 +29,9 @@
 #include "allocator/os/lock.h"
 #include "allocator/pages/address_source.h"
 #include "allocator/pages/bounds.h"
+#include "allocator/pages/bring_cost.h"
 #include "allocator/pages/demand.h"
+#include "allocator/pages/dense_sizes.h"
 #include "allocator/pages/figures.h"
 #include "allocator/pages/free_pages.h"
 #include "allocator/pages/huge_page.h"
@@ -151,6 +153,11 @@ class PageHeap {
 
   // Allows or forbids advice for THP (TARN_HUGE_PAGES). At first it is allowed.
   void AllowHugePages(bool allowed) TARN_EXCLUDES(lock_);
+  // For tests: huge pages are brought however long that takes.
+  void IgnoreBringCost() TARN_EXCLUDES(lock_) {
+    LockHolder holder(lock_);
+    bring_cost_.Ignore();
+  }
 
   // In the child of a fork, whose only thread is not inside of any function of this class.
   void RepairInForkedChild() TARN_EXCLUDES(lock_);
@@ -184,6 +191,7 @@ class PageHeap {
     // Of these huge pages, counted from the first, the kernel is to be asked for its own.
     std::size_t asked_first = 0;
     std::size_t asked_count = 0;
+    bool filled = false;  // they will be
     // `pages` of huge page `index`, counted from the first, are taken; none of them is resident. Resident ones between
     // two that are not are advised too, which changes nothing for them.
     void NoteZero(std::size_t index, std::size_t pages) {
@@ -271,11 +279,16 @@ class PageHeap {
   bool PopulateHugePage(const Run& run, PageCount pages) TARN_REQUIRES(lock_);
   // True if THP are advised, which is found out when the first could be.
   bool BacksHugePages() TARN_REQUIRES(lock_);
-  // Large objects are not populated, since it is not known how much of them will be used. But what is used is seldom
-  // scattered, so THP are advised for whole huge pages that are not resident. NoteAsked looks for them, and the caller
-  // advises after it has released the lock.
-  void NoteAsked(Run* run) TARN_REQUIRES(lock_);
-  static void Ask(const Run& run);
+  // And if they are worth their time at present, and the goals leave room for an object of `bytes`.
+  bool MayAsk(std::size_t bytes) TARN_REQUIRES(lock_);
+  // Large objects are not populated, since it is not known how much of them will be used. THP are advised for their
+  // whole huge pages that are not resident, if they are likely to be filled: by others of about their size or, for an
+  // object that grows, by what it has. NoteAsked decides, and the caller advises after it has released the lock.
+  void NoteAsked(Run* run, const Span* grown = nullptr) TARN_REQUIRES(lock_);
+  void Ask(const Run& run) TARN_EXCLUDES(lock_);
+  // Touches a huge page of a large object, zero and asked for, to see what it takes, if that was not seen lately. True:
+  // the others shall be small.
+  bool IsDear(void* huge_page) TARN_EXCLUDES(lock_);
   // Takes that back, before pages of these huge pages become not resident. Drops the lock for the system call. False:
   // the kernel will not, so all of them have to be taken as resident.
   bool StopAsking(HugePage* first, std::size_t count) TARN_REQUIRES(lock_);
@@ -288,7 +301,9 @@ class PageHeap {
   void NoteFresh(std::size_t bytes) TARN_REQUIRES(lock_);
   // `zero_pages` of the huge page, which were not resident, become so.
   void NoteTouched(const HugePage* huge_page, std::size_t zero_pages) TARN_REQUIRES(lock_);
-  // Memory became free: somebody may have to give some back.
+  // Free memory became resident: somebody may have to give some back, by age.
+  void NoteWarm() TARN_REQUIRES(lock_);
+  // The same, after a free: the use may have fallen.
   void NoteFall(std::uint32_t now_ms) TARN_REQUIRES(lock_);
 
   bool EnsureMetadata(std::size_t bytes, std::size_t alignment) TARN_REQUIRES(lock_);
@@ -355,8 +370,7 @@ class PageHeap {
   Usage usage_ TARN_GUARDED_BY(lock_);
   enum class HugePages : std::uint8_t { kUnknown, kAsked, kLeftAlone };
   HugePages huge_pages_ TARN_GUARDED_BY(lock_) = HugePages::kUnknown;
-  bool backing_failed_ TARN_GUARDED_BY(lock_) = false;
-  std::uint32_t backing_failed_at_ms_ TARN_GUARDED_BY(lock_) = 0;
+  BringCost bring_cost_ TARN_GUARDED_BY(lock_);
   // Of the peak of usage_; 0: nobody wants to know.
   std::size_t next_peak_bytes_ TARN_GUARDED_BY(lock_) = 0;
   // Written under the lock, read without it.
@@ -367,6 +381,7 @@ class PageHeap {
   // The first huge page, while core dumps have the first dumped_pages_ of it only.
   HugePage* partly_dumped_ TARN_GUARDED_BY(lock_) = nullptr;
   std::size_t dumped_pages_ TARN_GUARDED_BY(lock_) = 0;
+  DenseSizes dense_sizes_ TARN_GUARDED_BY(lock_);
   // Stands at the end, because its lists are long: a short process touches few of them, and so fewer pages.
   FreePages free_ TARN_GUARDED_BY(lock_);
 };

@@ -8,6 +8,7 @@
 // spans come from new reservations. A span is told to be of before by its record, which lies in an old reservation,
 // as all metadata does. Reservations come and go by single stores of pointers to whole records, so their list can be
 // read in any state; an entry that is just being cut shorter gives up free huge pages only, which hold no record.
+#include <cstring>
 #include <new>
 
 #include "allocator/os/virtual_memory.h"
@@ -31,7 +32,9 @@ void PageHeap::AbandonInForkedChild() TARN_NO_THREAD_SAFETY_ANALYSIS {
   const std::uint64_t growth = growth_.load(std::memory_order_relaxed);
   const HugePages huge_pages = huge_pages_;
   const Bounds bounds = bounds_;
-  ::new (this) PageHeap();
+  // As at the start (heap/process_heap.h). The constructor would take 700 bytes of code.
+  std::memset(static_cast<void*>(this), 0, sizeof(*this));
+  ::new (&lock_) Lock(LockRank::kPageHeap);
   abandoned_ = old;
   demand_ = demand;
   check_at_bytes_ = check_at_bytes;

@@ -61,10 +61,11 @@ Span* PageHeap::AllocateMapped(PageCount pages, PageCount alignment, bool prefer
   {
     LockHolder holder(lock_);
     const PublishAtEnd publish{this};
-    ask = !prefer_zero && BacksHugePages() && bounds_.HasRoomAhead(HeldBytes(), bytes);
     // Reservations may hold unused what is missing: addresses, or the charge for memory.
     if (start == nullptr && UnreserveFree()) start = MapCommitted(bytes, alignment_bytes);
     if (start == nullptr) return nullptr;
+    ask = !prefer_zero && MayAsk(bytes) &&
+          dense_sizes_.LikelyFilled(PageId::Containing(start), bytes / kHugePageBytes).known;
     // Once more: others may have taken memory since.
     if (PermitsMapping(start, bytes) && EnsureLeaves(PageId::Containing(start), PageCount(1))) {
       span = NewSpan(record_objects, false);
@@ -85,6 +86,7 @@ Span* PageHeap::AllocateMapped(PageCount pages, PageCount alignment, bool prefer
   span->kind = SpanKind::kMapped;
   NameMemory(start, bytes, "tarn large");
   AdviseMapping(start, bytes, ask);
+  if (ask && IsDear(start)) AdviseMapping(start, bytes, false);
   if (needs_room) MakeRoom(bytes);
   page_map.Register(span);
   return span;
@@ -163,7 +165,9 @@ bool PageHeap::PrepareMove(const Span* span, Move* move) {
   }
   LockHolder holder(lock_);
   const PublishAtEnd publish{this};
-  move->huge_pages = BacksHugePages() && bounds_.HasRoomAhead(HeldBytes(), added_bytes);
+  // Before its pages leave.
+  dense_sizes_.NoteGone(span->first_page, old_pages);
+  move->huge_pages = MayAsk(added_bytes) && LooksFilled(span->start(), old_pages.bytes());
   if (span->kind != SpanKind::kMapped && usage_.mapped_objects() >= kMaxMovedObjects) return false;
   if (!PermitsMapping(move->start, added_bytes) || !EnsureLeaves(PageId::Containing(move->start), PageCount(1))) {
     return false;
@@ -209,8 +213,13 @@ void PageHeap::FinishMove(Span* span, const Move& move) {
   const PageCount pages = PageCount::FromBytesCeil(move.bytes);
   // Before the old pages may have another owner.
   page_map.Unregister(span);
-  // An object that grew so far is dense. One advice for all of it leaves one mapping.
+  // One advice for all of it leaves one mapping.
   AdviseMapping(move.start, move.mapping_bytes, move.huge_pages);
+  const std::size_t next_bytes = RoundUp(old_pages.bytes(), kHugePageBytes);
+  if (move.huge_pages && next_bytes + kHugePageBytes <= move.bytes &&
+      IsDear(static_cast<char*>(move.start) + next_bytes)) {
+    AdviseMapping(move.start, move.mapping_bytes, false);
+  }
   if (span->kind == SpanKind::kMapped) {
     Unreserve(span->start(), PageCount(span->mapping_pages).bytes());
   } else {

@@ -43,8 +43,6 @@ constexpr std::size_t kPopulateMaxBytes = std::size_t{256} << 10;
 constexpr std::size_t kPopulateMaxObjectBytes = 8192;
 // THP are used where OS pages have this size: there they are as large as our huge pages.
 constexpr std::size_t kOsPageBytes = 4096;
-// It had no huge page: not at once again. Chosen.
-constexpr std::uint32_t kTryAgainMs = 1000;
 // Objects that huge pages are asked for are mappings for the kernel. At worst every second huge page is one.
 constexpr std::size_t kMaxAskedHugePages = 8192;
 
@@ -57,8 +55,8 @@ std::size_t PageHeap::AheadBytes() const {
 
 void PageHeap::PopulateAhead(const Run& run, PageCount pages, std::size_t object_bytes) {
   if (object_bytes > kPopulateMaxObjectBytes || PopulateHugePage(run, pages)) return;
-  const std::size_t goal_bytes =
-      std::min({usage_.in_use().bytes() / kPopulateShareDivisor, kPopulateMaxBytes, AheadBytes()});
+  const std::size_t goal_bytes = std::min(
+      {usage_.in_use().bytes() / kPopulateShareDivisor, kPopulateMaxBytes, AheadBytes(), bring_cost_.MostSmallBytes()});
   // Where the kernel's pages are larger than ours, a fault brings more by itself.
   if (goal_bytes < kPopulateMinBytes || OsPageBytes() > kPageBytes || !bounds_.HasRoomAhead(HeldBytes(), goal_bytes))
     return;
@@ -78,15 +76,20 @@ void PageHeap::PopulateAhead(const Run& run, PageCount pages, std::size_t object
   const PageCount all_pages = pages + PageCount(ahead_pages);
   bounds_.BeginComing(all_pages);
   bool populated;
+  std::uint64_t ns;
   {
     const Unlocked during_the_call(lock_);
+    const std::uint64_t start_ns = MonotonicNanoseconds();
     populated = Populate(run.first_page.start(), all_pages.bytes());
+    ns = MonotonicNanoseconds() - start_ns;
   }
   bounds_.EndComing(all_pages);
+  if (populated) bring_cost_.NoteSmall(all_pages.bytes(), ns, CoarseMilliseconds());
   if (populated) NoteTouched(huge_page, ahead_pages);
   if (ahead == nullptr) return;
   BringBack(ahead, populated ? HugePage::PageBits() : ahead->pages);
   if (populated) free_.SetAhead(huge_page, huge_page->ahead_pages + ahead_pages);
+  NoteWarm();
 }
 
 bool PageHeap::PopulateHugePage(const Run& run, PageCount pages) {
@@ -96,7 +99,7 @@ bool PageHeap::PopulateHugePage(const Run& run, PageCount pages) {
   // Nothing of it is resident: all that is not the run is free and zero.
   if (huge_page->zero.Count() + pages.raw() != kPagesPerHugePage || !BacksHugePages()) return false;
   if (!huge_page->reservation->refuses_huge_pages) return false;
-  if (backing_failed_ && MillisecondsBetween(backing_failed_at_ms_, CoarseMilliseconds()) < kTryAgainMs) return false;
+  if (!bring_cost_.HugePagesPay(CoarseMilliseconds())) return false;
   // A huge page lies within one mapping.
   if (huge_page == partly_dumped_) DumpMore(kPagesPerHugePage);
   InFlight* const rest = in_flight_.New(&metadata_);
@@ -104,10 +107,14 @@ bool PageHeap::PopulateHugePage(const Run& run, PageCount pages) {
   TakeOut(rest, huge_page, huge_page->zero);
   bounds_.BeginComing(PageCount(kPagesPerHugePage));
   bool backed;
+  std::uint64_t ns;
   {
     const Unlocked during_the_call(lock_);
+    const std::uint64_t start_ns = MonotonicNanoseconds();
     backed = BackByHugePage(huge_page->first_page.start(), kHugePageBytes);
+    ns = MonotonicNanoseconds() - start_ns;
   }
+  bring_cost_.NoteHuge(backed, ns, CoarseMilliseconds());
   bounds_.EndComing(PageCount(kPagesPerHugePage));
   if (backed) {
     free_.SetBacking(huge_page, Backing::kHuge);
@@ -116,8 +123,7 @@ bool PageHeap::PopulateHugePage(const Run& run, PageCount pages) {
   const std::size_t rest_pages = rest->pages.Count();
   BringBack(rest, backed ? HugePage::PageBits() : rest->pages);
   if (backed) free_.SetAhead(huge_page, huge_page->ahead_pages + rest_pages);
-  backing_failed_ = !backed;
-  if (!backed) backing_failed_at_ms_ = CoarseMilliseconds();
+  NoteWarm();
   return backed;
 }
 
@@ -129,20 +135,47 @@ bool PageHeap::BacksHugePages() {
   return true;
 }
 
-void PageHeap::NoteAsked(Run* run) {
+bool PageHeap::MayAsk(std::size_t bytes) {
   // One touch brings 2 MiB, and an object may be touched here and there only.
-  if (!bounds_.HasRoomAhead(HeldBytes(), PageCount::FromHugePages(run->asked_count).bytes())) run->asked_count = 0;
+  return BacksHugePages() && bring_cost_.HugePagesPay(CoarseMilliseconds()) && bounds_.HasRoomAhead(HeldBytes(), bytes);
+}
+
+void PageHeap::NoteAsked(Run* run, const Span* grown) {
+  HugePage* const first = run->huge_page + run->asked_first;
   if (run->asked_count < kAskFloorHugePages || free_.asked() + run->asked_count > kMaxAskedHugePages ||
       !run->huge_page->reservation->refuses_huge_pages) {
     run->asked_count = 0;
+  } else if (grown == nullptr) {
+    const DenseSizes::Filled filled = dense_sizes_.LikelyFilled(first->first_page, run->asked_count);
+    run->asked_count = filled.huge_pages;
+    run->filled = filled.known;
+  } else {
+    run->filled = LooksFilled(grown->start(), grown->bytes());
+    if (!run->filled) run->asked_count = 0;
   }
-  HugePage* const first = run->huge_page + run->asked_first;
   for (std::size_t i = 0; i < run->asked_count; ++i) free_.SetBacking(&first[i], Backing::kAsked);
 }
 
 void PageHeap::Ask(const Run& run) {
-  const PageId first_page = run.first_page + PageCount::FromHugePages(run.asked_first);
-  static_cast<void>(WantHugePages(first_page.start(), run.asked_count * kHugePageBytes));
+  void* const start = (run.first_page + PageCount::FromHugePages(run.asked_first)).start();
+  if (!WantHugePages(start, run.asked_count * kHugePageBytes) || !run.filled || !IsDear(start)) return;
+  LockHolder holder(lock_);
+  const PublishAtEnd publish{this};
+  static_cast<void>(StopAsking(run.huge_page + run.asked_first, run.asked_count));
+}
+
+bool PageHeap::IsDear(void* huge_page) {
+  {
+    LockHolder holder(lock_);
+    if (!bring_cost_.IsTimeToSample(CoarseMilliseconds())) return false;
+  }
+  const std::uint64_t start_ns = MonotonicNanoseconds();
+  *static_cast<volatile char*>(huge_page) = 0;
+  const std::uint64_t ns = MonotonicNanoseconds() - start_ns;
+  LockHolder holder(lock_);
+  const std::uint32_t now_ms = CoarseMilliseconds();
+  bring_cost_.NoteHuge(true, ns, now_ms);
+  return !bring_cost_.HugePagesPay(now_ms);
 }
 
 bool PageHeap::StopAsking(HugePage* first, std::size_t count) {

@@ -64,6 +64,7 @@ bool PageHeap::ResizeLarge(Span* span, PageCount pages) {
 
 void PageHeap::ShrinkWithinReservation(Span* span, PageCount pages, std::uint32_t now_ms) {
   const PageId new_end = span->first_page + pages;
+  dense_sizes_.NoteGone(span->first_page, span->pages);
   FreeRun(HugePageOf(span, new_end), new_end, span->pages - pages, now_ms);
   usage_.ResizeLarge(span->pages, pages);
   span->pages = pages;
@@ -98,7 +99,7 @@ bool PageHeap::GrowWithinReservation(Span* span, PageCount pages, Run* added) {
   const bool tail_is_part = tail != 0 && !tail_is_whole;
   if (tail_is_part) UsePart(last, 0, tail);
   const std::size_t whole_count = left / kPagesPerHugePage + (tail_is_whole ? 1 : 0);
-  const bool may_ask = whole_count >= kAskFloorHugePages && BacksHugePages();
+  const bool may_ask = whole_count >= kAskFloorHugePages && MayAsk(added_pages.bytes());
   if (whole_count != 0 && !TakeThese({span->huge_page->reservation, whole}, whole_count)) {
     const std::uint32_t now_ms = CoarseMilliseconds();
     if (head != 0) FreeRun(start, old_end, PageCount(head), now_ms);
@@ -112,7 +113,7 @@ bool PageHeap::GrowWithinReservation(Span* span, PageCount pages, Run* added) {
     if (UsePart(&whole[i], 0, here)) added->NoteZero(i, here);
   }
   if (!may_ask) added->asked_count = 0;
-  if (added->asked_count != 0) NoteAsked(added);
+  if (added->asked_count != 0) NoteAsked(added, span);
   usage_.ResizeLarge(span->pages, pages);
   span->pages = pages;
   return true;

@@ -27,7 +27,8 @@ int main(int argc, char** argv) {
     bytes[place] = sizes[i];
     blocks[place] = workload::Allocate(bytes[place]);
     in_calls_s += call.Seconds();
-    workload::Stamp(blocks[place], bytes[place], i, workload::kPageBytes);
+    // Never 0: what holds nothing but zeroes looks like what was never written.
+    workload::Stamp(blocks[place], bytes[place], i + 1, workload::kPageBytes);
   }
   const double seconds = watch.Seconds();
   const workload::Resident resident = workload::ReadResident();

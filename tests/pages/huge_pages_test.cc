@@ -3,6 +3,7 @@
 // Huge pages of the kernel: where they are advised, what is resident then, and that they go where they became sparse.
 
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 
 #include <cstdint>
 #include <cstring>
@@ -22,13 +23,20 @@ namespace tarn {
 namespace {
 
 using tarn_test::ExpectConsistent;
-using tarn_test::FreshPageHeap;
 using tarn_test::HasMappingFlag;
 using tarn_test::IsZero;
 using tarn_test::kMiB;
 using tarn_test::Large;
 using tarn_test::PassOverIdlePages;
 using tarn_test::ResidentBytes;
+using tarn_test::Touch;
+
+// These tests go on however long a huge page takes here.
+PageHeap& UnmeasuredPageHeap() {
+  PageHeap& heap = tarn_test::FreshPageHeap();
+  heap.IgnoreBringCost();
+  return heap;
+}
 
 // From here on a huge page is no more than the share that is brought ahead.
 constexpr std::size_t kLargeHeapPages = 72 * kMiB / kPageBytes;
@@ -90,7 +98,7 @@ std::vector<Span*> SmallSpans(PageHeap& heap, std::size_t huge_pages) {
 char* HugePageOf(const Span* span) { return static_cast<char*>(span->huge_page->first_page.start()); }
 
 TEST_F(HugePages, StandBehindTheGrowthOfLargeHeapsAndLeaveNoMappings) {
-  PageHeap& heap = FreshPageHeap();
+  PageHeap& heap = UnmeasuredPageHeap();
   MakeLarge(heap);
   std::vector<Span*> spans = SmallSpans(heap, 1);
   const Reservation* const reservation = spans.back()->huge_page->reservation;
@@ -114,11 +122,11 @@ TEST_F(HugePages, StandBehindTheGrowthOfLargeHeapsAndLeaveNoMappings) {
 }
 
 TEST_F(HugePages, DoNotStandBehindSmallHeapsNorWhereTheyAreSwitchedOff) {
-  PageHeap& small = FreshPageHeap();
+  PageHeap& small = UnmeasuredPageHeap();
   SmallSpans(small, 2);
   EXPECT_EQ(small.published()->backed_huge_pages, 0u);
 
-  PageHeap& refused = FreshPageHeap();
+  PageHeap& refused = UnmeasuredPageHeap();
   refused.AllowHugePages(false);
   MakeLarge(refused);
   SmallSpans(refused, 2);
@@ -126,7 +134,7 @@ TEST_F(HugePages, DoNotStandBehindSmallHeapsNorWhereTheyAreSwitchedOff) {
 }
 
 TEST_F(HugePages, DoNotStandBehindObjectsOfWhichPagesMayStayUntouched) {
-  PageHeap& heap = FreshPageHeap();
+  PageHeap& heap = UnmeasuredPageHeap();
   MakeLarge(heap);
   for (const std::size_t bytes : {std::size_t{9000}, std::size_t{64} << 10, std::size_t{256} << 10}) {
     const SizeClass size_class = MallocSizeClass(bytes);
@@ -142,7 +150,7 @@ TEST_F(HugePages, DoNotStandBehindObjectsOfWhichPagesMayStayUntouched) {
 }
 
 TEST_F(HugePages, StayWhereTheyAreDenseAndGoWhereTheyBecameSparse) {
-  PageHeap& heap = FreshPageHeap();
+  PageHeap& heap = UnmeasuredPageHeap();
   MakeLarge(heap);
   SmallSpans(heap, 1);
   std::vector<Span*> spans = SmallSpans(heap, 3);
@@ -186,7 +194,7 @@ TEST_F(HugePages, StayWhereTheyAreDenseAndGoWhereTheyBecameSparse) {
 }
 
 TEST_F(HugePages, AreAskedForWhereLargeObjectsTakeThemWhole) {
-  PageHeap& heap = FreshPageHeap();
+  PageHeap& heap = UnmeasuredPageHeap();
   // Four and a half.
   Span* const span = Large(heap, 4 * kPagesPerHugePage + kPagesPerHugePage / 2);
   EXPECT_EQ(heap.published()->asked_huge_pages, 4u);
@@ -208,9 +216,10 @@ TEST_F(HugePages, AreAskedForWhereLargeObjectsTakeThemWhole) {
 }
 
 TEST_F(HugePages, AreAskedForWhatALargeObjectGrowsInto) {
-  PageHeap& heap = FreshPageHeap();
+  PageHeap& heap = UnmeasuredPageHeap();
   Span* span = Large(heap, kPagesPerHugePage + 100);
   ASSERT_EQ(heap.published()->asked_huge_pages, 0u);
+  Touch(span);
   // The rest of the huge page that it has begun, three whole ones, and a part of the next.
   ASSERT_TRUE(heap.ResizeLarge(span, PageCount(5 * kPagesPerHugePage + 10)));
   EXPECT_EQ(heap.published()->asked_huge_pages, 3u);
@@ -235,7 +244,7 @@ TEST_F(HugePages, AreAskedForWhatALargeObjectGrowsInto) {
 
 // Of a huge page that is asked for, one touch brings all.
 TEST_F(HugePages, AreNotAskedForWhereAContainerHasNoRoomForAllOfThem) {
-  PageHeap& heap = FreshPageHeap();
+  PageHeap& heap = UnmeasuredPageHeap();
   heap.SetGoals({60 * kMiB, 62 * kMiB, 64 * kMiB});
   Span* span = Large(heap, 54 * kMiB / kPageBytes);
   EXPECT_EQ(heap.published()->asked_huge_pages, 0u);
@@ -263,7 +272,7 @@ TEST_F(HugePages, AreNotAskedForWhereAContainerHasNoRoomForAllOfThem) {
 }
 
 TEST_F(HugePages, AreNotAskedForTablesThatMayStayEmpty) {
-  PageHeap& heap = FreshPageHeap();
+  PageHeap& heap = UnmeasuredPageHeap();
   bool zero = false;
   Span* const span = heap.AllocateLarge(PageCount(8 * kPagesPerHugePage), PageCount(1), &zero, true);
   EXPECT_TRUE(zero);
@@ -273,7 +282,7 @@ TEST_F(HugePages, AreNotAskedForTablesThatMayStayEmpty) {
 }
 
 TEST_F(HugePages, PartsOfAnObjectThatShrankDoNotComeBackByThemselves) {
-  PageHeap& heap = FreshPageHeap();
+  PageHeap& heap = UnmeasuredPageHeap();
   Span* const span = Large(heap, 4 * kPagesPerHugePage);
   std::memset(span->start(), 1, span->bytes());
   // The last huge page is cut in two.
@@ -287,7 +296,7 @@ TEST_F(HugePages, PartsOfAnObjectThatShrankDoNotComeBackByThemselves) {
 }
 
 TEST_F(HugePages, OfAnObjectThatMovedAreNotResidentBehindIt) {
-  PageHeap& heap = FreshPageHeap();
+  PageHeap& heap = UnmeasuredPageHeap();
   Span* const span = Large(heap, 4 * kPagesPerHugePage + 10);
   char* const before = static_cast<char*>(span->start());
   std::memset(before, 1, span->bytes());
@@ -302,6 +311,94 @@ TEST_F(HugePages, OfAnObjectThatMovedAreNotResidentBehindIt) {
   EXPECT_TRUE(IsZero(next->start(), kPageBytes));
   *before = 1;
   EXPECT_EQ(ResidentBytes(before, kHugePageBytes), kPageBytes) << "what was read, by the kernel's page of zeros";
+}
+
+// --- Large objects that are filled, or not ---------------------------------------------------------------------------
+
+// One byte for each MiB.
+void TouchSparsely(Span* span) {
+  for (std::size_t i = 0; i < span->bytes(); i += kMiB) static_cast<char*>(span->start())[i] = 1;
+}
+
+// The most that is resident then. Where the heap looked, the kernel's page of zeros counts too: two for each look.
+std::size_t SparseBytes(const Span* span) { return (span->bytes() / kMiB + 6) * OsPageBytes(); }
+
+TEST_F(HugePages, AreNotAskedForWhereLargeObjectsAreSparse) {
+  // In reservations, and with a mapping of their own.
+  for (const std::size_t huge_pages : {std::size_t{100}, Reservation::kMaxHugePages / 2 + 1}) {
+    PageHeap& heap = UnmeasuredPageHeap();
+    std::vector<Span*> spans;
+    for (int i = 0; i < 4; ++i) {
+      spans.push_back(Large(heap, huge_pages * kPagesPerHugePage));
+      TouchSparsely(spans.back());
+    }
+    heap.Deallocate(spans[0]);
+    spans[0] = Large(heap, huge_pages * kPagesPerHugePage);
+    for (Span* span : spans) {
+      TouchSparsely(span);
+      EXPECT_LE(ResidentBytes(span->start(), span->bytes()), SparseBytes(span));
+      heap.Deallocate(span);
+    }
+    heap.ReleaseFree(0, true);
+  }
+}
+
+TEST_F(HugePages, AreAskedForWhereOthersOfThatSizeWereFilled) {
+  constexpr std::size_t kHugePages = 20;  // too large to be tried
+  for (const bool freed : {false, true}) {
+    PageHeap& heap = UnmeasuredPageHeap();
+    Span* const first = Large(heap, kHugePages * kPagesPerHugePage);
+    EXPECT_EQ(heap.published()->asked_huge_pages, 0u);
+    Touch(first);
+    if (freed) {
+      heap.Deallocate(first);
+      heap.ReleaseFree(0, false);
+    }
+    static_cast<void>(Large(heap, kHugePages * kPagesPerHugePage));
+    EXPECT_EQ(heap.published()->asked_huge_pages, kHugePages) << freed;
+    // Of quite another size none was.
+    static_cast<void>(Large(heap, 4 * kHugePages * kPagesPerHugePage));
+    EXPECT_EQ(heap.published()->asked_huge_pages, kHugePages) << freed;
+    ExpectConsistent(heap);
+  }
+}
+
+TEST_F(HugePages, OfObjectsThatAreSparseInTheEndAreAMultipleOfWhatWasFilled) {
+  constexpr std::size_t kHugePages = 20;
+  constexpr std::size_t kCredit = 8;
+  PageHeap& heap = UnmeasuredPageHeap();
+  Touch(Large(heap, kHugePages * kPagesPerHugePage));
+  for (std::size_t i = 0; i < 4 * kCredit; ++i) static_cast<void>(Large(heap, kHugePages * kPagesPerHugePage));
+  EXPECT_EQ(heap.published()->asked_huge_pages, kCredit * kHugePages);
+  ExpectConsistent(heap);
+}
+
+TEST_F(HugePages, AreNotAskedForWhatASparseObjectGrowsInto) {
+  PageHeap& heap = UnmeasuredPageHeap();
+  Span* const span = Large(heap, 100 * kPagesPerHugePage);
+  // With room behind it.
+  ASSERT_TRUE(heap.ResizeLarge(span, PageCount(20 * kPagesPerHugePage)));
+  heap.ReleaseFree(0, false);
+  TouchSparsely(span);
+  ASSERT_TRUE(heap.ResizeLarge(span, PageCount(40 * kPagesPerHugePage)));
+  EXPECT_EQ(heap.published()->asked_huge_pages, 0u);
+  ASSERT_TRUE(heap.MoveLarge(span, PageCount(80 * kPagesPerHugePage)));
+  EXPECT_TRUE(HasMappingFlag(span->start(), "nh"));
+  TouchSparsely(span);
+  EXPECT_LE(ResidentBytes(span->start(), span->bytes()), SparseBytes(span));
+  heap.Deallocate(span);
+}
+
+// Such memory cannot be read, but looked at by the kernel.
+TEST_F(HugePages, OfAnObjectThatTheProgramProtectedAreNoDanger) {
+  PageHeap& heap = UnmeasuredPageHeap();
+  Span* const span = Large(heap, 20 * kPagesPerHugePage);
+  Touch(span);
+  ASSERT_EQ(mprotect(span->start(), span->bytes(), PROT_NONE), 0);
+  static_cast<void>(Large(heap, 20 * kPagesPerHugePage));
+  ASSERT_EQ(mprotect(span->start(), span->bytes(), PROT_READ | PROT_WRITE), 0);
+  heap.Deallocate(span);
+  ExpectConsistent(heap);
 }
 
 // --- Where none were asked for -------------------------------------------------------------------------------------
@@ -321,7 +418,7 @@ class HugePagesRefused : public testing::Test {
 const void* LastByteOf(const Span* span) { return static_cast<const char*>(span->start()) + span->bytes() - 1; }
 
 TEST_F(HugePagesRefused, ByReservationsFromTheirStart) {
-  PageHeap& heap = FreshPageHeap();
+  PageHeap& heap = UnmeasuredPageHeap();
   const void* const metadata = heap.AllocateMetadata(64, 64, MetadataKind::kPages);
   const Span* const small = heap.AllocateSmall(MallocSizeClass(64));
   const Span* const large = Large(heap, kPagesPerHugePage / 2);
@@ -342,7 +439,7 @@ TEST_F(HugePagesRefused, ByReservationsFromTheirStart) {
 }
 
 TEST_F(HugePagesRefused, ByMappingsOfTheirOwn) {
-  PageHeap& heap = FreshPageHeap();
+  PageHeap& heap = UnmeasuredPageHeap();
   heap.AllowHugePages(false);
   bool zero = false;
   constexpr PageCount kOwnMapping = PageCount::FromHugePages(Reservation::kMaxHugePages / 2 + 1);
