@@ -20,7 +20,7 @@ CacheClassStats CpuCache::ClassStats(SizeClass size_class) const {
     const SlabCounters& counters = slab->counters[size_class];
     const std::uint64_t word = LoadWord(slab, size_class);
     const std::uint64_t pops = word >> kSlabPopsShift;
-    const std::uint64_t cached = (word & kSlabTopMask) - slab->headers[size_class].begin;
+    const std::uint64_t cached = CachedObjects(size_class, word);
     stats.allocations += pops - counters.flushed.load(std::memory_order_relaxed) +
                          counters.direct_allocations.load(std::memory_order_relaxed);
     stats.frees += cached + pops - counters.refilled.load(std::memory_order_relaxed) +
@@ -41,7 +41,8 @@ std::size_t CpuCache::PinnedBytes() const {
     for (std::size_t i = 0; i < end; ++i) {
       const Slab* slab = SlabAt(i);
       if (slab == nullptr) continue;
-      objects += (LoadWord(slab, static_cast<SizeClass>(c)) & kSlabTopMask) - slab->headers[c].begin;
+      const auto size_class = static_cast<SizeClass>(c);
+      objects += CachedObjects(size_class, LoadWord(slab, size_class));
     }
     pinned_bytes += objects * PageCount(info.span_pages).bytes();
   }

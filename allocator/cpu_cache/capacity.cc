@@ -23,13 +23,17 @@ void CpuCache::Grow(Slab* slab, SizeClass size_class, Miss miss) {
   if (object_bytes > slab->policy.budget_bytes) return;
   SlabCounters& counters = slab->counters[size_class];
   counters.recently_missed.store(true, std::memory_order_relaxed);
-  const std::uint16_t end = LoadEnd(slab, size_class);
+  std::uint16_t end = LoadEnd(slab, size_class);
   // Several threads may be here for the same slab; which of them leaves the mark is of no consequence.
   const auto last_miss = static_cast<Miss>(counters.last_miss.load(std::memory_order_relaxed));
-  const std::size_t capacity = end - layout_[size_class].begin;
+  const std::size_t capacity = end - SlotsOf(size_class, end).begin;
   if (last_miss == miss && capacity >= kSizeClasses[size_class].batch_objects) return;
   counters.last_miss.store(static_cast<std::uint8_t>(miss), std::memory_order_relaxed);
-  const std::size_t room = layout_[size_class].limit - end;
+  if (end == layout_[size_class].near.limit && layout_[size_class].far.limit != 0) {
+    if (!MoveToFarSlots(slab, size_class)) return;
+    end = LoadEnd(slab, size_class);
+  }
+  const std::size_t room = SlotsOf(size_class, end).limit - end;
   std::size_t step = kSizeClasses[size_class].batch_objects;
   if (mode_ == CacheMode::kThread) {
     // The second miss may be the free of what the first one brought, which makes no use of it yet.
@@ -64,7 +68,7 @@ std::int64_t CpuCache::Steal(Slab* slab, SizeClass for_class, std::int64_t wante
     const auto victim = static_cast<SizeClass>(1 + hand % (kSizeClassCount - 1));
     if (victim == for_class) continue;
     const std::uint16_t end = LoadEnd(slab, victim);
-    const std::size_t capacity = end - layout_[victim].begin;
+    const std::size_t capacity = end - SlotsOf(victim, end).begin;
     if (capacity == 0) continue;
     // A class that missed since the hand was here last is in use; it is spared this time.
     if (slab->counters[victim].recently_missed.exchange(false, std::memory_order_relaxed)) continue;
@@ -97,7 +101,7 @@ void CpuCache::Sweep(Slab* slab) {
     if (central.kept_spans() != 0) central.ReleaseKept();
     if (!central.IsSparse()) continue;
     // No more than the slab held: the thread may run on another CPU by now and flush there, while others push.
-    const std::size_t cached = (LoadWord(slab, size_class) & kSlabTopMask) - layout_[c].begin;
+    const std::size_t cached = CachedObjects(size_class, LoadWord(slab, size_class));
     for (std::size_t flushed = 0; flushed < cached;) {
       const std::size_t popped = FlushBatch(slab, size_class, kMaxBatchObjects, "free");
       if (popped == 0) break;

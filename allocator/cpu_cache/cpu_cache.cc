@@ -34,8 +34,11 @@ void CpuCache::Init(CacheMode mode, const RseqSupport& rseq, std::size_t budget_
   attach_threads_ = mode == CacheMode::kThread || rseq.register_threads;
   const std::size_t index_bound = mode == CacheMode::kThread ? kMaxSlabs : std::min(CpuIdBound(), kMaxSlabs);
   // Without memory for the indices there are no slabs, and everything goes past the caches.
-  entries_ = static_cast<Entry*>(
-      page_heap->AllocateMetadata(index_bound * sizeof(Entry), alignof(Entry), MetadataKind::kCaches));
+  entries_ = first_entries_;
+  if (index_bound > kFirstEntries) {
+    entries_ = static_cast<Entry*>(
+        page_heap->AllocateMetadata(index_bound * sizeof(Entry), alignof(Entry), MetadataKind::kCaches));
+  }
   index_bound_ = entries_ == nullptr ? 0 : index_bound;
   slab_table.offsets = rseq.offsets;
   slab_table.unregistered[0] = EmptySlab();
@@ -49,13 +52,23 @@ void CpuCache::Init(CacheMode mode, const RseqSupport& rseq, std::size_t budget_
 
 void CpuCache::ComputeLayout() {
   std::size_t next_slot = kFirstSlot;
-  for (int c = 1; c < kSizeClassCount; ++c) {
-    std::size_t slots = kSizeClasses[c].max_cached_objects;
-    if (mode_ == CacheMode::kThread) slots = std::min(slots, kMaxSlotsOfThread);
-    layout_[c].begin = static_cast<std::uint16_t>(next_slot);
-    next_slot += slots;
+  const auto place = [&](Slots* slots, std::size_t count) {
+    slots->begin = static_cast<std::uint16_t>(next_slot);
+    next_slot += count;
     TARN_CHECK(next_slot <= kSlabTopMask);
-    layout_[c].limit = static_cast<std::uint16_t>(next_slot);
+    slots->limit = static_cast<std::uint16_t>(next_slot);
+  };
+  const auto slots_of = [&](int c) {
+    const std::size_t slots = kSizeClasses[c].max_cached_objects;
+    return mode_ == CacheMode::kThread ? std::min(slots, kMaxSlotsOfThread) : slots;
+  };
+  // Where no class can move, the near slots are all there are.
+  const std::size_t most_near = mode_ == CacheMode::kThread || rseq_.remote_abort ? kNearSlots : kSlabTopMask;
+  for (int c = 1; c < kSizeClassCount; ++c) place(&layout_[c].near, std::min(slots_of(c), most_near));
+  // One slot in between is nobody's: the end of the last near ones is none of the far ones.
+  first_far_slot_ = static_cast<std::uint16_t>(++next_slot);
+  for (int c = 1; c < kSizeClassCount; ++c) {
+    if (slots_of(c) > most_near) place(&layout_[c].far, slots_of(c));
   }
   slab_bytes_ = next_slot * sizeof(void*);
 }
@@ -90,8 +103,8 @@ void* CpuCache::AllocateSlow(SizeClass size_class) {
   Grow(slab, size_class, Miss::kEmpty);
 
   // No more than there is room for, and the one that the caller gets.
-  const SlabHeader& header = slab->headers[size_class];
-  const std::size_t room = LoadEnd(slab, size_class) - header.begin;
+  const std::uint16_t end = LoadEnd(slab, size_class);
+  const std::size_t room = end - SlotsOf(size_class, end).begin;
   const std::size_t wanted = std::min<std::size_t>(kSizeClasses[size_class].batch_objects, room + 1);
   void* batch[kMaxBatchObjects];
   const std::size_t got = Transfer(size_class).RemoveRange(batch, wanted);

@@ -135,9 +135,16 @@ class CpuCache {
   void Describe(tarn_snapshot_block* block) const;
 
  private:
-  struct Layout {
+  // The slots of a class: its near ones, and its far ones where it may have more than kNearSlots. The near ones of all
+  // classes lie close together: a small process touches few pages of the slab. A class begins with its near slots. When
+  // it needs more it moves to the far ones, and stays there.
+  struct Slots {
     std::uint16_t begin;
     std::uint16_t limit;
+  };
+  struct Layout {
+    Slots near;
+    Slots far;
   };
 
   struct Entry {
@@ -221,6 +228,24 @@ class CpuCache {
   // Gives the memory of an empty slab, which is nobody's and on no list, to the kernel.
   void ReleaseSlab(std::size_t index);
   void ReleaseUnowned() TARN_EXCLUDES(drain_lock_);
+  // A header's begin, end, limit and top change together when its class moves. A thread that does not own the slab may
+  // see some of them from before and others from after it. So each of them says by itself which slots it belongs to.
+  const Slots& SlotsOf(SizeClass size_class, std::size_t slot) const {
+    return slot < first_far_slot_ ? layout_[size_class].near : layout_[size_class].far;
+  }
+  std::size_t CachedObjects(SizeClass size_class, std::uint64_t word) const {
+    const std::size_t top = word & kSlabTopMask;
+    // 0 in a slab that is released.
+    return top == 0 ? 0 : top - SlotsOf(size_class, top).begin;
+  }
+  // Moves a class from its near slots to the far ones. It may have moved by then. False: nothing has changed.
+  bool MoveToFarSlots(Slab* slab, SizeClass size_class);
+  bool TakeOutAndMove(std::size_t index, Slab* slab, SizeClass size_class);
+  void MoveOwnedToFarSlots(Slab* slab, SizeClass size_class);
+  // From where the header's begin is changed.
+  void FinishMove(Slab* slab, SizeClass size_class);
+  // In the child of a fork that has no handlers: a thread that is no more may have been there.
+  void RepairMoves(Slab* slab);
   void ComputeLayout();
 
   static void Bump(std::atomic<std::uint64_t>& counter) { counter.fetch_add(1, std::memory_order_relaxed); }
@@ -251,13 +276,17 @@ class CpuCache {
   TransferCache* transfer_caches_ = nullptr;
   PageHeap* page_heap_ = nullptr;
   Layout layout_[kSizeClassCount] = {};
+  std::uint16_t first_far_slot_ = 0;
   std::atomic<std::size_t> populated_slabs_ = 0;
   Sampler sampler_;
 
   // Held while slabs are taken out of the table or put into it. Nests outside of the transfer caches' locks.
   Lock drain_lock_ = Lock(LockRank::kDrain);
-  // By index; in zeroed metadata.
+  // By index; in zeroed metadata where there may be more than kFirstEntries. A process that allocates nothing needs no
+  // metadata then, and so no reservation.
   Entry* entries_ = nullptr;
+  static constexpr std::size_t kFirstEntries = 32;
+  Entry first_entries_[kFirstEntries] = {};
   // Thread mode: slabs without an owner, by index + 1, linked through Entry::next_unowned: those that have memory, of
   // which there are at most unowned_count_, and those that have not.
   std::uint16_t first_unowned_ TARN_GUARDED_BY(drain_lock_) = 0;

@@ -108,7 +108,7 @@ std::size_t CpuCache::DrainAll(const char* call) {
 bool CpuCache::LookWhetherIdle(Slab* slab, SizeClass size_class, std::size_t* pending_bytes) {
   SlabCounters& counters = slab->counters[size_class];
   const std::uint64_t word = LoadWord(slab, size_class);
-  const std::size_t cached = (word & kSlabTopMask) - layout_[size_class].begin;
+  const std::size_t cached = CachedObjects(size_class, word);
   const auto low_half = static_cast<std::uint32_t>(word);
   if (cached == 0 || counters.word_at_look != low_half) {
     counters.idle_looks = 0;

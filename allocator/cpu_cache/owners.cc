@@ -3,6 +3,7 @@
 // Slabs and their owners: made, given to threads, taken back; the table; forks and jumps.
 #include "allocator/cpu_cache/cpu_cache.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "allocator/cpu_cache/slab_ops.h"
@@ -47,17 +48,70 @@ Slab* CpuCache::NewSlab(std::size_t index) {
 void CpuCache::InitSlab(Slab* slab, std::size_t index) {
   for (int c = 1; c < kSizeClassCount; ++c) {
     SlabHeader& header = slab->headers[c];
-    header.word = layout_[c].begin;
+    const Slots& slots = layout_[c].near;
+    header.word = slots.begin;
     header.sample_due = sampler_.DrawDistance(static_cast<SizeClass>(c));
-    header.begin = layout_[c].begin;
-    header.end = layout_[c].begin;
-    header.limit = layout_[c].limit;
+    header.begin = slots.begin;
+    header.end = slots.begin;
+    header.limit = slots.limit;
   }
   const bool is_later = mode_ == CacheMode::kThread && index >= kSlabsOfFullBudget;
   slab->policy.budget_bytes = static_cast<std::int64_t>(is_later ? budget_bytes_ / kLaterSlabDivisor : budget_bytes_);
   slab->policy.spare_bytes.store(slab->policy.budget_bytes, std::memory_order_relaxed);
   slab->policy.steal_hand.store(1, std::memory_order_relaxed);
   Count(populated_slabs_, 1);
+}
+
+bool CpuCache::MoveToFarSlots(Slab* slab, SizeClass size_class) {
+  // In the thread mode a signal handler finds the empty slab for as long as this lasts.
+  if (mode_ == CacheMode::kThread) {
+    return TakeOutAndMove(static_cast<std::size_t>(thread_state.slab_index), slab, size_class);
+  }
+  // A drain may have the slab, and this thread waits for none. The next miss tries again.
+  if (!drain_lock_.TryAcquire()) return false;
+  std::size_t index = 0;
+  while (entries_[index].slab.load(std::memory_order_relaxed) != slab) ++index;
+  const bool moved = TakeOutAndMove(index, slab, size_class);
+  drain_lock_.Release();
+  return moved;
+}
+
+bool CpuCache::TakeOutAndMove(std::size_t index, Slab* slab, SizeClass size_class) {
+  OwnedSlabs slabs(this);
+  slabs.TakeOut(index, slab);
+  if (!slabs.Own()) return false;
+  MoveOwnedToFarSlots(slabs.Next(), size_class);
+  return true;
+}
+
+void CpuCache::MoveOwnedToFarSlots(Slab* slab, SizeClass size_class) {
+  SlabHeader& header = slab->headers[size_class];
+  const auto [near, far] = layout_[size_class];
+  if (header.begin != near.begin) return;
+  std::copy(slab->slots() + near.begin, slab->slots() + (header.word & kSlabTopMask), slab->slots() + far.begin);
+  // No function is called from here on: a jump out of the slow path comes before it or after it.
+  std::atomic_ref<std::uint16_t>(header.begin).store(far.begin, std::memory_order_relaxed);
+  FinishMove(slab, size_class);
+}
+
+// Others read the header at any time.
+TARN_ALWAYS_INLINE void CpuCache::FinishMove(Slab* slab, SizeClass size_class) {
+  SlabHeader& header = slab->headers[size_class];
+  const auto [near, far] = layout_[size_class];
+  const std::size_t by = far.begin - near.begin;
+  std::atomic_ref<std::uint16_t>(header.limit).store(far.limit, std::memory_order_relaxed);
+  if ((header.word & kSlabTopMask) < first_far_slot_) {
+    std::atomic_ref<std::uint64_t>(header.word).fetch_add(by, std::memory_order_relaxed);
+  }
+  const auto end = static_cast<std::uint16_t>(header.end + by);
+  std::atomic_ref<std::uint16_t>(header.end).store(end, std::memory_order_relaxed);
+}
+
+void CpuCache::RepairMoves(Slab* slab) {
+  for (int c = 1; c < kSizeClassCount; ++c) {
+    const SlabHeader& header = slab->headers[c];
+    if (header.begin >= first_far_slot_ && header.end < first_far_slot_) FinishMove(slab, static_cast<SizeClass>(c));
+  }
 }
 
 Slab* CpuCache::Populate(std::size_t index) {
@@ -254,6 +308,7 @@ void CpuCache::RepairInForkedChild(bool may_lock, bool interrupted_drain) {
     for (std::size_t i = 0; i < index_bound_; ++i) {
       Slab* slab = entries_[i].slab.load(std::memory_order_relaxed);
       if (slab != nullptr) {
+        RepairMoves(slab);
         slab_table.slabs[i].store(slab, std::memory_order_relaxed);
       } else {
         entries_[i].claimed_by.store(0, std::memory_order_relaxed);
@@ -272,7 +327,10 @@ void CpuCache::RepairInForkedChild(bool may_lock, bool interrupted_drain) {
     if (static_cast<std::int64_t>(i) == thread_state.slab_index) continue;
     // An index whose thread was only just getting its slab may have none.
     Slab* const slab = SlabAt(i);
-    if (slab != nullptr) DrainOwned(slab, "fork");
+    if (slab != nullptr) {
+      RepairMoves(slab);
+      DrainOwned(slab, "fork");
+    }
     if (slab != nullptr && IsKept(i)) {
       PutUnowned(i);
       continue;

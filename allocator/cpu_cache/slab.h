@@ -10,9 +10,15 @@
 //   | SlabPolicy                  |   the budget, of slow paths only
 //   | SlabCounters, one per class |
 //   +-----------------------------+ kFirstSlot * 8
-//   | slots of class 1            |   [begin, end) is in use as a stack, [end, limit) is room to grow into
-//   | slots of class 2 ...        |
+//   | near slots of class 1       |   [begin, end) is in use as a stack, [end, limit) is room to grow into
+//   | near slots of class 2 ...   |
 //   +-----------------------------+
+//   | far slots of class 1        |   of classes that may have more than 64 slots
+//   | far slots of class 2 ...    |
+//   +-----------------------------+
+//
+// begin, end and limit of a class are in its near slots, until it needs more of them than there are
+// (CpuCache::MoveToFarSlots). A small process so touches seven pages of a slab, and not one page for each class.
 //
 // A slot is named by its index from the start of the slab in units of 8 bytes, so that 16 bits suffice. Slots that were
 // never used are never touched.
@@ -98,6 +104,9 @@ struct Slab {
 };
 
 inline constexpr std::size_t kFirstSlot = (sizeof(Slab) + sizeof(void*) - 1) / sizeof(void*);
+
+// The near slots of all classes take 18 KiB. Chosen: the first batch fits, and few classes of a small process get more.
+inline constexpr std::size_t kNearSlots = kMaxBatchObjects;
 
 // The most slabs: one per possible CPU, or one per living thread in the thread mode (threads beyond it go without).
 // CONFIG_NR_CPUS goes no higher than 8192.

@@ -20,6 +20,7 @@
 #include "tests/cpu_cache/floors.h"
 #include "tests/os/cpu_set.h"
 #include "tests/os/in_child.h"
+#include "tests/pages/fresh_page_heap.h"
 
 namespace tarn {
 namespace {
@@ -191,6 +192,91 @@ TEST_P(CpuCacheTest, WhatIsLargerThanTheBudgetTakesNothing) {
   }).join();
   ExpectNothingLost(floors, tally);
 }
+
+// Uses one object of each class, or 300 of one class time and again, on a thread that keeps its slab.
+class SlotsTest : public tarn_test::BothModes {
+ protected:
+  Floors& Start() { return StartFloors(GetParam(), tarn_test::kDefaultBudgetBytes, tarn_test::RseqByCpuNumber()); }
+  static void UseMany(Floors& floors, SizeClass size_class, Tally* tally) {
+    std::vector<void*> objects(300);
+    for (int round = 0; round < 20; ++round) {
+      for (void*& object : objects) {
+        ASSERT_NE(object = floors.Allocate(size_class), nullptr);
+        tarn_test::StampObject(object, size_class, reinterpret_cast<std::uintptr_t>(object));
+      }
+      for (void* object : objects) {
+        ASSERT_TRUE(tarn_test::HasStamp(object, size_class, reinterpret_cast<std::uintptr_t>(object)));
+        floors.Free(size_class, object);
+      }
+      tally->allocations[size_class] += objects.size();
+      tally->frees[size_class] += objects.size();
+    }
+  }
+
+  tarn_test::OnOneCpu one_cpu_;
+};
+
+TEST_P(SlotsTest, AFewObjectsOfEachClassTouchAFewPages) {
+  Floors& floors = Start();
+  const AttachedThread attached(floors);
+  std::vector<void*> objects(kSizeClassCount);
+  for (int round = 0; round < 2; ++round) {
+    for (int c = 1; c < kSizeClassCount; ++c) {
+      ASSERT_NE(objects[static_cast<std::size_t>(c)] = floors.Allocate(static_cast<SizeClass>(c)), nullptr);
+    }
+    for (int c = 1; c < kSizeClassCount; ++c) {
+      floors.Free(static_cast<SizeClass>(c), objects[static_cast<std::size_t>(c)]);
+    }
+  }
+  ASSERT_EQ(floors.Slabs().size(), 1u);
+  const auto start = reinterpret_cast<std::uintptr_t>(floors.Slabs()[0]) & ~std::uintptr_t{4095};
+  const std::size_t bytes = (floors.cpu_cache.slab_bytes() + 2 * 4096) & ~std::size_t{4095};
+  // Headers and counters are two, the near slots five; and both may begin within a page. Metadata of others lies
+  // beside them.
+  EXPECT_LE(tarn_test::ResidentBytes(reinterpret_cast<const void*>(start), bytes), 10u * 4096);
+}
+
+TEST_P(SlotsTest, AClassThatIsUsedMuchMovesToItsFarSlots) {
+  constexpr SizeClass kMany = 8;
+  Floors& floors = Start();
+  if (GetParam() == CacheMode::kCpu && !floors.cpu_cache.can_drain_remotely()) {
+    GTEST_SKIP() << "no class moves where sequences cannot be restarted";
+  }
+  Tally tally;
+  {
+    const AttachedThread attached(floors);
+    ASSERT_NO_FATAL_FAILURE(UseMany(floors, kMany, &tally));
+    ASSERT_EQ(floors.Slabs().size(), 1u);
+    Slab* const slab = floors.Slabs()[0];
+    SlabHeader& header = slab->headers[kMany];
+    EXPECT_GT(header.limit - header.begin, 300);
+    EXPECT_GT(header.begin, slab->headers[kSizeClassCount - 1].limit) << "behind the near slots of all";
+    for (int c = 1; c < kSizeClassCount; ++c) {
+      if (c == kMany) continue;
+      EXPECT_LE(slab->headers[c].limit - slab->headers[c].begin, 64) << c;
+    }
+    // Another thread may be in the middle of a move when the process forks. The child completes it.
+    if (GetParam() == CacheMode::kCpu) {
+      const SlabHeader moved = header;
+      const auto by = static_cast<std::uint16_t>(header.begin - (slab->headers[kMany - 1].limit));
+      for (const bool word_too : {false, true}) {
+        header = moved;
+        header.end = static_cast<std::uint16_t>(header.end - by);
+        header.limit = static_cast<std::uint16_t>(slab->headers[kMany - 1].limit + 64);
+        if (!word_too) header.word -= by;
+        floors.cpu_cache.RepairInForkedChild(true, false);
+        EXPECT_EQ(header.word, moved.word);
+        EXPECT_EQ(header.end, moved.end);
+        EXPECT_EQ(header.limit, moved.limit);
+      }
+    }
+    ASSERT_NO_FATAL_FAILURE(UseMany(floors, kMany, &tally));
+    floors.cpu_cache.DrainAll("malloc_trim");
+  }
+  ExpectNothingLost(floors, tally);
+}
+
+TARN_IN_BOTH_MODES(SlotsTest);
 
 TEST_P(CpuCacheTest, CapacityGoesWhereTheMissesAre) {
   // Room for some 200 objects of the one class or of the other.

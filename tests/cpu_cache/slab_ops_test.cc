@@ -139,7 +139,7 @@ TEST_P(SlabOps, TheEndIsChangedOnlyAsExpected) {
 
 TEST_P(SlabOps, RandomOperationsMatchAStack) {
   std::mt19937_64 random(11);
-  constexpr std::size_t kCapacity = 100;
+  constexpr std::size_t kCapacity = 60;
   Slab* slab = SlabWithCapacity(kCapacity);
   SlabHeader& header = slab->headers[kClass];
   std::size_t capacity = kCapacity;

@@ -10,7 +10,12 @@
 
 int main() {
   std::size_t slots = tarn::kFirstSlot;
-  for (const tarn::SizeClassInfo& info : tarn::kSizeClasses) slots += info.max_cached_objects;
+  for (const tarn::SizeClassInfo& info : tarn::kSizeClasses) {
+    const std::size_t most = info.max_cached_objects;
+    slots += most <= tarn::kNearSlots ? most : tarn::kNearSlots + most;
+  }
+  // The one between near and far slots.
+  ++slots;
   std::printf("slab_bytes %zu\n", slots * sizeof(void*));
   std::printf("slab_header_bytes %zu\n", sizeof(tarn::SlabHeader));
   std::printf("span_bytes %zu\n", sizeof(tarn::Span));
