@@ -41,6 +41,11 @@ class alignas(64) TransferCache {
     return cached_objects() * kSizeClasses[size_class_].size_bytes +
            central_.kept_spans() * kSizeClasses[size_class_].span_pages * kPageBytes;
   }
+  // True if it holds as many objects as at the last call, and some: nobody has used it, as far as this tells.
+  bool WasIdleSinceSweep() {
+    const std::size_t size = cached_objects();
+    return size_at_sweep_.exchange(size, std::memory_order_relaxed) == size && size != 0;
+  }
   std::size_t cached_objects() const { return size_.load(std::memory_order_relaxed); }
   // Where readers of the snapshot find it.
   const std::atomic<std::size_t>* cached_objects_address() const { return &size_; }
@@ -68,6 +73,7 @@ class alignas(64) TransferCache {
   std::atomic<void**> objects_ = nullptr;
   // Written under the lock; read without it to pass an empty cache by and for statistics.
   std::atomic<std::size_t> size_ = 0;
+  std::atomic<std::size_t> size_at_sweep_ = 0;
   CentralFreeList central_;
 };
 

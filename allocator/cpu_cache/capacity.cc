@@ -14,6 +14,9 @@ namespace {
 
 // The number of classes that a miss looks at for capacity to steal. Chosen: bounds the time of a slow path.
 constexpr int kStealTries = 8;
+// Objects from this size on are cached by need in the CPU mode, too: a few of them are much of a small heap. Chosen:
+// objects that a span holds no more than four of.
+constexpr std::size_t kSlowStartBytes = 8192;
 
 }  // namespace
 
@@ -35,7 +38,7 @@ void CpuCache::Grow(Slab* slab, SizeClass size_class, Miss miss) {
   }
   const std::size_t room = SlotsOf(size_class, end).limit - end;
   std::size_t step = kSizeClasses[size_class].batch_objects;
-  if (mode_ == CacheMode::kThread) {
+  if (mode_ == CacheMode::kThread || kSizeClasses[size_class].size_bytes >= kSlowStartBytes) {
     // The second miss may be the free of what the first one brought, which makes no use of it yet.
     const bool used_once = last_miss == Miss::kNone || (last_miss == Miss::kEmpty && miss == Miss::kFull);
     if (capacity == 0 && used_once) return;
@@ -99,15 +102,22 @@ void CpuCache::Sweep(Slab* slab) {
     const auto size_class = static_cast<SizeClass>(c);
     CentralFreeList& central = transfer_caches_[c].central();
     if (central.kept_spans() != 0) central.ReleaseKept();
-    if (!central.IsSparse()) continue;
-    // No more than the slab held: the thread may run on another CPU by now and flush there, while others push.
-    const std::size_t cached = CachedObjects(size_class, LoadWord(slab, size_class));
-    for (std::size_t flushed = 0; flushed < cached;) {
-      const std::size_t popped = FlushBatch(slab, size_class, kMaxBatchObjects, "free");
-      if (popped == 0) break;
-      flushed += popped;
+    const std::uint64_t word = LoadWord(slab, size_class);
+    const auto low_half = static_cast<std::uint32_t>(word);
+    const bool idle = slab->words_at_sweep[c].exchange(low_half, std::memory_order_relaxed) == low_half;
+    const bool sparse = central.IsSparse();
+    if (idle || sparse) {
+      // No more than the slab held: the thread may run on another CPU by now and flush there, while others push.
+      const std::size_t cached = CachedObjects(size_class, word);
+      for (std::size_t flushed = 0; flushed < cached;) {
+        const std::size_t popped = FlushBatch(slab, size_class, kMaxBatchObjects, "free", true);
+        if (popped == 0) break;
+        flushed += popped;
+      }
     }
-    transfer_caches_[c].Drain("free");
+    // Others may use the class.
+    if (transfer_caches_[c].WasIdleSinceSweep() && idle) transfer_caches_[c].Drain("free");
+    if (sparse) transfer_caches_[c].Drain("free");
   }
 }
 

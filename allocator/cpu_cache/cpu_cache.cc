@@ -122,7 +122,7 @@ void* CpuCache::AllocateSlow(SizeClass size_class) {
   return batch[0];
 }
 
-std::size_t CpuCache::FlushBatch(Slab* slab, SizeClass size_class, std::size_t count, const char* call) {
+std::size_t CpuCache::FlushBatch(Slab* slab, SizeClass size_class, std::size_t count, const char* call, bool to_spans) {
   void* batch[kMaxBatchObjects];
   const std::size_t popped = SlabPopBatch(size_class, batch, count);
   if (popped == 0) return 0;
@@ -133,7 +133,8 @@ std::size_t CpuCache::FlushBatch(Slab* slab, SizeClass size_class, std::size_t c
     std::uint64_t due;
     static_cast<void>(ClaimSample(size_class, slab, &due));
   }
-  Transfer(size_class).InsertRange(batch, popped, call);
+  TransferCache& transfer = Transfer(size_class);
+  to_spans ? transfer.central().InsertRange(batch, popped, call) : transfer.InsertRange(batch, popped, call);
   return popped;
 }
 

@@ -16,10 +16,10 @@
 // the budget goes where it saves misses, and a class that is not used costs nothing.
 //
 // Sweeping. Cached objects keep the spans that they are from: a few hundred, freed in random order, may keep as many
-// spans that are empty otherwise (sqlite3, building a database, held 9 of 48 MiB so). So when the page heap had to
-// grow, a slab is swept at its next refill: classes whose spans are sparse are flushed, empty spans go back, and
-// refills come out of the fullest spans from then on. It costs some ten microseconds per 2 MiB of growth, which cost a
-// millisecond.
+// spans that are empty otherwise (sqlite3, building a database, held 9 of 48 MiB so). So when the page heap has grown,
+// a slab is swept at its next refill. Classes whose spans are sparse are flushed, and so are those that nobody used
+// since the sweep before. Empty spans go back, and refills come out of the fullest spans from then on. It costs some
+// microseconds for each 32nd by which the heap grows.
 //
 // Ownership. In the CPU mode a slab belongs to the thread that runs under its id, through restartable sequences only.
 // To work on another one's slab, DrainAll stores the empty slab into the table, lets membarrier restart all sequences,
@@ -255,7 +255,7 @@ class CpuCache {
   void Grow(Slab* slab, SizeClass size_class, Miss miss);
   void SweepIfGrown(Slab* slab);
   void Sweep(Slab* slab);
-  std::size_t FlushBatch(Slab* slab, SizeClass size_class, std::size_t count, const char* call);
+  std::size_t FlushBatch(Slab* slab, SizeClass size_class, std::size_t count, const char* call, bool to_spans = false);
   std::int64_t Steal(Slab* slab, SizeClass for_class, std::int64_t wanted_bytes);
   void* AllocateDirect(SizeClass size_class);
   // Empties a slab, or one class of it, that the caller owns.

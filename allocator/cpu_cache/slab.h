@@ -98,6 +98,8 @@ struct Slab {
   SlabHeader headers[kSizeClassCount];
   SlabPolicy policy;
   SlabCounters counters[kSizeClassCount];
+  // The low half of each header's word at the last sweep: equal where the class was neither popped from nor pushed to.
+  std::atomic<std::uint32_t> words_at_sweep[kSizeClassCount];
   // Slots follow; they are addressed through slots().
 
   void** slots() { return reinterpret_cast<void**>(this); }

@@ -23,6 +23,12 @@ constexpr std::size_t kMaxRunHugePages = Reservation::kMaxHugePages / 2;
 // thread that frees it.
 constexpr std::size_t kWarmFloorBytes = std::size_t{64} << 20;
 constexpr std::size_t kWarmShareDivisor = 4;
+// How much fresh memory makes the caches sweep (cpu_cache/cpu_cache.h). Chosen: a sweep takes a few microseconds, the
+// page faults of the least step 20 to 100. The most is what a sweep waited for before.
+constexpr std::size_t kGrowthShareDivisor = 32;
+constexpr std::size_t kGrowthMinBytes = std::size_t{128} << 10;
+constexpr std::size_t kGrowthFloorBytes = std::size_t{1} << 20;
+constexpr std::size_t kGrowthMaxBytes = std::size_t{2} << 20;
 // A scavenger is wanted when so much more is free and warm than what the last one could not release: less is not worth
 // the trouble. Chosen.
 constexpr std::size_t kScavengerWantedBytes = std::size_t{4} << 20;
@@ -229,13 +235,21 @@ PageHeap::Run PageHeap::AllocateWithinHugePage(std::size_t pages, std::size_t al
   if (huge_page == nullptr) {
     huge_page = TakeHugePages(1, 1);
     if (huge_page == nullptr) return {};
-    growth_.store(growth_.load(std::memory_order_relaxed) + (huge_page->zero.Count() != 0 ? 1 : 0),
-                  std::memory_order_relaxed);
   }
   const std::size_t first = huge_page->FindFree(pages, alignment);
   const bool zero = Use(huge_page, first, pages);
   usage_.Use(PageCount(pages));
+  NoteGrowth();
   return {huge_page, huge_page->first_page + PageCount(first), zero, 0, 0};
+}
+
+void PageHeap::NoteGrowth() {
+  const std::uint64_t fresh_bytes = fresh_bytes_.load(std::memory_order_relaxed);
+  if (fresh_bytes < std::max<std::uint64_t>(next_growth_at_bytes_, kGrowthFloorBytes)) return;
+  const std::size_t step_bytes =
+      std::clamp(usage_.in_use().bytes() / kGrowthShareDivisor, kGrowthMinBytes, kGrowthMaxBytes);
+  next_growth_at_bytes_ = fresh_bytes + step_bytes;
+  growth_.store(growth_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
 }
 
 bool PageHeap::Use(HugePage* huge_page, std::size_t first, std::size_t count) {

@@ -278,6 +278,43 @@ TEST_P(SlotsTest, AClassThatIsUsedMuchMovesToItsFarSlots) {
 
 TARN_IN_BOTH_MODES(SlotsTest);
 
+// Memory that one class has in caches, and no use for, serves the growth of others.
+TEST_P(CpuCacheTest, WhatAClassHasNoUseForGoesBackAsTheHeapGrows) {
+  constexpr SizeClass kIdle = 21;
+  constexpr SizeClass kGrowing = 9;
+  Floors& floors = StartFloors(GetParam(), tarn_test::kDefaultBudgetBytes, tarn_test::RseqByCpuNumber());
+  const tarn_test::OnOneCpu one_cpu;
+  const AttachedThread attached(floors);
+  std::vector<void*> objects(256);
+  for (void*& object : objects) ASSERT_NE(object = floors.Allocate(kIdle), nullptr);
+  for (void* object : objects) floors.Free(kIdle, object);
+  TransferCache& transfer = floors.transfer_caches[kIdle];
+  EXPECT_GT(floors.cpu_cache.ClassStats(kIdle).cached_objects + transfer.cached_objects(), 64u);
+  objects.assign((std::size_t{8} << 20) / kSizeClasses[kGrowing].size_bytes, nullptr);
+  for (void*& object : objects) ASSERT_NE(object = floors.Allocate(kGrowing), nullptr);
+  EXPECT_EQ(floors.cpu_cache.ClassStats(kIdle).cached_objects, 0u);
+  EXPECT_EQ(transfer.cached_objects(), 0u);
+  EXPECT_EQ(transfer.central().Stats().spans, 0u);
+  for (void* object : objects) floors.Free(kGrowing, object);
+}
+
+// Of large classes one object that comes and goes leaves nothing in a cache.
+TEST_P(CpuCacheTest, ALargeObjectThatIsUsedOnceIsNotKept) {
+  Floors& floors = StartFloors(GetParam(), tarn_test::kDefaultBudgetBytes, tarn_test::RseqByCpuNumber());
+  const tarn_test::OnOneCpu one_cpu;
+  const AttachedThread attached(floors);
+  for (const std::size_t bytes : {std::size_t{40} << 10, std::size_t{100} << 10, std::size_t{256} << 10}) {
+    const SizeClass size_class = MallocSizeClass(bytes);
+    void* object = floors.Allocate(size_class);
+    ASSERT_NE(object, nullptr);
+    floors.Free(size_class, object);
+    EXPECT_EQ(floors.transfer_caches[size_class].central().Stats().spans, 0u) << bytes;
+    // Used time and again it is.
+    for (int i = 0; i < 8; ++i) floors.Free(size_class, floors.Allocate(size_class));
+    EXPECT_GE(floors.cpu_cache.ClassStats(size_class).cached_objects, 1u) << bytes;
+  }
+}
+
 TEST_P(CpuCacheTest, CapacityGoesWhereTheMissesAre) {
   // Room for some 200 objects of the one class or of the other.
   constexpr SizeClass kFirst = 25;
