@@ -32,19 +32,24 @@ class BringCost {
   // One call may bring as many small pages as take this time, by the last figures.
   static constexpr std::uint64_t kMostSmallNs = 500'000;
   // Small pages of 4 KiB that take as long as the first are a sign that huge pages are dear. Usual are 0.3 to 1.5 us;
-  // memory that the host has to find takes 9 us. In a call that took as long as the second, the thread had no CPU.
+  // memory that the host has to find takes 9 us. In a call that took as long as the second, the thread had no CPU. A
+  // call for fewer pages than the third says more of the call than of the pages.
   static constexpr std::uint64_t kDearSmallNs = 4'000;
   static constexpr std::uint64_t kPreemptedNs = 2'000'000;
-  static constexpr std::uint32_t kFirstPauseMs = 2'000;
+  static constexpr std::size_t kTellingPages = 16;
+  static constexpr std::uint32_t kFirstPauseMs = 1'000;
   static constexpr std::uint32_t kLastPauseMs = 128'000;
   static constexpr std::uint32_t kSampleMs = 100;
 
   // `bytes` were brought in small pages.
   void NoteSmall(std::size_t bytes, std::uint64_t ns, std::uint32_t now_ms) {
-    const std::uint64_t page_ns = ns / (bytes / kSmallBytes);
+    const std::size_t pages = bytes / kSmallBytes;
+    const std::uint64_t page_ns = ns / pages;
     // Rises at once, and falls slowly.
     small_ns_ = std::max(page_ns, small_ns_ - small_ns_ / 8);
-    if (page_ns >= kDearSmallNs && ns < kPreemptedNs && HugePagesPay(now_ms)) Pause(now_ms, pause_ms_);
+    if (page_ns >= kDearSmallNs && ns < kPreemptedNs && pages >= kTellingPages && HugePagesPay(now_ms)) {
+      Pause(now_ms, pause_ms_);
+    }
   }
   // A huge page was brought, or the kernel had none.
   void NoteHuge(bool brought, std::uint64_t ns, std::uint32_t now_ms) {

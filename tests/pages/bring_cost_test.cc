@@ -65,6 +65,9 @@ TEST(BringCost, SmallPagesThatAreDearSayThatHugeOnesAre) {
   BringCost cost;
   NoteSmall(&cost, 1300, 1);
   EXPECT_TRUE(cost.HugePagesPay(2));
+  // A call for few pages takes its time for itself.
+  cost.NoteSmall(2 * kSmallBytes, 2 * 9000, 1);
+  EXPECT_TRUE(cost.HugePagesPay(2));
   // The thread had no CPU for a while.
   NoteSmall(&cost, 100'000, 1);
   EXPECT_TRUE(cost.HugePagesPay(2));
