@@ -154,6 +154,7 @@ void PageHeap::NoteFresh(std::size_t bytes) {
   fresh_bytes_.store(fresh_bytes, std::memory_order_relaxed);
   if (check_at_bytes_ != 0 && fresh_bytes >= check_at_bytes_)
     attention_.fetch_or(kCheckWanted, std::memory_order_relaxed);
+  if (fresh_bytes >= next_displacing_at_bytes_) NoteUnfit();
 }
 
 void PageHeap::NoteTouched(const HugePage* huge_page, std::size_t zero_pages) {
@@ -294,6 +295,7 @@ void PageHeap::NoteFall(std::uint32_t now_ms) {
   if (warm.bytes() > usage_.in_use().bytes() / kWarmShareDivisor &&
       demand_.short_window_ms() <= Demand::kDefaultWindowMs && release_budget_.Allows(now_ms)) {
     wanted |= kFallen;
+    displacing_ = false;
   }
   if ((~attention() & wanted) != 0) attention_.fetch_or(wanted, std::memory_order_relaxed);
 }

@@ -109,7 +109,8 @@ class PageHeap {
   void BeginScavenging() TARN_EXCLUDES(lock_);
   void EndScavenging(bool finished = true) TARN_EXCLUDES(lock_);
 
-  // The answer to kFallen, by one thread at a time: BeginGivingBack, then ReleaseExcess until it says kDone or time is
+  // The answer to kFallen: the use fell, or memory came from the kernel while free memory was resident that it did not
+  // fit into. By one thread at a time: BeginGivingBack, then ReleaseExcess until it says kDone or time is
   // up, then EndGivingBack. What is free and resident beyond an eighth of what is in use is excess.
   struct Fall {
     std::size_t freed_bytes = 0;  // since the last fall was answered
@@ -300,6 +301,10 @@ class PageHeap {
   bool PermitsMapping(const void* start, std::size_t bytes) const TARN_REQUIRES(lock_);
   // Memory came into use that was not resident.
   void NoteFresh(std::size_t bytes) TARN_REQUIRES(lock_);
+  // The same, now and then: free memory that it did not fit into may have to go.
+  void NoteUnfit() TARN_REQUIRES(lock_);
+  // True if the huge page that was freed longest ago may go. Growth displaces none that was in use just now.
+  bool MayReleaseWhole(bool displacing) const TARN_REQUIRES(lock_);
   // `zero_pages` of the huge page, which were not resident, become so.
   void NoteTouched(const HugePage* huge_page, std::size_t zero_pages) TARN_REQUIRES(lock_);
   // Free memory became resident: somebody may have to give some back, by age.
@@ -357,6 +362,10 @@ class PageHeap {
   // Pages that became free while it did, maybe behind it.
   PageCount freed_in_excess_pass_ TARN_GUARDED_BY(lock_);
   std::size_t freed_since_fall_bytes_ TARN_GUARDED_BY(lock_) = 0;
+  // kFallen stands for growth, not for a fall. Says which account is charged, so a mix of both is harmless.
+  bool displacing_ TARN_GUARDED_BY(lock_) = false;
+  // Of fresh_bytes_: before that, growth displaces nothing.
+  std::uint64_t next_displacing_at_bytes_ TARN_GUARDED_BY(lock_) = 0;
   std::atomic<bool> falling_ = false;
   Bounds bounds_ TARN_GUARDED_BY(lock_);
   std::uint64_t check_at_bytes_ TARN_GUARDED_BY(lock_) = 0;

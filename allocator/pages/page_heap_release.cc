@@ -23,6 +23,10 @@ constexpr std::size_t kSparseIdlePages = kPagesPerHugePage / 16;
 // The inverse of the share of what is in use that stays free and resident after a fall. It is half of what counts as a
 // fall, so that not every free after it counts as the next one.
 constexpr std::size_t kFallKeepDivisor = 8;
+// The least free memory that growth displaces, and how much grows between two looks. Chosen.
+constexpr std::size_t kDisplacingStepBytes = std::size_t{1} << 20;
+// Whole huge pages that were in use within this time are left alone: others of their kind come and go. Chosen.
+constexpr std::uint32_t kDisplacedAgeMs = 100;
 // For times of which 0 says that there is none.
 std::uint32_t NowOrOne() { return std::max<std::uint32_t>(CoarseMilliseconds(), 1); }
 
@@ -231,10 +235,30 @@ bool PageHeap::ReleaseIdlePages(std::size_t most_bytes, std::size_t* released_by
   return end_of_pass;
 }
 
+bool PageHeap::MayReleaseWhole(bool displacing) const {
+  const HugePage* const oldest = free_.warm_pages().oldest();
+  return oldest != nullptr &&
+         (!displacing || MillisecondsBetween(oldest->freed_at_ms, CoarseMilliseconds()) >= kDisplacedAgeMs);
+}
+
+void PageHeap::NoteUnfit() {
+  next_displacing_at_bytes_ = fresh_bytes_.load(std::memory_order_relaxed) + kDisplacingStepBytes;
+  const std::size_t warm_bytes = (free_.warm() - std::min(free_.warm(), unreleasable_)).bytes();
+  const std::size_t kept_bytes = usage_.in_use().bytes() / kFallKeepDivisor + kDisplacingStepBytes;
+  if (warm_bytes < kept_bytes || scavenger_at_work_ || (attention() & kFallen) != 0) return;
+  const std::size_t young_bytes = MayReleaseWhole(true) ? 0 : free_.warm_pages().bytes();
+  if (warm_bytes < kept_bytes + young_bytes || demand_.short_window_ms() > Demand::kDefaultWindowMs ||
+      !release_budget_.AllowsDisplacing(CoarseMilliseconds())) {
+    return;
+  }
+  displacing_ = true;
+  attention_.fetch_or(kFallen, std::memory_order_relaxed);
+}
+
 PageHeap::Fall PageHeap::BeginGivingBack() {
   LockHolder holder(lock_);
   attention_.fetch_and(~kFallen, std::memory_order_relaxed);
-  const Fall fall = {freed_since_fall_bytes_, usage_.in_use().bytes()};
+  const Fall fall = {displacing_ ? 0 : freed_since_fall_bytes_, usage_.in_use().bytes()};
   freed_since_fall_bytes_ = 0;
   return fall;
 }
@@ -249,7 +273,7 @@ PageHeap::Excess PageHeap::ReleaseExcess(std::size_t least_bytes, std::size_t* r
       return warm_bytes - std::min(warm_bytes, usage_.in_use().bytes() / kFallKeepDivisor);
     };
     TryRefusedAgain(false);
-    while (*released_bytes < least_bytes && excess_bytes() != 0 && free_.warm_pages().oldest() != nullptr) {
+    while (*released_bytes < least_bytes && excess_bytes() != 0 && MayReleaseWhole(displacing_)) {
       if (!ReleaseWhole(free_.warm_pages().oldest(), released_bytes)) return Excess::kDone;
     }
     if (excess_bytes() == 0) return Excess::kDone;
@@ -266,12 +290,17 @@ PageHeap::Excess PageHeap::ReleaseExcess(std::size_t least_bytes, std::size_t* r
 
 void PageHeap::EndGivingBack(std::size_t released_bytes, std::uint64_t ns, Excess excess) {
   LockHolder holder(lock_);
-  release_budget_.NoteRelease(released_bytes, ns, CoarseMilliseconds());
+  if (displacing_) {
+    release_budget_.NoteDisplaced(released_bytes, ns);
+  } else {
+    release_budget_.NoteRelease(released_bytes, ns, CoarseMilliseconds());
+  }
   if (excess == Excess::kMore) {
     attention_.fetch_or(kFallen, std::memory_order_relaxed);
     return;
   }
   in_excess_pass_ = false;
+  displacing_ = false;
   // The rest would be left again, unless the pass has not seen it.
   const PageCount warm = free_.warm();
   const PageCount unseen = std::min(warm, freed_in_excess_pass_);
@@ -283,6 +312,7 @@ void PageHeap::EndGivingBack(std::size_t released_bytes, std::uint64_t ns, Exces
 void PageHeap::BeginScavenging() {
   LockHolder holder(lock_);
   scavenger_at_work_ = true;
+  displacing_ = false;
   attention_.fetch_and(~(kScavengerWanted | kFallen), std::memory_order_relaxed);
 }
 
@@ -298,6 +328,7 @@ void PageHeap::RepairInForkedChild() {
   const PublishAtEnd publish{this};
   scavenger_at_work_ = false;
   in_excess_pass_ = false;
+  displacing_ = false;
   freed_in_excess_pass_ = PageCount(0);
   unreleasable_ = PageCount(0);
   bounds_.ForgetPassing();

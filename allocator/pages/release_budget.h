@@ -20,6 +20,11 @@
 // Both together are at most 32. The multiplied part of the debt is at most what a minute pays off. So a program that
 // once worked in large bursts gives memory back again a minute later.
 //
+// Free memory that growth does not fit into goes, too: it is displaced by what the kernel brings. That has an account
+// of its own. All of it is charged at once, as if it returned. 1.5 % of the time pays for it, a second of it also
+// before.
+// What was displaced and returns is a debt for falls like any other.
+//
 // Pure: no lock, no system call. Guarded by the page heap's lock. All zero at the start (heap/process_heap.h). Times
 // are those of CoarseMilliseconds().
 #pragma once
@@ -52,6 +57,10 @@ class ReleaseBudget {
   static constexpr std::int64_t kLongestDebtNs = 60'000'000'000 / kTimeDivisor;
   static constexpr std::uint32_t kMostCreditMs = 10'000;
   static constexpr std::int64_t kMostCreditNs = std::int64_t{kMostCreditMs} * 1'000'000 / kTimeDivisor;
+
+  // For growth: 1.5 %, and the credit of a second.
+  static constexpr std::int64_t kDisplacingTimeDivisor = 64;
+  static constexpr std::int64_t kMostDisplacingCreditNs = 1'000'000'000 / kDisplacingTimeDivisor;
 
   // `bytes` were released, which took `ns`.
   void NoteRelease(std::size_t bytes, std::uint64_t ns, std::uint32_t now_ms) {
@@ -87,6 +96,19 @@ class ReleaseBudget {
     return debt_ns_ <= kNoDebtNs;
   }
 
+  bool AllowsDisplacing(std::uint32_t now_ms) {
+    const std::uint32_t passed_ms = displaced_at_ms_ == 0 ? 0 : MillisecondsBetween(displaced_at_ms_, now_ms);
+    displaced_at_ms_ = now_ms;
+    displacing_debt_ns_ = std::max(displacing_debt_ns_ - std::int64_t{passed_ms} * 1'000'000 / kDisplacingTimeDivisor,
+                                   -kMostDisplacingCreditNs);
+    return displacing_debt_ns_ <= 0;
+  }
+  void NoteDisplaced(std::size_t bytes, std::uint64_t ns) {
+    // A preempted release seems to have taken long. One that finds nothing counts, too.
+    const std::uint64_t most_ns = kMostNsPerMiB + kMostNsPerMiB * bytes / kMiB;
+    displacing_debt_ns_ += static_cast<std::int64_t>(kFaultNsPerMiB * bytes / kMiB + std::min(ns, most_ns));
+  }
+
  private:
   static constexpr std::size_t kMiB = std::size_t{1} << 20;
   static constexpr std::uint64_t kMostNsPerMiB = kFaultNsPerMiB;
@@ -119,6 +141,9 @@ class ReleaseBudget {
   std::size_t returned_bytes_ = 0;
   std::uint32_t released_at_ms_ = 0;
   bool regretted_ = false;
+  // Negative: a credit.
+  std::int64_t displacing_debt_ns_ = 0;
+  std::uint32_t displaced_at_ms_ = 0;
 };
 
 }  // namespace tarn

@@ -33,6 +33,32 @@ std::uint64_t LostNs(ReleaseBudget* budget, std::size_t bytes, std::uint64_t rel
   return lost_ns;
 }
 
+TEST(ReleaseBudget, WhatGrowthDisplacesIsPaidForAtOnce) {
+  ReleaseBudget budget;
+  EXPECT_TRUE(budget.AllowsDisplacing(kBudgetStartMs));
+  budget.NoteDisplaced(10 * kBudgetMiB, 600'000);
+  constexpr std::uint64_t kCostNs = 600'000 + 10 * ReleaseBudget::kFaultNsPerMiB;
+  constexpr std::uint32_t kPaysMs = kCostNs * ReleaseBudget::kDisplacingTimeDivisor / 1'000'000;
+  for (std::uint32_t passed_ms = 0; passed_ms <= kPaysMs; passed_ms += 7) {
+    ASSERT_FALSE(budget.AllowsDisplacing(kBudgetStartMs + passed_ms));
+  }
+  EXPECT_TRUE(budget.AllowsDisplacing(kBudgetStartMs + kPaysMs + 1));
+  EXPECT_TRUE(budget.Allows(kBudgetStartMs + kPaysMs + 1)) << "falls have an account of their own";
+  // However long the time before, it pays for one second.
+  const std::uint32_t later_ms = kBudgetStartMs + 1'000'000;
+  EXPECT_TRUE(budget.AllowsDisplacing(later_ms));
+  budget.NoteDisplaced(39 * kBudgetMiB, 0);
+  EXPECT_TRUE(budget.AllowsDisplacing(later_ms));
+  budget.NoteDisplaced(kBudgetMiB, 0);
+  EXPECT_FALSE(budget.AllowsDisplacing(later_ms));
+  // A release that was preempted counts as one that was slow; one that found nothing counts, too.
+  EXPECT_TRUE(budget.AllowsDisplacing(later_ms + 1'000));
+  budget.NoteDisplaced(0, 1'000'000'000);
+  EXPECT_TRUE(budget.AllowsDisplacing(later_ms + 1'000));
+  for (int i = 0; i < 100; ++i) budget.NoteDisplaced(0, 1'000'000);
+  EXPECT_FALSE(budget.AllowsDisplacing(later_ms + 1'000));
+}
+
 TEST(ReleaseBudget, AllowsTheFirstFallHoweverLarge) {
   ReleaseBudget budget;
   EXPECT_TRUE(budget.Allows(kBudgetStartMs));

@@ -25,6 +25,7 @@ namespace {
 
 using tarn_test::ExpectConsistent;
 using tarn_test::FreshPageHeap;
+using tarn_test::kMiB;
 using tarn_test::Large;
 using tarn_test::PassOverIdlePages;
 using tarn_test::Touch;
@@ -336,6 +337,45 @@ TEST(Fall, OfMemoryThatJustReturnedIsLeftAlone) {
   const bool fallen = rise_and_fall();
   EXPECT_TRUE(!fallen || std::chrono::steady_clock::now() - start >= std::chrono::seconds(1));
   ExpectConsistent(heap);
+}
+
+// Growth that free pages are too short for displaces them, also where falls are left alone.
+TEST(Growth, DisplacesFreePagesThatItDoesNotFitInto) {
+  PageHeap& heap = FreshPageHeap();
+  std::vector<Span*> spans(16 * kMiB / kPageBytes);
+  for (Span*& span : spans) {
+    span = Large(heap, 1);
+    Touch(span);
+  }
+  // A fall that is answered and followed by a return is a debt; with it, the next fall is left alone.
+  bool left_alone = false;
+  for (int round = 0; round < 100 && !left_alone; ++round) {
+    for (std::size_t i = 0; i < spans.size(); i += 2) heap.Deallocate(spans[i]);
+    left_alone = (heap.attention() & PageHeap::kFallen) == 0;
+    if (left_alone) break;
+    GiveBack(heap, 1'000'000);
+    for (std::size_t i = 0; i < spans.size(); i += 2) {
+      spans[i] = Large(heap, 1);
+      Touch(spans[i]);
+    }
+  }
+  ASSERT_TRUE(left_alone);
+  EXPECT_EQ(heap.Stats().free_warm_bytes, 8 * kMiB);
+  // Here the free pages serve.
+  for (std::size_t i = 0; i < 64; i += 2) spans[i] = Large(heap, 1);
+  EXPECT_EQ(heap.attention() & PageHeap::kFallen, 0u);
+  std::vector<Span*> longer(2 * kMiB / (2 * kPageBytes));
+  for (Span*& span : longer) {
+    span = Large(heap, 2);
+    Touch(span);
+  }
+  EXPECT_NE(heap.attention() & PageHeap::kFallen, 0u);
+  EXPECT_EQ(heap.BeginGivingBack().freed_bytes, 0u) << "it may take no longer than others";
+  EXPECT_GT(GiveBack(heap), 6 * kMiB);
+  EXPECT_EQ(heap.attention() & PageHeap::kFallen, 0u);
+  EXPECT_LE(heap.Stats().free_warm_bytes, heap.Stats().in_use_bytes / 8);
+  ExpectConsistent(heap);
+  for (Span* span : longer) heap.Deallocate(span);
 }
 
 // Taking pages out for their release is no use of them.
