@@ -83,6 +83,8 @@ int main(int argc, char** argv) {
   metrics.Add("work_s", seconds);
   metrics.Add("ms_per_process", seconds * 1e3 / count);
   metrics.Add("cpu_ms_per_process", (milliseconds(usage.ru_utime) + milliseconds(usage.ru_stime)) / count);
+  // Of the child with the highest peak. It is that of this program's image, too, which the child begins as.
+  metrics.Add("peak_rss_bytes_of_largest", static_cast<double>(usage.ru_maxrss) * 1024);
   metrics.Add("faults_per_process", static_cast<double>(usage.ru_minflt) / count);
   return workload::Report(checksum, metrics);
 }
