@@ -26,7 +26,8 @@
 // and then owns the slab: every sequence from now on finds the empty slab, and a thread that comes to the slow path so
 // goes past the cache. The slab is put back with a release store; its next user reads the table entry and then the
 // slab through it. That address dependency orders the loads on every architecture that Linux runs on. In the thread
-// mode a slab belongs to the thread that attached it; nobody else touches it until the thread detaches it at its exit.
+// mode a slab belongs to the thread that attached it. Where libc has registered the threads with the kernel, another
+// thread takes it out of the table in the same way. Else nobody touches it until the thread detaches it at its exit.
 //
 // Slabs of threads that are gone are empty. A few stay as they are for the threads to come. The memory of the others
 // goes back to the kernel, and their counts go to the first slab (ReleaseSlab).
@@ -71,6 +72,8 @@ class CpuCache {
   bool NeedsAttach() const { return attach_threads_ && NeedsAttachSlow(); }
   // Gives the thread a slab (thread mode) or registers it with the kernel (where libc did not).
   void AttachThread();
+  // Thread mode, when the calling thread has all that its slab was to serve first: others may empty it from now on.
+  void SettleThread();
   // Thread mode, at the thread's exit: empties the slab and gives it back.
   void DetachThread();
 
@@ -94,11 +97,13 @@ class CpuCache {
   void RestartSampling();
   Sampler& sampler() { return sampler_; }
 
-  // Empties all slabs (thread mode: the calling thread's) and all transfer caches into the spans; returns the bytes.
+  // Empties all slabs (where sequences cannot be restarted: in the thread mode the calling thread's, else none) and all
+  // transfer caches into the spans; returns the bytes.
   std::size_t DrainAll(const char* call);
 
   // Empties the classes of all slabs, and the transfer caches, that nobody has used since kIdleLooks calls ago: what
-  // caches hold keeps the spans that it is from. Slabs only in the CPU mode, and only where sequences can be restarted.
+  // caches hold keeps the spans that it is from. Slabs only where sequences can be restarted. In the thread mode a call
+  // looks at kSlabsPerLook of them, and the next one goes on behind these.
   static constexpr int kIdleLooks = 2;
   struct IdleDrain {
     std::size_t drained_bytes = 0;
@@ -151,6 +156,7 @@ class CpuCache {
     // The slab of this index, whether it is in the table or not. Null: not populated.
     std::atomic<Slab*> slab;
     // CPU mode: the thread that makes the slab, or has made it; 0: none.
+    // Thread mode: not 0 while no other thread may take the slab out: its owner is only getting it, or is gone.
     std::atomic<std::uint32_t> claimed_by;
     // Thread mode: the next index on a list of slabs without an owner, plus 1. Guarded by the drain lock.
     std::uint16_t next_unowned;
@@ -197,8 +203,7 @@ class CpuCache {
     void TakeOut(std::size_t index, Slab* slab);
     // Restarts all sequences. True: from now on this thread alone changes what it has taken out.
     [[nodiscard]] bool Own();
-    // Puts the slab of the last call back and returns the next one, null behind the last. Between two that were taken
-    // out it returns others, too, which are not owned.
+    // Puts the slab of the last call back and returns the next one, null behind the last.
     Slab* Next();
 
    private:
@@ -208,9 +213,16 @@ class CpuCache {
     Slab* current_ = nullptr;
     std::size_t next_ = 0;
     std::size_t end_ = 0;
+    // Other threads may be in a sequence on one of them.
+    bool is_others_ = false;
   };
   // Puts a slab back that the end of a vfork child has left out of the table.
   Slab* PutBackLeftOut(std::size_t index);
+  // True if a thread that holds the drain lock may take the slab of this index out of the table.
+  bool MayTakeOut(std::size_t index) const {
+    return mode_ == CacheMode::kCpu || static_cast<std::int64_t>(index) == thread_state.slab_index ||
+           entries_[index].claimed_by.load(std::memory_order_acquire) == 0;
+  }
   // The slab of an index that has memory, or null.
   Slab* SlabAt(std::size_t index) const;
   // No slab has this index or one above it.
@@ -292,6 +304,8 @@ class CpuCache {
   std::uint16_t first_unowned_ TARN_GUARDED_BY(drain_lock_) = 0;
   std::uint16_t first_released_ TARN_GUARDED_BY(drain_lock_) = 0;
   std::uint32_t unowned_count_ TARN_GUARDED_BY(drain_lock_) = 0;
+  // The next index that DrainIdle looks at.
+  std::size_t idle_hand_ TARN_GUARDED_BY(drain_lock_) = 0;
   // The number of indices that were ever given out. Written under the drain lock, read without it.
   std::atomic<std::uint32_t> indices_used_ = 0;
 

@@ -11,14 +11,23 @@
 
 namespace tarn {
 
+namespace {
+
+// A look at a slab reads two OS pages, some microseconds where they are not in the processor's caches. Chosen.
+constexpr std::size_t kSlabsPerLook = 64;
+
+}  // namespace
+
 void CpuCache::OwnedSlabs::TakeOut(std::size_t index, Slab* slab) {
   if (end_ == 0) next_ = index;
   end_ = index + 1;
+  is_others_ =
+      is_others_ || cache_->mode_ == CacheMode::kCpu || static_cast<std::int64_t>(index) != thread_state.slab_index;
   TakeOutOfTable(index, slab);
 }
 
 bool CpuCache::OwnedSlabs::Own() {
-  if (cache_->mode_ == CacheMode::kCpu) {
+  if (is_others_) {
     // The barrier orders the stores of TakeOut before whatever any thread does next, and restarts what it was doing.
     return AbortAllSequences();
   }
@@ -30,8 +39,12 @@ bool CpuCache::OwnedSlabs::Own() {
 Slab* CpuCache::OwnedSlabs::Next() {
   PutBackCurrent();
   while (next_ < end_) {
-    current_ = cache_->entries_[next_++].slab.load(std::memory_order_relaxed);
-    if (current_ != nullptr) return current_;
+    const std::size_t index = next_++;
+    Slab* const slab = cache_->MayTakeOut(index) ? cache_->SlabAt(index) : nullptr;
+    // One in the table was not taken out: its thread settled after that. One that is out was, or a vfork child took it
+    // out after the barrier. Then nobody uses it until the drain lock is free.
+    if (slab == nullptr || slab_table.slabs[index].load(std::memory_order_relaxed) == slab) continue;
+    return current_ = slab;
   }
   return nullptr;
 }
@@ -84,21 +97,23 @@ std::size_t CpuCache::DrainOwnedSlabs(OwnedSlabs* slabs, const char* call) {
 
 std::size_t CpuCache::DrainAll(const char* call) {
   std::size_t drained_bytes = 0;
-  if (mode_ == CacheMode::kThread) {
+  if (mode_ == CacheMode::kThread && !rseq_.remote_abort) {
     if (Slab* slab = thread_state.slab_index < 0 ? nullptr : CurrentSlab()) {
       OwnedSlabs slabs(this);
       slabs.TakeOut(static_cast<std::size_t>(thread_state.slab_index), slab);
       drained_bytes += DrainOwnedSlabs(&slabs, call);
     }
-    ReleaseUnowned();
   } else {
     LockHolder holder(drain_lock_);
     OwnedSlabs slabs(this);
-    for (std::size_t i = 0; i < index_bound_; ++i) {
-      if (Slab* slab = entries_[i].slab.load(std::memory_order_relaxed)) slabs.TakeOut(i, slab);
+    const std::size_t end = IndexEnd();
+    for (std::size_t i = 0; i < end; ++i) {
+      Slab* const slab = MayTakeOut(i) ? SlabAt(i) : nullptr;
+      if (slab != nullptr) slabs.TakeOut(i, slab);
     }
     drained_bytes += DrainOwnedSlabs(&slabs, call);
   }
+  if (mode_ == CacheMode::kThread) ReleaseUnowned();
   for (int c = 1; c < kSizeClassCount; ++c) {
     if (transfer_caches_[c].drainable_bytes() != 0) drained_bytes += transfer_caches_[c].Drain(call);
   }
@@ -124,15 +139,22 @@ bool CpuCache::LookWhetherIdle(Slab* slab, SizeClass size_class, std::size_t* pe
 CpuCache::IdleDrain CpuCache::DrainIdle(const char* call) {
   IdleDrain result;
   LockHolder holder(drain_lock_);
-  if (mode_ == CacheMode::kCpu && rseq_.remote_abort) DrainIdleSlabs(call, &result);
+  if (rseq_.remote_abort) DrainIdleSlabs(call, &result);
   DrainIdleTransferCaches(call, &result);
   return result;
 }
 
 void CpuCache::DrainIdleSlabs(const char* call, IdleDrain* result) {
   OwnedSlabs slabs(this);
-  for (std::size_t i = 0; i < index_bound_; ++i) {
-    Slab* slab = entries_[i].slab.load(std::memory_order_acquire);
+  std::size_t first = 0;
+  std::size_t end = IndexEnd();
+  if (mode_ == CacheMode::kThread) {
+    first = idle_hand_ < end ? idle_hand_ : 0;
+    end = std::min(end, first + kSlabsPerLook);
+    idle_hand_ = end;
+  }
+  for (std::size_t i = first; i < end; ++i) {
+    Slab* const slab = MayTakeOut(i) ? SlabAt(i) : nullptr;
     if (slab == nullptr) continue;
     bool idle = false;
     for (int c = 1; c < kSizeClassCount; ++c) {
@@ -142,8 +164,6 @@ void CpuCache::DrainIdleSlabs(const char* call, IdleDrain* result) {
   }
   if (slabs.empty() || !slabs.Own()) return;
   while (Slab* slab = slabs.Next()) {
-    // A slab with an idle class was not in the table at the barrier, and nothing puts one there but under the drain
-    // lock. What is in the table has none, or a vfork child took it out after the barrier, when none was idle.
     for (int c = 1; c < kSizeClassCount; ++c) {
       if (slab->counters[c].idle_looks == kIdleLooks) {
         result->drained_bytes += DrainOwnedClass(slab, static_cast<SizeClass>(c), call);

@@ -64,12 +64,10 @@ void CpuCache::InitSlab(Slab* slab, std::size_t index) {
 
 bool CpuCache::MoveToFarSlots(Slab* slab, SizeClass size_class) {
   // In the thread mode a signal handler finds the empty slab for as long as this lasts.
-  if (mode_ == CacheMode::kThread) {
-    return TakeOutAndMove(static_cast<std::size_t>(thread_state.slab_index), slab, size_class);
-  }
+  std::size_t index = mode_ == CacheMode::kThread ? static_cast<std::size_t>(thread_state.slab_index) : 0;
+  if (mode_ == CacheMode::kThread && !rseq_.remote_abort) return TakeOutAndMove(index, slab, size_class);
   // A drain may have the slab, and this thread waits for none. The next miss tries again.
   if (!drain_lock_.TryAcquire()) return false;
-  std::size_t index = 0;
   while (entries_[index].slab.load(std::memory_order_relaxed) != slab) ++index;
   const bool moved = TakeOutAndMove(index, slab, size_class);
   drain_lock_.Release();
@@ -152,10 +150,10 @@ bool CpuCache::NeedsAttachSlow() const {
 }
 
 void CpuCache::AttachThread() {
+  // A child of vfork would register its parent's area for itself. The ids in it would stay behind when the child ends,
+  // and the parent would run sequences that nobody restarts. In the thread mode its own would be such ones.
+  if (thread_state.vfork_calls != 0 && (rseq_.register_threads || rseq_.remote_abort)) return;
   if (rseq_.register_threads && mode_ == CacheMode::kCpu) {
-    // A child of vfork would register its parent's area for itself. The ids in it would stay behind when the child
-    // ends, and the parent would run sequences that nobody restarts.
-    if (thread_state.vfork_calls != 0) return;
     // One attempt: a thread that the kernel refuses goes without a slab.
     if (!RegisterThreadArea()) thread_state.exiting = true;
     return;
@@ -173,6 +171,7 @@ void CpuCache::AttachThread() {
       index_plus_one = used + 1;
       indices_used_.store(index_plus_one, std::memory_order_relaxed);
     }
+    if (index_plus_one != 0) entries_[index_plus_one - 1].claimed_by.store(1, std::memory_order_relaxed);
   }
   if (index_plus_one == 0) {
     thread_state.exiting = true;
@@ -203,11 +202,22 @@ void CpuCache::AttachThread() {
   thread_state.slab_index = static_cast<std::int32_t>(index);
 }
 
+void CpuCache::SettleThread() {
+  if (mode_ != CacheMode::kThread || thread_state.slab_index < 0) return;
+  // Release: who may take the slab out sees it in the table.
+  entries_[thread_state.slab_index].claimed_by.store(0, std::memory_order_release);
+}
+
 void CpuCache::DetachThread() {
   thread_state.exiting = true;
   if (mode_ != CacheMode::kThread || thread_state.slab_index < 0) return;
   const auto index = static_cast<std::size_t>(thread_state.slab_index);
   thread_state.slab_index = -1;
+  {
+    // Waits for a drain that has the slab.
+    LockHolder holder(drain_lock_);
+    entries_[index].claimed_by.store(1, std::memory_order_relaxed);
+  }
   DrainOwned(entries_[index].slab.load(std::memory_order_relaxed), "thread exit");
   {
     LockHolder holder(drain_lock_);
@@ -317,6 +327,11 @@ void CpuCache::RepairInForkedChild(bool may_lock, bool interrupted_drain) {
     }
     return;
   }
+  // A drain of a thread that is no more may have taken this one out.
+  if (thread_state.slab_index >= 0) {
+    const auto own = static_cast<std::size_t>(thread_state.slab_index);
+    if (Slab* const slab = SlabAt(own)) PutIntoTable(own, slab);
+  }
   if (!may_lock) return;
   // The slabs of threads that are no more.
   LockHolder holder(drain_lock_);
@@ -325,6 +340,7 @@ void CpuCache::RepairInForkedChild(bool may_lock, bool interrupted_drain) {
   const std::size_t end = IndexEnd();
   for (std::size_t i = 0; i < end; ++i) {
     if (static_cast<std::int64_t>(i) == thread_state.slab_index) continue;
+    entries_[i].claimed_by.store(1, std::memory_order_relaxed);
     // An index whose thread was only just getting its slab may have none.
     Slab* const slab = SlabAt(i);
     if (slab != nullptr) {
@@ -349,7 +365,8 @@ void CpuCache::RepairAfterJump() {
     }
     return;
   }
-  if (thread_state.slab_index < 0) return;
+  // Where others drain it, the drain lock was held, and the process ends.
+  if (rseq_.remote_abort || thread_state.slab_index < 0) return;
   const auto index = static_cast<std::size_t>(thread_state.slab_index);
   Slab* slab = entries_[index].slab.load(std::memory_order_relaxed);
   if (slab != nullptr) PutIntoTable(index, slab);

@@ -27,7 +27,8 @@
 // Where threads register themselves (libc does not), the parent may not have done so before. The child then leaves it
 // undone, and goes past the cache (CpuCache::AttachThread).
 //
-// In the thread mode the slab is the waiting thread's, which the child may use like everything else of that thread.
+// In the thread mode the slab is the waiting thread's. Where no other thread drains it, the child may use it like
+// everything else of that thread. Else it is withdrawn, too: nobody restarts the child's sequences for a drain.
 #include <algorithm>
 #include <cerrno>
 
@@ -37,7 +38,7 @@ namespace tarn {
 
 void CpuCache::BeginVforkChild() {
   ThreadState& state = thread_state;
-  if (mode_ != CacheMode::kCpu) return;
+  if (mode_ != CacheMode::kCpu && !rseq_.remote_abort) return;
   const std::int32_t id = CurrentIndex();
   if (id < 0 || static_cast<std::size_t>(id) >= index_bound_) return;
   const auto index = static_cast<std::size_t>(id);

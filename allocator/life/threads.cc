@@ -41,8 +41,9 @@ TARN_COLD void Prepare() {
     SlowPathScope scope;
     process_heap.cpu_cache.AttachThread();
   }
-  if (process_heap.cpu_cache.mode() != CacheMode::kThread || thread_state.exiting) return;
-  if (__cxa_thread_atexit_impl == nullptr) return;
+  // A thread for which there is no slab, and a child of vfork, have none.
+  if (process_heap.cpu_cache.mode() != CacheMode::kThread || thread_state.slab_index < 0) return;
+  if (__cxa_thread_atexit_impl == nullptr) return process_heap.cpu_cache.SettleThread();
   // libc allocates a record and ends the process if it cannot, so the slab gets one first; a thread without goes
   // without a slab. What we cannot help: libc takes the loader's lock here, so a constructor that dlopen runs must not
   // wait for the first allocation of a thread (docs/fork-and-signals.md).
@@ -52,6 +53,7 @@ TARN_COLD void Prepare() {
     return;
   }
   static_cast<void>(__cxa_thread_atexit_impl(&OnThreadExit, nullptr, &__dso_handle));
+  process_heap.cpu_cache.SettleThread();
 }
 
 }  // namespace

@@ -67,8 +67,11 @@ RseqSupport DetectRseq(bool by_thread) {
   if (registered_by_libc) area_offset = __rseq_offset;
   // Also where slabs belong to threads: in a registered area the kernel then restarts what a signal interrupts.
   support.offsets.rseq_cs = area_offset + static_cast<std::ptrdiff_t>(offsetof(RseqArea, rseq_cs));
+  const auto cpu_id_offset = area_offset + static_cast<std::ptrdiff_t>(offsetof(RseqArea, cpu_id));
   if (by_thread) {
     support.reason = "by TARN_MODE";
+    // The kernel restarts sequences of threads that libc has registered, by whatever index they go.
+    support.remote_abort = registered_by_libc && DoubtOfCpuId(cpu_id_offset) == nullptr && RegisterMembarrier();
     return support;
   }
   if (!registered_by_libc) {
@@ -78,7 +81,6 @@ RseqSupport DetectRseq(bool by_thread) {
     }
     support.register_threads = true;
   }
-  const auto cpu_id_offset = area_offset + static_cast<std::ptrdiff_t>(offsetof(RseqArea, cpu_id));
   if (const char* doubt = DoubtOfCpuId(cpu_id_offset)) {
     support.reason = doubt;
     support.register_threads = false;

@@ -423,7 +423,7 @@ TARN_IN_BOTH_MODES(CpuCacheTest);
 
 // --- A forked child ------------------------------------------------------------------------------------------------
 
-// In the thread mode drains take no slab out of the table; what a fork leaves there is in thread_cache_test.cc.
+// Of other threads in the thread mode: thread_cache_test.cc.
 class CpuCacheForkTest : public tarn_test::BothModes {};
 
 TEST_P(CpuCacheForkTest, ADrainThatTheForkInterruptedIsRepaired) {
@@ -447,7 +447,7 @@ TEST_P(CpuCacheForkTest, ADrainThatTheForkInterruptedIsRepaired) {
   ExpectAtRest(floors, churn.tally());
 }
 
-INSTANTIATE_TEST_SUITE_P(Cpu, CpuCacheForkTest, testing::Values(CacheMode::kCpu));
+TARN_IN_BOTH_MODES(CpuCacheForkTest);
 
 }  // namespace
 }  // namespace tarn

@@ -166,7 +166,7 @@ void RunDisturbed(CacheMode mode, Disturbance disturbance) {
   }
   while (working.load() != kThreads) SleepMicroseconds(100);
   const double start = Seconds();
-  const bool must_drain = disturbance.drains && mode == CacheMode::kCpu && floors.cpu_cache.can_drain_remotely();
+  const bool must_drain = disturbance.drains && floors.cpu_cache.can_drain_remotely();
   std::size_t drained_bytes = 0;
   const auto is_enough = [&] {
     return testing::Test::HasFatalFailure() ||
@@ -243,7 +243,7 @@ std::size_t LookUntilIdle(Floors& floors) {
 
 TEST_P(DrainTest, OfIdleClassesLeavesThoseInUse) {
   Floors& floors = StartFloors(GetParam());
-  const bool remote = GetParam() == CacheMode::kCpu && floors.cpu_cache.can_drain_remotely();
+  const bool remote = floors.cpu_cache.can_drain_remotely();
   std::thread([&] {
     const AttachedThread attached(floors);
     Tally tally;
@@ -339,7 +339,7 @@ TEST_P(RemoteDrainTest, RestartsTheSequencesThatAreUnderWay) {
   ExpectNothingLost(floors, tally);
 }
 
-INSTANTIATE_TEST_SUITE_P(Cpu, RemoteDrainTest, testing::Values(CacheMode::kCpu));
+TARN_IN_BOTH_MODES(RemoteDrainTest);
 
 class SignalTest : public tarn_test::BothModes {
  protected:

@@ -98,6 +98,7 @@ class AttachedThread {
  public:
   explicit AttachedThread(Floors& floors) : floors_(floors) {
     if (floors.cpu_cache.NeedsAttach()) floors.cpu_cache.AttachThread();
+    floors.cpu_cache.SettleThread();
   }
   ~AttachedThread() {
     if (floors_.cpu_cache.mode() == CacheMode::kThread) floors_.cpu_cache.DetachThread();

@@ -305,6 +305,113 @@ TEST(ThreadCache, ASlabThatComesBackHasSamplesOfTheRateThatIsInForce) {
   ExpectSums(floors, tally);
 }
 
+// --- What other threads may empty, where the kernel restarts sequences ---------------------------------------------
+
+std::uint64_t CachedObjects(const Floors& floors) {
+  std::uint64_t cached = 0;
+  for (int c = 1; c < kSizeClassCount; ++c) {
+    cached += floors.cpu_cache.ClassStats(static_cast<SizeClass>(c)).cached_objects;
+  }
+  return cached;
+}
+
+TEST(ThreadCache, WhatIdleThreadsHaveCachedGoesOnRequestAndByAge) {
+  Floors& floors = StartFloors(CacheMode::kThread);
+  if (!floors.cpu_cache.can_drain_remotely()) GTEST_SKIP() << "the kernel restarts no sequences here";
+  // More than one look goes over.
+  constexpr std::size_t kThreads = 80;
+  constexpr int kRounds = 2;
+  std::vector<Tally> tallies(kThreads);
+  std::barrier meeting(std::ptrdiff_t{kThreads + 1});
+  std::vector<std::thread> threads;
+  for (std::size_t t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&, t] {
+      const AttachedThread attached(floors);
+      Churn churn(floors, t + 1);
+      for (int round = 0; round < kRounds; ++round) {
+        for (int step = 0; step < 500; ++step) churn.Step(100);
+        churn.FreeAll();
+        meeting.arrive_and_wait();
+        meeting.arrive_and_wait();
+      }
+      tallies[t] = churn.tally();
+    });
+  }
+  for (int round = 0; round < kRounds; ++round) {
+    meeting.arrive_and_wait();
+    EXPECT_NE(CachedObjects(floors), 0u);
+    if (round == 0) {
+      floors.cpu_cache.DrainAll("malloc_trim");
+    } else {
+      for (int look = 0; look < 2 * (CpuCache::kIdleLooks + 2); ++look) floors.cpu_cache.DrainIdle("scavenger");
+    }
+    EXPECT_EQ(CachedObjects(floors), 0u);
+    meeting.arrive_and_wait();
+  }
+  for (std::thread& thread : threads) thread.join();
+  Tally tally;
+  for (const Tally& of_thread : tallies) tally += of_thread;
+  ExpectSums(floors, tally);
+  floors.cpu_cache.DrainAll("malloc_trim");
+  EXPECT_EQ(floors.page_heap.Stats().in_use_bytes, 0u);
+}
+
+TEST(ThreadCache, OthersLeaveASlabAloneUntilItsThreadHasSettled) {
+  Floors& floors = StartFloors(CacheMode::kThread);
+  if (!floors.cpu_cache.can_drain_remotely()) GTEST_SKIP() << "the kernel restarts no sequences here";
+  std::barrier meeting(2);
+  std::thread thread([&] {
+    floors.cpu_cache.AttachThread();
+    EXPECT_TRUE(floors.cpu_cache.FillSlab(3));
+    meeting.arrive_and_wait();
+    meeting.arrive_and_wait();
+    // As libc's record of the exit needs it.
+    void* const object = SlabPop(3);
+    EXPECT_NE(object, nullptr);
+    EXPECT_TRUE(SlabPush(3, object));
+    floors.cpu_cache.SettleThread();
+    meeting.arrive_and_wait();
+    meeting.arrive_and_wait();
+    floors.cpu_cache.DetachThread();
+  });
+  for (const bool settled : {false, true}) {
+    meeting.arrive_and_wait();
+    floors.cpu_cache.DrainAll("malloc_trim");
+    EXPECT_EQ(CachedObjects(floors) == 0, settled);
+    meeting.arrive_and_wait();
+  }
+  thread.join();
+}
+
+// Nobody restarts the sequences of a child of vfork, so it may use no slab that another thread drains.
+TEST(ThreadCache, AVforkChildFindsNoSlabWhereOthersDrain) {
+  Floors& floors = StartFloors(CacheMode::kThread);
+  if (!floors.cpu_cache.can_drain_remotely()) GTEST_SKIP() << "the kernel restarts no sequences here";
+  std::thread([&] {
+    CpuCache& cache = floors.cpu_cache;
+    CpuCache::BeginVfork();
+    cache.BeginVforkChild();
+    cache.AttachThread();
+    EXPECT_EQ(thread_state.slab_index, -1);
+    floors.Free(3, floors.Allocate(3));
+    cache.EndVfork();
+    const AttachedThread attached(floors);
+    ASSERT_TRUE(cache.FillSlab(3));
+    std::atomic<Slab*>& entry = slab_table.slabs[thread_state.slab_index];
+    Slab* const slab = entry.load();
+    CpuCache::BeginVfork();
+    cache.BeginVforkChild();
+    EXPECT_EQ(entry.load(), EmptySlab(1));
+    EXPECT_EQ(SlabPop(3), nullptr);
+    floors.Free(3, floors.Allocate(3));
+    std::thread([&] { cache.DrainAll("malloc_trim"); }).join();
+    EXPECT_EQ(CachedObjects(floors), 0u);
+    EXPECT_EQ(entry.load(), EmptySlab(1));
+    cache.EndVfork();
+    EXPECT_EQ(entry.load(), slab);
+  }).join();
+}
+
 // Hundreds of threads must not hold a full budget each; a few may.
 TEST(ThreadCache, ThreadsBeyondTheFirstOnesHaveAPartOfTheBudget) {
   Floors& floors = StartFloors(CacheMode::kThread);
