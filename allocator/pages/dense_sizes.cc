@@ -14,9 +14,9 @@ namespace tarn {
 namespace {
 
 constexpr std::size_t kLookedPageBytes = 4096;
-// One of the eight may be missing, for an object that is not filled to its end. Chosen.
+// One of the eight may differ, for an object that is not filled to its end. Chosen.
 constexpr std::size_t kLooks = 8;
-constexpr std::size_t kMayBeEmpty = 1;
+constexpr std::size_t kMayDiffer = 1;
 // An OS page is empty if the first word of each step is 0. Odd words too: the lower half of a small number as
 // a double is 0.
 constexpr std::size_t kWordStepBytes = 508;
@@ -36,21 +36,25 @@ bool IsEmpty(std::uintptr_t page) {
   return true;
 }
 
-}  // namespace
-
-bool LooksFilled(const void* start, std::size_t bytes) {
+// True if nearly all of the pages are empty, or not empty.
+bool Look(bool empty, const void* start, std::size_t bytes) {
   const std::size_t step_pages = bytes / kLookedPageBytes / kLooks;
-  std::size_t empty = 0;
+  std::size_t different = 0;
   for (std::size_t i = 0; i < kLooks; ++i) {
     // Each at another place of its step, so that none of a row of equal gaps is met again and again: multiples of the
     // golden ratio.
     const std::size_t place = step_pages * ((i + 1) * 0x9E3779B9 & 0xFFFFFFFF) >> 32;
     const std::size_t page = i * step_pages + place;
-    if (IsEmpty(reinterpret_cast<std::uintptr_t>(start) + page * kLookedPageBytes) && ++empty > kMayBeEmpty)
-      return false;
+    const bool is_empty = IsEmpty(reinterpret_cast<std::uintptr_t>(start) + page * kLookedPageBytes);
+    if (is_empty != empty && ++different > kMayDiffer) return false;
   }
   return true;
 }
+
+}  // namespace
+
+bool LooksFilled(const void* start, std::size_t bytes) { return Look(false, start, bytes); }
+bool LooksEmpty(const void* start, std::size_t bytes) { return Look(true, start, bytes); }
 
 void DenseSizes::Judge(Sizes* sizes) {
   const std::size_t huge_pages = std::exchange(sizes->huge_pages, 0);

@@ -24,6 +24,8 @@ namespace tarn {
 // True if nearly all OS pages of the range hold something else than zeroes, as far as eight of them say. Two to
 // three microseconds, and up to ten where that is not so.
 bool LooksFilled(const void* start, std::size_t bytes);
+// The contrary: nearly all of them hold zeroes, or nothing.
+bool LooksEmpty(const void* start, std::size_t bytes);
 
 class DenseSizes {
  public:

@@ -103,6 +103,7 @@ Span* PageHeap::AllocateLarge(PageCount pages, PageCount alignment, bool* zero, 
     MakeRoom(pages.bytes());
   span->pages = pages;
   span->kind = SpanKind::kLarge;
+  if (prefer_zero) span->bucket = Span::kTableBucket;
   page_map.Register(span);
   return span;
 }
@@ -123,6 +124,9 @@ void PageHeap::Deallocate(Span* span) {
     }
     Unreserve(first_page.start(), PageCount(span->mapping_pages).bytes());
   }
+  // A table that stayed nearly empty must not count as resident: its few pages go back, and all of it is zero.
+  const bool zero = kind == SpanKind::kLarge && span->bucket == Span::kTableBucket &&
+                    LooksEmpty(first_page.start(), pages.bytes()) && Release(first_page.start(), pages.bytes());
   std::size_t keep_warm_bytes;
   bool too_warm;
   {
@@ -137,7 +141,7 @@ void PageHeap::Deallocate(Span* span) {
         dense_sizes_.NoteGone(first_page, pages);
         usage_.RemoveLarge(pages);
       }
-      FreeRun(huge_page, first_page, pages, now_ms);
+      FreeRun(huge_page, first_page, pages, now_ms, zero);
     }
     keep_warm_bytes = KeepWarmBytes(now_ms);
     too_warm = free_.warm_pages().bytes() > keep_warm_bytes;

@@ -116,6 +116,8 @@ bool PageHeap::GrowWithinReservation(Span* span, PageCount pages, Run* added) {
   if (added->asked_count != 0) NoteAsked(added, span);
   usage_.ResizeLarge(span->pages, pages);
   span->pages = pages;
+  // Its new part may be advised, and is not to be released like that.
+  if (span->bucket == Span::kTableBucket) span->bucket = 0;
   return true;
 }
 

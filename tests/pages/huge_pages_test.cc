@@ -363,6 +363,39 @@ TEST_F(HugePages, AreAskedForWhereOthersOfThatSizeWereFilled) {
   }
 }
 
+// A sparse table left a page in each huge page. It would keep the kernel from bringing any, and count as resident.
+TEST_F(HugePages, AreAskedForWhereASparseTableWas) {
+  constexpr std::size_t kHugePages = 20;
+  PageHeap& heap = UnmeasuredPageHeap();
+  Span* const filled = Large(heap, kHugePages * kPagesPerHugePage);
+  void* const place = filled->start();
+  Touch(filled);
+  heap.Deallocate(filled);
+  heap.ReleaseFree(0, false);
+  bool zero = false;
+  for (int round = 0; round < 3; ++round) {
+    Span* const table = heap.AllocateLarge(PageCount(kHugePages * kPagesPerHugePage), PageCount(1), &zero, true);
+    ASSERT_EQ(table->start(), place);
+    EXPECT_TRUE(zero);
+    TouchSparsely(table);
+    heap.Deallocate(table);
+    ExpectConsistent(heap);
+  }
+  Span* const next = Large(heap, kHugePages * kPagesPerHugePage, 1, &zero);
+  ASSERT_EQ(next->start(), place);
+  EXPECT_TRUE(zero);
+  EXPECT_TRUE(IsZero(place, kHugePageBytes));
+  EXPECT_EQ(heap.published()->asked_huge_pages, kHugePages);
+  // A table that is filled stays.
+  heap.Deallocate(next);
+  heap.ReleaseFree(0, false);
+  Span* const table = heap.AllocateLarge(PageCount(kHugePages * kPagesPerHugePage), PageCount(1), &zero, true);
+  Touch(table);
+  heap.Deallocate(table);
+  EXPECT_EQ(ResidentBytes(place, kHugePages * kHugePageBytes), kHugePages * kHugePageBytes);
+  ExpectConsistent(heap);
+}
+
 TEST_F(HugePages, OfObjectsThatAreSparseInTheEndAreAMultipleOfWhatWasFilled) {
   constexpr std::size_t kHugePages = 20;
   constexpr std::size_t kCredit = 8;
