@@ -63,13 +63,13 @@ int RunLarge(std::uint64_t rounds) {
     void* table = AllocateZeroed(kBytes / 8, 8);
     (round == 0 ? first_s : after_free_s) += call.Seconds();
     for (std::size_t offset = 0; offset < kBytes; offset += kUsedStrideBytes) CheckZero(table, offset);
-    workload::Stamp(table, kBytes, round, kUsedStrideBytes);
+    workload::Stamp(table, kBytes, round + 1, kUsedStrideBytes);
     if (round + 1 == rounds) rss_bytes = workload::ReadResident().rss_bytes;
     checksum += workload::Release(table, kBytes);
 
     // All of a block of the same size is written, so that the next one cannot be had from memory that is still zero.
     void* block = workload::Allocate(kBytes);
-    workload::Stamp(block, kBytes, round, workload::kPageBytes);
+    workload::Stamp(block, kBytes, round + 1, workload::kPageBytes);
     checksum += workload::Release(block, kBytes);
   }
 
