@@ -184,18 +184,10 @@ bool CpuCache::TakeSample(SizeClass size_class, unsigned* shift) {
   if (sampler_.rate_bytes() == 0) return false;
   if (claimed) {
     *shift = static_cast<unsigned>(due & kSlabTopMask);
-  } else if (!sampler_.Draw(size_class, shift)) {
-    // An allocation that is not due bypasses the slab's count of pops, as the first object of a refill: it was drawn.
-    return false;
+    return true;
   }
-  NoteSample();
-  return true;
-}
-
-bool CpuCache::TakeLargeSample(std::size_t bytes, unsigned* shift) {
-  if (!sampler_.DrawBytes(bytes, shift)) return false;
-  NoteSample();
-  return true;
+  // An allocation that comes here and is not due bypasses the slab's count of pops, as the first object of a refill.
+  return sampler_.Draw(size_class, shift);
 }
 
 bool CpuCache::ClaimSample(SizeClass size_class, Slab* slab, std::uint64_t* due) {

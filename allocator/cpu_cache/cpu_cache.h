@@ -88,8 +88,6 @@ class CpuCache {
   // True if the allocation that has just missed is to be sampled: one is due in the current slab, or no slab counts the
   // allocation and chance says so. At most one caller gets each sample that is due.
   bool TakeSample(SizeClass size_class, unsigned* shift);
-  // The same of an object that belongs to no class.
-  bool TakeLargeSample(std::size_t bytes, unsigned* shift);
   // Sampled objects are allocated and freed past the slabs, and counted all the same.
   void CountSampledAllocation(SizeClass size_class) { Bump(direct_[size_class].allocations); }
   void CountSampledFree(SizeClass size_class) { Bump(direct_[size_class].frees); }
@@ -169,10 +167,6 @@ class CpuCache {
   // The slab of the running thread, or null: not populated and no memory for it, taken out by a drain, no id.
   Slab* CurrentSlab();
   Slab* Populate(std::size_t index);
-  // A sample is taken: the first one of the process narrows the rate.
-  void NoteSample() {
-    if (sampler_.NoteFirst()) RestartSampling();
-  }
   // Claims the sample that is due in the slab, and draws the next.
   bool ClaimSample(SizeClass size_class, Slab* slab, std::uint64_t* due);
   void RestartSamplingOf(Slab* slab);

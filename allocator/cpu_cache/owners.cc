@@ -77,8 +77,9 @@ bool CpuCache::MoveToFarSlots(Slab* slab, SizeClass size_class) {
 bool CpuCache::TakeOutAndMove(std::size_t index, Slab* slab, SizeClass size_class) {
   OwnedSlabs slabs(this);
   slabs.TakeOut(index, slab);
-  if (!slabs.Own()) return false;
-  MoveOwnedToFarSlots(slabs.Next(), size_class);
+  Slab* const owned = slabs.Own() ? slabs.Next() : nullptr;
+  if (owned == nullptr) return false;
+  MoveOwnedToFarSlots(owned, size_class);
   return true;
 }
 

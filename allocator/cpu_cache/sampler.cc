@@ -68,16 +68,9 @@ constexpr std::uint32_t kMaxSamplesPerWindow = Sampler::kMaxSamplesPerSecond * k
 
 static_assert(Sampler::kMaxShift < kFirstSlot, "the shift in sample_due's low bits stays below every top");
 
-void Sampler::SetRate(std::size_t rate_bytes, unsigned first_shift) {
+void Sampler::SetRate(std::size_t rate_bytes) {
   rate_bytes_.store(rate_bytes, std::memory_order_relaxed);
-  shift_.store(first_shift, std::memory_order_relaxed);
-  first_.store(first_shift != 0, std::memory_order_relaxed);
-}
-
-bool Sampler::EndFirst() {
-  if (!first_.exchange(false, std::memory_order_relaxed)) return false;
   shift_.store(0, std::memory_order_relaxed);
-  return true;
 }
 
 std::uint64_t Sampler::DrawDistance(SizeClass size_class) {

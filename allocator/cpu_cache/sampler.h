@@ -14,10 +14,6 @@
 // of two, `shift`, while samples come faster than kMaxSamplesPerSecond, and narrowed again when they are few. What was
 // drawn at one shift is weighted at that shift: it travels in the low bits of the slab's sample_due, where the top of
 // the stack, with which it is compared, is always larger. So widening costs precision and never truth.
-//
-// A sample reads the unwinding tables of all that is on the stack: half a megabyte of file pages and tables. So a
-// process that nobody asked for a profile begins at kFirstShift, until it takes its first sample. Small processes
-// seldom come to one.
 #pragma once
 
 #include <atomic>
@@ -35,8 +31,7 @@ class Sampler {
  public:
   // 0: nothing is sampled. Otherwise bytes, of 1 (everything is sampled) to 2^40. Slabs have to be told
   // (CpuCache::RestartSampling).
-  // The first sample is drawn at `first_shift`.
-  void SetRate(std::size_t rate_bytes, unsigned first_shift = 0);
+  void SetRate(std::size_t rate_bytes);
   std::size_t rate_bytes() const { return rate_bytes_.load(std::memory_order_relaxed); }
   unsigned shift() const { return shift_.load(std::memory_order_relaxed); }
 
@@ -51,30 +46,21 @@ class Sampler {
   // 1/p of an object of `bytes` that was drawn at `shift`.
   std::uint64_t Weight(std::size_t bytes, unsigned shift) const;
 
-  // A sample is about to be taken. True for one caller: it is the first one, and the rate is as it was set from now on.
-  // What was drawn before it keeps its distance and its weight until the slabs are told.
-  bool NoteFirst() { return first_.load(std::memory_order_relaxed) && EndFirst(); }
-
   // A sample was taken: keeps their frequency within bounds. Not thread-safe.
   void CountSample(std::uint32_t now_ms);
 
   // The most that the rate is widened: to 4096 times. Below every slab's first slot.
   static constexpr unsigned kMaxShift = 12;
-  // Chosen: with the default rate 8 MiB. `git status` allocates 5 MiB.
-  static constexpr unsigned kFirstShift = 4;
   // Chosen: with one to two microseconds each, about one percent of one CPU.
   static constexpr std::uint32_t kMaxSamplesPerSecond = 8192;
 
  private:
-  bool EndFirst();
   double EffectiveRate(unsigned shift) const {
     return static_cast<double>(rate_bytes()) * static_cast<double>(std::uint64_t{1} << shift);
   }
 
   std::atomic<std::size_t> rate_bytes_ = 0;
   std::atomic<unsigned> shift_ = 0;
-  // The shift is that for the first sample.
-  std::atomic<bool> first_ = false;
   std::uint32_t window_start_ms_ = 0;
   std::uint32_t window_samples_ = 0;
 };

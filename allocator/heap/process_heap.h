@@ -68,7 +68,7 @@ struct alignas(4096) ProcessHeap {
   }
   bool has_sampled_lists() const { return sampled_lists_ready.load(std::memory_order_acquire); }
   // Called once, when libc is ready.
-  void BeginSampling();
+  void BeginSampling() { ApplyProfileRate(options.profile_rate_bytes); }
   void EnsureSampledLists() {
     if (!has_sampled_lists()) SetUpSampledLists();
   }
@@ -100,7 +100,7 @@ struct alignas(4096) ProcessHeap {
   // Runs it under the lock of the settings.
   template <typename Change>
   void ChangeSettings(Change change);
-  void ApplyProfileRate(std::size_t rate_bytes, unsigned first_shift = 0);
+  void ApplyProfileRate(std::size_t rate_bytes);
   void SetUpSampledLists();
 };
 

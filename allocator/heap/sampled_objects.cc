@@ -75,7 +75,7 @@ void FreeSampled(const Object& object, const char* call) {
 void SampleLarge(Span* span, std::size_t bytes) {
   process_heap.profile.Remove(span->large_sample());
   unsigned shift;
-  const bool sampled = process_heap.cpu_cache.TakeLargeSample(span->bytes(), &shift);
+  const bool sampled = process_heap.cpu_cache.sampler().DrawBytes(span->bytes(), &shift);
   span->set_large_sample(sampled ? process_heap.profile.Add(span->bytes(), bytes, shift) : 0);
 }
 

@@ -131,16 +131,9 @@ void ProcessHeap::SetProfileRate(std::size_t rate_bytes) {
   ApplyProfileRate(rate_bytes);
 }
 
-void ProcessHeap::BeginSampling() {
-  const bool wanted = options.profile_at_exit || options.profile_growth_bytes != 0 || options.profile_signal != 0 ||
-                      options.profile_limit_percent != 0 ||
-                      options.profile_rate_bytes != kDefaultOptions.profile_rate_bytes;
-  ApplyProfileRate(options.profile_rate_bytes, wanted ? 0 : Sampler::kFirstShift);
-}
-
-void ProcessHeap::ApplyProfileRate(std::size_t rate_bytes, unsigned first_shift) {
+void ProcessHeap::ApplyProfileRate(std::size_t rate_bytes) {
   SlowPathScope scope;
-  scope.nested() ? cpu_cache.sampler().SetRate(rate_bytes, first_shift) : profile.SetRate(rate_bytes, first_shift);
+  scope.nested() ? cpu_cache.sampler().SetRate(rate_bytes) : profile.SetRate(rate_bytes);
   cpu_cache.RestartSampling();
 }
 

@@ -178,11 +178,10 @@ void Profile::Remove(std::uint32_t number) {
   first_free_sample_ = number;
 }
 
-void Profile::SetRate(std::size_t rate_bytes, unsigned first_shift) {
-  sampler_->SetRate(rate_bytes, first_shift);
+void Profile::SetRate(std::size_t rate_bytes) {
+  sampler_->SetRate(rate_bytes);
   LockHolder holder(lock_);
   Store(published_.rate_bytes, rate_bytes);
-  Store(published_.rate_shift, first_shift);
 }
 
 // Samples that were given out stay what they are, and so do the buckets that they point at.

@@ -45,7 +45,7 @@ class Profile {
   // The object is no more. 0 is allowed.
   void Remove(std::uint32_t sample) TARN_EXCLUDES(lock_);
 
-  void SetRate(std::size_t rate_bytes, unsigned first_shift = 0);
+  void SetRate(std::size_t rate_bytes);
 
   // In the child of a fork where another thread held the lock: what it was changing is left alone for good.
   void AbandonInForkedChild();

@@ -93,22 +93,6 @@ TEST(Sampler, WidensWhenSamplesComeTooFastAndNarrowsAgain) {
   EXPECT_EQ(sampler.shift(), 0u);
 }
 
-TEST(Sampler, TheFirstSampleIsDrawnWiderAndTheOthersAreNot) {
-  Sampler sampler;
-  sampler.SetRate(1, Sampler::kFirstShift);
-  unsigned shift;
-  ASSERT_TRUE(sampler.DrawBytes(std::size_t{1} << 20, &shift));
-  EXPECT_EQ(shift, Sampler::kFirstShift);
-  EXPECT_EQ(sampler.DrawDistance(5) & kSlabTopMask, Sampler::kFirstShift);
-  EXPECT_TRUE(sampler.NoteFirst());
-  EXPECT_EQ(sampler.shift(), 0u);
-  EXPECT_FALSE(sampler.NoteFirst());
-  // Nothing is wider where the rate is set later.
-  sampler.SetRate(kRate);
-  EXPECT_EQ(sampler.shift(), 0u);
-  EXPECT_FALSE(sampler.NoteFirst());
-}
-
 // --- The tables ----------------------------------------------------------------------------------------------------
 
 struct Parts {
@@ -266,31 +250,6 @@ TEST_P(SampledSlabs, AreDueAsOftenAsTheRateSays) {
   }
   for (void* freed : objects) floors.Free(kClass, freed);
   EXPECT_NEAR(sampled / double{kAllocations}, p, 6 * std::sqrt(p * (1 - p) / kAllocations));
-}
-
-// The first sample is rare; from it on samples are due in all slabs as often as the rate says.
-TEST_P(SampledSlabs, AreToldOfTheFirstSample) {
-  constexpr SizeClass kClass = 9;
-  constexpr SizeClass kOtherClass = 12;
-  tarn_test::Floors& floors = tarn_test::StartFloors(GetParam());
-  const tarn_test::AttachedThread attached(floors);
-  void* object = floors.cpu_cache.AllocateSlow(kClass);
-  ASSERT_NE(object, nullptr);
-  floors.cpu_cache.sampler().SetRate(1, Sampler::kFirstShift);
-  floors.cpu_cache.RestartSampling();
-  const auto due_shift = [](SizeClass size_class) {
-    return slab_table.slabs[CurrentIndex()].load()->headers[size_class].sample_due & kSlabTopMask;
-  };
-  EXPECT_EQ(due_shift(kClass), Sampler::kFirstShift);
-  EXPECT_EQ(due_shift(kOtherClass), Sampler::kFirstShift);
-  unsigned shift;
-  ASSERT_TRUE(floors.cpu_cache.TakeLargeSample(std::size_t{1} << 20, &shift));
-  EXPECT_EQ(shift, Sampler::kFirstShift);
-  EXPECT_EQ(due_shift(kClass), 0u);
-  EXPECT_EQ(due_shift(kOtherClass), 0u);
-  ASSERT_TRUE(floors.cpu_cache.TakeLargeSample(std::size_t{1} << 20, &shift));
-  EXPECT_EQ(shift, 0u);
-  floors.Free(kClass, object);
 }
 
 TARN_IN_BOTH_MODES(SampledSlabs);

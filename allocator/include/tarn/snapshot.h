@@ -130,7 +130,7 @@ typedef struct tarn_snapshot_profile {
   uint64_t samples;           // cumulative
   uint64_t dropped_samples;   // for want of memory or room in the table
   uint64_t truncated_stacks;  // deeper than is kept
-  uint64_t rate_shift;        // at present sampled 2^shift times less: before the first, or because they came too fast
+  uint64_t rate_shift;        // at present sampled 2^shift times less, because samples came too fast
   uint64_t reserved[8];
 } tarn_snapshot_profile;
 
