@@ -333,21 +333,22 @@ void CpuCache::RepairInForkedChild(bool may_lock, bool interrupted_drain) {
     const auto own = static_cast<std::size_t>(thread_state.slab_index);
     if (Slab* const slab = SlabAt(own)) PutIntoTable(own, slab);
   }
-  if (!may_lock) return;
   // The slabs of threads that are no more.
+  const std::size_t end = IndexEnd();
+  for (std::size_t i = 0; i < end; ++i) {
+    Slab* const slab = static_cast<std::int64_t>(i) == thread_state.slab_index ? nullptr : SlabAt(i);
+    if (slab != nullptr) RepairMoves(slab);
+  }
+  if (!may_lock) return;
   LockHolder holder(drain_lock_);
   first_unowned_ = first_released_ = 0;
   unowned_count_ = 0;
-  const std::size_t end = IndexEnd();
   for (std::size_t i = 0; i < end; ++i) {
     if (static_cast<std::int64_t>(i) == thread_state.slab_index) continue;
     entries_[i].claimed_by.store(1, std::memory_order_relaxed);
     // An index whose thread was only just getting its slab may have none.
     Slab* const slab = SlabAt(i);
-    if (slab != nullptr) {
-      RepairMoves(slab);
-      DrainOwned(slab, "fork");
-    }
+    if (slab != nullptr) DrainOwned(slab, "fork");
     if (slab != nullptr && IsKept(i)) {
       PutUnowned(i);
       continue;

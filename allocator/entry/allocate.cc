@@ -79,7 +79,7 @@ constexpr std::size_t kLeaveUntouchedBytes = std::size_t{4} << 20;
 
 bool ReleaseContents(Span* span) {
   SlowPathScope scope;
-  return Release(span->start(), span->bytes());
+  return span->bytes() % OsPageBytes() == 0 && Release(span->start(), span->bytes());
 }
 
 void* AllocateLargeZeroed(std::size_t bytes) {

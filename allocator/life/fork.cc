@@ -176,7 +176,9 @@ void AfterForkInChild() {
     if (fork_state.locked_stdio) _IO_list_resetlock();
   }
   if (was_locked && InNoSlowPath()) process_heap.page_heap.RepairInForkedChild();
-  process_heap.cpu_cache.RepairInForkedChild(was_locked && !interrupted_slow_path, interrupted_drain);
+  // A thread that forks from a handler may be getting a slab or giving one up, without a lock.
+  const bool may_lock = was_locked && !interrupted_slow_path && InNoSlowPath();
+  process_heap.cpu_cache.RepairInForkedChild(may_lock, interrupted_drain);
   fork_mark.Renew();
   if (was_locked) RestoreSignals(fork_state.signals);
 }

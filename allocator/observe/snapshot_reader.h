@@ -174,13 +174,13 @@ class SnapshotReader {
       cpu.budget_bytes = block_.cache_budget_bytes;
       for (std::uint32_t c = 1; c < block_.size_class_count; ++c) {
         const std::uint64_t size = size_classes_[c].size_bytes;
-        const std::uint64_t cached = (headers[c].word & 0xFFFF) - headers[c].begin;
+        const std::uint64_t cached = Slots(headers[c], headers[c].word & 0xFFFF);
         cpu.hits += Difference(headers[c].word >> 16, counters[c].flushed);
         cpu.refills += counters[c].refills;
         cpu.flushes += counters[c].flushes;
         cpu.cached_objects += cached;
         cpu.cached_bytes += cached * size;
-        cpu.capacity_bytes += std::uint64_t(headers[c].end - headers[c].begin) * size;
+        cpu.capacity_bytes += Slots(headers[c], headers[c].end) * size;
       }
       f(cpu);
     });
@@ -188,6 +188,11 @@ class SnapshotReader {
 
  private:
   static std::uint64_t Difference(std::uint64_t a, std::uint64_t b) { return a > b ? a - b : 0; }
+  // The slots of a class up to this one; none while the slab is being set up or moves them elsewhere.
+  template <typename Header>
+  static std::uint64_t Slots(const Header& header, std::uint64_t end) {
+    return header.begin == 0 ? 0 : Difference(end, header.begin);
+  }
 
   // Spans, what is free in them, and the transfer caches.
   bool ReadLists(tarn_memstats_t* stats) const {
@@ -236,7 +241,7 @@ class SnapshotReader {
       for (std::uint32_t c = 1; c < block_.size_class_count; ++c) {
         tarn_memstats_class& of_class = stats->by_size[c - 1];
         const std::uint64_t pops = headers[c].word >> 16;
-        const std::uint64_t cached = (headers[c].word & 0xFFFF) - headers[c].begin;
+        const std::uint64_t cached = Slots(headers[c], headers[c].word & 0xFFFF);
         // Slabs of which objects were flushed that others' refills brought may be below zero, the sum is not.
         of_class.mallocs += pops - counters[c].flushed + counters[c].direct_allocations;
         of_class.frees += cached + pops - counters[c].refilled + counters[c].direct_frees;

@@ -69,8 +69,9 @@ class BringCost {
   bool IsTimeToSample(std::uint32_t now_ms) const {
     return !sampled_ || MillisecondsBetween(sampled_at_ms_, now_ms) >= kSampleMs;
   }
-  bool HugePagesPay(std::uint32_t now_ms) const {
-    return !paused_ || ignored_ || MillisecondsBetween(paused_at_ms_, now_ms) >= pause_ms_;
+  bool HugePagesPay(std::uint32_t now_ms) {
+    if (paused_ && MillisecondsBetween(paused_at_ms_, now_ms) >= pause_ms_) paused_ = false;
+    return !paused_ || ignored_;
   }
   // For tests of what huge pages are brought for.
   void Ignore() { ignored_ = true; }

@@ -45,8 +45,9 @@ bool Look(bool empty, const void* start, std::size_t bytes) {
     // golden ratio.
     const std::size_t place = step_pages * ((i + 1) * 0x9E3779B9 & 0xFFFFFFFF) >> 32;
     const std::size_t page = i * step_pages + place;
-    const bool is_empty = IsEmpty(reinterpret_cast<std::uintptr_t>(start) + page * kLookedPageBytes);
-    if (is_empty != empty && ++different > kMayDiffer) return false;
+    const std::uintptr_t address = reinterpret_cast<std::uintptr_t>(start) + page * kLookedPageBytes;
+    // Memory that cannot be read is neither.
+    if ((!IsReadable(address) || IsEmpty(address) != empty) && ++different > kMayDiffer) return false;
   }
   return true;
 }

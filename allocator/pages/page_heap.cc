@@ -103,7 +103,7 @@ Span* PageHeap::AllocateLarge(PageCount pages, PageCount alignment, bool* zero, 
     MakeRoom(pages.bytes());
   span->pages = pages;
   span->kind = SpanKind::kLarge;
-  if (prefer_zero) span->bucket = Span::kTableBucket;
+  if (run.is_table) span->bucket = Span::kTableBucket;
   page_map.Register(span);
   return span;
 }
@@ -126,7 +126,8 @@ void PageHeap::Deallocate(Span* span) {
   }
   // A table that stayed nearly empty must not count as resident: its few pages go back, and all of it is zero.
   const bool zero = kind == SpanKind::kLarge && span->bucket == Span::kTableBucket &&
-                    LooksEmpty(first_page.start(), pages.bytes()) && Release(first_page.start(), pages.bytes());
+                    pages.bytes() % OsPageBytes() == 0 && LooksEmpty(first_page.start(), pages.bytes()) &&
+                    Release(first_page.start(), pages.bytes());
   std::size_t keep_warm_bytes;
   bool too_warm;
   {
@@ -227,6 +228,7 @@ PageHeap::Run PageHeap::AllocateRun(PageCount pages, PageCount alignment, bool p
   if (!may_ask) run.asked_count = 0;
   if (run.asked_count != 0) NoteAsked(&run);
   usage_.Use(pages);
+  run.is_table = prefer_zero && StopAsking(first, count);
   return run;
 }
 

@@ -192,7 +192,8 @@ class PageHeap {
     // Of these huge pages, counted from the first, the kernel is to be asked for its own.
     std::size_t asked_first = 0;
     std::size_t asked_count = 0;
-    bool filled = false;  // they will be
+    bool filled = false;    // they will be
+    bool is_table = false;  // for large zero memory, and no huge pages are asked for
     // `pages` of huge page `index`, counted from the first, are taken; none of them is resident. Resident ones between
     // two that are not are advised too, which changes nothing for them.
     void NoteZero(std::size_t index, std::size_t pages) {

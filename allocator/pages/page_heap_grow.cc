@@ -151,9 +151,11 @@ bool PageHeap::CommitTaken(Reservations::Place place, std::size_t count) {
     // Without a record the lock stays held.
     enough = CommitEach(&in_flight, count);
   }
-  if (!enough && !first[in_flight.committed].committed) {
+  std::size_t refused = in_flight.committed;
+  while (refused < count && first[refused].committed) ++refused;
+  if (!enough && refused < count) {
     // The process may have no mappings left. The lock stays held, for others would fail in the same way.
-    DumpUncommitted(place.reservation, &first[in_flight.committed]);
+    DumpUncommitted(place.reservation, &first[refused]);
     enough = CommitEach(&in_flight, count);
   }
   for (std::size_t i = 0; i < in_flight.committed; ++i) {

@@ -64,8 +64,6 @@ Span* PageHeap::AllocateMapped(PageCount pages, PageCount alignment, bool prefer
     // Reservations may hold unused what is missing: addresses, or the charge for memory.
     if (start == nullptr && UnreserveFree()) start = MapCommitted(bytes, alignment_bytes);
     if (start == nullptr) return nullptr;
-    ask = !prefer_zero && MayAsk(bytes) &&
-          dense_sizes_.LikelyFilled(PageId::Containing(start), bytes / kHugePageBytes).known;
     // Once more: others may have taken memory since.
     if (PermitsMapping(start, bytes) && EnsureLeaves(PageId::Containing(start), PageCount(1))) {
       span = NewSpan(record_objects, false);
@@ -74,6 +72,8 @@ Span* PageHeap::AllocateMapped(PageCount pages, PageCount alignment, bool prefer
       usage_.AddMappedObject(PageCount::FromBytesCeil(bytes));
       NoteFresh(bytes);
     }
+    ask = span != nullptr && !prefer_zero && bytes >= kAskFloorHugePages * kHugePageBytes && MayAsk(bytes) &&
+          dense_sizes_.LikelyFilled(PageId::Containing(start), bytes / kHugePageBytes).known;
     needs_room = NeedsRoom();
   }
   if (span == nullptr) {
@@ -114,6 +114,10 @@ bool PageHeap::ResizeWithinMapping(Span* span, PageCount pages) {
     Dump(border, (dumped - span->pages).bytes());
     if (!done) done = Commit(border, bytes);
   } else if (bytes != 0) {
+    {
+      LockHolder holder(lock_);
+      dense_sizes_.NoteGone(span->first_page, span->pages);
+    }
     const Decommitted decommitted = Decommit(border, bytes);
     if (decommitted == Decommitted::kDone) LeaveOutOfDumps(border, bytes);
     done = decommitted != Decommitted::kUnchanged;
@@ -163,11 +167,12 @@ bool PageHeap::PrepareMove(const Span* span, Move* move) {
       !Commit(static_cast<char*>(move->start) + old_pages.bytes(), added_bytes)) {
     return false;
   }
+  // Before its pages leave, and without the lock: the look may wait for the program's memory.
+  const bool filled = LooksFilled(span->start(), old_pages.bytes());
   LockHolder holder(lock_);
   const PublishAtEnd publish{this};
-  // Before its pages leave.
   dense_sizes_.NoteGone(span->first_page, old_pages);
-  move->huge_pages = MayAsk(added_bytes) && LooksFilled(span->start(), old_pages.bytes());
+  move->huge_pages = MayAsk(added_bytes) && filled;
   if (span->kind != SpanKind::kMapped && usage_.mapped_objects() >= kMaxMovedObjects) return false;
   if (!PermitsMapping(move->start, added_bytes) || !EnsureLeaves(PageId::Containing(move->start), PageCount(1))) {
     return false;

@@ -396,6 +396,54 @@ TEST_F(HugePages, AreAskedForWhereASparseTableWas) {
   ExpectConsistent(heap);
 }
 
+// Where a block with huge pages was, a table has none, and leaves none advised.
+TEST_F(HugePages, AreNotAskedForAnyLongerWhereATableComes) {
+  constexpr std::size_t kHugePages = 20;
+  PageHeap& heap = UnmeasuredPageHeap();
+  Touch(Large(heap, kHugePages * kPagesPerHugePage));
+  Span* const block = Large(heap, kHugePages * kPagesPerHugePage);
+  ASSERT_EQ(heap.published()->asked_huge_pages, kHugePages);
+  Touch(block);
+  // All other places are taken, so the table comes to lie here.
+  const auto has_room = [](const Reservation* reservation) {
+    const auto& free = reservation->whole_free;
+    for (auto run = free.NextRun(0); run.count != 0; run = free.NextRun(run.first + run.count)) {
+      if (run.count >= kHugePages) return true;
+    }
+    return false;
+  };
+  const Span* last = block;
+  while (has_room(last->huge_page->reservation) || has_room(block->huge_page->reservation)) {
+    last = Large(heap, kHugePages * kPagesPerHugePage);
+  }
+  void* const place = block->start();
+  heap.Deallocate(block);
+  bool zero = true;
+  Span* const table = heap.AllocateLarge(PageCount(kHugePages * kPagesPerHugePage), PageCount(1), &zero, true);
+  ASSERT_EQ(table->start(), place);
+  EXPECT_FALSE(zero);
+  EXPECT_FALSE(HasMappingFlag(place, "hg"));
+  ASSERT_TRUE(Release(place, table->bytes()));
+  TouchSparsely(table);
+  EXPECT_LE(ResidentBytes(place, table->bytes()), SparseBytes(table));
+  heap.Deallocate(table);
+  EXPECT_FALSE(HasMappingFlag(place, "hg"));
+  ExpectConsistent(heap);
+}
+
+// An object that was cut short cannot be read any longer, and proves nothing.
+TEST_F(HugePages, AreNotAskedForWhereAnObjectWasCutShort) {
+  constexpr std::size_t kHugePages = Reservation::kMaxHugePages / 2 + 1;
+  PageHeap& heap = UnmeasuredPageHeap();
+  Span* const first = Large(heap, kHugePages * kPagesPerHugePage);
+  ASSERT_EQ(first->kind, SpanKind::kMapped);
+  TouchSparsely(first);
+  ASSERT_TRUE(heap.ResizeLarge(first, PageCount(kPagesPerHugePage)));
+  Span* const next = Large(heap, kHugePages * kPagesPerHugePage);
+  TouchSparsely(next);
+  EXPECT_LE(ResidentBytes(next->start(), next->bytes()), SparseBytes(next));
+}
+
 TEST_F(HugePages, OfObjectsThatAreSparseInTheEndAreAMultipleOfWhatWasFilled) {
   constexpr std::size_t kHugePages = 20;
   constexpr std::size_t kCredit = 8;

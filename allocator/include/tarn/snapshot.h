@@ -77,7 +77,7 @@ typedef struct tarn_snapshot_size_class {
 
 // A slab's header and counters of one class; see the formulas. Of the word the low 16 bits are the top, those above
 // count pops.
-//   cached objects = top - begin
+//   cached objects = top - begin; none where begin is 0 or above top, while the slab is made or moves the class
 //   allocations    = pops - flushed + direct_allocations
 //   frees          = cached + pops - refilled + direct_frees
 typedef struct tarn_snapshot_slab_header {
