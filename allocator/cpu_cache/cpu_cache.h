@@ -215,7 +215,7 @@ class CpuCache {
   // True if a thread that holds the drain lock may take the slab of this index out of the table.
   bool MayTakeOut(std::size_t index) const {
     return mode_ == CacheMode::kCpu || static_cast<std::int64_t>(index) == thread_state.slab_index ||
-           entries_[index].claimed_by.load(std::memory_order_acquire) == 0;
+           (rseq_.remote_abort && entries_[index].claimed_by.load(std::memory_order_acquire) == 0);
   }
   // The slab of an index that has memory, or null.
   Slab* SlabAt(std::size_t index) const;

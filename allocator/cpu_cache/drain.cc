@@ -75,7 +75,7 @@ std::size_t CpuCache::DrainOwnedClass(Slab* slab, SizeClass size_class, const ch
     // The word before the insertion: a fork in between leaks the batch in the child instead of having it twice.
     std::atomic_ref<std::uint64_t>(header.word).fetch_add(count * kSlabPopIncrement, std::memory_order_relaxed);
     // No allocations: the next sample is as many allocations away as before.
-    header.sample_due += count << kSlabPopsShift;
+    std::atomic_ref<std::uint64_t>(header.sample_due).fetch_add(count << kSlabPopsShift, std::memory_order_relaxed);
     Count(slab->counters[size_class].flushed, count);
     Transfer(size_class).central().InsertRange(batch, count, call);
     drained_bytes += count * size_bytes;
@@ -97,13 +97,8 @@ std::size_t CpuCache::DrainOwnedSlabs(OwnedSlabs* slabs, const char* call) {
 
 std::size_t CpuCache::DrainAll(const char* call) {
   std::size_t drained_bytes = 0;
-  if (mode_ == CacheMode::kThread && !rseq_.remote_abort) {
-    if (Slab* slab = thread_state.slab_index < 0 ? nullptr : CurrentSlab()) {
-      OwnedSlabs slabs(this);
-      slabs.TakeOut(static_cast<std::size_t>(thread_state.slab_index), slab);
-      drained_bytes += DrainOwnedSlabs(&slabs, call);
-    }
-  } else {
+  {
+    // Also for the thread's own slab: a signal handler that allocates must not put it back.
     LockHolder holder(drain_lock_);
     OwnedSlabs slabs(this);
     const std::size_t end = IndexEnd();

@@ -63,11 +63,10 @@ void CpuCache::InitSlab(Slab* slab, std::size_t index) {
 }
 
 bool CpuCache::MoveToFarSlots(Slab* slab, SizeClass size_class) {
-  // In the thread mode a signal handler finds the empty slab for as long as this lasts.
-  std::size_t index = mode_ == CacheMode::kThread ? static_cast<std::size_t>(thread_state.slab_index) : 0;
-  if (mode_ == CacheMode::kThread && !rseq_.remote_abort) return TakeOutAndMove(index, slab, size_class);
-  // A drain may have the slab, and this thread waits for none. The next miss tries again.
+  // A drain may have the slab, and this thread waits for none. The next miss tries again. A signal handler finds the
+  // empty slab for as long as this lasts, and the lock keeps it from putting the slab back.
   if (!drain_lock_.TryAcquire()) return false;
+  std::size_t index = mode_ == CacheMode::kThread ? static_cast<std::size_t>(thread_state.slab_index) : 0;
   while (entries_[index].slab.load(std::memory_order_relaxed) != slab) ++index;
   const bool moved = TakeOutAndMove(index, slab, size_class);
   drain_lock_.Release();
@@ -359,19 +358,13 @@ void CpuCache::RepairInForkedChild(bool may_lock, bool interrupted_drain) {
 }
 
 void CpuCache::RepairAfterJump() {
-  if (mode_ == CacheMode::kCpu) {
-    for (std::size_t i = 0; i < index_bound_; ++i) {
-      if (entries_[i].slab.load(std::memory_order_relaxed) != nullptr) continue;
-      std::uint32_t claimant = ThreadId();
-      entries_[i].claimed_by.compare_exchange_strong(claimant, 0, std::memory_order_relaxed);
-    }
-    return;
+  // A slab that is out of the table has the drain lock held: then the process ends.
+  if (mode_ != CacheMode::kCpu) return;
+  for (std::size_t i = 0; i < index_bound_; ++i) {
+    if (entries_[i].slab.load(std::memory_order_relaxed) != nullptr) continue;
+    std::uint32_t claimant = ThreadId();
+    entries_[i].claimed_by.compare_exchange_strong(claimant, 0, std::memory_order_relaxed);
   }
-  // Where others drain it, the drain lock was held, and the process ends.
-  if (rseq_.remote_abort || thread_state.slab_index < 0) return;
-  const auto index = static_cast<std::size_t>(thread_state.slab_index);
-  Slab* slab = entries_[index].slab.load(std::memory_order_relaxed);
-  if (slab != nullptr) PutIntoTable(index, slab);
 }
 
 }  // namespace tarn

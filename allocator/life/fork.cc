@@ -184,7 +184,7 @@ void AfterForkInChild() {
 }
 
 // The same for the child of a fork that ran no handlers. The calling thread is the only one that was there at the fork,
-// and was in no slow path; no lock is its own.
+// or one that it has started since; neither was in a slow path, and no lock is theirs.
 //
 // A lock that is held means that another thread may have been in the middle of a change. A transfer cache is good at
 // each instant, for one store of its size makes a change. Central lists and the page heap are not. Their state
@@ -222,7 +222,8 @@ void RepairUnpreparedChild() {
   process_heap.limits.RepairInForkedChild();
   process_heap.profile_dumps.RepairInForkedChild();
   process_heap.page_heap.RepairInForkedChild();
-  process_heap.cpu_cache.RepairInForkedChild(true, false);
+  // The forker is the child's first thread. Where one that it has started comes here before it, its slab is in use.
+  process_heap.cpu_cache.RepairInForkedChild(KernelThreadId() == ProcessId(), false);
 }
 
 }  // namespace

@@ -352,8 +352,8 @@ template <typename F>
 constexpr std::size_t kMaxMappings = 65536;
 
 // Puts the mappings of the process, numbered from 1, and their files' names behind the other strings, of which there
-// are `first_string`. `buffer` of kBufferBytes is for the text of /proc; `mappings` is filled. Their number; 0 where
-// they cannot be read.
+// are `first_string`. `buffer` of kBufferBytes is for the text of /proc; `mappings` is filled. Returns their
+// number; 0 where they cannot be read.
 std::size_t PutMappings(char* buffer, Mapping* mappings, std::size_t first_string, Output* output) {
   std::size_t count = 0;
   const auto put = [&](const Mapping& mapping, std::string_view path) {

@@ -57,10 +57,17 @@ bool Look(bool empty, const void* start, std::size_t bytes) {
 bool LooksFilled(const void* start, std::size_t bytes) { return Look(false, start, bytes); }
 bool LooksEmpty(const void* start, std::size_t bytes) { return Look(true, start, bytes); }
 
-void DenseSizes::Judge(Sizes* sizes) {
+// Forgets the object first. Others may note another one during the look, or free this one.
+void DenseSizes::Judge(Sizes* sizes, Lock& lock) {
   const std::size_t huge_pages = std::exchange(sizes->huge_pages, 0);
   if (huge_pages == 0) return;
-  if (!LooksFilled(reinterpret_cast<const void*>(sizes->address), huge_pages * kHugePageBytes)) {
+  const auto* const start = reinterpret_cast<const void*>(sizes->address);
+  bool filled;
+  {
+    const Unlocked during_the_look(lock);
+    filled = LooksFilled(start, huge_pages * kHugePageBytes);
+  }
+  if (!filled) {
     sizes->credit = 0;
     sizes->filled = 0;
     return;
@@ -69,9 +76,9 @@ void DenseSizes::Judge(Sizes* sizes) {
   sizes->filled = std::min(sizes->filled + 1, kMostFilled);
 }
 
-DenseSizes::Filled DenseSizes::LikelyFilled(PageId first_page, std::size_t huge_pages) {
+DenseSizes::Filled DenseSizes::LikelyFilled(PageId first_page, std::size_t huge_pages, Lock& lock) {
   Sizes& sizes = sizes_[(static_cast<std::size_t>(std::bit_width(huge_pages)) + 2) / 4];
-  if (sizes.credit < huge_pages) Judge(&sizes);
+  if (sizes.credit < huge_pages) Judge(&sizes, lock);
   sizes.address = first_page.address();
   sizes.huge_pages = huge_pages;
   if (sizes.credit >= huge_pages) {
@@ -83,11 +90,14 @@ DenseSizes::Filled DenseSizes::LikelyFilled(PageId first_page, std::size_t huge_
   return {tried, false};
 }
 
-void DenseSizes::NoteGone(PageId first_page, PageCount pages) {
+void DenseSizes::NoteGone(PageId first_page, PageCount pages, Lock& lock) {
   for (Sizes& sizes : sizes_) {
     if (sizes.huge_pages == 0 || sizes.address - first_page.address() >= pages.bytes()) continue;
-    if (sizes.credit < sizes.huge_pages) Judge(&sizes);
-    sizes.huge_pages = 0;
+    if (sizes.credit < sizes.huge_pages) {
+      Judge(&sizes, lock);
+    } else {
+      sizes.huge_pages = 0;
+    }
   }
 }
 

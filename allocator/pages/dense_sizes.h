@@ -11,13 +11,16 @@
 // The kernel reads some words of the object (os/stack_memory.h), so a look at memory that the program protected or
 // unmapped does no harm. Memory that was filled with zeroes counts as empty.
 //
-// Guarded by the page heap's lock. All zero at the start (heap/process_heap.h).
+// Guarded by the page heap's lock, which a look is not made under: the memory may be in swap, or wait for a handler of
+// the program's (userfaultfd). All zero at the start (heap/process_heap.h).
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
+#include "allocator/base/attributes.h"
 #include "allocator/base/units.h"
+#include "allocator/os/lock.h"
 
 namespace tarn {
 
@@ -35,9 +38,10 @@ class DenseSizes {
     std::size_t huge_pages;
     bool known;
   };
-  Filled LikelyFilled(PageId first_page, std::size_t huge_pages);
-  // An object is about to be freed, moved or cut short.
-  void NoteGone(PageId first_page, PageCount pages);
+  // Drops the lock for a look.
+  Filled LikelyFilled(PageId first_page, std::size_t huge_pages, Lock& lock) TARN_REQUIRES(lock);
+  // An object is about to be freed, moved or cut short. Drops the lock for a look.
+  void NoteGone(PageId first_page, PageCount pages, Lock& lock) TARN_REQUIRES(lock);
 
  private:
   // Of objects of 4 to 64 MiB, to 1 GiB, and so on.
@@ -50,7 +54,7 @@ class DenseSizes {
   };
   static constexpr std::size_t kSizes = (kAddressBits - kHugePageShift + 1 + 2) / 4 + 1;
 
-  static void Judge(Sizes* sizes);
+  static void Judge(Sizes* sizes, Lock& lock) TARN_REQUIRES(lock);
 
   Sizes sizes_[kSizes] = {};
   std::size_t tried_ = 0;

@@ -120,7 +120,7 @@ void PageHeap::Deallocate(Span* span) {
   if (kind == SpanKind::kMapped) {
     {
       LockHolder holder(lock_);
-      dense_sizes_.NoteGone(first_page, pages);
+      dense_sizes_.NoteGone(first_page, pages, lock_);
     }
     Unreserve(first_page.start(), PageCount(span->mapping_pages).bytes());
   }
@@ -133,15 +133,13 @@ void PageHeap::Deallocate(Span* span) {
   {
     LockHolder holder(lock_);
     const PublishAtEnd publish{this};
+    if (kind == SpanKind::kLarge) dense_sizes_.NoteGone(first_page, pages, lock_);
     metadata_.DeleteSpan(span);
     const std::uint32_t now_ms = CoarseMilliseconds();
     if (kind == SpanKind::kMapped) {
       usage_.RemoveMappedObject(pages);
     } else {
-      if (kind == SpanKind::kLarge) {
-        dense_sizes_.NoteGone(first_page, pages);
-        usage_.RemoveLarge(pages);
-      }
+      if (kind == SpanKind::kLarge) usage_.RemoveLarge(pages);
       FreeRun(huge_page, first_page, pages, now_ms, zero);
     }
     keep_warm_bytes = KeepWarmBytes(now_ms);
@@ -226,8 +224,8 @@ PageHeap::Run PageHeap::AllocateRun(PageCount pages, PageCount alignment, bool p
     left -= here;
   }
   if (!may_ask) run.asked_count = 0;
-  if (run.asked_count != 0) NoteAsked(&run);
   usage_.Use(pages);
+  if (run.asked_count != 0) NoteAsked(&run);
   run.is_table = prefer_zero && StopAsking(first, count);
   return run;
 }

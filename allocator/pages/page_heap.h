@@ -286,8 +286,9 @@ class PageHeap {
   bool MayAsk(std::size_t bytes) TARN_REQUIRES(lock_);
   // Large objects are not populated, since it is not known how much of them will be used. THP are advised for their
   // whole huge pages that are not resident, if they are likely to be filled: by others of about their size or, for an
-  // object that grows, by what it has. NoteAsked decides, and the caller advises after it has released the lock.
-  void NoteAsked(Run* run, const Span* grown = nullptr) TARN_REQUIRES(lock_);
+  // object that grows, by what it has (`filled_bytes` from `grown` on). NoteAsked decides, and may drop the lock for a
+  // look. The caller advises after it has released the lock.
+  void NoteAsked(Run* run, const void* grown = nullptr, std::size_t filled_bytes = 0) TARN_REQUIRES(lock_);
   void Ask(const Run& run) TARN_EXCLUDES(lock_);
   // Touches a huge page of a large object, zero and asked for, to see what it takes, if that was not seen lately. True:
   // the others shall be small.

@@ -73,7 +73,7 @@ Span* PageHeap::AllocateMapped(PageCount pages, PageCount alignment, bool prefer
       NoteFresh(bytes);
     }
     ask = span != nullptr && !prefer_zero && bytes >= kAskFloorHugePages * kHugePageBytes && MayAsk(bytes) &&
-          dense_sizes_.LikelyFilled(PageId::Containing(start), bytes / kHugePageBytes).known;
+          dense_sizes_.LikelyFilled(PageId::Containing(start), bytes / kHugePageBytes, lock_).known;
     needs_room = NeedsRoom();
   }
   if (span == nullptr) {
@@ -116,7 +116,7 @@ bool PageHeap::ResizeWithinMapping(Span* span, PageCount pages) {
   } else if (bytes != 0) {
     {
       LockHolder holder(lock_);
-      dense_sizes_.NoteGone(span->first_page, span->pages);
+      dense_sizes_.NoteGone(span->first_page, span->pages, lock_);
     }
     const Decommitted decommitted = Decommit(border, bytes);
     if (decommitted == Decommitted::kDone) LeaveOutOfDumps(border, bytes);
@@ -171,7 +171,7 @@ bool PageHeap::PrepareMove(const Span* span, Move* move) {
   const bool filled = LooksFilled(span->start(), old_pages.bytes());
   LockHolder holder(lock_);
   const PublishAtEnd publish{this};
-  dense_sizes_.NoteGone(span->first_page, old_pages);
+  dense_sizes_.NoteGone(span->first_page, old_pages, lock_);
   move->huge_pages = MayAsk(added_bytes) && filled;
   if (span->kind != SpanKind::kMapped && usage_.mapped_objects() >= kMaxMovedObjects) return false;
   if (!PermitsMapping(move->start, added_bytes) || !EnsureLeaves(PageId::Containing(move->start), PageCount(1))) {

@@ -140,17 +140,20 @@ bool PageHeap::MayAsk(std::size_t bytes) {
   return BacksHugePages() && bring_cost_.HugePagesPay(CoarseMilliseconds()) && bounds_.HasRoomAhead(HeldBytes(), bytes);
 }
 
-void PageHeap::NoteAsked(Run* run, const Span* grown) {
+void PageHeap::NoteAsked(Run* run, const void* grown, std::size_t filled_bytes) {
   HugePage* const first = run->huge_page + run->asked_first;
   if (run->asked_count < kAskFloorHugePages || free_.asked() + run->asked_count > kMaxAskedHugePages ||
       !run->huge_page->reservation->refuses_huge_pages) {
     run->asked_count = 0;
   } else if (grown == nullptr) {
-    const DenseSizes::Filled filled = dense_sizes_.LikelyFilled(first->first_page, run->asked_count);
+    const DenseSizes::Filled filled = dense_sizes_.LikelyFilled(first->first_page, run->asked_count, lock_);
     run->asked_count = filled.huge_pages;
     run->filled = filled.known;
   } else {
-    run->filled = LooksFilled(grown->start(), grown->bytes());
+    {
+      const Unlocked during_the_look(lock_);
+      run->filled = LooksFilled(grown, filled_bytes);
+    }
     if (!run->filled) run->asked_count = 0;
   }
   for (std::size_t i = 0; i < run->asked_count; ++i) free_.SetBacking(&first[i], Backing::kAsked);

@@ -64,7 +64,7 @@ bool PageHeap::ResizeLarge(Span* span, PageCount pages) {
 
 void PageHeap::ShrinkWithinReservation(Span* span, PageCount pages, std::uint32_t now_ms) {
   const PageId new_end = span->first_page + pages;
-  dense_sizes_.NoteGone(span->first_page, span->pages);
+  dense_sizes_.NoteGone(span->first_page, span->pages, lock_);
   FreeRun(HugePageOf(span, new_end), new_end, span->pages - pages, now_ms);
   usage_.ResizeLarge(span->pages, pages);
   span->pages = pages;
@@ -113,9 +113,10 @@ bool PageHeap::GrowWithinReservation(Span* span, PageCount pages, Run* added) {
     if (UsePart(&whole[i], 0, here)) added->NoteZero(i, here);
   }
   if (!may_ask) added->asked_count = 0;
-  if (added->asked_count != 0) NoteAsked(added, span);
-  usage_.ResizeLarge(span->pages, pages);
+  const PageCount old_pages = span->pages;
+  usage_.ResizeLarge(old_pages, pages);
   span->pages = pages;
+  if (added->asked_count != 0) NoteAsked(added, span->start(), old_pages.bytes());
   // Its new part may be advised, and is not to be released like that.
   if (span->bucket == Span::kTableBucket) span->bucket = 0;
   return true;

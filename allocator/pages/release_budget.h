@@ -22,8 +22,7 @@
 //
 // Free memory that growth does not fit into goes, too: it is displaced by what the kernel brings. That has an account
 // of its own. All of it is charged at once, as if it returned. 1.5 % of the time pays for it, a second of it also
-// before.
-// What was displaced and returns is a debt for falls like any other.
+// before. What was displaced and returns is a debt for falls like any other.
 //
 // Pure: no lock, no system call. Guarded by the page heap's lock. All zero at the start (heap/process_heap.h). Times
 // are those of CoarseMilliseconds().

@@ -4,14 +4,17 @@
 // Every body runs in a child that is ended by force, and reported, when it hangs.
 
 #include <gtest/gtest.h>
+#include <pthread.h>
 #include <sched.h>
 #include <spawn.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include <atomic>
 #include <memory>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -98,6 +101,47 @@ void AllocateInChildren(const Fork& make_child) {
       RequireGoodEnd(child, kChildSeconds);
     }
     own.Verify();
+  });
+}
+
+// The first thread that comes to a slow path repairs what is left of others. It may be one that the child started. Then
+// the cache of the thread that forked is in use.
+TEST(UnderscoreFork, AThreadOfTheChildDoesNotGetTheCacheOfTheForker) {
+  if (!WhyNotOnTarn().empty()) GTEST_SKIP() << "not promised by other allocators";
+  const char* const mode = getenv("TARN_MODE");
+  if (mode == nullptr || std::string_view(mode) != "thread") GTEST_SKIP() << "caches are of CPUs";
+  ExpectGoodEnd(kBodySeconds, [] {
+    constexpr std::size_t kBytes = 48;
+    constexpr std::size_t kOtherBytes = 3000;
+    // Its stack serves the thread of the child, so that the forker does not allocate one.
+    std::thread([] {}).join();
+    void* objects[16];
+    for (int round = 0; round < 4; ++round) {
+      for (void*& object : objects) object = malloc(kBytes);
+      for (void* object : objects) free(object);
+    }
+    const pid_t child = _Fork();
+    if (child == 0) {
+      static std::atomic<void*> others = nullptr;
+      static std::atomic<bool> is_done = false;
+      pthread_t thread;
+      const auto run = [](void*) -> void* {
+        free(malloc(kOtherBytes));
+        void* const object = malloc(kBytes);
+        free(object);
+        others = object;
+        while (!is_done) sched_yield();
+        return nullptr;
+      };
+      if (pthread_create(&thread, nullptr, run, nullptr) != 0) _exit(3);
+      while (others == nullptr) sched_yield();
+      void* const own = malloc(kBytes);
+      if (own == others) _exit(4);
+      is_done = true;
+      pthread_join(thread, nullptr);
+      _exit(0);
+    }
+    RequireGoodEnd(child, kChildSeconds);
   });
 }
 

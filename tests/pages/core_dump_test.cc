@@ -112,14 +112,8 @@ TEST_F(CoreDump, DoesNotHaveWhatGaveUpItsCharge) {
   if (tarn_test::kSanitized) GTEST_SKIP() << "a sanitizer has more than any limit";
   EXPECT_EQ(tarn_test::ComplaintOfChild([] {
               PageHeap& heap = FreshPageHeap();
-              Span* spans[12];
+              const void* const freed = tarn_test::FreeHugePageBetweenOthers(heap);
               bool zero;
-              for (Span*& span : spans) {
-                span = heap.AllocateLarge(PageCount(kPagesPerHugePage), PageCount(1), &zero);
-                TARN_REQUIRE(span != nullptr);
-              }
-              const void* const freed = spans[4]->start();
-              for (std::size_t i = 0; i < 10; i += 2) heap.Deallocate(spans[i]);
               tarn_test::LimitFurtherData(3 * kHugePageBytes);
               TARN_REQUIRE(heap.AllocateLarge(PageCount(6 * kPagesPerHugePage), PageCount(1), &zero) != nullptr);
               TARN_REQUIRE(!HasMappingFlag(freed, "wr") && !IsDumped(freed));

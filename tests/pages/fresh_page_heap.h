@@ -13,6 +13,7 @@
 
 #include "allocator/os/virtual_memory.h"
 #include "allocator/pages/page_heap.h"
+#include "tests/os/in_child.h"
 
 namespace tarn_test {
 
@@ -43,6 +44,20 @@ inline tarn::Span* Large(tarn::PageHeap& heap, std::size_t pages, std::size_t al
   tarn::Span* span = heap.AllocateLarge(tarn::PageCount(pages), tarn::PageCount(alignment), zero ? zero : &told);
   EXPECT_NE(span, nullptr) << pages << " pages aligned to " << alignment;
   return span;
+}
+
+// Frees five of twelve huge pages, between others that keep their addresses. Returns the start of one of the five.
+// In a child (tests/os/in_child.h).
+inline const void* FreeHugePageBetweenOthers(tarn::PageHeap& heap) {
+  tarn::Span* spans[12];
+  bool zero;
+  for (tarn::Span*& span : spans) {
+    span = heap.AllocateLarge(tarn::PageCount(tarn::kPagesPerHugePage), tarn::PageCount(1), &zero);
+    TARN_REQUIRE(span != nullptr);
+  }
+  const void* const freed = spans[4]->start();
+  for (std::size_t i = 0; i < 10; i += 2) heap.Deallocate(spans[i]);
+  return freed;
 }
 
 inline void Touch(tarn::Span* span) { std::memset(span->start(), 1, span->bytes()); }

@@ -542,15 +542,8 @@ TEST_F(HugePagesRefused, ByMappingsOfTheirOwn) {
 TEST_F(HugePagesRefused, ByWhatGaveUpItsCharge) {
   EXPECT_EQ(tarn_test::ComplaintOfChild([] {
               PageHeap& heap = tarn_test::FreshPageHeap();
-              Span* spans[12];
+              const void* const freed = tarn_test::FreeHugePageBetweenOthers(heap);
               bool zero;
-              for (Span*& span : spans) {
-                span = heap.AllocateLarge(PageCount(kPagesPerHugePage), PageCount(1), &zero);
-                TARN_REQUIRE(span != nullptr);
-              }
-              // Free ones between others, which keep their addresses.
-              const void* const freed = spans[4]->start();
-              for (std::size_t i = 0; i < 10; i += 2) heap.Deallocate(spans[i]);
               TARN_REQUIRE(HasMappingFlag(freed, "wr") && HasMappingFlag(freed, "nh"));
               tarn_test::LimitFurtherData(3 * kHugePageBytes);
               Span* const large = heap.AllocateLarge(PageCount(6 * kPagesPerHugePage), PageCount(1), &zero);
