@@ -10,8 +10,9 @@ import subprocess
 import sys
 import tempfile
 
-# 250 KB, chosen: every process maps the file, and its code shares the caches with that of the program.
-MOST_BYTES = 256_000
+# Chosen: every process maps the file, and its code shares the caches with that of the program. 250 KiB are for malloc,
+# its statistics, pools and arenas. 62 KiB more are for what sees misuse: guards, the checked mode, reports.
+MOST_BYTES = 320_000
 
 with tempfile.TemporaryDirectory() as directory:
     stripped = os.path.join(directory, "libtarn.so")
