@@ -81,6 +81,24 @@ namespace {
 
 }  // namespace
 
+// The object came with the class that its page had then. If the page has another one, a second free gave it away.
+Span* CentralFreeList::FindSpan(const void* object, const char* call, std::uint16_t* index) const {
+  const auto address = reinterpret_cast<std::uintptr_t>(object);
+  Span* const span = page_map.SpanOf(PageId::Containing(address));
+  if (span == nullptr || span->kind != kind_) ReportMisuse(call, object, Misuse::kSpanAlreadyFree);
+  if (span->size_class != size_class_) ReportOtherClass(call, object, span, size_class_);
+  const int found = FindObject(span, address);
+  if (found < 0) ReportInteriorObject(call, object, span);
+  *index = static_cast<std::uint16_t>(found);
+  return span;
+}
+
+void CentralFreeList::ReportSecondFree(void* object, const char* call) {
+  std::uint16_t index;
+  static_cast<void>(FindSpan(object, call, &index));
+  ReportMisuse(call, object, Misuse::kAlreadyFree);
+}
+
 void CentralFreeList::InsertRange(void* const* objects, std::size_t count, const char* call) {
   TARN_CHECK(count <= kMaxBatchObjects);
   // Looked up before the lock is taken: an object that is out keeps its span from going away. (With a wrong pointer the
@@ -89,19 +107,11 @@ void CentralFreeList::InsertRange(void* const* objects, std::size_t count, const
   std::uint16_t indices[kMaxBatchObjects];
   std::size_t listed = 0;
   for (std::size_t i = 0; i < count; ++i) {
-    const auto address = reinterpret_cast<std::uintptr_t>(objects[i]);
-    Span* span = page_map.SpanOf(PageId::Containing(address));
-    // The object came with the class that its page had then. If the page has another one, a second free gave it away.
-    if (span == nullptr || span->kind != kind_) ReportMisuse(call, objects[i], Misuse::kSpanAlreadyFree);
-    if (span->size_class != size_class_) ReportOtherClass(call, objects[i], span, size_class_);
-    const int index = FindObject(span, address);
-    if (index < 0) ReportInteriorObject(call, objects[i], span);
+    Span* const span = FindSpan(objects[i], call, &indices[listed]);
     // Of a span that no list knows any more.
     if (page_heap_->IsAbandoned(span)) [[unlikely]]
       continue;
-    spans[listed] = span;
-    indices[listed] = static_cast<std::uint16_t>(index);
-    ++listed;
+    spans[listed++] = span;
   }
 
   IntrusiveList<Span> empty;

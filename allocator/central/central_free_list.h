@@ -50,6 +50,9 @@ class alignas(64) CentralFreeList {
   // Takes objects back, at most kMaxBatchObjects; aborts on misuse. `call` names the caller in the message.
   void InsertRange(void* const* objects, std::size_t count, const char* call) TARN_EXCLUDES(lock_);
 
+  // Reports the second free of an object that a cache holds, or what else is wrong with the pointer.
+  [[noreturn]] TARN_COLD void ReportSecondFree(void* object, const char* call);
+
   // Gives the empty spans that are kept back to the page heap; the class has to learn anew that it needs them.
   void ReleaseKept() TARN_EXCLUDES(lock_);
   // The number of kept spans. A hint, without lock.
@@ -83,6 +86,8 @@ class alignas(64) CentralFreeList {
   static std::size_t BucketOf(const Span* span) {
     return kBuckets - 1 - span->live_objects * kBuckets / (span->object_count + std::size_t{1});
   }
+  // The span of an object that comes back, and which of its objects it is. Aborts where none of the class starts there.
+  Span* FindSpan(const void* object, const char* call, std::uint16_t* index) const;
   Span* FullestSpan() TARN_REQUIRES(lock_);
   void Enlist(Span* span) TARN_REQUIRES(lock_);
 

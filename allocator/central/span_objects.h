@@ -2,10 +2,11 @@
 //
 // The objects of a span: taking free ones out and putting them back, by bits.
 //
-// For the central free list, under its lock, except FindObject, which needs none. Nothing here touches the objects
-// themselves.
+// For the central free list, under its lock, except FindObject and IsFree, which need none. Nothing here touches the
+// objects themselves.
 #pragma once
 
+#include <atomic>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -27,7 +28,7 @@ inline std::size_t TakeObjects(Span* span, void** objects, std::size_t count) {
       objects[taken++] = reinterpret_cast<void*>(span->start_address() + index * size_bytes);
       word &= word - 1;
     }
-    words[w] = word;
+    std::atomic_ref<std::uint64_t>(words[w]).store(word, std::memory_order_relaxed);
   }
   span->live_objects = static_cast<std::uint16_t>(span->live_objects + taken);
   return taken;
@@ -48,14 +49,18 @@ inline std::uintptr_t ObjectAround(const Span* span, std::uintptr_t address) {
   return index >= span->object_count ? 0 : span->start_address() + index * size_bytes;
 }
 
-inline bool IsFree(Span* span, std::size_t index) { return (span->free_bits()[index / 64] >> (index % 64) & 1) != 0; }
+inline bool IsFree(Span* span, std::size_t index) {
+  // Relaxed: without the lock, others may change other bits of the word.
+  const std::atomic_ref<std::uint64_t> word(span->free_bits()[index / 64]);
+  return (word.load(std::memory_order_relaxed) >> (index % 64) & 1) != 0;
+}
 
 // Puts the object back. False when it is free already: then nothing has changed.
 [[nodiscard]] inline bool ReturnObject(Span* span, std::size_t index) {
   std::uint64_t& word = span->free_bits()[index / 64];
   const std::uint64_t bit = std::uint64_t{1} << (index % 64);
   if ((word & bit) != 0) return false;
-  word |= bit;
+  std::atomic_ref<std::uint64_t>(word).store(word | bit, std::memory_order_relaxed);
   --span->live_objects;
   return true;
 }

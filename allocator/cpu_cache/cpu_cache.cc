@@ -138,6 +138,15 @@ std::size_t CpuCache::FlushBatch(Slab* slab, SizeClass size_class, std::size_t c
   return popped;
 }
 
+// Another thread may work on this slab, and this thread may run on another one by now. No thread but this one has the
+// object and may push it. So the slot below the top holds it only if it was pushed before. A slot above the top may
+// hold anything. Acquire: the slot is read after the word, so it was below the top at some time.
+bool CpuCache::IsLastPushed(Slab* slab, SizeClass size_class, const void* object) const {
+  const std::size_t top =
+      std::atomic_ref<std::uint64_t>(slab->headers[size_class].word).load(std::memory_order_acquire) & kSlabTopMask;
+  return top != 0 && top != SlotsOf(size_class, top).begin && slab->slots()[top - 1] == object;
+}
+
 void CpuCache::DeallocateSlow(SizeClass size_class, void* object, const char* call) {
   Slab* slab = CurrentSlab();
   TransferCache& transfer = Transfer(size_class);
@@ -146,6 +155,7 @@ void CpuCache::DeallocateSlow(SizeClass size_class, void* object, const char* ca
     transfer.InsertRange(&object, 1, call);
     return;
   }
+  if (IsLastPushed(slab, size_class, object)) transfer.central().ReportSecondFree(object, call);
   SlabCounters& counters = slab->counters[size_class];
   Grow(slab, size_class, Miss::kFull);
   if (SlabPush(size_class, object)) return;

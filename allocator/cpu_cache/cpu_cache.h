@@ -254,6 +254,9 @@ class CpuCache {
   void RepairMoves(Slab* slab);
   void ComputeLayout();
 
+  // True if the slab holds the object as the last that was pushed of the class.
+  bool IsLastPushed(Slab* slab, SizeClass size_class, const void* object) const;
+
   static void Bump(std::atomic<std::uint64_t>& counter) { counter.fetch_add(1, std::memory_order_relaxed); }
 
   // A miss of an empty class or of a full one.

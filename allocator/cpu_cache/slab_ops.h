@@ -3,7 +3,7 @@
 // The seam between the architectures: each offers the six operations on the current slab.
 //
 //   bool SlabTryPop(c, &object)        the top object of the class; false: empty, a sample is due, or no slab
-//   bool SlabPush(c, object)           false: full, or no slab
+//   bool SlabPush(c, object)           false: full, no slab, or the slot below the top has the same object
 //   size_t SlabPopBatch(c, out, n)     up to n of the top objects
 //   size_t SlabPushBatch(c, in, n)     up to n objects
 //   bool SlabSetEnd(c, slab, old, new) changes the end of the class's slots from old to new, if the current slab is

@@ -36,7 +36,7 @@ TARN_ALWAYS_INLINE bool SlabPush(SizeClass size_class, void* object) {
   Slab* slab = OwnSlab();
   SlabHeader& header = slab->headers[size_class];
   const std::uint64_t top = header.word & kSlabTopMask;
-  if (top >= header.end) return false;
+  if (top >= header.end || slab->slots()[top - 1] == object) return false;
   slab->slots()[top] = object;
   ++header.word;
   return true;

@@ -54,6 +54,8 @@ miss:
   return false;
 }
 
+// The slot below the top lies beside the one that is written. Of an empty stack it belongs to another class or to none;
+// the miss that a match there causes takes the object to its span.
 TARN_ALWAYS_INLINE bool SlabPush(SizeClass size_class, void* object) {
   std::uintptr_t slab;
   std::uintptr_t top;
@@ -61,6 +63,8 @@ TARN_ALWAYS_INLINE bool SlabPush(SizeClass size_class, void* object) {
                     "movzwl (%[slab], %[header]), %k[top]\n"
                     "cmpw 18(%[slab], %[header]), %w[top]\n"
                     "jae %l[miss]\n"
+                    "cmpq %[object], -8(%[slab], %[top], 8)\n"
+                    "je %l[miss]\n"
                     "movq %[object], (%[slab], %[top], 8)\n"
                     "incq (%[slab], %[header])\n" TARN_SEQUENCE_COMMITTED
                     : [slab] "=&r"(slab), [top] "=&r"(top)

@@ -65,9 +65,13 @@ Object ResolveUnclassed(void* pointer, const char* call) {
 
 void RequireStart(const Object& object, const char* call) {
   if (object.kind != Object::Kind::kSmall) return;
-  const Span* span = page_map.SpanOf(PageId::Containing(object.start));
-  if (FindObject(span, AddressOf(object.start)) < 0) [[unlikely]]
+  Span* const span = page_map.SpanOf(PageId::Containing(object.start));
+  const int index = FindObject(span, AddressOf(object.start));
+  if (index < 0) [[unlikely]]
     ReportInterior(call, object.start, span);
+  // The bit of an object that the caller owns stays 0, whatever happens to the others of its word.
+  if (IsFree(span, static_cast<std::size_t>(index))) [[unlikely]]
+    ReportMisuse(call, object.start, Misuse::kAlreadyFree);
 }
 
 void ClaimLarge(const Object& object, const char* call) {

@@ -103,6 +103,43 @@ TEST_P(SlabOps, APushedObjectIsPoppedUntilTheSlabIsEmpty) {
   EXPECT_EQ(Pops(slab), pops + 4);
 }
 
+TEST_P(SlabOps, WhatIsOnTopIsNotPushedAgain) {
+  Slab* slab = SlabWithCapacity(8);
+  const std::uint64_t word = slab->headers[kClass].word;
+  EXPECT_TRUE(SlabPush(kClass, Fake(1)));
+  EXPECT_FALSE(SlabPush(kClass, Fake(1)));
+  EXPECT_TRUE(SlabPush(kClass, Fake(2)));
+  EXPECT_FALSE(SlabPush(kClass, Fake(2)));
+  EXPECT_EQ(slab->headers[kClass].word, word + 2) << "a miss changes nothing";
+  // An object that was popped may come back, also where its slot still has it.
+  EXPECT_EQ(SlabPop(kClass), Fake(2));
+  EXPECT_TRUE(SlabPush(kClass, Fake(2)));
+  EXPECT_EQ(SlabPop(kClass), Fake(2));
+  EXPECT_EQ(SlabPop(kClass), Fake(1));
+  EXPECT_TRUE(SlabPush(kClass, Fake(1)));
+}
+
+// The slot below an empty stack is another class's, with the address that the object's page had objects of then.
+TEST_P(SlabOps, AMatchBelowAnEmptyStackIsNoSecondFree) {
+  void* const object = floors_->cpu_cache.AllocateSlow(kClass);
+  Slab* slab = SlabWithCapacity(8);
+  slab->slots()[slab->headers[kClass].begin - 1] = object;
+  EXPECT_FALSE(SlabPush(kClass, object));
+  floors_->cpu_cache.DeallocateSlow(kClass, object, "free");
+  EXPECT_EQ(SlabPop(kClass), nullptr);
+}
+
+TEST_P(SlabOps, ASecondFreeAtOnceIsReported) {
+  SlabWithCapacity(8);
+  void* const object = floors_->cpu_cache.AllocateSlow(kClass);
+  void* const other = floors_->cpu_cache.AllocateSlow(kClass);
+  floors_->cpu_cache.DeallocateSlow(kClass, other, "free");
+  floors_->cpu_cache.DeallocateSlow(kClass, object, "free");
+  ASSERT_FALSE(SlabPush(kClass, object));
+  EXPECT_DEATH(floors_->cpu_cache.DeallocateSlow(kClass, object, "operator delete"),
+               "fatal: operator delete\\(0x[0-9a-f]+\\): object is already free");
+}
+
 TEST_P(SlabOps, ADueSampleMakesThePopMiss) {
   Slab* slab = SlabWithCapacity(8);
   SlabHeader& header = slab->headers[kClass];
