@@ -20,12 +20,12 @@ namespace tarn {
 
 namespace {
 
-TARN_NOINLINE void* RefillClass(SizeClass size_class, std::size_t bytes) {
+TARN_NOINLINE void* RefillClass(SizeClass size_class, std::size_t bytes, std::size_t alignment) {
   SlowPath path;
   if (path.nested()) return nullptr;
   unsigned shift;
   if (process_heap.cpu_cache.TakeSample(size_class, &shift)) [[unlikely]] {
-    if (void* object = AllocateSampled(size_class, bytes, shift)) return object;
+    if (void* object = AllocateSampled(size_class, bytes, alignment, shift)) return object;
   }
   void* object = process_heap.cpu_cache.AllocateSlow(size_class);
   if (object == nullptr) [[unlikely]] {
@@ -33,19 +33,19 @@ TARN_NOINLINE void* RefillClass(SizeClass size_class, std::size_t bytes) {
     FreeDeferred();
     Reclaim(ReclaimDepth::kToPageHeap, "malloc");
     object = process_heap.cpu_cache.AllocateSlow(size_class);
-    if (object == nullptr) object = AllocateFromSampled(size_class);
+    if (object == nullptr) object = AllocateFromSampled(size_class, bytes, alignment);
     if (object == nullptr) process_heap.limits.CountHardFailure();
   }
   return object;
 }
 
-void* AllocateClass(SizeClass size_class, std::size_t bytes) {
+void* AllocateClass(SizeClass size_class, std::size_t bytes, std::size_t alignment) {
   // Not every caller comes from a miss: sizes that only the larger of the two lookups knows, aligned ones and realloc's
   // hit here. (Not before the start: the sequence would not know where rseq_cs lies.)
   if (slab_table.hit_limit_bytes != 0) {
     if (void* object = SlabPop(size_class)) return object;
   }
-  return RefillClass(size_class, bytes);
+  return RefillClass(size_class, bytes, alignment);
 }
 
 Span* AllocateLarge(std::size_t bytes, std::size_t alignment, bool* zero, bool prefer_zero) {
@@ -93,7 +93,7 @@ void* AllocateLargeZeroed(std::size_t bytes) {
 
 inline void* AllocateOwn(std::size_t bytes, Request request) {
   const SizeClass size_class = request == Request::kNew ? NewSizeClass(bytes) : MallocSizeClass(bytes);
-  return size_class == 0 ? AllocateLarge(bytes, 0) : AllocateClass(size_class, bytes);
+  return size_class == 0 ? AllocateLarge(bytes, 0) : AllocateClass(size_class, bytes, kMallocAlignmentBytes);
 }
 
 TARN_COLD void* AllocateNearSanitizer(std::size_t bytes, Request request) {
@@ -114,7 +114,7 @@ void* AllocateAligned(std::size_t bytes, std::size_t alignment) {
     return SanitizerMemalign(alignment, bytes);
   if (bytes > kMaxRequestBytes) return nullptr;
   const SizeClass size_class = AlignedNewSizeClass(bytes, alignment);
-  return size_class == 0 ? AllocateLarge(bytes, alignment) : AllocateClass(size_class, bytes);
+  return size_class == 0 ? AllocateLarge(bytes, alignment) : AllocateClass(size_class, bytes, alignment);
 }
 
 void* AllocateZeroed(std::size_t bytes) {

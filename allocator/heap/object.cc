@@ -47,20 +47,27 @@ void ReportBadPointer(const char* call, const void* pointer) {
 
 Object ResolveUnclassed(void* pointer, const char* call) {
   const std::uintptr_t address = AddressOf(pointer);
+  if (process_heap.guards.Contains(address)) [[unlikely]] {
+    GuardedPlace* const place = process_heap.guards.Resolve(pointer, call);
+    if (place == nullptr) ReportMisuse(call, pointer, Misuse::kNotAllocated);
+    Object object = {pointer, {nullptr}, place->size_class, Object::Kind::kGuarded};
+    object.place = place;
+    return object;
+  }
   Span* const span = page_map.SpanOf(PageId::Containing(address));
   if (span == nullptr) {
     if (page_map.SpanAround(address) == nullptr && WasServed(pointer) == Served::kNever) {
-      return {pointer, nullptr, 0, Object::Kind::kForeign};
+      return {pointer, {nullptr}, 0, Object::Kind::kForeign};
     }
     ReportBadPointer(call, pointer);
   }
   if (span->kind == SpanKind::kFree || span->is_region()) ReportBadPointer(call, pointer);
   if (span->kind == SpanKind::kSampled) {
     if (FindObject(span, address) < 0) ReportBadPointer(call, pointer);
-    return {pointer, span, span->size_class, Object::Kind::kSampled};
+    return {pointer, {span}, span->size_class, Object::Kind::kSampled};
   }
   if (span->start_address() != address) ReportBadPointer(call, pointer);
-  return {pointer, span, 0, Object::Kind::kLarge};
+  return {pointer, {span}, 0, Object::Kind::kLarge};
 }
 
 void RequireStart(const Object& object, const char* call) {
@@ -105,6 +112,9 @@ void Deallocate(const Object& object, const char* call) {
     case Object::Kind::kLarge:
       ClaimLarge(object, call);
       DeallocateClaimed(object.span);
+      break;
+    case Object::Kind::kGuarded:
+      process_heap.profile.Remove(process_heap.guards.Free(object.place, call));
       break;
     case Object::Kind::kForeign:
       ReportBadPointer(call, object.start);

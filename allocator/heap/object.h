@@ -13,6 +13,7 @@
 //                    the object. Disclaim puts the entry back, for the old or the new pages.
 //   Sampled object:  The claim replaces the number of the object's sample by 0. A live object always has a number:
 //                    kNoSample where the profile had no memory. realloc claims at its free of the old object.
+//   Guarded object:  The claim changes the state of its place. As above, realloc claims at its free.
 //
 // A call may lose time between its look at the map and its claim, and another call may free the object then. If the
 // pages or the record were handed out again, the claim fails (another record stands in the map), or the object there is
@@ -28,6 +29,7 @@
 
 #include "allocator/base/attributes.h"
 #include "allocator/base/units.h"
+#include "allocator/misuse/guarded_objects.h"
 #include "allocator/pages/page_map.h"
 #include "allocator/pages/span.h"
 #include "size_classes/size_classes.h"
@@ -39,17 +41,24 @@ struct Object {
     kSmall,    // lies in a span of its class. That an object starts here is not known yet: see RequireStart
     kSampled,  // lies in a span of sampled objects of its class
     kLarge,    // has a span of its own
+    kGuarded,  // is a live guarded object (misuse/guarded_objects.h)
     kForeign,  // no memory of tarn's is or was there
   };
 
   void* start = nullptr;
-  Span* span = nullptr;      // of kSampled and kLarge
-  SizeClass size_class = 0;  // of kSmall and kSampled
+  union {
+    Span* span = nullptr;  // of kSampled and kLarge
+    GuardedPlace* place;   // of kGuarded
+  };
+  SizeClass size_class = 0;  // of all but kLarge
   Kind kind = Kind::kForeign;
 
   bool is_foreign() const { return kind == Kind::kForeign; }
   // The bytes that the program may use. Not for foreign ones.
-  std::size_t bytes() const { return kind == Kind::kLarge ? span->bytes() : kSizeClasses[size_class].size_bytes; }
+  std::size_t bytes() const {
+    if (kind == Kind::kLarge) return span->bytes();
+    return kind == Kind::kGuarded ? place->bytes.load(std::memory_order_relaxed) : kSizeClasses[size_class].size_bytes;
+  }
 };
 
 // For pointers without a size class in the page map. Aborts when they point into memory that tarn has or had, but to no
@@ -61,7 +70,7 @@ TARN_NOINLINE Object ResolveUnclassed(void* pointer, const char* call);
 inline Object Resolve(void* pointer, const char* call) {
   const SizeClass size_class = page_map.ClassOf(reinterpret_cast<std::uintptr_t>(pointer));
   if (size_class == 0) return ResolveUnclassed(pointer, call);
-  return {pointer, nullptr, size_class, Object::Kind::kSmall};
+  return {pointer, {nullptr}, size_class, Object::Kind::kSmall};
 }
 
 // Aborts when the object is small and none of its class starts there, or when its span has it as free. Frees leave this

@@ -25,6 +25,7 @@
 #include "allocator/cpu_cache/cpu_cache.h"
 #include "allocator/include/tarn/snapshot.h"
 #include "allocator/life/profile_dumps.h"
+#include "allocator/misuse/guarded_objects.h"
 #include "allocator/observe/profile.h"
 #include "allocator/pages/page_heap.h"
 #include "allocator/policy/background.h"
@@ -60,6 +61,7 @@ struct alignas(4096) ProcessHeap {
   std::atomic<bool> sampled_lists_ready = false;
   CentralFreeList sampled_lists[kSizeClassCount];
   ProfileDumps profile_dumps;
+  GuardedObjects guards;
 
   bool started() const { return state.load(std::memory_order_acquire) == State::kStarted; }
   // Returns when the heap has started. Not called by a slow path that is nested in another.

@@ -47,9 +47,20 @@ void Claim(const Object& object, const char* call) {
   if (number != kNoSample) process_heap.profile.Remove(number);
 }
 
+// The profile keeps it by the size of its class, as if it were none.
+void* AllocateGuarded(SizeClass size_class, std::size_t bytes, std::size_t alignment, unsigned shift) {
+  GuardedPlace* const place = process_heap.guards.Allocate(size_class, bytes, alignment);
+  if (place == nullptr) return nullptr;
+  place->sample = process_heap.profile.Add(kSizeClasses[size_class].size_bytes, bytes, shift);
+  return place->object();
+}
+
 }  // namespace
 
-void* AllocateSampled(SizeClass size_class, std::size_t bytes, unsigned shift) {
+void* AllocateSampled(SizeClass size_class, std::size_t bytes, std::size_t alignment, unsigned shift) {
+  if (process_heap.guards.Draw()) {
+    if (void* object = AllocateGuarded(size_class, bytes, alignment, shift)) return object;
+  }
   process_heap.EnsureSampledLists();
   void* object = Take(size_class);
   if (object == nullptr) return nullptr;
@@ -58,11 +69,15 @@ void* AllocateSampled(SizeClass size_class, std::size_t bytes, unsigned shift) {
   return object;
 }
 
-void* AllocateFromSampled(SizeClass size_class) {
-  if (!process_heap.has_sampled_lists()) return nullptr;
-  void* object = Take(size_class);
-  if (object != nullptr) SetSample(object, kNoSample);
-  return object;
+void* AllocateFromSampled(SizeClass size_class, std::size_t bytes, std::size_t alignment) {
+  if (process_heap.has_sampled_lists()) {
+    void* object = Take(size_class);
+    if (object != nullptr) SetSample(object, kNoSample);
+    if (object != nullptr) return object;
+  }
+  GuardedPlace* const place =
+      process_heap.guards.has_region() ? process_heap.guards.Allocate(size_class, bytes, alignment) : nullptr;
+  return place == nullptr ? nullptr : place->object();
 }
 
 void FreeSampled(const Object& object, const char* call) {

@@ -15,12 +15,13 @@ namespace tarn {
 
 // In a slow path that is not nested, all of these.
 
-// A small object with a sample, for the size that the program asked for. `shift` is the sampler's weight (sampler.h).
-// Null: there is no memory for it, but there may be for an ordinary object.
-void* AllocateSampled(SizeClass size_class, std::size_t bytes, unsigned shift);
+// A small object with a sample, for the size and the alignment that the program asked for. `shift` is the sampler's
+// weight (sampler.h). One in some is guarded (misuse/guarded_objects.h). Null: there is no memory for it, but there may
+// be for an ordinary object.
+void* AllocateSampled(SizeClass size_class, std::size_t bytes, std::size_t alignment, unsigned shift);
 // A small object among the sampled ones, without a sample. At a limit, a free of a sampled object makes room for its
-// size like any other: there may be no memory but that object. Null: there is none.
-void* AllocateFromSampled(SizeClass size_class);
+// size like any other: there may be no memory but that object. The same holds for guarded ones. Null: there is none.
+void* AllocateFromSampled(SizeClass size_class, std::size_t bytes, std::size_t alignment);
 // Frees an object of kSampled; aborts when another call was first.
 void FreeSampled(const Object& object, const char* call);
 

@@ -5,6 +5,7 @@
 #include "allocator/base/text.h"
 #include "allocator/heap/reclaim.h"
 #include "allocator/life/start_line.h"
+#include "allocator/misuse/report.h"
 #include "allocator/observe/published.h"
 #include "allocator/os/crash.h"
 #include "allocator/os/environment.h"
@@ -79,6 +80,8 @@ void ProcessHeap::SetUp() {
       mode == CacheMode::kCpu ? options.cpu_cache_bytes : options.cpu_cache_bytes / kThreadBudgetDivisor;
   cpu_cache.Init(mode, rseq, budget_bytes, transfer_caches, &page_heap);
   profile.Init(&page_heap, &cpu_cache.sampler());
+  SetUpReports(options);
+  guards.Init(&page_heap, options.guard_objects, options.guard_rate, options.guard_signal);
   if (!options.huge_pages) page_heap.AllowHugePages(false);
   if (options.release_delay_ms != kDefaultOptions.release_delay_ms) page_heap.SetReleaseDelay(options.release_delay_ms);
   limits.Init(&kPolicyParts, options.memory_limit, options.hard_limit, &scavenger.cycle_lock());
@@ -90,10 +93,10 @@ void ProcessHeap::SetUp() {
   if (options.verbose) line_due.store(true, std::memory_order_relaxed);
   if (options.stats || options.profile_at_exit) KeepStderr();
   DescribeOptions(options, described_options);
-  PublishHeap(
-      {&page_heap, transfer_caches, sampled_lists, &cpu_cache, &profile, limits.published(), scavenger.published(),
-       scavenger.release_words(), scavenger.limit_request_words(), described_options, kSettingCount},
-      TARN_VERSION, &own_snapshot);
+  PublishHeap({&page_heap, transfer_caches, sampled_lists, &cpu_cache, &profile, limits.published(),
+               scavenger.published(), scavenger.release_words(), scavenger.limit_request_words(), described_options,
+               kSettingCount, guards.published()},
+              TARN_VERSION, &own_snapshot);
   if (!SanitizerServes()) slab_table.hit_limit_bytes = kSmallLookupMaxBytes + 1;
   state.store(State::kStarted, std::memory_order_release);
 }
@@ -133,6 +136,7 @@ void ProcessHeap::SetProfileRate(std::size_t rate_bytes) {
 
 void ProcessHeap::ApplyProfileRate(std::size_t rate_bytes) {
   SlowPathScope scope;
+  if (rate_bytes != 0) guards.BeginHandlingFaults();
   scope.nested() ? cpu_cache.sampler().SetRate(rate_bytes) : profile.SetRate(rate_bytes);
   cpu_cache.RestartSampling();
 }

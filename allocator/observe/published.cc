@@ -80,6 +80,7 @@ void PublishHeap(const HeapParts& parts, std::string_view version, tarn_snapshot
   block->stalls_address = AddressOf(&stalls);
   block->release_address = AddressOf(parts.release);
   block->limit_request_address = AddressOf(parts.limit_request);
+  block->guards_address = AddressOf(parts.guards);
   block->registry_address = AddressOf(own_registry);
   block->registry_count = TARN_REGISTRY_RECORDS;
   block->registry_record_bytes = sizeof own_registry[0];

@@ -34,6 +34,7 @@ struct HeapParts {
   const tarn_snapshot_limit_request* limit_request = nullptr;
   const tarn_snapshot_option* options = nullptr;
   std::size_t option_count = 0;
+  const tarn_snapshot_guards* guards = nullptr;
 };
 
 // Fills in the block of a heap whose floors have been set up, and marks it as started.

@@ -144,8 +144,9 @@ class SnapshotReader {
     if (!ReadLists(stats)) return false;
     if (!ReadCaches(stats)) return false;
     tarn_snapshot_pages pages;
-    if (!ReadPages(&pages)) return false;
-    Sum(pages, stats);
+    tarn_snapshot_guards guards = {};
+    if (!ReadPages(&pages) || !ReadGuards(&guards)) return false;
+    Sum(pages, guards, stats);
     return ReadRequested(stats) && ReadNamedPools(stats) && ReadPolicies(stats);
   }
 
@@ -261,7 +262,11 @@ class SnapshotReader {
   }
   static constexpr std::uint64_t kImplausible = std::uint64_t{1} << 62;
 
-  void Sum(const tarn_snapshot_pages& pages, tarn_memstats_t* stats) const {
+  bool ReadGuards(tarn_snapshot_guards* guards) const {
+    return block_.guards_address == 0 || memory_.Read(block_.guards_address, guards, sizeof *guards);
+  }
+
+  void Sum(const tarn_snapshot_pages& pages, const tarn_snapshot_guards& guards, tarn_memstats_t* stats) const {
     for (std::uint32_t c = 1; c < block_.size_class_count; ++c) {
       const tarn_memstats_class& of_class = stats->by_size[c - 1];
       stats->mallocs += of_class.mallocs;
@@ -279,13 +284,23 @@ class SnapshotReader {
     stats->large_frees = Difference(pages.large_allocations, pages.large_objects);
     stats->mallocs += stats->large_mallocs;
     stats->frees += stats->large_frees;
-    stats->heap_objects = stats->mallocs - stats->frees;
     stats->total_alloc_bytes += pages.large_allocated_bytes;
     stats->total_freed_bytes += pages.large_freed_bytes;
-    stats->heap_alloc_bytes = stats->small_live_bytes + large_live;
+    stats->guard_places = guards.places;
+    stats->guarded_objects = guards.live_objects;
+    stats->guarded_bytes = guards.live_bytes;
+    stats->guarded_held = guards.held_objects;
+    stats->guarded_allocations = guards.allocations;
+    stats->guard_reports = guards.reports;
+    stats->mallocs += guards.allocations;
+    stats->frees += Difference(guards.allocations, guards.live_objects);
+    stats->heap_objects = stats->mallocs - stats->frees;
+    stats->total_alloc_bytes += guards.allocated_bytes;
+    stats->total_freed_bytes += Difference(guards.allocated_bytes, guards.live_bytes);
+    stats->heap_alloc_bytes = stats->small_live_bytes + large_live + guards.live_bytes;
     stats->alloc_bytes = stats->heap_alloc_bytes;
 
-    stats->heap_inuse_bytes = pages.in_use_bytes + pages.mapped_bytes;
+    stats->heap_inuse_bytes = pages.in_use_bytes + pages.mapped_bytes + guards.live_bytes;
     const std::uint64_t uncommitted = Difference(pages.reserved_bytes, pages.committed_bytes);
     stats->heap_idle_bytes = pages.free_bytes + uncommitted;
     stats->heap_released_bytes = std::min(pages.free_zero_bytes, pages.free_bytes) + uncommitted;
@@ -325,7 +340,7 @@ class SnapshotReader {
     classes.heap_cached_bytes = std::min(stats->cached_bytes, small);
     small -= classes.heap_cached_bytes;
     const std::uint64_t small_live = std::min(stats->small_live_bytes, small);
-    classes.heap_live_bytes = small_live + large_in_spans + pages.mapped_bytes;
+    classes.heap_live_bytes = small_live + large_in_spans + pages.mapped_bytes + stats->guarded_bytes;
     classes.heap_span_free_bytes = small - small_live;
     classes.heap_released_bytes = std::min(pages.free_zero_bytes, pages.free_bytes);
     classes.heap_free_bytes = pages.free_bytes - classes.heap_released_bytes;

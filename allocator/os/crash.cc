@@ -8,7 +8,6 @@
 #include <cstdint>
 #include <cstdlib>
 
-#include "allocator/base/text.h"
 #include "allocator/os/known_paths.h"
 #include "allocator/os/system_call.h"
 #include "allocator/os/thread_state.h"
@@ -47,6 +46,16 @@ const char* Description(Misuse::Kind kind) {
       return "pool is ended while it destroys an object or ends";
     case Misuse::kNoHandle:
       return "no pool, arena or heap of this kind lives here; it may have ended already";
+    case Misuse::kUseAfterFree:
+      return "object was freed before";
+    case Misuse::kPastEnd:
+      return "address is past the end of the object";
+    case Misuse::kBeforeStart:
+      return "address is before the start of the object";
+    case Misuse::kEndOverwritten:
+      return "memory behind the object was overwritten";
+    case Misuse::kStartOverwritten:
+      return "memory in front of the object was overwritten";
   }
   return "unknown misuse";
 }
@@ -78,12 +87,7 @@ void KeepStderr() {
   kept_stderr = static_cast<int>(SystemCall(SYS_fcntl, kStderr, F_DUPFD_CLOEXEC, kLowestDescriptor));
 }
 
-namespace {
-
-using Line = Text<256>;
-
-// The one place that words a misuse.
-void Describe(const Misuse& misuse, Line* line) {
+void DescribeMisuse(const Misuse& misuse, MisuseLine* line) {
   *line << misuse.call << "(";
   line->Hex(reinterpret_cast<std::uintptr_t>(misuse.address)) << "): " << Description(misuse.kind);
   if (misuse.start != nullptr) {
@@ -95,12 +99,10 @@ void Describe(const Misuse& misuse, Line* line) {
   }
 }
 
-}  // namespace
-
 void ReportMisuse(const Misuse& misuse) {
-  Line line;
+  MisuseLine line;
   line << "tarn: fatal: ";
-  Describe(misuse, &line);
+  DescribeMisuse(misuse, &line);
   line << "\n";
   WriteToStderr(line.view());
   std::abort();
@@ -109,9 +111,9 @@ void ReportMisuse(const Misuse& misuse) {
 void ReportMisuse(const char* call, const void* address, Misuse::Kind kind) { ReportMisuse({call, address, kind}); }
 
 void NoteMisuse(const Misuse& misuse) {
-  Line line;
+  MisuseLine line;
   line << "tarn: ";
-  Describe(misuse, &line);
+  DescribeMisuse(misuse, &line);
   line << "; it is freed by its own size\n";
   WriteToStderr(line.view());
 }

@@ -8,6 +8,7 @@
 
 #include "allocator/base/attributes.h"
 #include "allocator/base/check.h"
+#include "allocator/base/text.h"
 
 namespace tarn {
 
@@ -26,15 +27,27 @@ struct Misuse {
     kForeignMark,      // the mark was made by another arena
     kPoolAtWork,       // the end of a pool or an arena comes from the destructor of its own object, or beside its Tick
     kNoHandle,         // the pool, arena or heap has ended, or the pointer is none of that kind
+    // Accesses by the program: `call` is read, write or access.
+    kUseAfterFree,
+    kPastEnd,
+    kBeforeStart,
+    // Traces of an access.
+    kEndOverwritten,
+    kStartOverwritten,
   };
 
   const char* call;     // the function that the program called
   const void* address;  // the argument that is wrong
   Kind kind;
-  const void* start = nullptr;  // kInteriorPointer: of the object that the address lies in
+  const void* start = nullptr;  // kInteriorPointer and the last five: of the object
   std::size_t object_bytes = 0;
   std::size_t given_bytes = 0;  // kWrongSize
 };
+
+// Appends the words of the one line, "<call>(0x<address>): <what is wrong>: <facts>". The one place that words a
+// misuse.
+using MisuseLine = Text<256>;
+void DescribeMisuse(const Misuse& misuse, MisuseLine* line);
 
 // Prints "tarn: fatal: <call>(0x<address>): <what is wrong>: <facts>" and aborts. Takes no lock, allocates nothing.
 [[noreturn]] TARN_COLD void ReportMisuse(const Misuse& misuse);

@@ -4,6 +4,7 @@
 
 #include <elf.h>
 
+#include <algorithm>
 #include <string_view>
 
 namespace tarn {
@@ -47,20 +48,29 @@ bool Defines(const DynamicTables& tables, std::uint32_t index, const char* name)
   return symbol.st_shndx != SHN_UNDEF && std::string_view(tables.strings + symbol.st_name) == name;
 }
 
+// Four words, then the Bloom filter (not needed here), the buckets, and a hash per symbol from the first hashed one.
+struct GnuHash {
+  explicit GnuHash(const std::uint32_t* words)
+      : bucket_count(words[0]),
+        first_symbol(words[1]),
+        buckets(words + 4 + words[2] * (sizeof(ElfW(Addr)) / sizeof(std::uint32_t))),
+        chain(buckets + bucket_count) {}
+
+  std::uint32_t bucket_count;
+  std::uint32_t first_symbol;
+  const std::uint32_t* buckets;
+  const std::uint32_t* chain;
+};
+
 // The index of the symbol in the table; 0, which no symbol has, where it is not there.
 std::uint32_t FindByGnuHash(const DynamicTables& tables, const char* name) {
   std::uint32_t hash = 5381;
   for (const char* c = name; *c != '\0'; ++c) hash = hash * 33 + static_cast<unsigned char>(*c);
-  // Four words, then the Bloom filter (not needed here), the buckets, and a hash per symbol from the first hashed one.
-  const std::uint32_t bucket_count = tables.gnu_hash[0];
-  const std::uint32_t first_symbol = tables.gnu_hash[1];
-  const std::uint32_t bloom_words = tables.gnu_hash[2];
-  const std::uint32_t* const buckets = tables.gnu_hash + 4 + bloom_words * (sizeof(ElfW(Addr)) / sizeof(std::uint32_t));
-  const std::uint32_t* const chain = buckets + bucket_count;
-  std::uint32_t index = bucket_count == 0 ? 0 : buckets[hash % bucket_count];
-  if (index < first_symbol) return 0;
+  const GnuHash table(tables.gnu_hash);
+  std::uint32_t index = table.bucket_count == 0 ? 0 : table.buckets[hash % table.bucket_count];
+  if (index < table.first_symbol) return 0;
   for (;; ++index) {
-    const std::uint32_t entry = chain[index - first_symbol];
+    const std::uint32_t entry = table.chain[index - table.first_symbol];
     if ((entry | 1) == (hash | 1) && Defines(tables, index, name)) return index;
     if ((entry & 1) != 0) return 0;
   }
@@ -76,6 +86,18 @@ std::uint32_t FindInRow(const DynamicTables& tables, const char* name) {
   return 0;
 }
 
+// The number of symbols. The hash table says so by its longest chain: chains lie one behind the other.
+std::uint32_t CountSymbols(const DynamicTables& tables) {
+  if (tables.hash != nullptr) return tables.hash[1];
+  if (tables.gnu_hash == nullptr) return 0;
+  const GnuHash hash(tables.gnu_hash);
+  std::uint32_t last = 0;
+  for (std::uint32_t i = 0; i < hash.bucket_count; ++i) last = std::max(last, hash.buckets[i]);
+  if (last < hash.first_symbol) return 0;
+  while ((hash.chain[last - hash.first_symbol] & 1) == 0) ++last;
+  return last + 1;
+}
+
 }  // namespace
 
 std::uintptr_t FindElfFunction(std::uintptr_t base, const ElfW(Dyn) * dynamic_section, const char* name) {
@@ -88,6 +110,19 @@ std::uintptr_t FindElfFunction(std::uintptr_t base, const ElfW(Dyn) * dynamic_se
     index = FindInRow(tables, name);
   }
   return index == 0 ? 0 : base + tables.symbols[index].st_value;
+}
+
+ElfFunction ElfFunctionAt(std::uintptr_t base, const ElfW(Dyn) * dynamic_section, std::uintptr_t address) {
+  const DynamicTables tables = TablesOf(base, dynamic_section);
+  if (tables.symbols == nullptr || tables.strings == nullptr) return {};
+  const std::uint32_t count = CountSymbols(tables);
+  for (std::uint32_t i = 1; i < count; ++i) {
+    const ElfW(Sym)& symbol = tables.symbols[i];
+    const std::uintptr_t start = base + symbol.st_value;
+    if (ELF64_ST_TYPE(symbol.st_info) != STT_FUNC || symbol.st_shndx == SHN_UNDEF) continue;
+    if (address >= start && address - start < symbol.st_size) return {tables.strings + symbol.st_name, start};
+  }
+  return {};
 }
 
 std::string_view ElfObjectName(std::uintptr_t base, const ElfW(Dyn) * dynamic_section) {

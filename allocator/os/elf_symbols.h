@@ -16,6 +16,14 @@ namespace tarn {
 // were moved by when it was loaded.
 std::uintptr_t FindElfFunction(std::uintptr_t base, const ElfW(Dyn) * dynamic_section, const char* name);
 
+// The function of the object's dynamic symbols that the address lies in, and where it starts. Empty: none does, or its
+// name is not among the dynamic symbols. Goes through all of them.
+struct ElfFunction {
+  std::string_view name;
+  std::uintptr_t start = 0;
+};
+ElfFunction ElfFunctionAt(std::uintptr_t base, const ElfW(Dyn) * dynamic_section, std::uintptr_t address);
+
 // The name that the object gives itself (DT_SONAME); empty: it gives none.
 std::string_view ElfObjectName(std::uintptr_t base, const ElfW(Dyn) * dynamic_section);
 

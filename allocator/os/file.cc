@@ -32,6 +32,7 @@ int Open(const char* path, int flags) {
 
 int CreateFile(const char* path) { return Open(path, O_WRONLY | O_CREAT | O_TRUNC); }
 int CreateNewFile(const char* path) { return Open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW); }
+int OpenToAppend(const char* path) { return Open(path, O_WRONLY | O_CREAT | O_APPEND); }
 int OpenToRead(const char* path) { return Open(path, O_RDONLY); }
 
 bool WriteAll(int descriptor, const void* data, std::size_t bytes) {

@@ -16,6 +16,8 @@ namespace tarn {
 int CreateFile(const char* path);
 // The same, but a file that exists is left alone (EEXIST), and a symbolic link is not followed.
 int CreateNewFile(const char* path);
+// Opens the file to write behind its end; one that is new is its owner's alone. The descriptor, or -1.
+int OpenToAppend(const char* path);
 // The descriptor, or -1.
 int OpenToRead(const char* path);
 // False: it may have been written in part.

@@ -21,6 +21,11 @@ std::uint32_t KernelThreadId() { return static_cast<std::uint32_t>(SystemCall(SY
 
 std::uintptr_t ProgramEntry() { return ::getauxval(AT_ENTRY); }
 
+std::size_t ReadProgramPath(char* to, std::size_t most_bytes) {
+  const long length = SystemCall(SYS_readlinkat, AT_FDCWD, "/proc/self/exe", to, most_bytes);
+  return length < 0 ? 0 : static_cast<std::size_t>(length);
+}
+
 std::size_t CountThreads() {
   struct stat status = {};
   if (SystemCall(SYS_newfstatat, AT_FDCWD, kTasksPath, &status, 0) != 0 || status.st_nlink < 2) return 0;

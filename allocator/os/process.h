@@ -28,6 +28,9 @@ void SleepBriefly();
 // Where the program's own code begins to run, the loader's aside.
 std::uintptr_t ProgramEntry();
 
+// Writes the path of the program's file, not zero-terminated. Returns its length; 0: the kernel does not say.
+std::size_t ReadProgramPath(char* to, std::size_t most_bytes);
+
 // Resident memory of the process; 0 where the kernel does not say.
 struct ResidentSize {
   std::uint64_t now_bytes = 0;

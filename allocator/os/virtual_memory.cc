@@ -110,6 +110,11 @@ bool Commit(void* start, std::size_t bytes) {
   return SystemCall(SYS_mprotect, start, bytes, PROT_READ | PROT_WRITE) == 0;
 }
 
+bool Forbid(void* start, std::size_t bytes) {
+  NoteStall();
+  return SystemCall(SYS_mprotect, start, bytes, PROT_NONE) == 0;
+}
+
 Decommitted Decommit(void* start, std::size_t bytes) {
   NoteStall();
   // A new mapping in the old one's place; mprotect alone leaves the charge as it is.

@@ -38,6 +38,8 @@ enum class Decommitted : std::uint8_t {
   kLost,       // the addresses are not ours any more; any thread's mapping may be there
 };
 [[nodiscard]] Decommitted Decommit(void* start, std::size_t bytes);
+// Takes the access to committed memory away, its contents and its charge stay; Commit gives the access back.
+[[nodiscard]] bool Forbid(void* start, std::size_t bytes);
 // Locked memory (mlock, mlockall) is released from Linux 5.18 on and stays locked: the next touch brings a locked page.
 [[nodiscard]] bool Release(void* start, std::size_t bytes);
 // True if a part of the range is locked: then a commit brings all of its memory (MCL_ONFAULT: none). Before Linux 5.4

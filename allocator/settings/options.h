@@ -41,6 +41,12 @@ constexpr LimitSetting SoftLimitSetting(std::size_t bytes) {
 // The most of TARN_PROFILE_PREFIX.
 inline constexpr std::size_t kMaxPrefixBytes = 200;
 
+// The most of TARN_CHECK_LOG.
+inline constexpr std::size_t kMaxLogPathBytes = 255;
+
+// The form of a report of a misuse.
+enum class ReportFormat : std::uint8_t { kText, kJson };
+
 // All zero until the process heap starts: it is a part of that, which has to be zero (heap/process_heap.h).
 struct Options {
   Preset preset;
@@ -61,6 +67,12 @@ struct Options {
   std::uint32_t release_delay_ms;
   bool huge_pages;
   bool check;
+  std::string_view check_log;
+  ReportFormat check_format;
+  bool check_continue;
+  std::uint32_t guard_rate;
+  std::uint32_t guard_objects;
+  bool guard_signal;
   std::uint32_t pool_objects;
   bool trace_scavenge;
   LimitSetting memory_limit;

@@ -17,6 +17,9 @@ struct LoadedObject {
   std::uintptr_t end = 0;
   std::uintptr_t table = 0;
   const char* name = nullptr;  // its file; empty for the program itself
+  // The distance that its addresses were moved by when it was loaded, and its dynamic section; null: it has none.
+  std::uintptr_t base = 0;
+  const void* dynamic_section = nullptr;
 
   bool Covers(std::uintptr_t address) const { return address >= start && address < end; }
 };
@@ -36,14 +39,20 @@ struct DlFindObjectResult {
 struct LinkMapHead {
   std::uintptr_t address;
   const char* name;
+  const void* dynamic_section;
 };
 using DlFindObject = int (*)(void* address, DlFindObjectResult* result);
 
 inline LoadedObject FindLoadedObjectBy(DlFindObject find, std::uintptr_t address) {
   DlFindObjectResult result = {};
   if (find == nullptr || find(reinterpret_cast<void*>(address), &result) != 0) return {};
-  return {reinterpret_cast<std::uintptr_t>(result.map_start), reinterpret_cast<std::uintptr_t>(result.map_end),
-          reinterpret_cast<std::uintptr_t>(result.eh_frame), static_cast<const LinkMapHead*>(result.link_map)->name};
+  const auto* const link_map = static_cast<const LinkMapHead*>(result.link_map);
+  return {reinterpret_cast<std::uintptr_t>(result.map_start),
+          reinterpret_cast<std::uintptr_t>(result.map_end),
+          reinterpret_cast<std::uintptr_t>(result.eh_frame),
+          link_map->name,
+          link_map->address,
+          link_map->dynamic_section};
 }
 
 }  // namespace tarn

@@ -22,4 +22,14 @@ namespace tarn {
 // `*truncated`: there were more.
 std::size_t WalkStack(std::uintptr_t* call_sites, std::size_t max, bool* truncated);
 
+// The registers that a walk begins with.
+struct StackRegisters {
+  std::uintptr_t pc = 0;
+  std::uintptr_t sp = 0;
+  std::uintptr_t bp = 0;
+};
+// The same for code that a signal interrupted: the first entry is the interrupted instruction itself.
+std::size_t WalkInterruptedStack(const StackRegisters& registers, std::uintptr_t* call_sites, std::size_t max,
+                                 bool* truncated);
+
 }  // namespace tarn

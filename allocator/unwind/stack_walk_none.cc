@@ -10,4 +10,9 @@ std::size_t WalkStack(std::uintptr_t*, std::size_t, bool* truncated) {
   return 0;
 }
 
+std::size_t WalkInterruptedStack(const StackRegisters&, std::uintptr_t*, std::size_t, bool* truncated) {
+  *truncated = false;
+  return 0;
+}
+
 }  // namespace tarn

@@ -96,7 +96,8 @@ UnwindRule RuleOf(std::uintptr_t address, std::uintptr_t table) {
 
 class Walker {
  public:
-  Walker(std::uintptr_t pc, std::uintptr_t sp, std::uintptr_t bp) : pc_(pc), sp_(sp), bp_(bp) {
+  Walker(std::uintptr_t pc, std::uintptr_t sp, std::uintptr_t bp, bool interrupted = false)
+      : pc_(pc), sp_(sp), bp_(bp), interrupted_(interrupted) {
     readable_page_ = sp / kOsPageBytes;
   }
 
@@ -319,7 +320,7 @@ class Walker {
   std::uintptr_t pc_;
   std::uintptr_t sp_;
   std::uintptr_t bp_;
-  bool interrupted_ = false;
+  bool interrupted_;
   std::uintptr_t readable_page_;
   LoadedObject object_;
 };
@@ -366,6 +367,21 @@ TARN_NOINLINE std::size_t WalkStack(std::uintptr_t* call_sites, std::size_t max,
     }
     call_sites[count++] = walker.call_site();
   }
+  return count;
+}
+
+std::size_t WalkInterruptedStack(const StackRegisters& registers, std::uintptr_t* call_sites, std::size_t max,
+                                 bool* truncated) {
+  Walker walker(registers.pc, registers.sp, registers.bp, true);
+  std::size_t count = 0;
+  *truncated = false;
+  do {
+    if (count == max) {
+      *truncated = true;
+      break;
+    }
+    call_sites[count++] = walker.call_site();
+  } while (walker.Up());
   return count;
 }
 

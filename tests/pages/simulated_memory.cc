@@ -116,6 +116,8 @@ void Unreserve(void* start, std::size_t bytes) {
 
 bool Commit(void* start, std::size_t bytes) { return !Call("commit", start, bytes); }
 
+bool Forbid(void* start, std::size_t bytes) { return !Call("forbid", start, bytes); }
+
 Decommitted Decommit(void* start, std::size_t bytes) {
   if (!Call("decommit", start, bytes)) {
     Empty(start, bytes);

@@ -12,6 +12,7 @@ extern const Verb kStatVerb;
 extern const Verb kTopVerb;
 extern const Verb kHeapVerb;
 extern const Verb kServeVerb;
+extern const Verb kSymbolizeVerb;
 extern const Verb kDiffVerb;
 extern const Verb kOptionsVerb;
 extern const Verb kCompareVerb;
@@ -25,9 +26,9 @@ extern const Verb kManVerb;
 
 const std::vector<const Verb*>& Verbs() {
   static const std::vector<const Verb*> verbs = {
-      &kRunVerb,    &kCompareVerb, &kCheckVerb,      &kStatVerb,  &kTopVerb,     &kHeapVerb,
-      &kDiffVerb,   &kReleaseVerb, &kLimitVerb,      &kServeVerb, &kOptionsVerb, &kSizeClassesVerb,
-      &kReportVerb, &kMachineVerb, &kCompletionVerb, &kManVerb,
+      &kRunVerb,         &kCompareVerb, &kCheckVerb,   &kStatVerb,       &kTopVerb,   &kHeapVerb,
+      &kDiffVerb,        &kReleaseVerb, &kLimitVerb,   &kSymbolizeVerb,  &kServeVerb, &kOptionsVerb,
+      &kSizeClassesVerb, &kReportVerb,  &kMachineVerb, &kCompletionVerb, &kManVerb,
   };
   return verbs;
 }

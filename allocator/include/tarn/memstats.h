@@ -128,6 +128,15 @@ typedef struct tarn_memstats_s {
 
   tarn_memory_classes classes;
   tarn_memstats_class by_size[TARN_MEMSTATS_MAX_CLASSES];
+
+  // Guarded objects, which are in no size class. The places that there are; the live objects and the bytes of their
+  // pages; the freed ones that are held inaccessible; all that ever were. Last the misuse of them that was reported.
+  uint64_t guard_places;
+  uint64_t guarded_objects;
+  uint64_t guarded_bytes;
+  uint64_t guarded_held;
+  uint64_t guarded_allocations;
+  uint64_t guard_reports;
 } tarn_memstats_t;
 
 // The cache of one CPU, or of one thread where there is no rseq.

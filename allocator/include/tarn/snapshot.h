@@ -216,6 +216,19 @@ typedef struct tarn_snapshot_stalls {
   uint64_t by_time[TARN_STALL_TIMES];
 } tarn_snapshot_stalls;
 
+// Guarded objects: samples that have pages of their own between inaccessible ones. They lie beside the page heap and
+// the size classes.
+typedef struct tarn_snapshot_guards {
+  uint64_t places;           // objects that there is room for; 0 until the first one is guarded
+  uint64_t live_objects;     // with the program
+  uint64_t live_bytes;       // of their pages
+  uint64_t held_objects;     // freed, and inaccessible
+  uint64_t allocations;      // cumulative
+  uint64_t allocated_bytes;  // cumulative, of their pages
+  uint64_t refused;          // not guarded, since the kernel refused
+  uint64_t reports;          // of misuse
+} tarn_snapshot_guards;
+
 // A setting in force. Texts end with a zero byte.
 enum { TARN_SOURCE_DEFAULT = 0, TARN_SOURCE_PRESET = 1, TARN_SOURCE_ENVIRONMENT = 2, TARN_SOURCE_API = 3 };
 typedef struct tarn_snapshot_option {
@@ -281,7 +294,8 @@ typedef struct tarn_snapshot_block {
   uint64_t stalls_address;         // tarn_snapshot_stalls
   uint64_t release_address;        // tarn_snapshot_release; 0: this version cannot be asked
   uint64_t limit_request_address;  // tarn_snapshot_limit_request; 0: this version cannot be asked
-  uint64_t reserved[9];
+  uint64_t guards_address;         // tarn_snapshot_guards; 0: this version has none
+  uint64_t reserved[8];
 } tarn_snapshot_block;
 
 extern const tarn_snapshot_block tarn_snapshot;

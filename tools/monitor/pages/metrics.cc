@@ -149,6 +149,8 @@ void AddHeap(const tarn_memstats_t& stats, Exposition* out) {
   if (stats.hard_limit_bytes != UINT64_MAX)
     gauge("tarn_hard_limit_bytes", "The limit beyond which allocations fail.", stats.hard_limit_bytes);
   counter("tarn_limit_exceeded", "Times that the soft limit was found exceeded.", stats.limit_exceeded);
+  counter("tarn_guarded_allocations", "Objects that were guarded by inaccessible pages.", stats.guarded_allocations);
+  counter("tarn_guard_reports", "Misuse of guarded objects that was reported.", stats.guard_reports);
   counter("tarn_hard_limit_failures", "Allocations that failed while a hard limit was set.", stats.hard_failures);
 }
 

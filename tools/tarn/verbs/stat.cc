@@ -159,6 +159,9 @@ void AddPolicies(const tarn_memstats_t& stats, Text* text) {
                                       Bytes(stats.scavenger_released_bytes), Bytes(stats.scavenger_drained_bytes)));
   text->Line("stalls", fmt::format("{} slow paths in the kernel or at a lock, {:.1f} ms in all, the longest {:.3f} ms",
                                    Count(stats.stalls), ms(stats.stall_total_ns), ms(stats.stall_longest_ns)));
+  text->Line("guarded", fmt::format("{} live objects in {} places, {} freed ones held; {} since the start; {} reports",
+                                    Count(stats.guarded_objects), Count(stats.guard_places), Count(stats.guarded_held),
+                                    Count(stats.guarded_allocations), Count(stats.guard_reports)));
 }
 
 void AddSizeClasses(const tarn_memstats_t& stats, Text* text) {
