@@ -33,7 +33,7 @@ std::size_t CentralFreeList::RemoveRange(void** objects, std::size_t count) {
       // The span that went would have served.
       const std::size_t span_bytes = kSizeClasses[size_class_].span_pages * kPageBytes;
       const std::size_t most = kMostKeptBytes / span_bytes;
-      if (gave_back_ && may_keep_ < most && kind_ == SpanKind::kSmall) ++may_keep_;
+      if (gave_back_ && may_keep_ < most && kind_ != SpanKind::kSampled) ++may_keep_;
       gave_back_ = false;
       const bool grows = spans_.load(std::memory_order_relaxed) * span_bytes >= kGrownBytes;
       // Another thread that finds the list empty now gets a span, too, which suits a class in demand.

@@ -37,7 +37,8 @@ class alignas(64) CentralFreeList {
  public:
   constexpr CentralFreeList() = default;
 
-  // `kind` is that of its spans: kSmall, or kSampled for the objects of which the heap profile keeps a sample.
+  // `kind` is that of its spans: kSmall; kSampled for the objects of which the heap profile keeps a sample; kChecked in
+  // the checked mode.
   void Init(SizeClass size_class, PageHeap* page_heap, SpanKind kind = SpanKind::kSmall) {
     size_class_ = size_class;
     page_heap_ = page_heap;

@@ -8,6 +8,7 @@
 
 #include "allocator/cpu_cache/slab_ops.h"
 #include "allocator/entry/sizes.h"
+#include "allocator/heap/checked_objects.h"
 #include "allocator/heap/deferred_frees.h"
 #include "allocator/heap/process_heap.h"
 #include "allocator/heap/reclaim.h"
@@ -92,34 +93,61 @@ void* AllocateLargeZeroed(std::size_t bytes) {
 }
 
 inline void* AllocateOwn(std::size_t bytes, Request request) {
-  const SizeClass size_class = request == Request::kNew ? NewSizeClass(bytes) : MallocSizeClass(bytes);
+  const SizeClass size_class = request == Request::kMalloc ? MallocSizeClass(bytes) : NewSizeClass(bytes);
   return size_class == 0 ? AllocateLarge(bytes, 0) : AllocateClass(size_class, bytes, kMallocAlignmentBytes);
 }
 
-TARN_COLD void* AllocateNearSanitizer(std::size_t bytes, Request request) {
-  return SanitizerServes() ? SanitizerMalloc(bytes) : AllocateOwn(bytes, request);
+void* AllocateOwnAligned(std::size_t bytes, std::size_t alignment) {
+  const SizeClass size_class = AlignedNewSizeClass(bytes, alignment);
+  return size_class == 0 ? AllocateLarge(bytes, alignment) : AllocateClass(size_class, bytes, alignment);
+}
+
+// True where objects are checked. The first call of the process finds that out by the start.
+bool ChecksThis() {
+  if (!process_heap.started()) PrepareThread();
+  return ChecksMalloc();
+}
+
+Family FamilyOf(Request request) {
+  switch (request) {
+    case Request::kNew:
+      return Family::kNew;
+    case Request::kNewArray:
+      return Family::kNewArray;
+    default:
+      return Family::kMalloc;
+  }
+}
+
+// The hit path is closed: the heap has not started, a sanitizer serves, or objects are checked.
+TARN_NOINLINE void* AllocateClosed(std::size_t bytes, std::size_t alignment, Request request) {
+  if (SanitizerServes()) return alignment == 0 ? SanitizerMalloc(bytes) : SanitizerMemalign(alignment, bytes);
+  if (ChecksThis()) return AllocateChecked(bytes, alignment, FamilyOf(request), false);
+  if (alignment != 0 && bytes > kMaxRequestBytes) return nullptr;
+  return alignment == 0 ? AllocateOwn(bytes, request) : AllocateOwnAligned(bytes, alignment);
 }
 
 }  // namespace
 
 // Objects above the small table hit here, so all calls are at ends: nothing is saved on the stack before a hit.
 void* AllocateSlow(std::size_t bytes, Request request) {
-  if (MayHaveSanitizer()) [[unlikely]]
-    return AllocateNearSanitizer(bytes, request);
+  if (slab_table.hit_limit_bytes == 0) [[unlikely]]
+    return AllocateClosed(bytes, 0, request);
   return AllocateOwn(bytes, request);
 }
 
-void* AllocateAligned(std::size_t bytes, std::size_t alignment) {
-  if (SanitizerServes()) [[unlikely]]
-    return SanitizerMemalign(alignment, bytes);
+void* AllocateAligned(std::size_t bytes, std::size_t alignment, Request request) {
+  if (slab_table.hit_limit_bytes == 0) [[unlikely]]
+    return AllocateClosed(bytes, alignment, request);
   if (bytes > kMaxRequestBytes) return nullptr;
-  const SizeClass size_class = AlignedNewSizeClass(bytes, alignment);
-  return size_class == 0 ? AllocateLarge(bytes, alignment) : AllocateClass(size_class, bytes, alignment);
+  return AllocateOwnAligned(bytes, alignment);
 }
 
 void* AllocateZeroed(std::size_t bytes) {
-  if (SanitizerServes()) [[unlikely]]
-    return SanitizerCalloc(bytes);
+  if (slab_table.hit_limit_bytes == 0) [[unlikely]] {
+    if (SanitizerServes()) return SanitizerCalloc(bytes);
+    if (ChecksThis()) return AllocateChecked(bytes, 0, Family::kMalloc, true);
+  }
   if (MallocSizeClass(bytes) == 0) return AllocateLargeZeroed(bytes);
   void* object = AllocateSlow(bytes, Request::kMalloc);
   if (object != nullptr) std::memset(object, 0, bytes);

@@ -19,6 +19,6 @@ TARN_NOINLINE void FreeSized(void* pointer, std::size_t bytes, const char* call)
 
 // The sized operator delete: frees the object by its own size. Where checks are on, notes a size for which operator new
 // would not give an object of this size class (`alignment` 0: the plain operator new). Null is allowed.
-TARN_NOINLINE void DeleteSized(void* pointer, std::size_t bytes, std::size_t alignment);
+TARN_NOINLINE void DeleteSized(void* pointer, std::size_t bytes, std::size_t alignment, const char* call);
 
 }  // namespace tarn

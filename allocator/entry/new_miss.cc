@@ -11,7 +11,6 @@
 #include <new>
 
 #include "allocator/cpu_cache/slab.h"
-#include "allocator/entry/allocate.h"
 #include "allocator/entry/replaced.h"
 #include "allocator/os/crash.h"
 
@@ -37,14 +36,14 @@ namespace {
   __builtin_trap();
 }
 
-void* TryNew(std::size_t bytes, std::size_t alignment) {
+void* TryNew(std::size_t bytes, std::size_t alignment, Request request) {
   if (alignment != 0) {
-    if (!ReplacedAligned()) return AllocateAligned(bytes, alignment);
+    if (!ReplacedAligned()) return AllocateAligned(bytes, alignment, request);
     return bound::AllocateAligned(std::max(alignment, sizeof(void*)), std::max<std::size_t>(bytes, 1));
   }
   // Malloc may answer null to 0 bytes.
   if (Replaced(Function::kMalloc)) return bound::Malloc(std::max<std::size_t>(bytes, 1));
-  void* object = AllocateSlow(bytes, Request::kNew);
+  void* object = AllocateSlow(bytes, request);
   // The first one has started the heap.
   if (slab_table.new_limit_bytes == 0) OpenOperators();
   return object;
@@ -55,9 +54,9 @@ std::new_handler NewHandler() { return _ZSt15get_new_handlerv != nullptr ? _ZSt1
 }  // namespace
 
 // The loop of [new.delete.single]. The handler may throw; the exception passes through here.
-void* NewMiss(std::size_t bytes, std::size_t alignment) {
+void* NewMiss(std::size_t bytes, std::size_t alignment, Request request) {
   while (true) {
-    if (void* object = TryNew(bytes, alignment)) return object;
+    if (void* object = TryNew(bytes, alignment, request)) return object;
     const std::new_handler handler = NewHandler();
     if (handler == nullptr) ThrowBadAlloc();
     handler();
@@ -66,9 +65,9 @@ void* NewMiss(std::size_t bytes, std::size_t alignment) {
 
 namespace {
 
-void* NewMissNothrow(std::size_t bytes, std::size_t alignment) noexcept {
+void* NewMissNothrow(std::size_t bytes, std::size_t alignment, Request request = Request::kNew) noexcept {
   while (true) {
-    if (void* object = TryNew(bytes, alignment)) return object;
+    if (void* object = TryNew(bytes, alignment, request)) return object;
     const std::new_handler handler = NewHandler();
     if (handler == nullptr) return nullptr;
     try {
@@ -97,7 +96,9 @@ void* NewNothrowMiss(std::size_t bytes) noexcept {
 }
 
 void* NewArrayNothrowMiss(std::size_t bytes) noexcept {
-  if (!Replaced(Function::kNewArray)) return NewNothrowMiss(bytes);
+  if (!Replaced(Function::kNewArray)) {
+    return Replaced(Function::kNew) ? NewNothrowMiss(bytes) : NewMissNothrow(bytes, 0, Request::kNewArray);
+  }
   return OrNull([=] { return ::operator new[](bytes); });
 }
 
@@ -107,7 +108,11 @@ void* NewNothrowAligned(std::size_t bytes, std::align_val_t alignment) noexcept 
 }
 
 void* NewArrayNothrowAligned(std::size_t bytes, std::align_val_t alignment) noexcept {
-  if (!Replaced(Function::kNewArrayAligned)) return NewNothrowAligned(bytes, alignment);
+  if (!Replaced(Function::kNewArrayAligned)) {
+    return Replaced(Function::kNewAligned)
+               ? NewNothrowAligned(bytes, alignment)
+               : NewMissNothrow(bytes, static_cast<std::size_t>(alignment), Request::kNewArray);
+  }
   return OrNull([=] { return ::operator new[](bytes, alignment); });
 }
 

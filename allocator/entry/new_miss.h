@@ -10,12 +10,13 @@
 #include <new>
 
 #include "allocator/base/attributes.h"
+#include "allocator/entry/allocate.h"
 
 namespace tarn {
 
 // `alignment` is a power of two, or 0 for the plain operator new. Never null: throws bad_alloc, by way of the program's
 // C++ library, when the new-handler has given up.
-TARN_NOINLINE void* NewMiss(std::size_t bytes, std::size_t alignment);
+TARN_NOINLINE void* NewMiss(std::size_t bytes, std::size_t alignment, Request request = Request::kNew);
 
 // The nothrow forms: null when there is no memory. An exception of the new-handler, or of the program's operator, is
 // swallowed.

@@ -27,65 +27,80 @@ namespace {
 using tarn::Function;
 using tarn::NewMiss;
 using tarn::Replaced;
+using tarn::Request;
 
 std::size_t Raw(std::align_val_t alignment) { return static_cast<std::size_t>(alignment); }
 
 TARN_NOINLINE void* NewArrayMiss(std::size_t bytes) {
-  return Replaced(Function::kNew) ? ::operator new(bytes) : NewMiss(bytes, 0);
+  return Replaced(Function::kNew) ? ::operator new(bytes) : NewMiss(bytes, 0, Request::kNewArray);
 }
 
 // --- Delete, from the forms that are defined by nothing else to those that are defined by them ----------------------
 
-TARN_NOINLINE void DeleteMiss(void* object) {
+constexpr char kDelete[] = "operator delete";
+constexpr char kDeleteArray[] = "operator delete[]";
+
+void FreeAs(void* object, const char* call) {
   tarn::OpenOperators();
-  Replaced(Function::kFree) ? tarn::bound::Free(object) : tarn::FreeSlow(object, "operator delete");
+  Replaced(Function::kFree) ? tarn::bound::Free(object) : tarn::FreeSlow(object, call);
 }
+
+TARN_NOINLINE void DeleteMiss(void* object) { FreeAs(object, kDelete); }
 
 TARN_NOINLINE void DerivedDeleteMiss(void* object) {
   Replaced(Function::kDelete) ? ::operator delete(object) : DeleteMiss(object);
 }
 
+TARN_NOINLINE void DeleteArrayMiss(void* object) {
+  Replaced(Function::kDelete) ? ::operator delete(object) : FreeAs(object, kDeleteArray);
+}
+
 TARN_NOINLINE void DerivedDeleteArrayMiss(void* object) {
-  Replaced(Function::kDeleteArray) ? ::operator delete[](object) : DerivedDeleteMiss(object);
+  Replaced(Function::kDeleteArray) ? ::operator delete[](object) : DeleteArrayMiss(object);
 }
 
-void SizedDelete(void* object, std::size_t bytes) {
+void SizedDelete(void* object, std::size_t bytes, const char* call) {
+  if (Replaced(Function::kDelete)) return ::operator delete(object);
   tarn::OpenOperators();
-  Replaced(Function::kFree) ? tarn::bound::Free(object) : tarn::DeleteSized(object, bytes, 0);
+  Replaced(Function::kFree) ? tarn::bound::Free(object) : tarn::DeleteSized(object, bytes, 0, call);
 }
 
-TARN_NOINLINE void SizedDeleteMiss(void* object, std::size_t bytes) {
-  Replaced(Function::kDelete) ? ::operator delete(object) : SizedDelete(object, bytes);
-}
+TARN_NOINLINE void SizedDeleteMiss(void* object, std::size_t bytes) { SizedDelete(object, bytes, kDelete); }
 
 TARN_NOINLINE void SizedDeleteArrayMiss(void* object, std::size_t bytes) {
-  Replaced(Function::kDeleteArray) ? ::operator delete[](object) : SizedDeleteMiss(object, bytes);
+  Replaced(Function::kDeleteArray) ? ::operator delete[](object) : SizedDelete(object, bytes, kDeleteArray);
 }
 
-TARN_NOINLINE void AlignedDeleteMiss(void* object) {
+void AlignedDelete(void* object, const char* call) {
   tarn::OpenOperators();
   // Aligned objects are the program's where it has replaced a function that makes them.
-  tarn::ReplacedAligned() ? tarn::bound::Free(object) : tarn::FreeSlow(object, "operator delete");
+  tarn::ReplacedAligned() ? tarn::bound::Free(object) : tarn::FreeSlow(object, call);
 }
 
+TARN_NOINLINE void AlignedDeleteMiss(void* object) { AlignedDelete(object, kDelete); }
+
 TARN_NOINLINE void DerivedAlignedDeleteMiss(void* object, std::align_val_t alignment) {
-  Replaced(Function::kDeleteAligned) ? ::operator delete(object, alignment) : AlignedDeleteMiss(object);
+  Replaced(Function::kDeleteAligned) ? ::operator delete(object, alignment) : AlignedDelete(object, kDelete);
+}
+
+TARN_NOINLINE void AlignedDeleteArrayMiss(void* object, std::align_val_t alignment) {
+  Replaced(Function::kDeleteAligned) ? ::operator delete(object, alignment) : AlignedDelete(object, kDeleteArray);
 }
 
 TARN_NOINLINE void DerivedAlignedDeleteArrayMiss(void* object, std::align_val_t alignment) {
   Replaced(Function::kDeleteArrayAligned) ? ::operator delete[](object, alignment)
-                                          : DerivedAlignedDeleteMiss(object, alignment);
+                                          : AlignedDeleteArrayMiss(object, alignment);
 }
 
-void SizedAlignedDelete(void* object, std::size_t bytes, std::align_val_t alignment) {
+void SizedAlignedDelete(void* object, std::size_t bytes, std::align_val_t alignment, const char* call) {
   if (Replaced(Function::kDeleteAligned)) return ::operator delete(object, alignment);
   tarn::OpenOperators();
-  tarn::ReplacedAligned() ? tarn::bound::Free(object) : tarn::DeleteSized(object, bytes, Raw(alignment));
+  tarn::ReplacedAligned() ? tarn::bound::Free(object) : tarn::DeleteSized(object, bytes, Raw(alignment), call);
 }
 
 void SizedAlignedDeleteArray(void* object, std::size_t bytes, std::align_val_t alignment) {
   Replaced(Function::kDeleteArrayAligned) ? ::operator delete[](object, alignment)
-                                          : SizedAlignedDelete(object, bytes, alignment);
+                                          : SizedAlignedDelete(object, bytes, alignment, kDeleteArray);
 }
 
 }  // namespace
@@ -124,7 +139,8 @@ TARN_OPERATOR void* operator new(std::size_t bytes, std::align_val_t alignment) 
   return NewMiss(bytes, Raw(alignment));
 }
 TARN_OPERATOR void* operator new[](std::size_t bytes, std::align_val_t alignment) {
-  return Replaced(Function::kNewAligned) ? ::operator new(bytes, alignment) : NewMiss(bytes, Raw(alignment));
+  return Replaced(Function::kNewAligned) ? ::operator new(bytes, alignment)
+                                         : NewMiss(bytes, Raw(alignment), Request::kNewArray);
 }
 TARN_OPERATOR void* operator new(std::size_t bytes, std::align_val_t alignment, const std::nothrow_t&) noexcept {
   return tarn::NewNothrowAligned(bytes, alignment);
@@ -143,7 +159,7 @@ TARN_OPERATOR void operator delete(void* object) noexcept {
 TARN_OPERATOR void operator delete[](void* object) noexcept {
   if (tarn::DeleteHit(object, tarn::kDirectDerivedDelete)) [[likely]]
     return;
-  DerivedDeleteMiss(object);
+  DeleteArrayMiss(object);
 }
 TARN_OPERATOR void operator delete(void* object, const std::nothrow_t&) noexcept {
   if (tarn::DeleteHit(object, tarn::kDirectDerivedDelete)) [[likely]]
@@ -174,7 +190,7 @@ TARN_OPERATOR void operator delete(void* object, std::align_val_t) noexcept {
 TARN_OPERATOR void operator delete[](void* object, std::align_val_t alignment) noexcept {
   if (tarn::DeleteHit(object, tarn::kDirectDerivedDelete)) [[likely]]
     return;
-  DerivedAlignedDeleteMiss(object, alignment);
+  AlignedDeleteArrayMiss(object, alignment);
 }
 TARN_OPERATOR void operator delete(void* object, std::align_val_t alignment, const std::nothrow_t&) noexcept {
   if (tarn::DeleteHit(object, tarn::kDirectDerivedDelete)) [[likely]]
@@ -189,7 +205,7 @@ TARN_OPERATOR void operator delete[](void* object, std::align_val_t alignment, c
 TARN_OPERATOR void operator delete(void* object, std::size_t bytes, std::align_val_t alignment) noexcept {
   if (tarn::DeleteHit(object, tarn::kDirectSizedDelete)) [[likely]]
     return;
-  SizedAlignedDelete(object, bytes, alignment);
+  SizedAlignedDelete(object, bytes, alignment, kDelete);
 }
 TARN_OPERATOR void operator delete[](void* object, std::size_t bytes, std::align_val_t alignment) noexcept {
   if (tarn::DeleteHit(object, tarn::kDirectSizedDelete)) [[likely]]

@@ -10,6 +10,7 @@
 #include "allocator/entry/free.h"
 #include "allocator/entry/next_owner.h"
 #include "allocator/entry/sizes.h"
+#include "allocator/heap/checked_objects.h"
 #include "allocator/heap/deferred_frees.h"
 #include "allocator/heap/object.h"
 #include "allocator/heap/process_heap.h"
@@ -101,6 +102,7 @@ void* Reallocate(void* pointer, std::size_t bytes) {
     if (ReallocateByNextOwner(pointer, bytes, &result)) return result;
     ReportBadPointer(kCall, pointer);
   }
+  if (object.kind == Object::Kind::kChecked) return ReallocateChecked(object, bytes);
   return object.kind == Object::Kind::kLarge ? ReallocateLarge(object, bytes) : ReallocateSmall(object, bytes);
 }
 
@@ -114,6 +116,7 @@ std::size_t UsableBytes(const void* pointer, const char* call) {
     if (UsableBytesByNextOwner(pointer, &bytes)) return bytes;
     ReportBadPointer(call, pointer);
   }
+  if (object.kind == Object::Kind::kChecked) return CheckedBytes(object, call);
   RequireStart(object, call);
   return object.bytes();
 }

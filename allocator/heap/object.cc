@@ -3,6 +3,7 @@
 #include "allocator/heap/object.h"
 
 #include "allocator/central/span_objects.h"
+#include "allocator/heap/checked_objects.h"
 #include "allocator/heap/process_heap.h"
 #include "allocator/heap/sampled_objects.h"
 #include "allocator/os/crash.h"
@@ -14,7 +15,8 @@ namespace {
 
 std::uintptr_t AddressOf(const void* pointer) { return reinterpret_cast<std::uintptr_t>(pointer); }
 
-[[noreturn]] TARN_COLD void ReportInterior(const char* call, const void* pointer, const Span* span) {
+[[noreturn]] TARN_COLD void ReportInterior(const char* call, const void* pointer, Span* span) {
+  if (span->kind == SpanKind::kChecked || span->is_checked_large()) ReportCheckedInterior(call, pointer, span);
   const bool small = span->kind == SpanKind::kSmall || span->kind == SpanKind::kSampled;
   const std::uintptr_t start = small ? ObjectAround(span, AddressOf(pointer)) : span->start_address();
   if (start == 0) ReportMisuse(call, pointer, Misuse::kInteriorPointer);
@@ -37,7 +39,7 @@ Served WasServed(const void* pointer) {
 }  // namespace
 
 void ReportBadPointer(const char* call, const void* pointer) {
-  if (const Span* span = page_map.SpanAround(AddressOf(pointer))) {
+  if (Span* span = page_map.SpanAround(AddressOf(pointer))) {
     if (span->is_region()) ReportMisuse(call, pointer, Misuse::kRegionPointer);
     ReportInterior(call, pointer, span);
   }
@@ -66,8 +68,12 @@ Object ResolveUnclassed(void* pointer, const char* call) {
     if (FindObject(span, address) < 0) ReportBadPointer(call, pointer);
     return {pointer, {span}, span->size_class, Object::Kind::kSampled};
   }
+  if (span->kind == SpanKind::kChecked) {
+    if (FindObject(span, address) < 0) ReportBadPointer(call, pointer);
+    return {pointer, {span}, 0, Object::Kind::kChecked};
+  }
   if (span->start_address() != address) ReportBadPointer(call, pointer);
-  return {pointer, {span}, 0, Object::Kind::kLarge};
+  return {pointer, {span}, 0, span->is_checked_large() ? Object::Kind::kChecked : Object::Kind::kLarge};
 }
 
 void RequireStart(const Object& object, const char* call) {
@@ -115,6 +121,9 @@ void Deallocate(const Object& object, const char* call) {
       break;
     case Object::Kind::kGuarded:
       process_heap.profile.Remove(process_heap.guards.Free(object.place, call));
+      break;
+    case Object::Kind::kChecked:
+      LetGo(object, call);
       break;
     case Object::Kind::kForeign:
       ReportBadPointer(call, object.start);

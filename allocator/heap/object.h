@@ -42,15 +42,16 @@ struct Object {
     kSampled,  // lies in a span of sampled objects of its class
     kLarge,    // has a span of its own
     kGuarded,  // is a live guarded object (misuse/guarded_objects.h)
+    kChecked,  // has a record of the checked mode (heap/checked_objects.h); small or large
     kForeign,  // no memory of tarn's is or was there
   };
 
   void* start = nullptr;
   union {
-    Span* span = nullptr;  // of kSampled and kLarge
+    Span* span = nullptr;  // of kSampled, kLarge and kChecked
     GuardedPlace* place;   // of kGuarded
   };
-  SizeClass size_class = 0;  // of all but kLarge
+  SizeClass size_class = 0;  // of all but kLarge and kChecked
   Kind kind = Kind::kForeign;
 
   bool is_foreign() const { return kind == Kind::kForeign; }

@@ -81,7 +81,8 @@ struct alignas(4096) ProcessHeap {
     __atomic_load(&options.preset, &preset, __ATOMIC_RELAXED);
     return preset;
   }
-  bool checks() const { return __atomic_load_n(&options.check, __ATOMIC_RELAXED); }
+  // Pools, arenas and heaps are checked, and the sizes of frees.
+  bool checks() const { return (__atomic_load_n(&options.check, __ATOMIC_RELAXED) & kCheckPools) != 0; }
   bool prints_statistics() const { return __atomic_load_n(&options.stats, __ATOMIC_RELAXED); }
   std::uint32_t pool_objects() const { return __atomic_load_n(&options.pool_objects, __ATOMIC_RELAXED); }
   std::uint32_t release_delay_ms() const { return __atomic_load_n(&options.release_delay_ms, __ATOMIC_RELAXED); }

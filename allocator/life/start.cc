@@ -3,6 +3,7 @@
 #include "allocator/heap/process_heap.h"
 
 #include "allocator/base/text.h"
+#include "allocator/heap/checked_objects.h"
 #include "allocator/heap/reclaim.h"
 #include "allocator/life/start_line.h"
 #include "allocator/misuse/report.h"
@@ -25,6 +26,8 @@ namespace {
 // as large as ever. Measured: with an eighth, the bench random_order, whose objects take 520 KiB, misses most of the
 // time and takes 1.4 times glibc's time.
 constexpr std::size_t kThreadBudgetDivisor = 2;
+// With TARN_CHECK=guard. Each live one takes two mappings, of 65530 that a process has (vm.max_map_count). Chosen.
+constexpr std::uint32_t kMostGuardedObjects = 1 << 14;
 // sysexits.h: EX_CONFIG.
 constexpr int kExitBadConfiguration = 78;
 
@@ -97,7 +100,16 @@ void ProcessHeap::SetUp() {
                scavenger.published(), scavenger.release_words(), scavenger.limit_request_words(), described_options,
                kSettingCount, guards.published()},
               TARN_VERSION, &own_snapshot);
-  if (!SanitizerServes()) slab_table.hit_limit_bytes = kSmallLookupMaxBytes + 1;
+  if (!SanitizerServes()) {
+    SetUpChecks(options);
+    // A checked object's call takes its slow path, see heap/checked_objects.h.
+    if (ChecksMalloc()) {
+      EnsureSampledLists();
+      if (Checks(kCheckGuard)) guards.GuardAll(kMostGuardedObjects);
+    } else {
+      slab_table.hit_limit_bytes = kSmallLookupMaxBytes + 1;
+    }
+  }
   state.store(State::kStarted, std::memory_order_release);
 }
 
@@ -178,8 +190,9 @@ bool ProcessHeap::SetPreset(Preset preset) {
 void ProcessHeap::SetUpSampledLists() {
   LockHolder holder(profile.lock());
   if (has_sampled_lists()) return;
+  const SpanKind kind = ChecksMalloc() ? SpanKind::kChecked : SpanKind::kSampled;
   for (int c = 1; c < kSizeClassCount; ++c) {
-    sampled_lists[c].Init(static_cast<SizeClass>(c), &page_heap, SpanKind::kSampled);
+    sampled_lists[c].Init(static_cast<SizeClass>(c), &page_heap, kind);
   }
   // Release pairs with the acquire in has_sampled_lists(): a thread that sees the mark sees the lists. A thread that
   // frees a sampled object got it from one that saw the mark.

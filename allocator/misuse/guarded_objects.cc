@@ -169,6 +169,20 @@ GuardedPlace* GuardedObjects::Take() {
   return nullptr;
 }
 
+// Where there are many places: the next one that can be taken, all around. So held ones are taken in about the order of
+// their frees.
+GuardedPlace* GuardedObjects::TakeNext() {
+  if (Read(published_.live_objects) >= most_objects_) return nullptr;
+  for (std::uint32_t tries = 0; tries < most_objects_; ++tries) {
+    GuardedPlace* const place = places_ + next_place_.fetch_add(1, std::memory_order_relaxed) % most_objects_;
+    GuardedPlace::State state = place->state.load(std::memory_order_relaxed);
+    if (state != GuardedPlace::kUnused && state != GuardedPlace::kHeld) continue;
+    // Acquire pairs with the release of the free.
+    if (place->state.compare_exchange_strong(state, GuardedPlace::kTaken, std::memory_order_acquire)) return place;
+  }
+  return nullptr;
+}
+
 char* GuardedObjects::StartOf(const GuardedPlace& place) const {
   const std::uintptr_t region = region_start_.load(std::memory_order_relaxed);
   return reinterpret_cast<char*>(region + kGuardBytes + static_cast<std::size_t>(&place - places_) * kStride);
@@ -186,6 +200,7 @@ GuardedObjects::Pages GuardedObjects::PagesOf(const GuardedPlace& place) const {
 
 // Differs from run to run by the address.
 bool GuardedObjects::PutsAtEnd() {
+  if (guards_all_) return true;
   return Mix(draws_.fetch_add(1, std::memory_order_relaxed) ^ region_start_.load(std::memory_order_relaxed)) % 2 != 0;
 }
 
@@ -193,7 +208,7 @@ GuardedPlace* GuardedObjects::Allocate(SizeClass size_class, std::size_t bytes, 
   const std::size_t page_bytes = RoundUp(std::max<std::size_t>(bytes, 1), OsPageBytes());
   if (page_bytes > kPlaceBytes) return nullptr;
   if (!has_region() && !MakeRegion()) return nullptr;
-  GuardedPlace* const place = Take();
+  GuardedPlace* const place = guards_all_ ? TakeNext() : Take();
   if (place == nullptr) return nullptr;
   char* const start = StartOf(*place);
   if (place->opened.load(std::memory_order_relaxed)) Close(place);

@@ -78,6 +78,12 @@ class GuardedObjects {
   // reported, by a handler of SIGSEGV.
   void Init(PageHeap* page_heap, std::uint32_t most_objects, std::uint32_t rate, bool handle_faults);
 
+  // Each object is to be guarded (TARN_CHECK=guard), at the end of its pages. Before the first one.
+  void GuardAll(std::uint32_t most_objects) {
+    guards_all_ = true;
+    most_objects_ = most_objects;
+    rate_ = 1;
+  }
   // Installs the handler of SIGSEGV, where settings want it. When sampling begins, and again when it begins anew.
   void BeginHandlingFaults();
 
@@ -122,6 +128,7 @@ class GuardedObjects {
   bool MakeRegion();
   bool PutsAtEnd();
   GuardedPlace* Take();
+  GuardedPlace* TakeNext();
   Pages PagesOf(const GuardedPlace& place) const;
   char* StartOf(const GuardedPlace& place) const;
   void Close(GuardedPlace* place);
@@ -137,9 +144,11 @@ class GuardedObjects {
   std::uint32_t rate_ = 0;
   std::uint32_t most_objects_ = 0;
   bool handle_faults_ = false;
+  bool guards_all_ = false;
   std::atomic<bool> handles_faults_ = false;
   std::atomic<Region> region_ = Region::kNone;
   std::atomic<std::uint32_t> draws_ = 0;
+  std::atomic<std::uint32_t> next_place_ = 0;
   // The objects of this window, for the budget of time.
   std::atomic<std::uint32_t> window_start_ms_ = 0;
   std::atomic<std::uint32_t> window_objects_ = 0;

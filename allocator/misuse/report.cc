@@ -108,6 +108,16 @@ void Write(const MisuseReport& report, bool fatal) {
 
 }  // namespace
 
+void WriteLiveReport(const LiveReport& report) {
+  if (!TakeTurn()) return;
+  const int log = OpenLog();
+  ReportOutput output(buffer, sizeof buffer, log);
+  settings.format == ReportFormat::kJson ? WriteLiveJson(report, &output) : WriteLiveText(report, &output);
+  output.Flush();
+  if (log >= 0) static_cast<void>(CloseFile(log));
+  reporter.store(0, std::memory_order_release);
+}
+
 StackHere::StackHere() : thread(ThreadId()) {
   bool truncated;
   count = WalkStack(sites, kMaxSites, &truncated);

@@ -64,6 +64,23 @@ void SetUpReports(const Options& options);
 // first hundred are written.
 TARN_COLD void ReportAndMayGoOn(const MisuseReport& report);
 
+// The live objects at the end of the process, by the stacks that allocated them, those with the most bytes.
+struct LiveReport {
+  static constexpr std::size_t kMostShown = 20;
+  struct Place {
+    std::uint64_t bytes = 0;
+    std::uint64_t objects = 0;
+    StackFacts allocation;
+  };
+
+  std::uint64_t bytes = 0;
+  std::uint64_t objects = 0;
+  std::size_t places = 0;
+  std::size_t shown = 0;
+  Place largest[kMostShown];
+};
+void WriteLiveReport(const LiveReport& report);
+
 // The word for the kind in JSON: "use-after-free".
 const char* MisuseWord(Misuse::Kind kind);
 

@@ -104,6 +104,7 @@ const char* Advice(Misuse::Kind kind) {
     case Misuse::kSpanAlreadyFree:
       return "the object has two owners that free it, or its owner keeps the pointer after the free";
     case Misuse::kUseAfterFree:
+    case Misuse::kFreedOverwritten:
       return "the pointer that is used here outlives the free: find who keeps it, or free later";
     case Misuse::kPastEnd:
     case Misuse::kEndOverwritten:
@@ -113,6 +114,8 @@ const char* Advice(Misuse::Kind kind) {
       return "an index is negative, or a pointer was moved in front of the object";
     case Misuse::kInteriorPointer:
       return "only the pointer that the allocation gave may be passed on";
+    case Misuse::kWrongFamily:
+      return "malloc goes with free, new with delete, new[] with delete[]";
     case Misuse::kWrongSize:
       return "the type or the size at the free is not that of the allocation; a base class may lack a virtual "
              "destructor";
@@ -240,6 +243,32 @@ void WriteJsonReport(const MisuseReport& report, bool fatal, ReportOutput* outpu
   *output << "}\n";
 }
 
+void WriteLiveText(const LiveReport& report, ReportOutput* output) {
+  ProgramPath program;
+  *output << "tarn: " << report.bytes << " bytes in " << report.objects << " objects are allocated at the end, from "
+          << report.places << " stacks\n";
+  for (std::size_t i = 0; i < report.shown; ++i) {
+    const LiveReport::Place& place = report.largest[i];
+    *output << "  " << place.bytes << " bytes in " << place.objects << " objects"
+            << (place.allocation.count != 0 ? ", allocated at:\n" : ", whose stack was not kept\n");
+    WriteSites(place.allocation, &program, output);
+  }
+}
+
+void WriteLiveJson(const LiveReport& report, ReportOutput* output) {
+  ProgramPath program;
+  *output << "{\"schema\":\"tarn-misuse/1\",\"kind\":\"live-at-end\",\"pid\":" << ProcessId()
+          << ",\"bytes\":" << report.bytes << ",\"objects\":" << report.objects << ",\"stacks\":" << report.places
+          << ",\"largest\":[";
+  for (std::size_t i = 0; i < report.shown; ++i) {
+    const LiveReport::Place& place = report.largest[i];
+    *output << (i == 0 ? "{" : ",{") << "\"bytes\":" << place.bytes << ",\"objects\":" << place.objects;
+    WriteStackJson("allocation", place.allocation, &program, output);
+    *output << "}";
+  }
+  *output << "]}\n";
+}
+
 const char* MisuseWord(Misuse::Kind kind) {
   switch (kind) {
     case Misuse::kNotAllocated:
@@ -252,7 +281,10 @@ const char* MisuseWord(Misuse::Kind kind) {
     case Misuse::kWrongSize:
       return "wrong-size";
     case Misuse::kUseAfterFree:
+    case Misuse::kFreedOverwritten:
       return "use-after-free";
+    case Misuse::kWrongFamily:
+      return "mismatch";
     case Misuse::kPastEnd:
     case Misuse::kEndOverwritten:
       return "overflow";

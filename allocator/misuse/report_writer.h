@@ -38,5 +38,8 @@ void WriteReportLine(const MisuseReport& report, bool fatal, ReportOutput* outpu
 void WriteTextReport(const MisuseReport& report, ReportOutput* output);
 // One line with one object.
 void WriteJsonReport(const MisuseReport& report, bool fatal, ReportOutput* output);
+// All of a report of what is live.
+void WriteLiveText(const LiveReport& report, ReportOutput* output);
+void WriteLiveJson(const LiveReport& report, ReportOutput* output);
 
 }  // namespace tarn

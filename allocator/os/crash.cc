@@ -56,6 +56,10 @@ const char* Description(Misuse::Kind kind) {
       return "memory behind the object was overwritten";
     case Misuse::kStartOverwritten:
       return "memory in front of the object was overwritten";
+    case Misuse::kFreedOverwritten:
+      return "freed memory was overwritten";
+    case Misuse::kWrongFamily:
+      return "object was made by another family of functions";
   }
   return "unknown misuse";
 }

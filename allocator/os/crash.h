@@ -34,6 +34,8 @@ struct Misuse {
     // Traces of an access.
     kEndOverwritten,
     kStartOverwritten,
+    kFreedOverwritten,
+    kWrongFamily,  // the object is freed by another family of functions than made it
   };
 
   const char* call;     // the function that the program called

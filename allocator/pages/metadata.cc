@@ -33,8 +33,8 @@ std::size_t Metadata::used_bytes() const {
   return std::accumulate(std::begin(used_bytes_), std::end(used_bytes_), std::size_t{0});
 }
 
-Span* Metadata::NewSpan(std::size_t objects, bool sampled) {
-  const std::size_t units = Span::RecordUnits(objects, sampled);
+Span* Metadata::NewSpan(std::size_t objects, SpanKind kind) {
+  const std::size_t units = Span::RecordUnits(objects, kind);
   void* memory = free_spans_[units].PopFront();
   if (memory == nullptr) {
     memory = Allocate(units * Span::kRecordUnitBytes, Span::kRecordUnitBytes, MetadataKind::kSpans);

@@ -39,8 +39,8 @@ class Metadata {
   // blocks are large against what is asked of them.
   void AddBlock(void* start, std::size_t bytes);
 
-  // Records for spans of `objects` objects, with their samples or without. What Allocate said of null holds here too.
-  Span* NewSpan(std::size_t objects, bool sampled = false);
+  // Records for spans of `objects` objects, with what a span of the kind keeps of each. Null as Allocate.
+  Span* NewSpan(std::size_t objects, SpanKind kind = SpanKind::kSmall);
   void DeleteSpan(Span* span);
 
   std::size_t used_bytes() const;

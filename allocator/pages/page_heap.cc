@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstring>
 #include <new>
 
 #include "allocator/os/clock.h"
@@ -44,7 +45,7 @@ Span* PageHeap::AllocateSmall(SizeClass size_class, SpanKind kind, bool grows) {
   {
     LockHolder holder(lock_);
     const PublishAtEnd publish{this};
-    span = NewSpan(info.objects_per_span, kind == SpanKind::kSampled);
+    span = NewSpan(info.objects_per_span, kind);
     if (span == nullptr) return nullptr;
     const Run run = AllocateRun(PageCount(info.span_pages), PageCount(1));
     if (run.huge_page == nullptr) {
@@ -68,7 +69,9 @@ Span* PageHeap::AllocateSmall(SizeClass size_class, SpanKind kind, bool grows) {
     *words = ~std::uint64_t{0} >> (64 - here);
     left -= here;
   }
-  if (kind == SpanKind::kSampled) std::fill_n(span->samples(), info.objects_per_span, 0u);
+  if (const std::size_t kept_bytes = info.objects_per_span * Span::BytesPerObject(kind); kept_bytes != 0) {
+    std::memset(span->checked_records(), 0, kept_bytes);
+  }
   page_map.Register(span);
   return span;
 }
@@ -85,7 +88,7 @@ Span* PageHeap::AllocateLarge(PageCount pages, PageCount alignment, bool* zero, 
   {
     LockHolder holder(lock_);
     const PublishAtEnd publish{this};
-    span = NewSpan(record_objects, false);
+    span = NewSpan(record_objects, SpanKind::kLarge);
     if (span == nullptr) return nullptr;
     run = AllocateRun(pages, alignment, prefer_zero);
     if (run.huge_page == nullptr) {

@@ -60,8 +60,9 @@ class PageHeap {
   PageHeap(const PageHeap&) = delete;
   PageHeap& operator=(const PageHeap&) = delete;
 
-  // A span for objects of the class, registered in the page map, all objects free. `kind` is kSmall or kSampled. Null
-  // when there is no memory. The span is populated only for a class that grows: others may use one object of it.
+  // A span for objects of the class, registered in the page map, all objects free. `kind` is kSmall, kSampled or
+  // kChecked. Null when there is no memory. The span is populated only for a class that grows: others may use one
+  // object of it.
   [[nodiscard]] Span* AllocateSmall(SizeClass size_class, SpanKind kind = SpanKind::kSmall, bool grows = true)
       TARN_EXCLUDES(lock_);
 
@@ -315,7 +316,7 @@ class PageHeap {
   void NoteFall(std::uint32_t now_ms) TARN_REQUIRES(lock_);
 
   bool EnsureMetadata(std::size_t bytes, std::size_t alignment) TARN_REQUIRES(lock_);
-  Span* NewSpan(std::size_t objects, bool sampled) TARN_REQUIRES(lock_);
+  Span* NewSpan(std::size_t objects, SpanKind kind) TARN_REQUIRES(lock_);
   Span* AllocateMapped(PageCount pages, PageCount alignment, bool prefer_zero, std::size_t record_objects)
       TARN_EXCLUDES(lock_);
   void ShrinkWithinReservation(Span* span, PageCount pages, std::uint32_t now_ms) TARN_REQUIRES(lock_);

@@ -361,11 +361,11 @@ bool PageHeap::EnsureMetadata(std::size_t bytes, std::size_t alignment) {
   return true;
 }
 
-Span* PageHeap::NewSpan(std::size_t objects, bool sampled) {
-  Span* span = metadata_.NewSpan(objects, sampled);
+Span* PageHeap::NewSpan(std::size_t objects, SpanKind kind) {
+  Span* span = metadata_.NewSpan(objects, kind);
   if (span != nullptr) return span;
   if (!EnsureMetadata(kMaxSpanRecordUnits * Span::kRecordUnitBytes, Span::kRecordUnitBytes)) return nullptr;
-  return metadata_.NewSpan(objects, sampled);
+  return metadata_.NewSpan(objects, kind);
 }
 
 void* PageHeap::AllocateMetadata(std::size_t bytes, std::size_t alignment, MetadataKind kind) {

@@ -66,7 +66,7 @@ Span* PageHeap::AllocateMapped(PageCount pages, PageCount alignment, bool prefer
     if (start == nullptr) return nullptr;
     // Once more: others may have taken memory since.
     if (PermitsMapping(start, bytes) && EnsureLeaves(PageId::Containing(start), PageCount(1))) {
-      span = NewSpan(record_objects, false);
+      span = NewSpan(record_objects, SpanKind::kLarge);
     }
     if (span != nullptr) {
       usage_.AddMappedObject(PageCount::FromBytesCeil(bytes));

@@ -11,7 +11,9 @@ constinit PageMap page_map;
 
 namespace {
 
-bool HoldsSmallObjects(const Span* span) { return span->kind == SpanKind::kSmall || span->kind == SpanKind::kSampled; }
+bool HoldsSmallObjects(const Span* span) {
+  return span->kind == SpanKind::kSmall || span->kind == SpanKind::kSampled || span->kind == SpanKind::kChecked;
+}
 
 }  // namespace
 
@@ -27,8 +29,8 @@ void PageMap::Register(Span* span) {
     LeafOf(span->first_page)->spans[span->first_page.raw() % kPagesPerLeaf].store(span, std::memory_order_relaxed);
     return;
   }
-  // A free of a sampled object has to take the slow path.
-  const SizeClass size_class = span->kind == SpanKind::kSampled ? SizeClass{0} : span->size_class;
+  // A free of a sampled or a checked object has to take the slow path.
+  const SizeClass size_class = span->kind == SpanKind::kSmall ? span->size_class : SizeClass{0};
   for (std::size_t i = 0; i < span->pages.raw(); ++i) {
     const PageId page = span->first_page + PageCount(i);
     PageMapLeaf* leaf = LeafOf(page);

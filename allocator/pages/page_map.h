@@ -82,6 +82,19 @@ class PageMap {
   // for error messages.
   Span* SpanAround(std::uintptr_t address) const;
 
+  // Calls visit(page, span) for each entry, so once for a large span. A span may come or go at any time.
+  template <typename Visit>
+  void VisitSpans(Visit visit) const {
+    for (std::size_t root_index = 0; root_index < kRootEntries; ++root_index) {
+      const PageMapLeaf* leaf = LeafOf(PageId(root_index * kPagesPerLeaf));
+      if (leaf == nullptr) continue;
+      for (std::size_t i = 0; i < kPagesPerLeaf; ++i) {
+        Span* span = leaf->spans[i].load(std::memory_order_relaxed);
+        if (span != nullptr) visit(PageId(root_index * kPagesPerLeaf + i), span);
+      }
+    }
+  }
+
   // Registers all pages of a small span, or the first page of a large one; and takes that back.
   void Register(Span* span);
   void Unregister(Span* span);

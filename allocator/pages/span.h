@@ -24,6 +24,7 @@ enum class SpanKind : std::uint8_t {
   kFree,     // the record is unused
   kSmall,    // carved into objects of one size class
   kSampled,  // the same, and the heap profile keeps a sample of each object; the page map says class 0
+  kChecked,  // the same, with a record of each object in the checked mode (misuse/checked_record.h)
   kLarge,    // one object, pages out of a reservation
   kMapped,   // one object with a mapping of its own
 };
@@ -40,7 +41,8 @@ struct Span : ListLink<Span> {
   SpanKind kind = SpanKind::kFree;
   SizeClass size_class = 0;
   // Small spans: the bucket list that the span is on, by how full it is. Others: kApiBucket if an arena or a pool owns
-  // the span, so that nobody may give it to free; kTableBucket if it was asked for as large zero memory; else 0.
+  // the span, so that nobody may give it to free; kTableBucket if it was asked for as large zero memory; kCheckedBucket
+  // if the checked mode keeps a record of the object; else 0.
   std::uint8_t bucket = 0;
   // Bytes of this record in units of kRecordUnitBytes, for its way back to the page heap's free records.
   std::uint8_t record_units = 0;
@@ -51,6 +53,7 @@ struct Span : ListLink<Span> {
   static constexpr std::size_t kRecordUnitBytes = 64;
   static constexpr std::uint8_t kApiBucket = 255;
   static constexpr std::uint8_t kTableBucket = 254;
+  static constexpr std::uint8_t kCheckedBucket = 253;
 
   // Bit i is set when object i is free. The words lie behind the record.
   std::uint64_t* free_bits() { return reinterpret_cast<std::uint64_t*>(this + 1); }
@@ -74,18 +77,30 @@ struct Span : ListLink<Span> {
     live_objects = static_cast<std::uint16_t>(sample >> 16);
   }
 
-  // The units that a record with bits for `objects` objects takes, and with room for their samples.
-  static constexpr std::size_t RecordUnits(std::size_t objects, bool sampled = false);
+  // The records of the checked mode, one per object of a kChecked span, behind the bits. That of a large object lies
+  // directly behind this.
+  void* checked_records() { return free_bits() + word_count(); }
+  bool is_checked_large() const {
+    return (kind == SpanKind::kLarge || kind == SpanKind::kMapped) && bucket == kCheckedBucket;
+  }
+
+  static constexpr std::size_t kCheckedRecordBytes = 16;
+  // The bytes that a span of the kind keeps of each object besides its bit.
+  static constexpr std::size_t BytesPerObject(SpanKind kind) {
+    return kind == SpanKind::kSampled ? sizeof(std::uint32_t) : kind == SpanKind::kChecked ? kCheckedRecordBytes : 0;
+  }
+  // The units that a record with bits for `objects` objects takes, and with what a span of the kind keeps of them.
+  static constexpr std::size_t RecordUnits(std::size_t objects, SpanKind kind = SpanKind::kSmall);
 };
 static_assert(sizeof(Span) == 48);
 
-constexpr std::size_t Span::RecordUnits(std::size_t objects, bool sampled) {
-  const std::size_t bytes =
-      sizeof(Span) + (objects + 63) / 64 * sizeof(std::uint64_t) + (sampled ? objects * sizeof(std::uint32_t) : 0);
+constexpr std::size_t Span::RecordUnits(std::size_t objects, SpanKind kind) {
+  const std::size_t bytes = sizeof(Span) + (objects + 63) / 64 * sizeof(std::uint64_t) + objects * BytesPerObject(kind);
   return (bytes + kRecordUnitBytes - 1) / kRecordUnitBytes;
 }
 
-// The largest record: an 8-byte class of 1024 objects.
-inline constexpr std::size_t kMaxSpanRecordUnits = Span::RecordUnits(1024, true);
+// The largest record: a checked span of 512 objects of 16 bytes. The class of 1024 objects of 8 bytes is never checked.
+inline constexpr std::size_t kMaxSpanRecordUnits = Span::RecordUnits(512, SpanKind::kChecked);
+static_assert(kMaxSpanRecordUnits >= Span::RecordUnits(1024, SpanKind::kSampled) && kMaxSpanRecordUnits <= 255);
 
 }  // namespace tarn

@@ -47,6 +47,21 @@ inline constexpr std::size_t kMaxLogPathBytes = 255;
 // The form of a report of a misuse.
 enum class ReportFormat : std::uint8_t { kText, kJson };
 
+// The parts of TARN_CHECK, as bits. All but the first are about malloc.
+enum CheckPart : std::uint32_t {
+  kCheckPools = 1,        // pools, arenas and heaps
+  kCheckFree = 2,         // frees and other calls; implied by the others
+  kCheckBounds = 4,       // bytes behind and in front of objects
+  kCheckFill = 8,         // fills what is allocated and freed
+  kCheckQuarantine = 16,  // keeps what is freed for a while, and looks for writes to it
+  kCheckLeaks = 32,       // reports what is live at the end
+  kCheckGuard = 64,       // gives each object pages of its own
+  kCheckMismatch = 128,   // malloc against delete, new against delete[]
+};
+inline constexpr std::uint32_t kCheckMalloc = 254;
+// The parts that `on` stands for.
+inline constexpr std::uint32_t kCheckOn = kCheckPools | kCheckFree | kCheckBounds | kCheckFill | kCheckQuarantine;
+
 // All zero until the process heap starts: it is a part of that, which has to be zero (heap/process_heap.h).
 struct Options {
   Preset preset;
@@ -66,7 +81,9 @@ struct Options {
   BackgroundSetting background;
   std::uint32_t release_delay_ms;
   bool huge_pages;
-  bool check;
+  std::uint32_t check;  // CheckPart
+  std::uint32_t check_frames;
+  std::size_t check_quarantine_bytes;
   std::string_view check_log;
   ReportFormat check_format;
   bool check_continue;

@@ -81,6 +81,20 @@ constexpr std::string_view WithoutSynonym(std::string_view word) {
   return word;
 }
 
+// The bits of "a,c" among "a|b|c". False: one of them is not there.
+constexpr bool ParseParts(std::string_view text, std::string_view words, std::uint64_t* bits) {
+  *bits = text == "on" ? kCheckOn : 0;
+  if (text == "on" || text == "off") return true;
+  while (true) {
+    const std::size_t length = std::min(text.find(','), text.size());
+    const int place = PlaceOf({text.data(), length}, words);
+    if (place < 0) return false;
+    *bits |= std::uint64_t{1} << place;
+    if (length == text.size()) return true;
+    text.remove_prefix(length + 1);
+  }
+}
+
 constexpr LimitSetting LimitOfWord(std::string_view word) {
   if (word == "auto") return {LimitSetting::Kind::kAuto, 0, true};
   return {LimitSetting::Kind::kNone, 0};
@@ -103,6 +117,7 @@ constexpr std::uint64_t kUsualPercent = 90;
 // False: the row takes no such value.
 constexpr bool ParseValue(const Row& row, std::string_view text, SettingValue* value) {
   const std::string_view word = row.synonyms ? WithoutSynonym(text) : text;
+  if (row.kind == SettingKind::kParts) return ParseParts(word, row.words, &value->number);
   if (const int place = PlaceOf(word, row.words); place >= 0) {
     value->number = row.kind == SettingKind::kPercent && place != 0 ? kUsualPercent : static_cast<std::uint64_t>(place);
     value->limit = LimitOfWord(word);
@@ -113,6 +128,7 @@ constexpr bool ParseValue(const Row& row, std::string_view text, SettingValue* v
   switch (row.kind) {
     case SettingKind::kSwitch:
     case SettingKind::kChoice:
+    case SettingKind::kParts:
       return false;
     case SettingKind::kCount:
       return ParseNumber(text, row.most, number) && in_bounds();
@@ -139,6 +155,19 @@ using ValueText = Text<40>;
 
 TARN_COLD void Print(const Quantity& quantity, ValueText* text) { *text << quantity.number << quantity.unit; }
 
+void PrintParts(const Row& row, std::uint64_t bits, ValueText* text) {
+  if (bits == 0 || bits == kCheckOn) {
+    *text << (bits == 0 ? "off" : "on");
+    return;
+  }
+  std::string_view separator = "";
+  for (std::uint64_t place = 0; bits >> place != 0; ++place) {
+    if ((bits >> place & 1) == 0) continue;
+    *text << separator << WordAt(row.words, place);
+    separator = ",";
+  }
+}
+
 void PrintValue(const Row& row, const Options& options, ValueText* text) {
   const SettingValue value = row.field.load(options);
   std::string_view word = "off";
@@ -147,6 +176,8 @@ void PrintValue(const Row& row, const Options& options, ValueText* text) {
     case SettingKind::kChoice:
       word = WordAt(row.words, value.number);
       break;
+    case SettingKind::kParts:
+      return PrintParts(row, value.number, text);
     case SettingKind::kCount:
       return Print({value.number, ""}, text);
     case SettingKind::kBytes:

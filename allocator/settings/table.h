@@ -23,6 +23,7 @@ namespace tarn {
 enum class SettingKind : std::uint8_t {
   kSwitch,   // on, off
   kChoice,   // one of the words, which stands for its place among them
+  kParts,    // off, on, or some of the words with commas between them, each of which is a bit
   kCount,    // a number
   kBytes,    // a number of bytes
   kTime,     // a number of milliseconds or seconds
@@ -304,18 +305,38 @@ inline constexpr Setting kSettings[] = {
     },
     {
         .name = "TARN_CHECK",
-        .kind = SettingKind::kSwitch,
+        .kind = SettingKind::kParts,
         .field = kFieldOf<&Options::check>,
-        .words = "off|on",
+        .words = "pools|free|bounds|fill|quarantine|leaks|guard|mismatch",
         .synonyms = true,
         .changes = true,
         .default_value = "off",
-        .presets = {"off", "on", "on"},
-        .expected = "on or off",
-        .text =
-            "all pools, arenas and heaps in their checked mode: misuse and use after a reset are seen at once, what is "
-            "left at their end is reported; slow. Frees by a wrong size are noted",
-        .page = "pools-and-arenas",
+        .presets = {"off", "pools", "pools"},
+        .expected = "on, off, or some of pools, free, bounds, fill, quarantine, leaks, guard and mismatch, with commas",
+        .text = "the checked mode: misuse is seen at the call or at the object's next event; slow. `pools`: of all "
+                "pools, arenas and heaps; the others: of malloc, from the start only. on: the first five. Frees by a "
+                "wrong size are noted",
+        .page = "misuse",
+    },
+    {
+        .name = "TARN_CHECK_QUARANTINE",
+        .kind = SettingKind::kBytes,
+        .field = kFieldOf<&Options::check_quarantine_bytes>,
+        .most = kMostSettingBytes,
+        .default_value = "16MiB",
+        .expected = "a number of bytes such as 16MiB, or 0",
+        .text = "the most memory of freed objects that malloc's checked mode keeps, to see writes to it",
+        .page = "misuse",
+    },
+    {
+        .name = "TARN_CHECK_FRAMES",
+        .kind = SettingKind::kCount,
+        .field = kFieldOf<&Options::check_frames>,
+        .most = 16,
+        .default_value = "12",
+        .expected = "a number of frames, at most 16",
+        .text = "the depth of the stacks that malloc's checked mode keeps of each allocation and free; 0: none",
+        .page = "misuse",
     },
     {
         .name = "TARN_CHECK_LOG",

@@ -17,10 +17,22 @@
 
 namespace tarn {
 
+// The places on the stack where a walk found the return addresses, innermost first, with the allocator's own frames.
+struct WalkPlaces {
+  static constexpr std::size_t kMost = 24;
+  std::uintptr_t places[kMost];
+  std::size_t count = 0;
+  // Those up to the first call site that is reported, where the allocator's frames are told from the program's; else 0.
+  std::size_t own_count = 0;
+  // All of them stand here: no return address came from elsewhere, and there was room.
+  bool known = true;
+};
+
 // Stores up to `max` call sites (return addresses minus 1), innermost first, beginning with the caller of the allocator
 // (of this function, where the allocator is linked statically and cannot be told from the program); returns how many.
-// `*truncated`: there were more.
-std::size_t WalkStack(std::uintptr_t* call_sites, std::size_t max, bool* truncated);
+// `*truncated`: there were more. `*places` (null: unwanted) gets the places of all frames that were looked at, but for
+// the one that `truncated` reports.
+std::size_t WalkStack(std::uintptr_t* call_sites, std::size_t max, bool* truncated, WalkPlaces* places = nullptr);
 
 // The registers that a walk begins with.
 struct StackRegisters {

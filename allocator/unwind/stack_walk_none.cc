@@ -5,7 +5,7 @@
 
 namespace tarn {
 
-std::size_t WalkStack(std::uintptr_t*, std::size_t, bool* truncated) {
+std::size_t WalkStack(std::uintptr_t*, std::size_t, bool* truncated, WalkPlaces*) {
   *truncated = false;
   return 0;
 }

@@ -102,6 +102,8 @@ class Walker {
   }
 
   std::uintptr_t call_site() const { return interrupted_ ? pc_ : pc_ - 1; }
+  // Where the frame's return address stood; 0: on no known place of the stack.
+  std::uintptr_t place() const { return place_; }
   // Of the object that the frame's code lies in.
   std::uintptr_t table() {
     const std::uintptr_t address = call_site();
@@ -144,6 +146,7 @@ class Walker {
     std::uintptr_t caller_bp;
     if (bp_ < sp_ || bp_ - sp_ > kMaxFrameBytes) return false;
     if (!Load(bp_, &caller_bp) || !Load(bp_ + 8, &caller_pc)) return false;
+    place_ = bp_ + 8;
     return Arrive(caller_pc, bp_ + 16, caller_bp, false);
   }
 
@@ -159,6 +162,8 @@ class Walker {
     std::uintptr_t caller_pc;
     std::uintptr_t caller_bp;
     if (!Restore(rule.return_address, cfa, pc_, &caller_pc) || !Restore(rule.rbp, cfa, bp_, &caller_bp)) return false;
+    const bool is_on_stack = rule.return_address.place == UnwindRule::Place::kAtCfaPlus && !rule.signal_frame;
+    place_ = is_on_stack ? cfa + static_cast<std::uintptr_t>(std::intptr_t{rule.return_address.offset}) : 0;
     return Arrive(caller_pc, cfa, caller_bp, rule.signal_frame);
   }
 
@@ -321,6 +326,7 @@ class Walker {
   std::uintptr_t sp_;
   std::uintptr_t bp_;
   bool interrupted_;
+  std::uintptr_t place_ = 0;
   std::uintptr_t readable_page_;
   LoadedObject object_;
 };
@@ -343,9 +349,17 @@ std::uintptr_t OwnTable(std::uintptr_t own_address) {
   return table;
 }
 
+void Note(std::uintptr_t place, WalkPlaces* places) {
+  if (place == 0 || places->count == WalkPlaces::kMost) {
+    places->known = false;
+  } else {
+    places->places[places->count++] = place;
+  }
+}
+
 }  // namespace
 
-TARN_NOINLINE std::size_t WalkStack(std::uintptr_t* call_sites, std::size_t max, bool* truncated) {
+TARN_NOINLINE std::size_t WalkStack(std::uintptr_t* call_sites, std::size_t max, bool* truncated, WalkPlaces* places) {
   std::uintptr_t pc;
   std::uintptr_t sp;
   std::uintptr_t bp;
@@ -360,7 +374,11 @@ TARN_NOINLINE std::size_t WalkStack(std::uintptr_t* call_sites, std::size_t max,
   std::size_t count = 0;
   *truncated = false;
   while (walker.Up()) {
-    if (count == 0 && own_table != 0 && walker.table() == own_table) continue;
+    if (places != nullptr && count != max) Note(walker.place(), places);
+    if (count == 0 && own_table != 0) {
+      if (walker.table() == own_table) continue;
+      if (places != nullptr) places->own_count = places->count;
+    }
     if (count == max) {
       *truncated = true;
       break;

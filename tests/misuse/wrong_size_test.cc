@@ -46,11 +46,11 @@ const Form kForms[] = {
      [](void* p, size_t n) { free_aligned_sized(p, 64, n); }},
     {"delete", "operator delete", false, [](size_t n) { return ::operator new(n); },
      [](void* p, size_t n) { ::operator delete(p, n); }},
-    {"delete_array", "operator delete", false, [](size_t n) { return ::operator new[](n); },
+    {"delete_array", "operator delete[]", false, [](size_t n) { return ::operator new[](n); },
      [](void* p, size_t n) { ::operator delete[](p, n); }},
     {"delete_aligned", "operator delete", false, [](size_t n) { return ::operator new (n, std::align_val_t{64}); },
      [](void* p, size_t n) { ::operator delete (p, n, std::align_val_t{64}); }},
-    {"delete_array_aligned", "operator delete", false,
+    {"delete_array_aligned", "operator delete[]", false,
      [](size_t n) { return ::operator new[](n, std::align_val_t{64}); },
      [](void* p, size_t n) { ::operator delete[](p, n, std::align_val_t{64}); }},
 };

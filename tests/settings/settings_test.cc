@@ -58,14 +58,46 @@ TEST(Options, WithoutAnEnvironmentTheDefaultsStay) {
   EXPECT_EQ(options.cpu_cache_bytes, kDefaultOptions.cpu_cache_bytes);
 }
 
+TEST(Options, PartsAreWordsWithCommas) {
+  const struct {
+    const char* value;
+    std::uint32_t parts;
+    const char* printed;
+  } values[] = {{"on", kCheckOn, "on"},
+                {"true", kCheckOn, "on"},
+                {"off", 0, "off"},
+                {"0", 0, "off"},
+                {"pools", kCheckPools, "pools"},
+                {"leaks,free", kCheckFree | kCheckLeaks, "free,leaks"},
+                {"guard,guard", kCheckGuard, "guard"},
+                {"mismatch", kCheckMismatch, "mismatch"},
+                {"pools,free,bounds,fill,quarantine", kCheckOn, "on"}};
+  for (const auto& [value, parts, printed] : values) {
+    Options options;
+    const std::string entry = std::string("TARN_CHECK=") + value;
+    EXPECT_EQ(Parse({entry.c_str()}, &options).size(), 0u) << entry;
+    EXPECT_EQ(options.check, parts) << entry;
+    DescribedOptions described;
+    DescribeOptions(options, described);
+    for (const tarn_snapshot_option& option : described) {
+      if (std::string(option.name) != "TARN_CHECK") continue;
+      EXPECT_EQ(std::string(option.value), printed);
+    }
+  }
+  for (const char* value : {"", ",", "free,", ",free", "fre", "free bounds", "free;bounds", "on,leaks", "Free"}) {
+    Options options;
+    const std::string entry = std::string("TARN_CHECK=") + value;
+    EXPECT_EQ(Parse({entry.c_str()}, &options).size(), 1u) << entry;
+    EXPECT_EQ(options.check, 0u) << entry;
+  }
+}
+
 TEST(Options, SwitchesKnowFourWordsEach) {
   struct {
     const char* name;
     bool Options::*member;
-  } const switches[] = {{"TARN_VERBOSE", &Options::verbose},
-                        {"TARN_STATS", &Options::stats},
-                        {"TARN_STRICT", &Options::strict},
-                        {"TARN_CHECK", &Options::check}};
+  } const switches[] = {
+      {"TARN_VERBOSE", &Options::verbose}, {"TARN_STATS", &Options::stats}, {"TARN_STRICT", &Options::strict}};
   for (const auto& option : switches) {
     for (const char* word : {"on", "1", "yes", "true", "off", "0", "no", "false"}) {
       Options options;
@@ -74,7 +106,7 @@ TEST(Options, SwitchesKnowFourWordsEach) {
       const bool on = std::string("on 1 yes true").find(word) != std::string::npos;
       EXPECT_EQ(options.*option.member, on) << entry;
       // And nothing else changed.
-      EXPECT_EQ(int{options.verbose} + int{options.stats} + int{options.strict} + int{options.check}, on ? 1 : 0);
+      EXPECT_EQ(int{options.verbose} + int{options.stats} + int{options.strict}, on ? 1 : 0);
     }
     for (const char* word : {"", "ON", "2", "on ", " on", "o", "onn", "enable"}) {
       Options options;
@@ -256,7 +288,7 @@ TEST(Options, ProfilesCanBeAskedFor) {
 
 constexpr const char* kStaging =
     "TARN_VERBOSE=on TARN_STATS=off TARN_STRICT=on TARN_PROFILE_RATE=256KiB TARN_PROFILE_AT_LIMIT=90% "
-    "TARN_MEMORY_LIMIT=80% TARN_RELEASE_DELAY=1500ms TARN_CHECK=on TARN_POOL_OBJECTS=1024 ";
+    "TARN_MEMORY_LIMIT=80% TARN_RELEASE_DELAY=1500ms TARN_CHECK=pools TARN_POOL_OBJECTS=1024 ";
 
 TEST(Options, APresetComesBetweenTheDefaultsAndTheEnvironment) {
   Options options;

@@ -10,7 +10,7 @@
 //   TARN_RELEASE_DELAY      1500ms     5s           1500ms    500ms
 //   TARN_PROFILE_RATE       512KiB     512KiB       256KiB    64KiB
 //   TARN_PROFILE_AT_LIMIT   off        off          90%       90%
-//   TARN_CHECK              off        off          on        on
+//   TARN_CHECK              off        off          pools     pools
 //   TARN_POOL_OBJECTS       1024       4096         1024      128
 //   TARN_VERBOSE            off        on           on        on             (environment only)
 //   TARN_STATS              off        off          off       on

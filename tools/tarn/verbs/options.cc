@@ -49,6 +49,8 @@ std::string_view KindName(SettingKind kind) {
       return "switch";
     case SettingKind::kChoice:
       return "choice";
+    case SettingKind::kParts:
+      return "parts";
     case SettingKind::kCount:
       return "count";
     case SettingKind::kBytes:
