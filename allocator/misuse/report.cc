@@ -85,13 +85,10 @@ int OpenLog() {
   return descriptor;
 }
 
-void Write(const MisuseReport& report, bool fatal) {
+// Writes all that stands behind the first line.
+void WriteRest(const MisuseReport& report, bool fatal) {
+  if (!TakeTurn()) return;
   const int saved_errno = errno;
-  if (!TakeTurn()) {
-    WriteFirstLine(report.misuse, fatal);
-    return;
-  }
-  WriteFirstLine(report.misuse, fatal);
   const int log = OpenLog();
   ReportOutput output(buffer, sizeof buffer, log);
   if (settings.format == ReportFormat::kJson) {
@@ -104,6 +101,11 @@ void Write(const MisuseReport& report, bool fatal) {
   if (log >= 0) static_cast<void>(CloseFile(log));
   reporter.store(0, std::memory_order_release);
   errno = saved_errno;
+}
+
+void Write(const MisuseReport& report, bool fatal) {
+  WriteFirstLine(report.misuse, fatal);
+  WriteRest(report, fatal);
 }
 
 }  // namespace
@@ -132,6 +134,21 @@ void SetUpReports(const Options& options) {
   if (!has_log) return;
   settings.path_bytes = static_cast<std::uint8_t>(CopyText(options.check_log, settings.path, sizeof settings.path));
 }
+
+// The line comes first, so that a fault in what follows cannot hide it. tarn's bare thread has no files, and may not
+// ask libc for loaded objects.
+void ReportMisuse(const Misuse& misuse) {
+  WriteFirstLine(misuse, true);
+  MisuseReport report = {};
+  report.misuse = misuse;
+  if (thread_state.is_background) std::abort();
+  const StackHere here;
+  report.here = here.facts();
+  WriteRest(report, true);
+  std::abort();
+}
+
+void ReportMisuse(const char* call, const void* address, Misuse::Kind kind) { ReportMisuse({call, address, kind}); }
 
 void ReportAndAbort(const MisuseReport& report) {
   Write(report, true);

@@ -103,17 +103,6 @@ void DescribeMisuse(const Misuse& misuse, MisuseLine* line) {
   }
 }
 
-void ReportMisuse(const Misuse& misuse) {
-  MisuseLine line;
-  line << "tarn: fatal: ";
-  DescribeMisuse(misuse, &line);
-  line << "\n";
-  WriteToStderr(line.view());
-  std::abort();
-}
-
-void ReportMisuse(const char* call, const void* address, Misuse::Kind kind) { ReportMisuse({call, address, kind}); }
-
 void NoteMisuse(const Misuse& misuse) {
   MisuseLine line;
   line << "tarn: ";

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The last words: one line on stderr, then abort. The complete list of what tarn says to a program that misuses it.
+// The last words: a line on stderr, then abort. The complete list of what tarn says to a program that misuses it.
 #pragma once
 
 #include <cstddef>
@@ -51,7 +51,8 @@ struct Misuse {
 using MisuseLine = Text<256>;
 void DescribeMisuse(const Misuse& misuse, MisuseLine* line);
 
-// Prints "tarn: fatal: <call>(0x<address>): <what is wrong>: <facts>" and aborts. Takes no lock, allocates nothing.
+// Prints "tarn: fatal: <call>(0x<address>): <what is wrong>: <facts>", and behind that line the stack, and aborts.
+// Takes no lock, allocates nothing. Implemented by misuse/report.cc, which knows stacks.
 [[noreturn]] TARN_COLD void ReportMisuse(const Misuse& misuse);
 // The same without further facts. Hit paths come here by a jump, with nothing to lay out on the stack.
 [[noreturn]] TARN_COLD void ReportMisuse(const char* call, const void* address, Misuse::Kind kind);
