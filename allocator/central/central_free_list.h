@@ -108,8 +108,8 @@ class alignas(64) CentralFreeList {
   // Spans are populated for a class that has this much in spans. Chosen: a small process has dozens of classes in use,
   // most with a few objects, and 500 KiB of spans.
   static constexpr std::size_t kGrownBytes = std::size_t{64} << 10;
-  // Chosen: less than this is not worth a sweep.
-  static constexpr std::size_t kSparseFloorBytes = std::size_t{128} << 10;
+  // Chosen: less than this, four pages, is not worth a flush.
+  static constexpr std::size_t kSparseFloorBytes = std::size_t{32} << 10;
 
   // Written under the lock, read without it by IsSparse().
   std::atomic<std::size_t> spans_ = 0;

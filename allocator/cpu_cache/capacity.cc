@@ -17,6 +17,8 @@ constexpr int kStealTries = 8;
 // Objects from this size on are cached by need in the CPU mode, too: a few of them are much of a small heap. Chosen:
 // objects that a span holds no more than four of.
 constexpr std::size_t kSlowStartBytes = 8192;
+// A class is only freed while its allocations between two flushes are this share of a batch at most. Chosen.
+constexpr std::size_t kOnlyFreedDivisor = 8;
 
 }  // namespace
 
@@ -107,18 +109,47 @@ void CpuCache::Sweep(Slab* slab) {
     const bool idle = slab->words_at_sweep[c].exchange(low_half, std::memory_order_relaxed) == low_half;
     const bool sparse = central.IsSparse();
     if (idle || sparse) {
-      // No more than the slab held: the thread may run on another CPU by now and flush there, while others push.
-      const std::size_t cached = CachedObjects(size_class, word);
-      for (std::size_t flushed = 0; flushed < cached;) {
-        const std::size_t popped = FlushBatch(slab, size_class, kMaxBatchObjects, "free", true);
-        if (popped == 0) break;
-        flushed += popped;
-      }
+      FlushToSpans(slab, size_class, CachedObjects(size_class, word), "free");
     }
     // Others may use the class.
     if (transfer_caches_[c].WasIdleSinceSweep() && idle) transfer_caches_[c].Drain("free");
     if (sparse) transfer_caches_[c].Drain("free");
   }
+}
+
+void CpuCache::FlushToSpans(Slab* slab, SizeClass size_class, std::size_t count, const char* call) {
+  // No more than the slab held: the thread may run on another CPU by now and flush there, while others push.
+  for (std::size_t flushed = 0; flushed < count;) {
+    const std::size_t popped = FlushBatch(slab, size_class, kMaxBatchObjects, call, true);
+    if (popped == 0) break;
+    flushed += popped;
+  }
+}
+
+bool CpuCache::IsOnlyFreed(Slab* slab, SizeClass size_class) {
+  const SlabCounters& counters = slab->counters[size_class];
+  const std::size_t batch = kSizeClasses[size_class].batch_objects;
+  // Of what was popped, flushes were no allocations. Modulo 2^32; other threads may move the figures in between, and
+  // then this miss tells nothing.
+  const auto allocations = static_cast<std::uint32_t>(LoadWord(slab, size_class) / (kSlabTopMask + 1) -
+                                                      counters.flushed.load(std::memory_order_relaxed));
+  const std::uint32_t since_last =
+      allocations - slab->allocations_at_flush[size_class].exchange(allocations, std::memory_order_relaxed);
+  const std::uint16_t end = LoadEnd(slab, size_class);
+  const std::size_t capacity = end - SlotsOf(size_class, end).begin;
+  return counters.last_miss.load(std::memory_order_relaxed) == static_cast<std::uint8_t>(Miss::kFull) &&
+         since_last <= batch / kOnlyFreedDivisor && capacity >= batch;
+}
+
+void CpuCache::DrainClass(Slab* slab, SizeClass size_class, const char* call) {
+  FlushToSpans(slab, size_class, CachedObjects(size_class, LoadWord(slab, size_class)), call);
+  transfer_caches_[size_class].Drain(call);
+  const std::uint16_t end = LoadEnd(slab, size_class);
+  const auto new_end =
+      static_cast<std::uint16_t>(SlotsOf(size_class, end).begin + kSizeClasses[size_class].batch_objects);
+  if (new_end >= end || !SlabSetEnd(size_class, slab, end, new_end)) return;
+  const std::int64_t bytes = static_cast<std::int64_t>(end - new_end) * kSizeClasses[size_class].size_bytes;
+  slab->policy.spare_bytes.fetch_add(bytes, std::memory_order_relaxed);
 }
 
 }  // namespace tarn

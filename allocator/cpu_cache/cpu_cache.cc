@@ -157,10 +157,16 @@ void CpuCache::DeallocateSlow(SizeClass size_class, void* object, const char* ca
   }
   if (IsLastPushed(slab, size_class, object)) transfer.central().ReportSecondFree(object, call);
   SlabCounters& counters = slab->counters[size_class];
-  Grow(slab, size_class, Miss::kFull);
-  if (SlabPush(size_class, object)) return;
-  Count(counters.flushes, 1);
-  FlushBatch(slab, size_class, kSizeClasses[size_class].batch_objects, call);
+  // Both are asked: the former counts from one such miss to the next.
+  if (IsOnlyFreed(slab, size_class) && transfer.central().IsSparse()) {
+    Count(counters.flushes, 1);
+    DrainClass(slab, size_class, call);
+  } else {
+    Grow(slab, size_class, Miss::kFull);
+    if (SlabPush(size_class, object)) return;
+    Count(counters.flushes, 1);
+    FlushBatch(slab, size_class, kSizeClasses[size_class].batch_objects, call);
+  }
   if (SlabPush(size_class, object)) return;
   Count(counters.direct_frees, 1);
   transfer.InsertRange(&object, 1, call);

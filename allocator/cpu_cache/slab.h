@@ -100,6 +100,8 @@ struct Slab {
   SlabCounters counters[kSizeClassCount];
   // The low half of each header's word at the last sweep: equal where the class was neither popped from nor pushed to.
   std::atomic<std::uint32_t> words_at_sweep[kSizeClassCount];
+  // The number of allocations when a free last found the class full, modulo 2^32.
+  std::atomic<std::uint32_t> allocations_at_flush[kSizeClassCount];
   // Slots follow; they are addressed through slots().
 
   void** slots() { return reinterpret_cast<void**>(this); }

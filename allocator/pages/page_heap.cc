@@ -30,6 +30,8 @@ constexpr std::size_t kGrowthShareDivisor = 32;
 constexpr std::size_t kGrowthMinBytes = std::size_t{128} << 10;
 constexpr std::size_t kGrowthFloorBytes = std::size_t{1} << 20;
 constexpr std::size_t kGrowthMaxBytes = std::size_t{2} << 20;
+// Memory that is resident and comes into use again counts for as much less: it costs no page faults. Chosen.
+constexpr std::size_t kTakenDivisor = 4;
 // A scavenger is wanted when so much more is free and warm than what the last one could not release: less is not worth
 // the trouble. Chosen.
 constexpr std::size_t kScavengerWantedBytes = std::size_t{4} << 20;
@@ -247,16 +249,17 @@ PageHeap::Run PageHeap::AllocateWithinHugePage(std::size_t pages, std::size_t al
   const std::size_t first = huge_page->FindFree(pages, alignment);
   const bool zero = Use(huge_page, first, pages);
   usage_.Use(PageCount(pages));
-  NoteGrowth();
+  NoteGrowth(pages);
   return {huge_page, huge_page->first_page + PageCount(first), zero, 0, 0};
 }
 
-void PageHeap::NoteGrowth() {
-  const std::uint64_t fresh_bytes = fresh_bytes_.load(std::memory_order_relaxed);
-  if (fresh_bytes < std::max<std::uint64_t>(next_growth_at_bytes_, kGrowthFloorBytes)) return;
+void PageHeap::NoteGrowth(std::size_t pages) {
+  taken_bytes_ += PageCount(pages).bytes();
+  const std::uint64_t moved_bytes = fresh_bytes_.load(std::memory_order_relaxed) + taken_bytes_ / kTakenDivisor;
+  if (moved_bytes < std::max<std::uint64_t>(next_growth_at_bytes_, kGrowthFloorBytes)) return;
   const std::size_t step_bytes =
       std::clamp(usage_.in_use().bytes() / kGrowthShareDivisor, kGrowthMinBytes, kGrowthMaxBytes);
-  next_growth_at_bytes_ = fresh_bytes + step_bytes;
+  next_growth_at_bytes_ = moved_bytes + step_bytes;
   growth_.store(growth_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
 }
 

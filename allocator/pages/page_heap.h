@@ -173,7 +173,8 @@ class PageHeap {
   bool ServesAddress(std::uintptr_t address) TARN_EXCLUDES(lock_);
 
   // Rises as memory comes into use that the kernel has to provide, never used or released: with each 32nd of what is in
-  // use, 128 KiB at least and 2 MiB at most; the first MiB counts for nothing. At runs of up to a huge page.
+  // use, 128 KiB at least and 2 MiB at most; the first MiB counts for nothing. At runs of up to a huge page. A quarter
+  // of what is taken counts in addition, resident or not.
   std::uint64_t growth() const { return growth_.load(std::memory_order_relaxed); }
 
   PageHeapStats Stats() TARN_EXCLUDES(lock_);
@@ -239,7 +240,7 @@ class PageHeap {
   // The first `pages` of partly_dumped_ belong to core dumps from now on.
   TARN_COLD void DumpMore(std::size_t pages) TARN_REQUIRES(lock_);
 
-  void NoteGrowth() TARN_REQUIRES(lock_);
+  void NoteGrowth(std::size_t pages) TARN_REQUIRES(lock_);
   // Free pages of a packed huge page come into use. True: all of them were zero.
   bool Use(HugePage* huge_page, std::size_t first, std::size_t count) TARN_REQUIRES(lock_);
 
@@ -388,7 +389,9 @@ class PageHeap {
   std::size_t next_peak_bytes_ TARN_GUARDED_BY(lock_) = 0;
   // Written under the lock, read without it.
   std::atomic<std::uint64_t> growth_ = 0;
-  // Of fresh_bytes_: when it rises next.
+  // The sum of runs that came into use, resident or not.
+  std::uint64_t taken_bytes_ TARN_GUARDED_BY(lock_) = 0;
+  // Of fresh_bytes_ and a share of taken_bytes_: when it rises next.
   std::uint64_t next_growth_at_bytes_ TARN_GUARDED_BY(lock_) = 0;
   // Written under the lock.
   tarn_snapshot_pages published_ = {};

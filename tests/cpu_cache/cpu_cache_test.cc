@@ -8,9 +8,11 @@
 #include <sched.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <random>
 #include <set>
 #include <thread>
 #include <vector>
@@ -296,6 +298,30 @@ TEST_P(CpuCacheTest, WhatAClassHasNoUseForGoesBackAsTheHeapGrows) {
   EXPECT_EQ(transfer.cached_objects(), 0u);
   EXPECT_EQ(transfer.central().Stats().spans, 0u);
   for (void* object : objects) floors.Free(kGrowing, object);
+}
+
+// Objects of a size that a program has left behind are freed in random order. Few of them stay in caches, where each
+// keeps a span.
+TEST_P(CpuCacheTest, AClassThatIsOnlyFreedKeepsLittleInCaches) {
+  constexpr SizeClass kLeft = 10;
+  Floors& floors = StartFloors(GetParam(), tarn_test::kDefaultBudgetBytes, tarn_test::RseqByCpuNumber());
+  const tarn_test::OnOneCpu one_cpu;
+  const AttachedThread attached(floors);
+  const std::size_t batch = kSizeClasses[kLeft].batch_objects;
+  // The class gets room for several batches.
+  std::vector<void*> objects(2048);
+  for (int round = 0; round < 8; ++round) {
+    for (void*& object : objects) ASSERT_NE(object = floors.Allocate(kLeft), nullptr);
+    for (void* object : objects) floors.Free(kLeft, object);
+  }
+  TransferCache& transfer = floors.transfer_caches[kLeft];
+  ASSERT_GT(floors.cpu_cache.ClassStats(kLeft).cached_objects + transfer.cached_objects(), 4 * batch);
+  objects.resize(20'000);
+  for (void*& object : objects) ASSERT_NE(object = floors.Allocate(kLeft), nullptr);
+  std::shuffle(objects.begin(), objects.end(), std::mt19937(1));
+  for (void* object : objects) floors.Free(kLeft, object);
+  EXPECT_LE(floors.cpu_cache.ClassStats(kLeft).cached_objects + transfer.cached_objects(), batch);
+  EXPECT_LE(transfer.central().Stats().spans, batch);
 }
 
 // Of large classes one object that comes and goes leaves nothing in a cache.

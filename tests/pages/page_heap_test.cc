@@ -643,19 +643,29 @@ TEST(PageHeap, GrowthTellsOfMemoryThatTheKernelHasToProvide) {
   FullHugePage spans = FillHugePage(heap);
   const std::uint64_t growth = heap.growth();
   EXPECT_GT(growth, 0u);
-  Free(heap, spans, 100, 50);
-  Large(heap, 50);
+  Free(heap, spans, 100, 4);
+  Large(heap, 4);
   EXPECT_EQ(heap.growth(), growth) << "there was room";
   Span* elsewhere = Large(heap, kPagesPerHugePage);
   EXPECT_GT(heap.growth(), growth) << "a huge page that was never used";
   const std::uint64_t later = heap.growth();
   heap.Deallocate(elsewhere);
-  Span* again = Large(heap, 200);
+  heap.Deallocate(Large(heap, 10));
   EXPECT_EQ(heap.growth(), later) << "memory that is there already";
-  heap.Deallocate(again);
   heap.ReleaseFree(0, false);
   Large(heap, 200);
   EXPECT_GT(heap.growth(), later) << "memory that went back to the kernel";
+}
+
+// Without it the caches of a program whose sizes change would not be swept while what it freed is enough for it.
+TEST(PageHeap, MemoryThatComesIntoUseTimeAndAgainCountsAsGrowthToo) {
+  PageHeap& heap = FreshPageHeap();
+  heap.Deallocate(Large(heap, kPagesPerHugePage));
+  const std::uint64_t growth = heap.growth();
+  const std::uint64_t fresh_bytes = heap.fresh_bytes();
+  for (int i = 0; i < 10; ++i) heap.Deallocate(Large(heap, kPagesPerHugePage));
+  EXPECT_GT(heap.growth(), growth);
+  EXPECT_EQ(heap.fresh_bytes(), fresh_bytes);
 }
 
 // --- The rest ------------------------------------------------------------------------------------------------------
