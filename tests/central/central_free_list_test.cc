@@ -153,7 +153,7 @@ TEST_F(CentralFreeListTest, TheFullestSpanServesFirst) {
 }
 
 TEST_F(CentralFreeListTest, ABatchIsPutTogetherFromSeveralSpans) {
-  constexpr int kClass = 33;  // 8 objects per span
+  constexpr int kClass = 33;  // 4 objects per span
   List(kClass);
   const std::vector<void*> objects = Take(80);
   std::vector<void*> some;
