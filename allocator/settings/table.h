@@ -377,8 +377,8 @@ inline constexpr Setting kSettings[] = {
         .field = kFieldOf<&Options::guard_rate>,
         .words = "off",
         .most = std::uint64_t{1} << 20,
-        .default_value = "8",
-        .expected = "a number of samples such as 8, at most 1048576, or off",
+        .default_value = "4",
+        .expected = "a number of samples such as 4, at most 1048576, or off",
         .text = "one in N samples of the heap profile is guarded: it gets pages of its own between inaccessible "
                 "ones. 1: all are, whatever it costs; off: none",
         .page = "misuse",
