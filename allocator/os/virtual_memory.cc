@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
@@ -42,10 +43,36 @@ static_assert(offsetof(MemoryRange, bytes) == offsetof(iovec, iov_len));
 
 constexpr int kReserve = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
 
-void* MapReserved(std::size_t bytes) {
+void* MapReserved(std::size_t bytes, std::uintptr_t hint = 0) {
   NoteStall();
-  const long start = SystemCall(SYS_mmap, nullptr, bytes, PROT_NONE, kReserve, -1, 0);
+  const long start = SystemCall(SYS_mmap, hint, bytes, PROT_NONE, kReserve, -1, 0);
   return start < 0 ? nullptr : reinterpret_cast<void*>(start);
+}
+
+// Without random addresses the kernel puts the name of the program at the very end of those of the stack.
+bool HasRandomAddresses() {
+  constexpr std::uintptr_t kEndOfAddresses = std::uintptr_t{1} << 47;
+  constexpr std::uintptr_t kNearBytes = std::uintptr_t{64} << 10;
+  const std::uintptr_t name = ::getauxval(AT_EXECFN);
+  return name < kEndOfAddresses - kNearBytes || name >= kEndOfAddresses;
+}
+
+// 0: the kernel is to choose. From the kernel's random bytes for this process (getauxval(3), AT_RANDOM), which libc
+// makes its secrets of: mixed (SplitMix64; Steele, Lea, Flood 2014), so that an address does not tell them. Asks the
+// kernel nothing, for a sandbox may forbid getrandom.
+std::uintptr_t RandomAddress() {
+  // 256 GiB that every sanitizer of x86-64 allows a program to map.
+  constexpr std::uintptr_t kFirst = 0x7E80'0000'0000;
+  constexpr std::uintptr_t kBytes = std::uintptr_t{256} << 30;
+  static std::atomic<std::uint64_t> calls = 0;
+  const auto* const bits = reinterpret_cast<const std::uint64_t*>(::getauxval(AT_RANDOM));
+  if (bits == nullptr || !HasRandomAddresses()) return 0;
+  std::uint64_t z = (bits[0] ^ std::rotl(bits[1], 29)) + calls.fetch_add(1, std::memory_order_relaxed) + 1;
+  z *= 0x9E3779B97F4A7C15;
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9;
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EB;
+  z ^= z >> 31;
+  return kFirst + z % kBytes / OsPageBytes() * OsPageBytes();
 }
 
 TARN_COLD long TryAdvise(void* start, std::size_t bytes, int advice) {
@@ -98,6 +125,8 @@ void* Reserve(std::size_t bytes, std::size_t alignment) {
   if (head_bytes != alignment) Unreserve(aligned + bytes, alignment - head_bytes);
   return aligned;
 }
+
+void* ReserveApart(std::size_t bytes) { return MapReserved(bytes, RandomAddress()); }
 
 void Unreserve(void* start, std::size_t bytes) {
   NoteStall();

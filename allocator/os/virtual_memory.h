@@ -29,6 +29,10 @@ std::size_t AddressSpaceLimitBytes();
 
 // `alignment` is a power of two of at least OsPageBytes().
 [[nodiscard]] void* Reserve(std::size_t bytes, std::size_t alignment);
+// The same at an address of its own, which follows from no other mapping's: a random one below those that the kernel
+// chooses. Where something lies there, or the process runs without random addresses (setarch -R, gdb), the kernel
+// chooses.
+[[nodiscard]] void* ReserveApart(std::size_t bytes);
 void Unreserve(void* start, std::size_t bytes);
 [[nodiscard]] bool Commit(void* start, std::size_t bytes);
 // From Committed or Released back to Reserved: what was charged to the process is not any more.

@@ -11,10 +11,11 @@
 namespace tarn {
 
 PageHeapStats ReadStats(const FigureSources& sources) {
-  const auto& [reservations, free, metadata, usage] = sources;
+  const auto& [reservations, free, metadata_source, metadata, usage] = sources;
   PageHeapStats stats;
-  stats.reserved_bytes = reservations.huge_page_count() * kHugePageBytes;
-  stats.uncommitted_bytes = (reservations.huge_page_count() - free.committed_huge_pages()) * kHugePageBytes;
+  stats.reserved_bytes = reservations.huge_page_count() * kHugePageBytes + metadata_source.reserved_bytes();
+  stats.uncommitted_bytes =
+      stats.reserved_bytes - free.committed_huge_pages() * kHugePageBytes - metadata.block_bytes();
   stats.free_zero_bytes = free.zero().bytes();
   stats.free_warm_bytes = free.warm().bytes();
   stats.whole_free_huge_pages = free.whole_free_huge_pages();
@@ -45,8 +46,8 @@ void PublishFigures(const FigureSources& sources, tarn_snapshot_pages* published
   const std::uint64_t sequence = out.sequence;
   put(out.sequence, sequence + 1);
   std::atomic_thread_fence(std::memory_order_release);
-  put(out.reserved_bytes, reservations.huge_page_count() * kHugePageBytes);
-  put(out.committed_bytes, free.committed_huge_pages() * kHugePageBytes);
+  put(out.reserved_bytes, reservations.huge_page_count() * kHugePageBytes + sources.metadata_source.reserved_bytes());
+  put(out.committed_bytes, free.committed_huge_pages() * kHugePageBytes + metadata.block_bytes());
   put(out.in_use_bytes, usage.in_use().bytes());
   put(out.large_bytes, usage.large_in_use().bytes());
   put(out.mapped_bytes, usage.mapped_bytes());
@@ -62,7 +63,7 @@ void PublishFigures(const FigureSources& sources, tarn_snapshot_pages* published
   put(out.large_allocations, usage.large_allocations_total());
   put(out.large_allocated_bytes, usage.large_allocated_bytes_total());
   put(out.large_freed_bytes, usage.large_freed_bytes_total());
-  put(out.huge_pages, free.committed_huge_pages() - metadata.block_bytes() / kHugePageBytes);
+  put(out.huge_pages, free.committed_huge_pages());
   put(out.whole_free_huge_pages, free.whole_free_huge_pages());
   put(out.released_bytes, usage.released_bytes_total());
   put(out.peak_in_use_bytes, usage.peak_bytes());

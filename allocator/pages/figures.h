@@ -8,6 +8,7 @@
 #include "allocator/include/tarn/snapshot.h"
 #include "allocator/pages/free_pages.h"
 #include "allocator/pages/metadata.h"
+#include "allocator/pages/metadata_source.h"
 #include "allocator/pages/reservations.h"
 #include "allocator/pages/usage.h"
 
@@ -15,7 +16,7 @@ namespace tarn {
 
 // Bytes, as of one moment. reserved = metadata_block + in_use + free_warm + free_zero + uncommitted.
 struct PageHeapStats {
-  std::size_t reserved_bytes = 0;        // address space in reservations
+  std::size_t reserved_bytes = 0;        // address space in reservations, those of metadata included
   std::size_t metadata_block_bytes = 0;  // given to the metadata
   std::size_t metadata_used_bytes = 0;   // of these, handed out
   std::size_t untouched_bytes = 0;       // of in_use and mapped bytes, taken for never touched (Goals::most_bytes)
@@ -35,6 +36,7 @@ struct PageHeapStats {
 struct FigureSources {
   const Reservations& reservations;
   const FreePages& free;
+  const MetadataSource& metadata_source;
   const Metadata& metadata;
   const Usage& usage;
 };

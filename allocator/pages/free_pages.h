@@ -42,8 +42,6 @@ class FreePages {
   // Whole free huge pages. One that was just committed is zero. One that is put becomes free, one that is removed is on
   // no list. One that is forgotten goes back to the kernel with its addresses or its charge, and has no memory then.
   void AddCommitted(HugePage* huge_page);
-  // These were committed, and are metadata from the start.
-  void NoteMetadata(std::size_t huge_pages) { committed_huge_pages_ += huge_pages; }
   void PutWhole(HugePage* huge_page);
   void RemoveWhole(HugePage* huge_page);
   void ForgetWhole(HugePage* huge_page);
@@ -76,7 +74,7 @@ class FreePages {
   PageCount free_;
   PageCount zero_;
   PageCount ahead_;
-  std::size_t committed_huge_pages_ = 0;   // metadata included
+  std::size_t committed_huge_pages_ = 0;
   std::size_t whole_free_huge_pages_ = 0;  // committed ones
   std::size_t huge_backed_ = 0;
   std::size_t asked_ = 0;

@@ -24,7 +24,6 @@ enum class HugePageState : std::uint8_t {
   kWholeFree,  // no page is in a span; may be uncommitted, released or warm
   kPacked,     // some pages are in spans, some may be free
   kTaken,      // in no list, on its way to somebody: being committed without the lock
-  kMetadata,   // belongs to the allocator itself
   kLost,       // its addresses are not ours any more: a decommit failed half-way
 };
 

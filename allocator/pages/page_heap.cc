@@ -319,7 +319,7 @@ bool PageHeap::ServesAddress(std::uintptr_t address) {
 
 PageHeapStats PageHeap::Stats() {
   LockHolder holder(lock_);
-  PageHeapStats stats = ReadStats({reservations_, free_, metadata_, usage_});
+  PageHeapStats stats = ReadStats({reservations_, free_, metadata_source_, metadata_, usage_});
   stats.untouched_bytes = bounds_.UntouchedBytes(InUseBytes(), usage_);
   return stats;
 }
@@ -328,7 +328,7 @@ void PageHeap::Publish() {
   const std::size_t peak_bytes = usage_.UpdatePeak();
   if (next_peak_bytes_ != 0 && peak_bytes >= next_peak_bytes_) [[unlikely]]
     attention_.fetch_or(kPeakReached, std::memory_order_relaxed);
-  PublishFigures({reservations_, free_, metadata_, usage_}, &published_);
+  PublishFigures({reservations_, free_, metadata_source_, metadata_, usage_}, &published_);
 }
 
 }  // namespace tarn

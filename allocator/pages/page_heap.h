@@ -2,7 +2,7 @@
 //
 // The page heap: the owner of all spans and pages of the process.
 //
-// Serves spans of small objects, large objects, and metadata. Uses os/virtual_memory.h.
+// Serves spans of small objects, large objects, and metadata, which lies apart. Uses os/virtual_memory.h.
 //
 // Pages come in huge pages of 2 MiB. Huge pages come out of reservations of 32 MiB to 1 GiB. They are committed as they
 // come into use, in a large heap several at a time. A request of up to a huge page goes where it fits most tightly: of
@@ -37,6 +37,7 @@
 #include "allocator/pages/huge_page.h"
 #include "allocator/pages/in_flight.h"
 #include "allocator/pages/metadata.h"
+#include "allocator/pages/metadata_source.h"
 #include "allocator/pages/release_budget.h"
 #include "allocator/pages/reservations.h"
 #include "allocator/pages/span.h"
@@ -316,7 +317,12 @@ class PageHeap {
   // The same, after a free: the use may have fallen.
   void NoteFall(std::uint32_t now_ms) TARN_REQUIRES(lock_);
 
+  // Makes room in the metadata, so that Metadata::Allocate does not fail.
   bool EnsureMetadata(std::size_t bytes, std::size_t alignment) TARN_REQUIRES(lock_);
+  // For the record of a reservation there, and installs its leaves.
+  bool EnsureMetadataFor(PageId first_page, std::size_t huge_pages) TARN_REQUIRES(lock_);
+  void* TakeMetadata(std::size_t bytes) TARN_REQUIRES(lock_);
+  void AddMetadata(void* start, std::size_t bytes) TARN_REQUIRES(lock_);
   Span* NewSpan(std::size_t objects, SpanKind kind) TARN_REQUIRES(lock_);
   Span* AllocateMapped(PageCount pages, PageCount alignment, bool prefer_zero, std::size_t record_objects)
       TARN_EXCLUDES(lock_);
@@ -351,10 +357,11 @@ class PageHeap {
   };
 
   Lock lock_ = Lock(LockRank::kPageHeap);
+  MetadataSource metadata_source_ TARN_GUARDED_BY(lock_);
   Metadata metadata_ TARN_GUARDED_BY(lock_);
   Reservations reservations_ TARN_GUARDED_BY(lock_);
   // Of before AbandonInForkedChild. Changes there only, while there is one thread.
-  Reservation* abandoned_ = nullptr;
+  MetadataReservation* abandoned_ = nullptr;
   Demand demand_ TARN_GUARDED_BY(lock_);
   ReleaseBudget release_budget_ TARN_GUARDED_BY(lock_);
   bool scavenger_at_work_ TARN_GUARDED_BY(lock_) = false;

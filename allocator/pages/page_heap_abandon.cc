@@ -5,9 +5,8 @@
 //
 // Everything that the page heap knew is left alone for good. Memory in use stays as it is and keeps its entries in
 // the page map. So objects can be read, written, resized by a copy and freed, but freed memory is not used again. New
-// spans come from new reservations. A span is told to be of before by its record, which lies in an old reservation,
-// as all metadata does. Reservations come and go by single stores of pointers to whole records, so their list can be
-// read in any state; an entry that is just being cut shorter gives up free huge pages only, which hold no record.
+// spans come from new reservations. A span is told to be of before by its record, which lies in an old reservation of
+// metadata. The list of these can be read in any state (metadata_source.h).
 #include <cstring>
 #include <new>
 
@@ -18,13 +17,12 @@
 namespace tarn {
 
 void PageHeap::AbandonInForkedChild() TARN_NO_THREAD_SAFETY_ANALYSIS {
-  Reservation* old = reservations_.first();
-  if (old == nullptr) {
-    old = abandoned_;
-  } else if (abandoned_ != nullptr) {
-    Reservation* last = old;
+  MetadataReservation* old = metadata_source_.first();
+  MetadataReservation* const older = abandoned_;
+  if (old != nullptr && older != nullptr) {
+    MetadataReservation* last = old;
     while (last->next != nullptr) last = last->next;
-    last->next = abandoned_;
+    last->next = older;
   }
   const Demand demand = demand_;
   const std::uint64_t check_at_bytes = check_at_bytes_;
@@ -35,7 +33,7 @@ void PageHeap::AbandonInForkedChild() TARN_NO_THREAD_SAFETY_ANALYSIS {
   // As at the start (heap/process_heap.h). The constructor would take 700 bytes of code.
   std::memset(static_cast<void*>(this), 0, sizeof(*this));
   ::new (&lock_) Lock(LockRank::kPageHeap);
-  abandoned_ = old;
+  abandoned_ = old != nullptr ? old : older;
   demand_ = demand;
   check_at_bytes_ = check_at_bytes;
   fresh_bytes_.store(fresh_bytes, std::memory_order_relaxed);
@@ -46,10 +44,9 @@ void PageHeap::AbandonInForkedChild() TARN_NO_THREAD_SAFETY_ANALYSIS {
 }
 
 bool PageHeap::LiesInAbandoned(const Span* span) const {
-  const PageId page = PageId::Containing(span);
-  for (const Reservation* reservation = abandoned_; reservation != nullptr; reservation = reservation->next) {
-    if (page < reservation->first_page) continue;
-    if ((page - reservation->first_page).raw() / kPagesPerHugePage < reservation->huge_page_count) return true;
+  const auto address = reinterpret_cast<std::uintptr_t>(span);
+  for (const MetadataReservation* old = abandoned_; old != nullptr; old = old->next) {
+    if (address >= old->start && address < old->end) return true;
   }
   return false;
 }

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The part of the page heap that makes free huge pages where there are none: commits, reserves, gives up what others
-// hold unused. Metadata comes from there, too.
+// hold unused.
 //
-// TakeHugePages tries, grows and tries again. Nothing below it calls it: a reservation brings the metadata that it
-// needs itself.
+// TakeHugePages tries, grows and tries again. Nothing below it calls it: metadata has addresses of its own.
 #include <algorithm>
 #include <new>
 
@@ -17,7 +16,6 @@ namespace tarn {
 
 namespace {
 
-constexpr std::size_t kMetadataAlignmentBytes = 64;
 // Of what is committed, the share that is committed ahead by one call: so a heap grows by some twenty calls for each
 // tenfold of its size, and not by one for each huge page. Chosen.
 constexpr std::size_t kCommitAheadDivisor = 8;
@@ -25,8 +23,6 @@ constexpr std::size_t kCommitAheadDivisor = 8;
 constexpr std::size_t kFirstDumpedPages = kPagesPerHugePage / 4;
 // And then in steps of this.
 constexpr std::size_t kDumpStepPages = kPagesPerHugePage / 8;
-// Room for metadata besides the page map: a record of 100 KiB at most, and what comes later.
-constexpr std::size_t kMostMetadataBytes = kHugePageBytes * 3 / 8;
 
 }  // namespace
 
@@ -177,67 +173,39 @@ void PageHeap::PutBack(const InFlight& in_flight, std::size_t from) {
   }
 }
 
-// It needs memory for itself: its record, trackers, and leaves for both of the GiB that it may lie in. Takes its own
-// first huge pages for that when the current block of metadata has no room.
+// It needs memory for itself: its record, trackers, and leaves for both of the GiB that it may lie in.
 //
-// What is not in use stays out of core dumps, which gcore writes in full. That is what is not committed. Of a small
-// process it is the page map, which is long and sparse; it can be made anew from the records of the spans. And it is
-// the rest of the first huge page:
-//
-//   | leaves  | other metadata | first huge page       | not committed ...
-//   | out     | in             | in, a part is out     | out
+// What is not in use stays out of core dumps, which gcore writes in full. That is what is not committed, and a part of
+// the first huge page.
 bool PageHeap::AddReservation(std::size_t huge_pages) {
-  constexpr std::size_t kOwnHugePages = 2;
-  static_assert(sizeof(Reservation) + Reservation::kMaxHugePages * sizeof(HugePage) + 2 * sizeof(PageMapLeaf) +
-                    4 * kMetadataAlignmentBytes <=
-                kOwnHugePages * kHugePageBytes);
-  if (huge_pages + kOwnHugePages > Reservation::kMaxHugePages) return false;
-
+  if (huge_pages > Reservation::kMaxHugePages) return false;
   std::size_t count = 0;
   const auto reserve = [&]() TARN_REQUIRES(lock_) {
-    return address_source_.ReserveAtLeast(huge_pages + kOwnHugePages, reservations_.huge_page_count(), &count);
+    return address_source_.ReserveAtLeast(huge_pages, reservations_.huge_page_count(), &count);
   };
   void* start = reserve();
   // Other reservations may hold unused what is missing.
   if (start == nullptr && UnreserveFree()) start = reserve();
   if (start == nullptr) return false;
+  const PageId first_page = PageId::Containing(start);
+  const bool is_first = metadata_.block_bytes() == 0;
+  if (!EnsureMetadataFor(first_page, count) || (is_first && !Commit(start, kHugePageBytes))) {
+    Unreserve(start, count * kHugePageBytes);
+    return false;
+  }
   NameMemory(start, count * kHugePageBytes, "tarn");
   const bool refuses_huge_pages = RefuseHugePages(start, count * kHugePageBytes);
   LeaveOutOfDumps(start, count * kHugePageBytes);
 
-  const PageId first_page = PageId::Containing(start);
-  const PageCount pages = PageCount::FromHugePages(count);
-  const std::size_t leaf_bytes = BytesOfMissingLeaves(first_page, pages);
-  const std::size_t metadata_bytes = Reservations::RecordBytes(count) + leaf_bytes;
-  TARN_CHECK(metadata_bytes <= kOwnHugePages * kHugePageBytes);
-  const bool is_first = free_.committed_huge_pages() == 0;
-  std::size_t own_huge_pages = 0;
-  if (!metadata_.Fits(metadata_bytes, kMetadataAlignmentBytes)) {
-    own_huge_pages = (metadata_bytes + kHugePageBytes - 1) / kHugePageBytes;
-    const std::size_t own_bytes = own_huge_pages * kHugePageBytes;
-    // The first huge page will be used at once.
-    if (!Commit(start, own_bytes + (is_first ? kHugePageBytes : 0))) {
-      Unreserve(start, count * kHugePageBytes);
-      return false;
-    }
-    const std::size_t page_map_bytes =
-        std::max(RoundUp(leaf_bytes, OsPageBytes()), own_bytes - std::min(own_bytes, kMostMetadataBytes));
-    char* const others = static_cast<char*>(start) + page_map_bytes;
-    metadata_.AddBlock(start, page_map_bytes);
-    TARN_CHECK(TryInstallLeaves(first_page, pages));
-    metadata_.AddBlock(others, own_bytes - page_map_bytes);
-    Dump(others, own_bytes - page_map_bytes + (is_first ? PageCount(kFirstDumpedPages).bytes() : 0));
-  }
-
   Reservation* const reservation = reservations_.NewRecord(count, &metadata_);
   reservation->first_page = first_page;
   reservation->refuses_huge_pages = refuses_huge_pages;
-  TARN_CHECK(TryInstallLeaves(first_page, pages));
-  reservations_.Add(reservation, own_huge_pages);
-  free_.NoteMetadata(own_huge_pages);
+  reservations_.Add(reservation);
   if (!is_first) return true;
+  // The first huge page will be used at once.
   page_map.LeaveOutOfDumps();
-  HugePage* const first = &reservation->huge_pages[own_huge_pages];
+  Dump(start, PageCount(kFirstDumpedPages).bytes());
+  HugePage* const first = reservation->huge_pages;
   reservation->SetUp(first);
   free_.AddCommitted(first);
   free_.PutWhole(first);
@@ -305,74 +273,6 @@ bool PageHeap::DecommitFree(Reservation* reservation) {
     }
   }
   return any;
-}
-
-std::size_t PageHeap::BytesOfMissingLeaves(PageId first_page, PageCount pages) {
-  std::size_t bytes = 0;
-  const std::size_t last_leaf = (first_page + pages - PageCount(1)).raw() / kPagesPerLeaf;
-  for (std::size_t leaf = first_page.raw() / kPagesPerLeaf; leaf <= last_leaf; ++leaf) {
-    if (!page_map.HasLeaf(leaf)) bytes += sizeof(PageMapLeaf) + kMetadataAlignmentBytes;
-  }
-  return bytes;
-}
-
-bool PageHeap::TryInstallLeaves(PageId first_page, PageCount pages) {
-  const std::size_t last_leaf = (first_page + pages - PageCount(1)).raw() / kPagesPerLeaf;
-  for (std::size_t leaf = first_page.raw() / kPagesPerLeaf; leaf <= last_leaf; ++leaf) {
-    if (page_map.HasLeaf(leaf)) continue;
-    void* const memory = metadata_.Allocate(sizeof(PageMapLeaf), kMetadataAlignmentBytes, MetadataKind::kPageMap);
-    if (memory == nullptr) return false;
-    // Not constructed member by member: that would touch a MiB. Zeroed memory is a valid leaf.
-    page_map.InstallLeaf(leaf, static_cast<PageMapLeaf*>(memory));
-  }
-  return true;
-}
-
-bool PageHeap::EnsureLeaves(PageId first_page, PageCount pages) {
-  while (!TryInstallLeaves(first_page, pages)) {
-    if (!EnsureMetadata(sizeof(PageMapLeaf), kMetadataAlignmentBytes)) return false;
-  }
-  return true;
-}
-
-bool PageHeap::EnsureMetadata(std::size_t bytes, std::size_t alignment) {
-  if (metadata_.Fits(bytes, alignment)) return true;
-  const std::size_t count = (bytes + alignment + kHugePageBytes - 1) / kHugePageBytes;
-  HugePage* block = TakeHugePages(count, 1);
-  if (block == nullptr) return false;
-  if (metadata_.Fits(bytes, alignment)) {
-    // Taking them has made a reservation, and that has brought metadata of its own.
-    for (std::size_t i = 0; i < count; ++i) free_.PutWhole(&block[i]);
-    return true;
-  }
-  bool zero = true;
-  for (std::size_t i = 0; i < count; ++i) {
-    zero &= Use(&block[i], 0, kPagesPerHugePage);
-    free_.SetBacking(&block[i], Backing::kSmall);
-    block[i].state = HugePageState::kMetadata;
-  }
-  // Metadata is zero when it is handed out, so a warm huge page is emptied first. The lock stays held: there are no
-  // other pages, and this happens once per 2 MiB of metadata.
-  if (!zero && !tarn::Release(block->first_page.start(), count * kHugePageBytes)) {
-    auto* bytes_to_clear = static_cast<char*>(block->first_page.start());
-    std::fill(bytes_to_clear, bytes_to_clear + count * kHugePageBytes, '\0');
-  }
-  metadata_.AddBlock(block->first_page.start(), count * kHugePageBytes);
-  return true;
-}
-
-Span* PageHeap::NewSpan(std::size_t objects, SpanKind kind) {
-  Span* span = metadata_.NewSpan(objects, kind);
-  if (span != nullptr) return span;
-  if (!EnsureMetadata(kMaxSpanRecordUnits * Span::kRecordUnitBytes, Span::kRecordUnitBytes)) return nullptr;
-  return metadata_.NewSpan(objects, kind);
-}
-
-void* PageHeap::AllocateMetadata(std::size_t bytes, std::size_t alignment, MetadataKind kind) {
-  LockHolder holder(lock_);
-  const PublishAtEnd publish{this};
-  if (!EnsureMetadata(bytes, alignment)) return nullptr;
-  return metadata_.Allocate(bytes, alignment, kind);
 }
 
 }  // namespace tarn

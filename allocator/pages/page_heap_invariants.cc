@@ -21,7 +21,7 @@ struct Sums {
   std::size_t asked = 0;
 };
 
-// A committed huge page that is not metadata.
+// A committed huge page.
 void CheckOne(const HugePage& huge_page, bool whole_free, const Packing& packing, Sums* sums) {
   TARN_CHECK(huge_page.free_pages == huge_page.free.Count());
   TARN_CHECK(huge_page.backing == Backing::kSmall || huge_page.zero.Count() == 0);
@@ -67,10 +67,6 @@ void PageHeap::CheckInvariants() {
       }
       ++sums.committed;
       sums.whole_free_committed += whole_free ? 1 : 0;
-      if (huge_page.state == HugePageState::kMetadata) {
-        TARN_CHECK(!whole_free);
-        continue;
-      }
       TARN_CHECK(huge_page.reservation == reservation);
       CheckOne(huge_page, whole_free, free_.packing(), &sums);
     }

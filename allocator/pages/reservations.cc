@@ -40,19 +40,12 @@ std::size_t Reservations::RecordBytes(std::size_t huge_pages) {
   return sizeof(Reservation) + huge_pages * sizeof(HugePage) + 2 * kMetadataAlignmentBytes;
 }
 
-void Reservations::Add(Reservation* reservation, std::size_t metadata_huge_pages) {
-  for (std::size_t i = 0; i < metadata_huge_pages; ++i) {
-    HugePage* huge_page = ::new (&reservation->huge_pages[i]) HugePage;
-    huge_page->first_page = reservation->first_page + PageCount::FromHugePages(i);
-    huge_page->reservation = reservation;
-    huge_page->state = HugePageState::kMetadata;
-    huge_page->committed = true;
-  }
+void Reservations::Add(Reservation* reservation) {
   const std::size_t count = reservation->huge_page_count;
   huge_page_count_ += count;
   reservation->list_with_room = &first_with_room_;
   reservation->ListWithRoom();
-  reservation->whole_free.SetRange(metadata_huge_pages, count - metadata_huge_pages);
+  reservation->whole_free.SetRange(0, count);
   reservation->longest_free_bound = count;
   reservation->next = first_;
   first_ = reservation;
@@ -152,8 +145,7 @@ bool Reservations::Serves(std::uintptr_t address) const {
     if (page < reservation->first_page) continue;
     const std::size_t index = (page - reservation->first_page).raw() / kPagesPerHugePage;
     if (index >= reservation->huge_page_count) continue;
-    const HugePage& huge_page = reservation->huge_pages[index];
-    return huge_page.committed && huge_page.state != HugePageState::kMetadata;
+    return reservation->huge_pages[index].committed;
   }
   return false;
 }

@@ -21,8 +21,8 @@ class Reservations {
   // The record of a new reservation with its trackers, all zero, which Add enters. Metadata has room for RecordBytes.
   Reservation* NewRecord(std::size_t huge_pages, Metadata* metadata);
   static std::size_t RecordBytes(std::size_t huge_pages);
-  // Its first huge pages are metadata, the others are free.
-  void Add(Reservation* reservation, std::size_t metadata_huge_pages);
+  // All of its huge pages are free, and not committed.
+  void Add(Reservation* reservation);
   // Its last huge pages go back to the kernel. They are free and not committed.
   void Shrink(Reservation* reservation, std::size_t huge_pages);
   // Takes the records without huge pages off the list. They stay readable, and serve new reservations.

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
+#include <sys/personality.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -87,6 +88,22 @@ TEST(VirtualMemory, ReservationsHaveTheirAlignmentAndLeaveNoMargins) {
       EXPECT_LE(tarn_test::AddressSpaceBytes(), before + kMiB);
     }
   }
+}
+
+TEST(VirtualMemory, ReservedApartIsAsReservedAndNotInARow) {
+  char* first = static_cast<char*>(ReserveApart(4 * kMiB));
+  char* second = static_cast<char*>(ReserveApart(4 * kMiB));
+  ASSERT_TRUE(first != nullptr && second != nullptr);
+  for (char* start : {first, second}) {
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(start) % OsPageBytes(), 0u);
+    EXPECT_TRUE(Mapped(start) && Mapped(start + 4 * kMiB - OsPageBytes()));
+    EXPECT_FALSE(Readable(start));
+  }
+  const bool has_random_addresses = (::personality(0xFFFFFFFF) & ADDR_NO_RANDOMIZE) == 0;
+  EXPECT_FALSE(has_random_addresses && (Mapped(first - OsPageBytes()) || Mapped(first + 4 * kMiB)));
+  Unreserve(first, 4 * kMiB);
+  Unreserve(second, 4 * kMiB);
+  EXPECT_FALSE(Mapped(first) || Mapped(second));
 }
 
 TEST(VirtualMemory, CommittedIsZeroAndCostsNothingUntilTouched) {

@@ -8,7 +8,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 
 #include "tests/pages/page_parts.h"
 
@@ -19,14 +18,14 @@ using tarn_test::FakeReservation;
 
 class FiguresTest : public testing::Test {
  protected:
-  // Of nine reserved huge pages one belongs to the metadata and five are committed: three are free, two partly in use.
-  FiguresTest() : block_(new std::uint64_t[kHugePageBytes / sizeof(std::uint64_t)]()) {
-    metadata_.AddBlock(block_.get(), kHugePageBytes);
-    Reservation* const reservation = reservations_.NewRecord(9, &metadata_);
+  // Of eight reserved huge pages five are committed: three are free, two partly in use. The metadata has as much
+  // as one, between pages without access.
+  FiguresTest() {
+    metadata_.AddBlock(metadata_source_.Take(kHugePageBytes, true), kHugePageBytes);
+    Reservation* const reservation = reservations_.NewRecord(8, &metadata_);
     reservation->first_page = PageId(0) + PageCount::FromHugePages(512);
-    reservations_.Add(reservation, 1);
+    reservations_.Add(reservation);
     span_ = metadata_.NewSpan(100);
-    free_.NoteMetadata(1);
     for (std::size_t i = 0; i < 5; ++i) {
       free_.AddCommitted(pages_[i]);
       free_.PutWhole(pages_[i]);
@@ -49,10 +48,12 @@ class FiguresTest : public testing::Test {
     usage_.NoteReleased(12345);
   }
 
-  FigureSources sources() const { return {reservations_, free_, metadata_, usage_}; }
+  FigureSources sources() const { return {reservations_, free_, metadata_source_, metadata_, usage_}; }
 
-  std::unique_ptr<std::uint64_t[]> block_;
+  static constexpr std::size_t kGuardBytes = std::size_t{128} << 10;
+
   FakeReservation pages_{5};
+  MetadataSource metadata_source_;
   Metadata metadata_;
   Reservations reservations_;
   FreePages free_;
@@ -69,14 +70,14 @@ class FiguresTest : public testing::Test {
 
 TEST_F(FiguresTest, StatsAreThoseOfTheParts) {
   const PageHeapStats stats = ReadStats(sources());
-  EXPECT_EQ(stats.reserved_bytes, 9 * kHugePageBytes);
+  EXPECT_EQ(stats.reserved_bytes, 9 * kHugePageBytes + kGuardBytes);
   EXPECT_EQ(stats.metadata_block_bytes, kHugePageBytes);
   EXPECT_EQ(stats.metadata_used_bytes, metadata_.used_bytes());
   EXPECT_GT(stats.metadata_used_bytes, 0u);
   EXPECT_EQ(stats.in_use_bytes, 249 * kPageBytes);
   EXPECT_EQ(stats.free_warm_bytes, 7 * kPageBytes);
   EXPECT_EQ(stats.free_zero_bytes, 5 * kHugePageBytes - 256 * kPageBytes);
-  EXPECT_EQ(stats.uncommitted_bytes, 3 * kHugePageBytes);
+  EXPECT_EQ(stats.uncommitted_bytes, 3 * kHugePageBytes + kGuardBytes);
   EXPECT_EQ(stats.mapped_bytes, 500 * kPageBytes);
   EXPECT_EQ(stats.large_bytes, 560 * kPageBytes) << "in reservations and in mappings of their own";
   EXPECT_EQ(stats.large_objects, 3u);
@@ -96,7 +97,7 @@ TEST_F(FiguresTest, StatsAddUpToWhatIsReserved) {
 TEST_F(FiguresTest, PublishedOnesAreThoseOfTheParts) {
   tarn_snapshot_pages pages = {};
   PublishFigures(sources(), &pages);
-  EXPECT_EQ(pages.reserved_bytes, 9 * kHugePageBytes);
+  EXPECT_EQ(pages.reserved_bytes, 9 * kHugePageBytes + kGuardBytes);
   EXPECT_EQ(pages.committed_bytes, 6 * kHugePageBytes) << "the metadata's included";
   EXPECT_EQ(pages.huge_pages, 5u) << "the metadata's not";
   EXPECT_EQ(pages.in_use_bytes, 249 * kPageBytes);

@@ -23,10 +23,10 @@ class ReservationsTest : public testing::Test {
     metadata_.AddBlock(block_.get(), kMetadataBytes);
   }
   // `number` counts huge pages from address 0 on.
-  Reservation* Add(std::size_t huge_pages, std::size_t number, std::size_t metadata_huge_pages = 0) {
+  Reservation* Add(std::size_t huge_pages, std::size_t number) {
     Reservation* const reservation = reservations_.NewRecord(huge_pages, &metadata_);
     reservation->first_page = PageId(0) + PageCount::FromHugePages(number);
-    reservations_.Add(reservation, metadata_huge_pages);
+    reservations_.Add(reservation);
     return reservation;
   }
   // As if it were committed and free, with that number of warm pages.
@@ -52,8 +52,9 @@ class ReservationsTest : public testing::Test {
 
 TEST_F(ReservationsTest, FindsTheShortestRunThatWillDo) {
   EXPECT_EQ(Find(1), nullptr);
-  Reservation* const reservation = Add(32, 64, 1);
+  Reservation* const reservation = Add(32, 64);
   EXPECT_EQ(reservations_.huge_page_count(), 32u);
+  Use(reservation, 0);
   Use(reservation, 5);   // 1..4
   Use(reservation, 8);   // 6..7
   Use(reservation, 20);  // 9..19, 21..31
@@ -89,11 +90,11 @@ TEST_F(ReservationsTest, ZeroOnesAndWarmOnesArePreferred) {
 }
 
 TEST_F(ReservationsTest, KnowsWhoseAnAddressIs) {
-  Reservation* const first = Add(4, 64, 1);
+  Reservation* const first = Add(4, 64);
   Add(4, 32);
   Commit(first, 2, 0);
   EXPECT_TRUE(reservations_.Serves(66 * kHugePageBytes + 100));
-  EXPECT_FALSE(reservations_.Serves(64 * kHugePageBytes)) << "metadata";
+  EXPECT_FALSE(reservations_.Serves(64 * kHugePageBytes)) << "never committed";
   EXPECT_FALSE(reservations_.Serves(65 * kHugePageBytes)) << "not committed";
   EXPECT_FALSE(reservations_.Serves(68 * kHugePageBytes)) << "behind it";
   EXPECT_FALSE(reservations_.Serves(40 * kHugePageBytes));

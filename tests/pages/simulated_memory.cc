@@ -108,6 +108,8 @@ void* Reserve(std::size_t bytes, std::size_t alignment) {
   return nullptr;
 }
 
+void* ReserveApart(std::size_t bytes) { return Reserve(bytes, OsPageBytes()); }
+
 void Unreserve(void* start, std::size_t bytes) {
   static_cast<void>(Call("unreserve", start, bytes));
   Empty(start, bytes);
