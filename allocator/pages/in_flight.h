@@ -27,7 +27,8 @@ struct InFlight : ListLink<InFlight> {
 
 class InFlights {
  public:
-  // An empty record, on no list. Null where metadata has no room: makes none itself, for a caller is in the middle of a change.
+  // An empty record, on no list. Null where metadata has no room: makes none itself, for a caller is in the middle of a
+  // change.
   InFlight* New(Metadata* metadata) {
     if (InFlight* spare = spare_.PopFront()) return spare;
     if (!gave_first_) {

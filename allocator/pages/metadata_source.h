@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The addresses of the allocator's own memory, apart from those of objects.
+// The addresses of metadata, apart from those of objects.
 //
 // A reservation of metadata holds no object. It lies at a random address, if the kernel lets it, and begins and ends
-// with pages without access. So what a program writes in a row, over or under an object, ends in a fault before it
-// reaches a slab, a span record or the page map. And no constant distance leads from an object to one of these.
+// with pages without access. A program that writes in a row, over or under an object, faults before it reaches a slab,
+// a span record or the page map. And no constant distance leads from an object to one of these.
 //
 // Memory is committed from the start of a reservation on, a block at a time. Each block moves a border between two
 // mappings, so that a process that has used up its mappings gets metadata as well.
@@ -29,7 +29,7 @@ class MetadataSource {
   // Commits `bytes`, a multiple of 64 KiB. They are zero and left out of core dumps. `limited`: addresses are. Null:
   // the kernel refuses.
   void* Take(std::size_t bytes, bool limited);
-  // What is written there belongs to core dumps.
+  // Takes a part of it into core dumps.
   void DumpTaken(void* start, std::size_t bytes);
 
   // True if the last Take has made a reservation that is not listed yet. Its record may lie in what Take returned.

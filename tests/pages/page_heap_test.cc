@@ -788,7 +788,7 @@ TEST(PageHeap, MetadataLiesApartFromObjects) {
     if (!holds(mappings[i], metadata)) continue;
     ++with_metadata;
     EXPECT_FALSE(holds(mappings[i], objects));
-    // What lies behind and before in a row: more metadata, and then memory without access.
+    // Behind and before, in a row, lies more metadata and then memory without access.
     std::size_t last = i;
     while (mappings[last].rights[1] == 'w' && mappings[last].end == mappings[last + 1].start) ++last;
     std::size_t first = i;
