@@ -2,6 +2,8 @@
 
 #include "allocator/central/central_free_list.h"
 
+#include <bit>
+
 #include "allocator/central/span_objects.h"
 #include "allocator/os/crash.h"
 #include "allocator/pages/page_map.h"
@@ -9,15 +11,40 @@
 namespace tarn {
 
 Span* CentralFreeList::FullestSpan() {
-  for (auto& bucket : buckets_) {
-    if (!bucket.empty()) return bucket.front();
+  for (std::uint32_t listed = listed_; listed != 0; listed &= listed - 1) {
+    if (Span* const span = buckets_[std::countr_zero(listed)].front()) {
+      listed_ = static_cast<std::uint8_t>(listed);
+      return span;
+    }
   }
+  listed_ = 0;
   return nullptr;
 }
 
 void CentralFreeList::Enlist(Span* span) {
   span->bucket = static_cast<std::uint8_t>(BucketOf(span));
+  listed_ = static_cast<std::uint8_t>(listed_ | 1u << span->bucket);
   buckets_[span->bucket].PushFront(span);
+}
+
+TARN_ALWAYS_INLINE void CentralFreeList::Relist(Span* span) {
+  if (BucketOf(span) == span->bucket) return;
+  IntrusiveList<Span>::Remove(span);
+  Enlist(span);
+}
+
+void* CentralFreeList::RemoveOne() {
+  lock_.Acquire();
+  if (Span* const span = FullestSpan()) [[likely]] {
+    void* const object = TakeObject(span);
+    live_objects_.store(live_objects_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+    span->live_objects == span->object_count ? IntrusiveList<Span>::Remove(span) : Relist(span);
+    lock_.Release();
+    return object;
+  }
+  lock_.Release();
+  void* object;
+  return RemoveRange(&object, 1) == 0 ? nullptr : object;
 }
 
 std::size_t CentralFreeList::RemoveRange(void** objects, std::size_t count) {
@@ -47,12 +74,7 @@ std::size_t CentralFreeList::RemoveRange(void** objects, std::size_t count) {
     const std::size_t here = TakeObjects(span, objects + taken, count - taken);
     taken += here;
     live_objects_.store(live_objects_.load(std::memory_order_relaxed) + here, std::memory_order_relaxed);
-    if (span->live_objects == span->object_count) {
-      IntrusiveList<Span>::Remove(span);
-    } else if (BucketOf(span) != span->bucket) {
-      IntrusiveList<Span>::Remove(span);
-      Enlist(span);
-    }
+    span->live_objects == span->object_count ? IntrusiveList<Span>::Remove(span) : Relist(span);
   }
   lock_.Release();
   return taken;
@@ -118,34 +140,55 @@ void CentralFreeList::InsertRange(void* const* objects, std::size_t count, const
   void* freed_twice = nullptr;
   lock_.Acquire();
   for (std::size_t i = 0; i < listed; ++i) {
-    Span* span = spans[i];
-    const bool was_full = span->live_objects == span->object_count;
-    if (!ReturnObject(span, indices[i])) {
-      freed_twice = static_cast<char*>(span->start()) + std::size_t{indices[i]} * kSizeClasses[size_class_].size_bytes;
+    if (!Return(spans[i], indices[i], false, &empty)) {
+      freed_twice =
+          static_cast<char*>(spans[i]->start()) + std::size_t{indices[i]} * kSizeClasses[size_class_].size_bytes;
       break;
-    }
-    live_objects_.store(live_objects_.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);
-    if (span->live_objects == 0) {
-      if (!was_full) IntrusiveList<Span>::Remove(span);
-      if (const std::size_t kept = kept_spans_.load(std::memory_order_relaxed); kept < may_keep_) {
-        kept_.PushFront(span);
-        kept_spans_.store(kept + 1, std::memory_order_relaxed);
-        continue;
-      }
-      gave_back_ = true;
-      spans_.store(spans_.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);
-      // On this private list only until the lock is released; nobody else can reach an empty span.
-      empty.PushFront(span);
-    } else if (was_full) {
-      Enlist(span);
-    } else if (BucketOf(span) != span->bucket) {
-      IntrusiveList<Span>::Remove(span);
-      Enlist(span);
     }
   }
   lock_.Release();
   if (freed_twice != nullptr) ReportMisuse(call, freed_twice, Misuse::kAlreadyFree);
   while (Span* span = empty.PopFront()) page_heap_->Deallocate(span);
+}
+
+void CentralFreeList::InsertOne(void* object, const char* call) {
+  std::uint16_t index;
+  Span* const span = FindSpan(object, call, &index);
+  if (page_heap_->IsAbandoned(span)) [[unlikely]]
+    return;
+  IntrusiveList<Span> empty;
+  lock_.Acquire();
+  const bool returned = Return(span, index, true, &empty);
+  lock_.Release();
+  if (!returned) ReportMisuse(call, object, Misuse::kAlreadyFree);
+  if (Span* const last = empty.PopFront()) page_heap_->Deallocate(last);
+}
+
+TARN_ALWAYS_INLINE bool CentralFreeList::Return(Span* span, std::size_t index, bool keep_last,
+                                                IntrusiveList<Span>* empty) {
+  const bool was_full = span->live_objects == span->object_count;
+  if (!ReturnObject(span, index)) return false;
+  live_objects_.store(live_objects_.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);
+  if (span->live_objects == 0) {
+    if (!was_full) IntrusiveList<Span>::Remove(span);
+    if (KeepsEmpty(keep_last)) {
+      kept_.PushFront(span);
+      kept_spans_.store(kept_spans_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+      return true;
+    }
+    gave_back_ = true;
+    spans_.store(spans_.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);
+    // On this private list only until the lock is released; nobody else can reach an empty span.
+    empty->PushFront(span);
+  } else {
+    was_full ? Enlist(span) : Relist(span);
+  }
+  return true;
+}
+
+inline bool CentralFreeList::KeepsEmpty(bool keep_last) const {
+  const std::size_t kept = kept_spans_.load(std::memory_order_relaxed);
+  return kept < may_keep_ || (keep_last && kept == 0 && spans_.load(std::memory_order_relaxed) == 1);
 }
 
 void CentralFreeList::ReleaseKept() {
@@ -167,6 +210,7 @@ void CentralFreeList::ReleaseKept() {
 void CentralFreeList::AbandonInForkedChild() TARN_NO_THREAD_SAFETY_ANALYSIS {
   lock_.ResetInForkedChild();
   for (auto& bucket : buckets_) bucket = {};
+  listed_ = 0;
   kept_ = {};
   may_keep_ = 0;
   gave_back_ = false;
@@ -192,6 +236,7 @@ void CentralFreeList::CheckInvariants() {
       for (std::size_t i = 0; i < span->object_count; ++i) free_objects += IsFree(span, i) ? 1 : 0;
       TARN_CHECK(free_objects != 0 && free_objects + span->live_objects == span->object_count);
       TARN_CHECK(&buckets_[span->bucket] == &bucket && BucketOf(span) == span->bucket);
+      TARN_CHECK((std::uint32_t{listed_} >> span->bucket & 1) != 0);
       TARN_CHECK(page_map.SpanOf(span->first_page) == span && span->size_class == size_class_);
     }
   }

@@ -10,7 +10,8 @@
 // A span whose last object came back goes to the page heap at once, unless the class may keep it. Each time that a
 // class needs a span after it gave one back, it may keep one more, up to kMostKeptBytes. Kept spans go when the class
 // is idle for a while, when the heap grows, and when memory is short (ReleaseKept). Sampled objects are few; their
-// spans are not kept.
+// spans are not kept. The last span of a class without caches stays, too: else a program that allocates and frees one
+// object time and again would get and give back a span each time.
 //
 // This is where misuse of a small object is seen exactly: an address that no object of the class starts at, an object
 // that is free already, a span that went back.
@@ -48,8 +49,13 @@ class alignas(64) CentralFreeList {
   // Takes up to `count` objects; fewer only when there is no memory for more. `count` is at most kMaxBatchObjects.
   [[nodiscard]] std::size_t RemoveRange(void** objects, std::size_t count) TARN_EXCLUDES(lock_);
 
+  // The same for one object; null: no memory.
+  [[nodiscard]] void* RemoveOne() TARN_EXCLUDES(lock_);
+
   // Takes objects back, at most kMaxBatchObjects; aborts on misuse. `call` names the caller in the message.
   void InsertRange(void* const* objects, std::size_t count, const char* call) TARN_EXCLUDES(lock_);
+  // The same for one object of a class that no cache holds objects of: its last span stays when it is empty.
+  void InsertOne(void* object, const char* call) TARN_EXCLUDES(lock_);
 
   // Reports the second free of an object that a cache holds, or what else is wrong with the pointer.
   [[noreturn]] TARN_COLD void ReportSecondFree(void* object, const char* call);
@@ -89,6 +95,13 @@ class alignas(64) CentralFreeList {
   }
   // The span of an object that comes back, and which of its objects it is. Aborts where none of the class starts there.
   Span* FindSpan(const void* object, const char* call, std::uint16_t* index) const;
+  // Puts the object back. False: it is free already, and nothing has changed. A span that is empty then, and that the
+  // class has no use for, gets onto the list.
+  [[nodiscard]] bool Return(Span* span, std::size_t index, bool keep_last, IntrusiveList<Span>* empty)
+      TARN_REQUIRES(lock_);
+  // Behind a change of its live objects, of which it had others.
+  void Relist(Span* span) TARN_REQUIRES(lock_);
+  bool KeepsEmpty(bool keep_last) const TARN_REQUIRES(lock_);
   Span* FullestSpan() TARN_REQUIRES(lock_);
   void Enlist(Span* span) TARN_REQUIRES(lock_);
 
@@ -105,6 +118,9 @@ class alignas(64) CentralFreeList {
   std::uint32_t may_keep_ TARN_GUARDED_BY(lock_) = 0;
   // The last span that came or went, went.
   bool gave_back_ TARN_GUARDED_BY(lock_) = false;
+  // Bit i is set when bucket i has a span, and may be set when it had one.
+  std::uint8_t listed_ TARN_GUARDED_BY(lock_) = 0;
+  static_assert(kBuckets == 8);
   // Spans are populated for a class that has this much in spans. Chosen: a small process has dozens of classes in use,
   // most with a few objects, and 500 KiB of spans.
   static constexpr std::size_t kGrownBytes = std::size_t{64} << 10;

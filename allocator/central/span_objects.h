@@ -34,6 +34,17 @@ inline std::size_t TakeObjects(Span* span, void** objects, std::size_t count) {
   return taken;
 }
 
+// Takes the free object with the lowest address. The span has one.
+inline void* TakeObject(Span* span) {
+  std::uint64_t* words = span->free_bits();
+  std::size_t w = 0;
+  while (words[w] == 0) ++w;
+  const std::size_t index = w * 64 + static_cast<std::size_t>(std::countr_zero(words[w]));
+  std::atomic_ref<std::uint64_t>(words[w]).store(words[w] & (words[w] - 1), std::memory_order_relaxed);
+  ++span->live_objects;
+  return reinterpret_cast<void*>(span->start_address() + index * kSizeClasses[span->size_class].size_bytes);
+}
+
 // The index of the object that starts at `address`, which lies in the span; or -1 when none starts there.
 inline int FindObject(const Span* span, std::uintptr_t address) {
   const auto offset_bytes = static_cast<std::uint32_t>(address - span->start_address());

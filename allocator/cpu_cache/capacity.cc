@@ -60,7 +60,10 @@ void CpuCache::Grow(Slab* slab, SizeClass size_class, Miss miss) {
     granted_bytes = covered_bytes / object_bytes * object_bytes;
   }
   const auto new_end = static_cast<std::uint16_t>(end + granted_bytes / object_bytes);
+  const std::size_t rate_bytes = sampler_.rate_bytes();
+  if (capacity == 0) DrawSample(slab, size_class);
   if (granted_bytes != 0 && !SlabSetEnd(size_class, slab, end, new_end)) granted_bytes = 0;
+  if (capacity == 0) RestartIfRateChanged(slab, rate_bytes);
   if (granted_bytes != wanted_bytes) {
     slab->policy.spare_bytes.fetch_add(wanted_bytes - granted_bytes, std::memory_order_relaxed);
   }

@@ -172,6 +172,26 @@ void CpuCache::DeallocateSlow(SizeClass size_class, void* object, const char* ca
   transfer.InsertRange(&object, 1, call);
 }
 
+void* CpuCache::AllocateCold(SizeClass size_class) {
+  CountUse(size_class);
+  void* const object = Transfer(size_class).central().RemoveOne();
+  if (object != nullptr) Count(direct_[size_class].allocations, 1);
+  return object;
+}
+
+void CpuCache::DeallocateCold(SizeClass size_class, void* object, const char* call) {
+  CentralFreeList& central = Transfer(size_class).central();
+  CountUse(size_class);
+  // A slab has objects of a cold class where it cannot be emptied from outside, and where a fork made its thread's own.
+  const std::int32_t id = CurrentIndex();
+  if (id >= 0 && static_cast<std::size_t>(id) < index_bound_) {
+    Slab* const slab = slab_table.slabs[id].load(std::memory_order_acquire);
+    if (IsLastPushed(slab, size_class, object)) central.ReportSecondFree(object, call);
+  }
+  central.InsertOne(object, call);
+  Count(direct_[size_class].frees, 1);
+}
+
 bool CpuCache::FillSlab(SizeClass size_class) {
   SlowPathScope scope;
   // The first miss, after which the next one makes room.
@@ -183,13 +203,28 @@ bool CpuCache::FillSlab(SizeClass size_class) {
   return true;
 }
 
+void CpuCache::UnfillSlab(SizeClass size_class) {
+  if (!IsCold(size_class)) return;
+  SlowPathScope scope;
+  Slab* const slab = CurrentSlab();
+  if (slab == nullptr) return;
+  FlushBatch(slab, size_class, kMaxBatchObjects, "malloc", true);
+  const std::uint16_t end = LoadEnd(slab, size_class);
+  const std::uint16_t begin = SlotsOf(size_class, end).begin;
+  if (!SlabSetEnd(size_class, slab, end, begin)) return;
+  slab->policy.spare_bytes.fetch_add(std::int64_t{end - begin} * kSizeClasses[size_class].size_bytes,
+                                     std::memory_order_relaxed);
+  slab->counters[size_class].last_miss.store(0, std::memory_order_relaxed);
+}
+
 // --- Sampling ------------------------------------------------------------------------------------------------------
 
 // Changes of the rate. What was drawn at a rate that is no longer in force may lie too far away, at the rate 0 beyond
-// all pops. A thread stores a drawing in a new slab, for a claim or for a restart. It looks at the rate once more
-// behind a full fence. The thread that changes the rate looks for slabs behind a full fence. One of the two fences is
-// the first. If it is that of the change, the other thread sees the new rate and draws anew. Else the change finds the
-// slab, and its store to sample_due is the later one.
+// all pops. A thread stores a drawing for a class that gets its first room in a slab, for a claim or for a restart. It
+// looks at the rate once more behind a full fence. The thread that changes the rate looks for classes with room behind
+// a full fence. One of the two fences is the first. If it is that of the change, the other thread sees the new rate and
+// draws anew. Else the change finds the class, and its store to sample_due is the later one. A class without room has
+// no pops, so its word may stay as it is.
 
 bool CpuCache::TakeSample(SizeClass size_class, unsigned* shift) {
   Slab* slab = CurrentSlab();
@@ -233,11 +268,17 @@ void CpuCache::RestartSamplingOf(Slab* slab) {
     rate_bytes = sampler_.rate_bytes();
     for (int c = 1; c < kSizeClassCount; ++c) {
       const auto size_class = static_cast<SizeClass>(c);
-      const std::uint64_t due = (LoadWord(slab, size_class) & ~kSlabTopMask) + sampler_.DrawDistance(size_class);
-      std::atomic_ref<std::uint64_t>(slab->headers[c].sample_due).store(due, std::memory_order_relaxed);
+      const std::uint16_t end = LoadEnd(slab, size_class);
+      // 0 in a slab that is released.
+      if (end > SlotsOf(size_class, end).begin) DrawSample(slab, size_class);
     }
     std::atomic_thread_fence(std::memory_order_seq_cst);
   } while (sampler_.rate_bytes() != rate_bytes);
+}
+
+void CpuCache::DrawSample(Slab* slab, SizeClass size_class) {
+  const std::uint64_t due = (LoadWord(slab, size_class) & ~kSlabTopMask) + sampler_.DrawDistance(size_class);
+  std::atomic_ref<std::uint64_t>(slab->headers[size_class].sample_due).store(due, std::memory_order_relaxed);
 }
 
 void CpuCache::RestartIfRateChanged(Slab* slab, std::size_t rate_bytes) {

@@ -111,8 +111,33 @@ std::size_t CpuCache::DrainAll(const char* call) {
   if (mode_ == CacheMode::kThread) ReleaseUnowned();
   for (int c = 1; c < kSizeClassCount; ++c) {
     if (transfer_caches_[c].drainable_bytes() != 0) drained_bytes += transfer_caches_[c].Drain(call);
+    if (rseq_.remote_abort) Cool(static_cast<SizeClass>(c));
   }
+  if (rseq_.remote_abort) uses_in_all_.store(0, std::memory_order_relaxed);
   return drained_bytes;
+}
+
+void CpuCache::CoolClasses() {
+  // Sums over many slabs take long. A class of them is cooled on request only.
+  if (!rseq_.remote_abort || populated_slabs() > kSlabsPerLook) return;
+  for (int c = 1; c < kSizeClassCount; ++c) {
+    const auto size_class = static_cast<SizeClass>(c);
+    ClassLook& look = class_looks_[c];
+    if (IsCold(size_class)) {
+      // It may be used as often until the next look.
+      Cool(size_class);
+      look.slow_looks = 0;
+      continue;
+    }
+    // Also where the count in all has made it so.
+    uses_[c].store(kColdUses, std::memory_order_relaxed);
+    const CacheClassStats stats = ClassStats(size_class);
+    const auto calls = static_cast<std::uint32_t>(stats.allocations + stats.frees);
+    look.slow_looks = calls - look.calls < kColdUses ? look.slow_looks + 1 : 0;
+    look.calls = calls;
+    if (look.slow_looks >= kIdleLooks) Cool(size_class);
+  }
+  uses_in_all_.store(0, std::memory_order_relaxed);
 }
 
 bool CpuCache::LookWhetherIdle(Slab* slab, SizeClass size_class, std::size_t* pending_bytes) {
@@ -120,7 +145,10 @@ bool CpuCache::LookWhetherIdle(Slab* slab, SizeClass size_class, std::size_t* pe
   const std::uint64_t word = LoadWord(slab, size_class);
   const std::size_t cached = CachedObjects(size_class, word);
   const auto low_half = static_cast<std::uint32_t>(word);
-  if (cached == 0 || counters.word_at_look != low_half) {
+  const std::uint16_t end = LoadEnd(slab, size_class);
+  if (class_looks_[size_class].slow_looks >= kIdleLooks && end > SlotsOf(size_class, end).begin) {
+    counters.idle_looks = kIdleLooks;
+  } else if (cached == 0 || counters.word_at_look != low_half) {
     counters.idle_looks = 0;
   } else if (counters.idle_looks < kIdleLooks) {
     ++counters.idle_looks;
@@ -134,6 +162,7 @@ bool CpuCache::LookWhetherIdle(Slab* slab, SizeClass size_class, std::size_t* pe
 CpuCache::IdleDrain CpuCache::DrainIdle(const char* call) {
   IdleDrain result;
   LockHolder holder(drain_lock_);
+  CoolClasses();
   if (rseq_.remote_abort) DrainIdleSlabs(call, &result);
   DrainIdleTransferCaches(call, &result);
   return result;

@@ -50,7 +50,8 @@ void CpuCache::InitSlab(Slab* slab, std::size_t index) {
     SlabHeader& header = slab->headers[c];
     const Slots& slots = layout_[c].near;
     header.word = slots.begin;
-    header.sample_due = sampler_.DrawDistance(static_cast<SizeClass>(c));
+    // Drawn when the class gets room, which most never do.
+    header.sample_due = kNeverSample;
     header.begin = slots.begin;
     header.end = slots.begin;
     header.limit = slots.limit;
@@ -116,7 +117,6 @@ Slab* CpuCache::Populate(std::size_t index) {
   std::uint32_t nobody = 0;
   if (!entries_[index].claimed_by.compare_exchange_strong(nobody, ThreadId(), std::memory_order_relaxed))
     return nullptr;
-  const std::size_t rate_bytes = sampler_.rate_bytes();
   Slab* slab = NewSlab(index);
   if (slab == nullptr) {
     entries_[index].claimed_by.store(0, std::memory_order_relaxed);
@@ -127,7 +127,6 @@ Slab* CpuCache::Populate(std::size_t index) {
   // A signal handler in here may have taken the claim for one that was left by a jump. The slab is lost then.
   if (entries_[index].slab.load(std::memory_order_relaxed) != nullptr) return nullptr;
   entries_[index].slab.store(slab, std::memory_order_release);
-  RestartIfRateChanged(slab, rate_bytes);
   return PutIntoTable(index, slab) ? slab : nullptr;
 }
 
@@ -180,7 +179,6 @@ void CpuCache::AttachThread() {
   const std::size_t index = index_plus_one - 1;
   Entry& entry = entries_[index];
   if (SlabAt(index) == nullptr) {
-    const std::size_t rate_bytes = sampler_.rate_bytes();
     Slab* slab = entry.slab.load(std::memory_order_relaxed);
     if (slab != nullptr) {
       InitSlab(slab, index);
@@ -190,7 +188,6 @@ void CpuCache::AttachThread() {
     // Without memory the thread keeps the index and the empty slab. Release pairs with the acquire in SlabAt.
     entry.slab.store(slab, std::memory_order_release);
     entry.is_released.store(false, std::memory_order_release);
-    if (slab != nullptr) RestartIfRateChanged(slab, rate_bytes);
     slab_table.slabs[index].store(slab == nullptr ? EmptySlab() : slab, std::memory_order_relaxed);
     if (slab == nullptr) {
       thread_state.exiting = true;
@@ -259,8 +256,8 @@ std::uint32_t CpuCache::TakeUnowned() {
 //
 //   sums of counts (ClassStats, PinnedBytes), also those of another process: they find counts here and in the first
 //     slab, or in neither, for a moment, and zeroes afterwards. The addresses stay mapped.
-//   RestartSampling, on its way since before: it writes to the slab that is gone, which brings a page back. The next
-//     owner begins with InitSlab and looks at the rate after that.
+//   RestartSampling, on its way since before: it may write to the slab that is gone, which brings a page back. A class
+//     that gets room later has its sample drawn then.
 //   the child of a fork in the midst of this: RepairInForkedChild lists the index once more; the counts of this slab
 //     may be there twice.
 //

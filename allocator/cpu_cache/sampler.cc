@@ -58,8 +58,10 @@ std::uint64_t Random() {
   return z ^ (z >> 31);
 }
 
-// Uniform in (0, 1].
-double RandomUnit() { return static_cast<double>((Random() >> 11) + 1) * 0x1.0p-53; }
+// Uniform in (0, 1], in units of 2^-53.
+std::uint64_t RandomUnits() { return (Random() >> 11) + 1; }
+double FromUnits(std::uint64_t units) { return static_cast<double>(units) * 0x1.0p-53; }
+double RandomUnit() { return FromUnits(RandomUnits()); }
 
 constexpr std::uint32_t kWindowMs = 64;
 constexpr std::uint32_t kMaxSamplesPerWindow = Sampler::kMaxSamplesPerSecond * kWindowMs / 1000;
@@ -83,12 +85,15 @@ std::uint64_t Sampler::DrawDistance(SizeClass size_class) {
 }
 
 bool Sampler::DrawBytes(std::size_t bytes, unsigned* shift) {
-  if (rate_bytes() == 0) return false;
+  const std::size_t rate = rate_bytes();
+  if (rate == 0) return false;
   *shift = this->shift();
-  const double x = static_cast<double>(bytes) / EffectiveRate(*shift);
-  // p is at most x, which spares most calls the exponential.
-  const double u = RandomUnit();
-  return u <= x && u <= OneMinusExp(x);
+  // p is at most x = bytes / rate, which spares most calls the exponential.
+  using Wide = unsigned __int128;
+  const std::uint64_t units = RandomUnits();
+  if (Wide{units} * (std::uint64_t{rate} << *shift) > Wide{bytes} << 53) [[likely]]
+    return false;
+  return FromUnits(units) <= OneMinusExp(static_cast<double>(bytes) / EffectiveRate(*shift));
 }
 
 std::uint64_t Sampler::Weight(std::size_t bytes, unsigned shift) const {

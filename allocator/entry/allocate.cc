@@ -24,16 +24,19 @@ namespace {
 TARN_NOINLINE void* RefillClass(SizeClass size_class, std::size_t bytes, std::size_t alignment) {
   SlowPath path;
   if (path.nested()) return nullptr;
+  CpuCache& cache = process_heap.cpu_cache;
+  const bool cold = cache.IsCold(size_class);
   unsigned shift;
-  if (process_heap.cpu_cache.TakeSample(size_class, &shift)) [[unlikely]] {
+  if (cold ? cache.sampler().Draw(size_class, &shift) : cache.TakeSample(size_class, &shift)) [[unlikely]] {
     if (void* object = AllocateSampled(size_class, bytes, alignment, shift)) return object;
   }
-  void* object = process_heap.cpu_cache.AllocateSlow(size_class);
+  void* object = cold ? cache.AllocateCold(size_class) : cache.AllocateSlow(size_class);
   if (object == nullptr) [[unlikely]] {
     // Memory that is kept for other classes may hold the missing pages.
     FreeDeferred();
     Reclaim(ReclaimDepth::kToPageHeap, "malloc");
-    object = process_heap.cpu_cache.AllocateSlow(size_class);
+    object = cache.AllocateCold(size_class);
+    if (object == nullptr) object = cache.AllocateSlow(size_class);
     if (object == nullptr) object = AllocateFromSampled(size_class, bytes, alignment);
     if (object == nullptr) process_heap.limits.CountHardFailure();
   }

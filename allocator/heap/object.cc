@@ -109,9 +109,12 @@ void DeallocateClaimed(Span* span) {
 
 void Deallocate(const Object& object, const char* call) {
   switch (object.kind) {
-    case Object::Kind::kSmall:
-      process_heap.cpu_cache.DeallocateSlow(object.size_class, object.start, call);
+    case Object::Kind::kSmall: {
+      CpuCache& cache = process_heap.cpu_cache;
+      cache.IsCold(object.size_class) ? cache.DeallocateCold(object.size_class, object.start, call)
+                                      : cache.DeallocateSlow(object.size_class, object.start, call);
       break;
+    }
     case Object::Kind::kSampled:
       FreeSampled(object, call);
       break;

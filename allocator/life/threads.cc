@@ -53,6 +53,7 @@ TARN_COLD void Prepare() {
     return;
   }
   static_cast<void>(__cxa_thread_atexit_impl(&OnThreadExit, nullptr, &__dso_handle));
+  process_heap.cpu_cache.UnfillSlab(MallocSizeClass(kExitRecordBytes));
   process_heap.cpu_cache.SettleThread();
 }
 

@@ -108,6 +108,7 @@ struct Disturbance {
   bool drains = false;
   bool migrations = false;
   bool signals = false;
+  bool cold_classes = false;
 };
 
 constexpr std::uint64_t kEnoughHandlerRuns = 100;
@@ -124,6 +125,7 @@ bool GoesOn(double start, bool is_enough) {
 
 void RunDisturbed(CacheMode mode, Disturbance disturbance) {
   Floors& floors = StartFloors(mode);
+  floors.classes_are_cold = disturbance.cold_classes;
   const std::vector<std::size_t> cpus = CpuSet::Of(0).Cpus();
   struct sigaction old_action = {};
   if (disturbance.signals) {
@@ -205,6 +207,9 @@ TEST_P(DrainTest, WhileThreadsChurn) { RunDisturbed(GetParam(), {.drains = true}
 TEST_P(DrainTest, WhileThreadsMigrate) { RunDisturbed(GetParam(), {.drains = true, .migrations = true}); }
 
 TEST_P(DrainTest, MigrationsAlone) { RunDisturbed(GetParam(), {.migrations = true}); }
+
+// Drains make all classes cold: what threads pass to and fro goes to the spans and to the caches in turn.
+TEST_P(DrainTest, OfClassesThatWarmUpAndCool) { RunDisturbed(GetParam(), {.drains = true, .cold_classes = true}); }
 
 TEST_P(DrainTest, ReturnsTheBytesAndLearnsAnew) {
   Floors& floors = StartFloors(GetParam());

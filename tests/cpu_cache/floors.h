@@ -50,6 +50,8 @@ struct Floors {
   tarn::PageHeap page_heap;
   tarn::TransferCache transfer_caches[kSizeClassCount];
   tarn::CpuCache cpu_cache;
+  // Classes are cold at first, as in a program. Most tests are about what caches do.
+  bool classes_are_cold = false;
 
   // The hit paths and what they fall back to, as entry/ has it. Not inline: the linker may drop an inline function that
   // is there twice, but not the descriptors of the sequences in it.

@@ -153,7 +153,8 @@ TEST_P(SlabProtocolOfCpus, ANewSlabKnowsARateThatChangedWhileItWasMade) {
     drain_lock.Acquire();
     std::thread populates([&] {
       const AttachedThread attached(floors);
-      floors.Free(kProtocolClass, floors.Allocate(kProtocolClass));
+      // A thread that is moved may need more than one miss to get room.
+      for (int i = 0; i < 100; ++i) floors.Free(kProtocolClass, floors.Allocate(kProtocolClass));
       served.store(true);
     });
     AwaitWaiter(drain_lock, served);
@@ -164,9 +165,14 @@ TEST_P(SlabProtocolOfCpus, ANewSlabKnowsARateThatChangedWhileItWasMade) {
     drain_lock.Release();
     populates.join();
     EXPECT_NE(SlabsInTable(), 0u);
+    int slabs_with_room = 0;
     for (const Slab* slab : floors.Slabs()) {
-      for (int c = 1; c < kSizeClassCount; ++c) EXPECT_EQ(slab->headers[c].sample_due >= kNeverSample, rate_bytes == 0);
+      const SlabHeader& header = slab->headers[kProtocolClass];
+      if (header.end == header.begin) continue;
+      ++slabs_with_room;
+      EXPECT_EQ(header.sample_due >= kNeverSample, rate_bytes == 0);
     }
+    EXPECT_NE(slabs_with_room, 0);
   }
 }
 

@@ -340,11 +340,33 @@ TEST(ThreadCache, ASlabThatComesBackHasSamplesOfTheRateThatIsInForce) {
       for (int look = 0; look < 100 * wave; ++look) static_cast<void>(floors.cpu_cache.PinnedBytes());
       change_rate(0);
     });
+    // Its slab stays in use while the rate changes, and those of the wave come and go.
+    std::atomic<bool> changed = false;
+    Tally of_thread;
+    std::thread user([&] {
+      const AttachedThread attached(floors);
+      Churn churn(floors, 1000);
+      do {
+        for (int step = 0; step < 100; ++step) churn.Step(100);
+      } while (!changed.load());
+      for (int step = 0; step < 100; ++step) churn.Step(100);
+      const Slab* const slab = slab_table.slabs[thread_state.slab_index].load();
+      int classes_with_room = 0;
+      for (int c = 1; c < kSizeClassCount; ++c) {
+        const SlabHeader& header = slab->headers[c];
+        if (header.end == header.begin) continue;
+        ++classes_with_room;
+        EXPECT_GE(header.sample_due, kNeverSample) << c;
+      }
+      EXPECT_NE(classes_with_room, 0);
+      churn.FreeAll();
+      of_thread = churn.tally();
+    });
     RunWave(floors, kThreads, &tally, &slabs);
     changer.join();
-    for (Slab* slab : floors.Slabs()) {
-      for (int c = 1; c < kSizeClassCount; ++c) ASSERT_GE(slab->headers[c].sample_due, kNeverSample) << c;
-    }
+    changed = true;
+    user.join();
+    tally += of_thread;
   }
   ExpectSums(floors, tally);
 }
