@@ -19,7 +19,7 @@ namespace tarn {
 
 namespace {
 
-constexpr std::string_view kReasonNames[] = {"exit", "signal", "growth", "limit"};
+constexpr char kReasonNames[][8] = {"exit", "signal", "growth", "limit"};
 
 // Names of others that are passed over, before it is given up.
 constexpr int kMostTakenNames = 1000;

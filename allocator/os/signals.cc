@@ -12,7 +12,7 @@ namespace tarn {
 namespace {
 
 struct NamedSignal {
-  std::string_view name;
+  char name[5];
   int number;
 };
 constexpr NamedSignal kNamedSignals[] = {{"USR1", SIGUSR1}, {"USR2", SIGUSR2}, {"HUP", SIGHUP}, {"PROF", SIGPROF}};

@@ -19,12 +19,12 @@ namespace {
 constexpr std::string_view kPrefix = "TARN_";
 constexpr std::string_view kTestPrefix = "TARN_TEST_";
 
-// The part of the table's row that a process needs: the texts for documents stay out of the library.
+// The part of the table's row that a process needs: the texts for documents stay out of the library. Texts are places
+// in Table::texts, and the fields stand apart: a pointer is written by the loader, in each process.
 struct Row {
-  const char* name;
-  const char* words;
-  const char* expected;
-  SettingField field;
+  std::uint16_t name;
+  std::uint16_t words;
+  std::uint16_t expected;
   std::uint64_t least;
   std::uint64_t most;
   char presets[kPresetCount][8];
@@ -34,26 +34,58 @@ struct Row {
   bool changes;
 };
 
-constexpr std::array<Row, kSettingCount> kRows = [] {
+constexpr std::string_view TextOf(const char* text) { return text == nullptr ? std::string_view() : text; }
+
+constexpr std::size_t kTextBytes = [] {
+  std::size_t bytes = 0;
+  for (const Setting& from : kSettings) {
+    for (const char* text : {from.name, from.words, from.expected}) bytes += TextOf(text).size() + 1;
+  }
+  return bytes;
+}();
+static_assert(kTextBytes <= UINT16_MAX);
+
+struct Table {
   std::array<Row, kSettingCount> rows = {};
+  std::array<char, kTextBytes> texts = {};
+};
+
+constexpr Table kTable = [] {
+  Table table;
+  std::size_t end = 0;
+  const auto add = [&](const char* text) {
+    const auto place = static_cast<std::uint16_t>(end);
+    for (const char letter : TextOf(text)) table.texts[end++] = letter;
+    ++end;
+    return place;
+  };
   for (std::size_t i = 0; i < kSettingCount; ++i) {
     const Setting& from = kSettings[i];
-    rows[i] = {.name = from.name,
-               .words = from.words,
-               .expected = from.expected,
-               .field = from.field,
-               .least = from.least,
-               .most = from.most,
-               .presets = {},
-               .kind = from.kind,
-               .synonyms = from.synonyms,
-               .or_zero = from.or_zero,
-               .changes = from.changes};
+    table.rows[i] = {.name = add(from.name),
+                     .words = add(from.words),
+                     .expected = add(from.expected),
+                     .least = from.least,
+                     .most = from.most,
+                     .presets = {},
+                     .kind = from.kind,
+                     .synonyms = from.synonyms,
+                     .or_zero = from.or_zero,
+                     .changes = from.changes};
     for (std::size_t preset = 0; preset < kPresetCount; ++preset)
-      std::copy_n(from.presets[preset], sizeof from.presets[preset], rows[i].presets[preset]);
+      std::copy_n(from.presets[preset], sizeof from.presets[preset], table.rows[i].presets[preset]);
   }
-  return rows;
+  return table;
 }();
+constexpr const std::array<Row, kSettingCount>& kRows = kTable.rows;
+
+constexpr std::array<SettingField, kSettingCount> kFields = [] {
+  std::array<SettingField, kSettingCount> fields = {};
+  for (std::size_t i = 0; i < kSettingCount; ++i) fields[i] = kSettings[i].field;
+  return fields;
+}();
+
+const SettingField& RowField(const Row& row) { return kFields[static_cast<std::size_t>(&row - kRows.data())]; }
+constexpr std::string_view TextAt(std::uint16_t place) { return &kTable.texts[place]; }
 static_assert(kSettingCount <= 32, "the sources of the settings are bits of a word");
 
 // The `index`th of "a|b|c"; empty: there are fewer.
@@ -117,8 +149,8 @@ constexpr std::uint64_t kUsualPercent = 90;
 // False: the row takes no such value.
 constexpr bool ParseValue(const Row& row, std::string_view text, SettingValue* value) {
   const std::string_view word = row.synonyms ? WithoutSynonym(text) : text;
-  if (row.kind == SettingKind::kParts) return ParseParts(word, row.words, &value->number);
-  if (const int place = PlaceOf(word, row.words); place >= 0) {
+  if (row.kind == SettingKind::kParts) return ParseParts(word, TextAt(row.words), &value->number);
+  if (const int place = PlaceOf(word, TextAt(row.words)); place >= 0) {
     value->number = row.kind == SettingKind::kPercent && place != 0 ? kUsualPercent : static_cast<std::uint64_t>(place);
     value->limit = LimitOfWord(word);
     return true;
@@ -163,18 +195,18 @@ void PrintParts(const Row& row, std::uint64_t bits, ValueText* text) {
   std::string_view separator = "";
   for (std::uint64_t place = 0; bits >> place != 0; ++place) {
     if ((bits >> place & 1) == 0) continue;
-    *text << separator << WordAt(row.words, place);
+    *text << separator << WordAt(TextAt(row.words), place);
     separator = ",";
   }
 }
 
 void PrintValue(const Row& row, const Options& options, ValueText* text) {
-  const SettingValue value = row.field.load(options);
+  const SettingValue value = RowField(row).load(options);
   std::string_view word = "off";
   switch (row.kind) {
     case SettingKind::kSwitch:
     case SettingKind::kChoice:
-      word = WordAt(row.words, value.number);
+      word = WordAt(TextAt(row.words), value.number);
       break;
     case SettingKind::kParts:
       return PrintParts(row, value.number, text);
@@ -208,20 +240,21 @@ std::uint32_t Bit(const Row* row) { return std::uint32_t{1} << (row - kRows.data
 
 // Null: there is none of this name.
 const Row* FindRow(std::string_view name) {
-  const Row* const row = std::ranges::find_if(kRows, [&](const Row& candidate) { return name == candidate.name; });
+  const Row* const row =
+      std::ranges::find_if(kRows, [&](const Row& candidate) { return name == TextAt(candidate.name); });
   return row == kRows.end() ? nullptr : row;
 }
 
 std::string_view NearestSetting(std::string_view name) {
   NearestName nearest(3);
-  for (const Row& row : kRows) nearest.Consider(row.name, EditDistance(name, row.name));
+  for (const Row& row : kRows) nearest.Consider(TextAt(row.name), EditDistance(name, TextAt(row.name)));
   return nearest.name();
 }
 
 bool SetValue(const Row& row, std::string_view text, Options* options) {
   SettingValue value;
   if (!ParseValue(row, text, &value)) return false;
-  row.field.store(value, options);
+  RowField(row).store(value, options);
   return true;
 }
 
@@ -246,7 +279,7 @@ int ParseEntries(const char* const* entries, Options* options, Complain complain
       options->from_environment |= Bit(row);
       continue;
     } else {
-      line << "tarn: " << name << "=" << value << " cannot be used: expected " << row->expected;
+      line << "tarn: " << name << "=" << value << " cannot be used: expected " << TextAt(row->expected);
     }
     line << " (TARN_STRICT=1 makes this fatal)";
     complain(line.view().data(), line.view().size());
@@ -270,7 +303,7 @@ void Describe(const Row& row, const Options& options, tarn_snapshot_option* opti
   PrintValue(row, options, &value);
   ValueText default_value;
   PrintValue(row, kDefaultOptions, &default_value);
-  CopyText(row.name, option->name, sizeof option->name - 1);
+  CopyText(TextAt(row.name), option->name, sizeof option->name - 1);
   CopyText(value.view(), option->value, sizeof option->value - 1);
   CopyText(default_value.view(), option->default_value, sizeof option->default_value - 1);
   const std::uint32_t bit = Bit(&row);
@@ -290,7 +323,7 @@ constexpr Options kDefaultOptions = [] {
     if (!ParseValue(kRows[i], kSettings[i].default_value, &value)) __builtin_unreachable();
     // The word auto, where nobody has said it.
     value.limit.asked_for = false;
-    kRows[i].field.store(value, &options);
+    kFields[i].store(value, &options);
   }
   return options;
 }();
