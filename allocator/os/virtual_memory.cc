@@ -13,6 +13,7 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 #include "allocator/base/attributes.h"
 #include "allocator/os/stall.h"
@@ -65,8 +66,10 @@ std::uintptr_t RandomAddress() {
   constexpr std::uintptr_t kFirst = 0x7E80'0000'0000;
   constexpr std::uintptr_t kBytes = std::uintptr_t{256} << 30;
   static std::atomic<std::uint64_t> calls = 0;
-  const auto* const bits = reinterpret_cast<const std::uint64_t*>(::getauxval(AT_RANDOM));
-  if (bits == nullptr || !HasRandomAddresses()) return 0;
+  const auto* const random = reinterpret_cast<const void*>(::getauxval(AT_RANDOM));
+  if (random == nullptr || !HasRandomAddresses()) return 0;
+  std::uint64_t bits[2];
+  std::memcpy(bits, random, sizeof bits);
   std::uint64_t z = (bits[0] ^ std::rotl(bits[1], 29)) + calls.fetch_add(1, std::memory_order_relaxed) + 1;
   z *= 0x9E3779B97F4A7C15;
   z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9;
