@@ -47,6 +47,7 @@ struct alignas(4096) ProcessHeap {
   Options options = {};
   Limits limits;
   Background background;
+  GuardedObjects guards;
   Scavenger scavenger;
   PageHeap page_heap;
   // For those who look from outside.
@@ -61,7 +62,6 @@ struct alignas(4096) ProcessHeap {
   std::atomic<bool> sampled_lists_ready = false;
   CentralFreeList sampled_lists[kSizeClassCount];
   ProfileDumps profile_dumps;
-  GuardedObjects guards;
 
   bool started() const { return state.load(std::memory_order_acquire) == State::kStarted; }
   // Returns when the heap has started. Not called by a slow path that is nested in another.
