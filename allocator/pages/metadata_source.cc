@@ -3,6 +3,7 @@
 #include "allocator/pages/metadata_source.h"
 
 #include <algorithm>
+#include <atomic>
 
 #include "allocator/base/units.h"
 #include "allocator/os/virtual_memory.h"
@@ -19,8 +20,9 @@ constexpr std::size_t kMostBytes = std::size_t{1} << 30;
 
 }  // namespace
 
+bool MetadataSource::HasRoom(std::size_t bytes) const { return end_ != 0 && bytes <= end_ - kGuardBytes - next_; }
+
 bool MetadataSource::CommitNext(std::size_t bytes) {
-  if (end_ == 0 || bytes > end_ - kGuardBytes - next_) return false;
   void* const start = reinterpret_cast<void*>(next_);
   if (Commit(start, bytes)) return true;
   // The process may have no mappings left. Where the rest of the reservation belongs to core dumps, as what lies before
@@ -52,7 +54,9 @@ bool MetadataSource::Reserve(std::size_t bytes, bool limited) {
 }
 
 void* MetadataSource::Take(std::size_t bytes, bool limited) {
-  if (!CommitNext(bytes) && !(Reserve(bytes, limited) && CommitNext(bytes))) return nullptr;
+  // A refused commit would be refused in a new reservation, too, and each try would leave one behind.
+  if (!HasRoom(bytes) && !Reserve(bytes, limited)) return nullptr;
+  if (!CommitNext(bytes)) return nullptr;
   void* const start = reinterpret_cast<void*>(next_);
   next_ += bytes;
   return start;
@@ -62,6 +66,8 @@ void MetadataSource::DumpTaken(void* start, std::size_t bytes) { Dump(start, byt
 
 void MetadataSource::List(MetadataReservation* record) {
   *record = {first_, start_, end_};
+  // The child of a fork may read the list in between.
+  std::atomic_signal_fence(std::memory_order_release);
   first_ = record;
   unlisted_ = false;
 }

@@ -41,6 +41,7 @@ class MetadataSource {
   std::size_t reserved_bytes() const { return reserved_bytes_; }
 
  private:
+  bool HasRoom(std::size_t bytes) const;
   bool CommitNext(std::size_t bytes);
   bool Reserve(std::size_t bytes, bool limited);
 

@@ -112,6 +112,24 @@ TEST_F(PageHeapLimits, UnderALimitOfTheChargeAllOfItIsServedInOneSizeAfterTheOth
             "");
 }
 
+// Each try leaves neither addresses nor mappings behind.
+TEST_F(PageHeapLimits, MetadataThatIsRefusedTakesNoAddresses) {
+  EXPECT_EQ(tarn_test::ComplaintOfChild([] {
+              PageHeap& heap = tarn_test::FreshPageHeap();
+              const auto take = [&heap] { return heap.AllocateMetadata(500'000, 64, MetadataKind::kOther); };
+              TARN_REQUIRE(take() != nullptr);
+              tarn_test::LimitFurtherData(10 * kMiB);
+              while (take() != nullptr) continue;
+              const std::size_t reserved_bytes = heap.Stats().reserved_bytes;
+              const std::size_t address_space_bytes = tarn_test::AddressSpaceBytes();
+              for (int i = 0; i < 100; ++i) TARN_REQUIRE(take() == nullptr);
+              TARN_REQUIRE(heap.Stats().reserved_bytes == reserved_bytes);
+              TARN_REQUIRE(tarn_test::AddressSpaceBytes() <= address_space_bytes + kMiB);
+              RequireConsistent(heap);
+            }),
+            "");
+}
+
 TEST_F(PageHeapLimits, WhatWasDecommittedComesBackZero) {
   EXPECT_EQ(tarn_test::ComplaintOfChild([] {
               PageHeap& heap = tarn_test::FreshPageHeap();
