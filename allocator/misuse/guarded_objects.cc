@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "allocator/os/clock.h"
+#include "allocator/os/sanitizer.h"
 #include "allocator/os/thread_state.h"
 #include "allocator/os/virtual_memory.h"
 #include "allocator/unwind/stack_walk.h"
@@ -119,7 +120,8 @@ bool GuardedObjects::IsWithinBudget() {
 // Not with the first guarded object, which may come late: a sandbox that allows what malloc needs does not allow
 // sigaction(2), and may end the process for it.
 void GuardedObjects::BeginHandlingFaults() {
-  if (rate_ == 0 || !handle_faults_ || handles_faults_.exchange(true, std::memory_order_relaxed)) return;
+  if (rate_ == 0 || !handle_faults_ || SanitizerServes() || handles_faults_.exchange(true, std::memory_order_relaxed))
+    return;
   handled_objects = this;
   static_cast<void>(HandleMemoryFaults(&OnProgramFault));
 }

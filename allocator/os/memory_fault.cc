@@ -5,15 +5,38 @@
 #include <signal.h>
 #include <ucontext.h>
 
+#include <atomic>
+
 #include "allocator/os/system_call.h"
+#include "allocator/os/thread_state.h"
+
+// libc's own name of sigaction, which tarn's does not stand in front of. musl has none.
+extern "C" __attribute__((weak)) int __sigaction(int, const struct sigaction*, struct sigaction*);
 
 namespace tarn {
 
 namespace {
 
-OnMemoryFault handle_fault;
-// The action before ours.
-struct sigaction action_before;
+// Null: there is no handler of ours.
+std::atomic<OnMemoryFault> handle_fault = nullptr;
+
+// The program's action in one word, which a handler may read while another thread sets it: the handler, and above it
+// two of the flags. All else is in the kernel's record of this handler. 0 is SIG_DFL.
+constexpr std::uint64_t kHasDetails = std::uint64_t{1} << 62;
+constexpr std::uint64_t kOneShot = std::uint64_t{1} << 63;
+std::atomic<std::uint64_t> program_action = 0;
+
+constexpr int kResetHandler = static_cast<int>(SA_RESETHAND);
+
+std::uint64_t WordOf(const struct sigaction& action) {
+  return reinterpret_cast<std::uintptr_t>(action.sa_handler) | ((action.sa_flags & SA_SIGINFO) != 0 ? kHasDetails : 0) |
+         ((action.sa_flags & kResetHandler) != 0 ? kOneShot : 0);
+}
+std::uintptr_t HandlerOf(std::uint64_t word) { return word & ~(kHasDetails | kOneShot); }
+
+int LibcAction(const struct sigaction* action, struct sigaction* before) {
+  return __sigaction != nullptr ? __sigaction(SIGSEGV, action, before) : ::sigaction(SIGSEGV, action, before);
+}
 
 MemoryFault FaultOf(const siginfo_t& info, [[maybe_unused]] const void* context) {
   MemoryFault fault = {reinterpret_cast<std::uintptr_t>(info.si_addr), MemoryFault::Access::kUnknown, 0, 0, 0};
@@ -32,44 +55,79 @@ MemoryFault FaultOf(const siginfo_t& info, [[maybe_unused]] const void* context)
 void EndByDefault(int number, siginfo_t* info, bool was_sent) {
   struct sigaction standard = {};
   standard.sa_handler = SIG_DFL;
-  static_cast<void>(::sigaction(number, &standard, nullptr));
+  static_cast<void>(LibcAction(&standard, nullptr));
   // As it came, from whom it came. Blocked until the handler returns.
   if (was_sent) SystemCall(SYS_rt_tgsigqueueinfo, SystemCall(SYS_getpid), SystemCall(SYS_gettid), number, info);
 }
 
 void PassOn(int number, siginfo_t* info, void* context) {
-  const bool was_sent = info->si_code <= 0;
-  const bool has_details = (action_before.sa_flags & SA_SIGINFO) != 0;
-  // The two lie in one place.
-  void (*const handler)(int) = action_before.sa_handler;
-  void (*const detailed)(int, siginfo_t*, void*) = action_before.sa_sigaction;
-  if (handler == SIG_IGN && was_sent) return;
-  if (handler == SIG_DFL || handler == SIG_IGN) return EndByDefault(number, info, was_sent);
-  constexpr int kOneShot = static_cast<int>(SA_RESETHAND);
-  if ((action_before.sa_flags & kOneShot) != 0) action_before.sa_handler = SIG_DFL;
-  has_details ? detailed(number, info, context) : handler(number);
+  std::uint64_t word = program_action.load(std::memory_order_relaxed);
+  // One of two threads that fault at once gets a handler of one shot.
+  while ((word & kOneShot) != 0 && !program_action.compare_exchange_weak(word, 0, std::memory_order_relaxed)) continue;
+  const std::uintptr_t handler = HandlerOf(word);
+  if (handler == reinterpret_cast<std::uintptr_t>(SIG_DFL)) return EndByDefault(number, info, info->si_code <= 0);
+  (word & kHasDetails) != 0 ? reinterpret_cast<void (*)(int, siginfo_t*, void*)>(handler)(number, info, context)
+                            : reinterpret_cast<void (*)(int)>(handler)(number);
 }
 
 void OnSignal(int number, siginfo_t* info, void* context) {
-  if (info->si_code == SEGV_ACCERR && handle_fault(FaultOf(*info, context))) return;
+  const OnMemoryFault handle = handle_fault.load(std::memory_order_relaxed);
+  if (info->si_code == SEGV_ACCERR && handle(FaultOf(*info, context))) return;
   PassOn(number, info, context);
+}
+
+bool IsOurs(const struct sigaction& action) { return action.sa_sigaction == &OnSignal; }
+
+// The kernel's action for the program's.
+struct sigaction InFrontOf(const struct sigaction& action) {
+  struct sigaction ours = action;
+  if (action.sa_handler == SIG_DFL) {
+    ours = {};
+    ours.sa_flags = SA_ONSTACK;
+  }
+  ours.sa_sigaction = &OnSignal;
+  ours.sa_flags = (ours.sa_flags | SA_SIGINFO) & ~kResetHandler;
+  return ours;
+}
+
+// The program's action, from the kernel's record of ours.
+struct sigaction BehindOurs(const struct sigaction& ours, std::uint64_t word) {
+  struct sigaction action = {};
+  if (HandlerOf(word) == reinterpret_cast<std::uintptr_t>(SIG_DFL)) return action;
+  action = ours;
+  action.sa_handler = reinterpret_cast<void (*)(int)>(HandlerOf(word));
+  if ((word & kHasDetails) == 0) action.sa_flags &= ~SA_SIGINFO;
+  if ((word & kOneShot) != 0) action.sa_flags |= kResetHandler;
+  return action;
 }
 
 }  // namespace
 
 bool HandleMemoryFaults(OnMemoryFault on_fault) {
-  handle_fault = on_fault;
-  // Another thread's fault may come before the second call has told what was there.
-  if (::sigaction(SIGSEGV, nullptr, &action_before) != 0) return false;
-  struct sigaction action = {};
-  action.sa_sigaction = &OnSignal;
-  action.sa_flags = SA_SIGINFO | SA_ONSTACK;
-  if (action_before.sa_handler != SIG_DFL && action_before.sa_handler != SIG_IGN) {
-    action.sa_mask = action_before.sa_mask;
-    constexpr int kTakenOver = SA_ONSTACK | SA_NODEFER | SA_RESTART;
-    action.sa_flags = SA_SIGINFO | (action_before.sa_flags & kTakenOver);
+  struct sigaction before;
+  if (LibcAction(nullptr, &before) != 0) return false;
+  program_action.store(WordOf(before), std::memory_order_relaxed);
+  handle_fault.store(on_fault, std::memory_order_release);
+  if (before.sa_handler == SIG_IGN) return true;
+  const struct sigaction ours = InFrontOf(before);
+  return LibcAction(&ours, nullptr) == 0;
+}
+
+// Between the two steps, the word and the call, the new handler may be called with the old one's mask and flags.
+int SetFaultAction(SignalAction next, const struct sigaction* action, struct sigaction* before) {
+  const std::uint64_t word_before = program_action.load(std::memory_order_relaxed);
+  struct sigaction ours;
+  // The child of vfork has its parent's word, but an action of its own.
+  if (action != nullptr && action->sa_handler != SIG_IGN && thread_state.vfork_calls == 0 &&
+      handle_fault.load(std::memory_order_acquire) != nullptr) {
+    ours = InFrontOf(*action);
+    // Ours came to the program past this function. It stands for what was behind it.
+    if (!IsOurs(*action)) program_action.store(WordOf(*action), std::memory_order_relaxed);
+    action = &ours;
   }
-  return ::sigaction(SIGSEGV, &action, nullptr) == 0;
+  const int result = next(SIGSEGV, action, before);
+  if (result == 0 && before != nullptr && IsOurs(*before)) *before = BehindOurs(*before, word_before);
+  return result;
 }
 
 }  // namespace tarn

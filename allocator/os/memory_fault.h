@@ -3,18 +3,25 @@
 // Faults of the program at memory that tarn has made inaccessible: a handler of SIGSEGV that others can live with.
 //
 // The handler looks at faults of mapped memory without access (SEGV_ACCERR) alone, and offers each to one function. All
-// others, and those that the function refuses, it passes on to the action that was there before:
+// others, and those that the function refuses, it passes on to the program's action:
 //
 //   a handler     is called with the same arguments, as the kernel would: its mask and flags were taken over. Only
 //                 SA_RESETHAND is imitated.
 //   the default   is put back, and the handler returns. The access is repeated and ends the process by SIGSEGV, with
 //                 the core dump that belongs to it. A signal that was sent is sent again.
-//   ignored       a signal that was sent is dropped. A fault ends the process, as in the kernel.
+//   ignored       this handler is not there, so that a program that is executed finds the signal ignored.
 //
-// A handler that the program installs later replaces this one. If it passes on to what was there before, it reaches
-// this one. A thread that blocks SIGSEGV is ended by the kernel at a fault, without any handler. The handler runs on
-// the alternate stack where the thread has one, unless a handler was there before that did not.
+// Programs ask for the action, and do otherwise where a handler is there before theirs: the runtime of Rust then
+// reports no stack overflow, the JVM writes no crash log, and Python's signal.getsignal has no answer. So tarn's
+// sigaction and signal stand in front of libc's (entry/signal_action.cc), in the shared library. The program finds the
+// action that it has set, and what it sets stands behind this handler.
+//
+// Code that goes past them, by the system call or another function of libc, replaces this handler, and may find it. A
+// thread that blocks SIGSEGV is ended by the kernel at a fault, without any handler. The handler runs on the alternate
+// stack where the thread has one, unless the program's own handler does not.
 #pragma once
+
+#include <signal.h>
 
 #include <cstdint>
 
@@ -36,5 +43,10 @@ using OnMemoryFault = bool (*)(const MemoryFault& fault);
 
 // Installs the handler; once in a process. False: the kernel refuses.
 bool HandleMemoryFaults(OnMemoryFault on_fault);
+
+// sigaction(2), of libc or of a library that stands in front of libc.
+using SignalAction = int (*)(int number, const struct sigaction* action, struct sigaction* before);
+// The call of a program for SIGSEGV. Async-signal-safe.
+int SetFaultAction(SignalAction next, const struct sigaction* action, struct sigaction* before);
 
 }  // namespace tarn

@@ -24,6 +24,8 @@ ALLOWED = {
     "pthread_create", "pthread_join", "pthread_detach", "pthread_self",
     # Handlers of signals, which libraries that chain handlers have to see.
     "sigaction",
+    # libc's own function behind the exported sigaction (os/memory_fault.cc).
+    "__sigaction",
     # The end of the process after a misuse.
     "abort",
     # malloc_info writes to the caller's stream.

@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <tarn/memstats.h>
 #include <tarn/profile.h>
@@ -45,6 +46,10 @@ T Opaque(T value) {
 }
 
 uintptr_t AddressOf(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer); }
+template <typename... Arguments>
+uintptr_t AddressOf(void (*function)(Arguments...)) {
+  return reinterpret_cast<uintptr_t>(function);
+}
 
 __attribute__((noinline)) char* AllocateHere(size_t bytes) { return static_cast<char*>(Opaque(malloc(bytes))); }
 __attribute__((noinline)) void FreeHere(void* object) { free(Opaque(object)); }
@@ -430,11 +435,31 @@ void BeginGuards() {
   FreeHere(object);
 }
 
+// The handler that the kernel has, past the library's sigaction.
+uintptr_t KernelHandler() {
+  struct {
+    uintptr_t handler;
+    unsigned long flags;
+    uintptr_t restorer;
+    uint64_t mask;
+  } action = {};
+  REQUIRE(syscall(SYS_rt_sigaction, SIGSEGV, nullptr, &action, sizeof action.mask) == 0);
+  return action.handler;
+}
+
 bool OursIsInstalled() {
-  struct sigaction action = {};
+  const uintptr_t handler = KernelHandler();
+  for (const uintptr_t own : {AddressOf(&OnSignal), AddressOf(&OnDetails), AddressOf(&OnProtected)}) {
+    if (handler == own) return false;
+  }
+  return handler > 1;
+}
+
+struct sigaction Asked() {
+  struct sigaction action;
+  memset(&action, 0x55, sizeof action);
   REQUIRE(sigaction(SIGSEGV, nullptr, &action) == 0);
-  return (action.sa_flags & SA_SIGINFO) != 0 && action.sa_sigaction != &OnDetails &&
-         action.sa_sigaction != &OnProtected;
+  return action;
 }
 
 int NullAccess() {
@@ -488,28 +513,106 @@ int OneShotBefore() {
   ReadHere(Opaque(reinterpret_cast<char*>(8)));
   return 3;
 }
-// The program's own handler, installed later, gets everything.
+// The program's own handler, installed later, gets all but the faults of guarded objects.
 int HandlerAfter() {
   BeginGuards();
   Install(&OnDetails, 0);
+  REQUIRE(OursIsInstalled());
+  for (int i = 0; i < 100; ++i) {
+    if (sigsetjmp(jump, 1) == 0) ReadHere(Opaque(reinterpret_cast<char*>(1234)));
+    REQUIRE(handled == i + 1 && handled_address == 1234);
+  }
   char* object = AllocateHere(100);
   FreeHere(object);
-  if (sigsetjmp(jump, 1) == 0) ReadHere(object + 5);
-  REQUIRE(handled == 1 && handled_address == AddressOf(object) + 5);
+  Say("address", object);
+  ReadHere(object);
+  return 3;
+}
+int OneShotAfter() {
+  BeginGuards();
+  Install(&OnSignal, static_cast<int>(SA_RESETHAND));
+  REQUIRE(Asked().sa_handler == &OnSignal && (Asked().sa_flags & static_cast<int>(SA_RESETHAND)) != 0);
+  if (sigsetjmp(jump, 1) == 0) ReadHere(Opaque(reinterpret_cast<char*>(8)));
+  REQUIRE(handled == 1 && Asked().sa_handler == SIG_DFL);
+  ReadHere(Opaque(reinterpret_cast<char*>(8)));
+  return 3;
+}
+// The program finds the action that it has set, not the library's handler. Runtimes look at it before they set theirs.
+int ActionsAsSet() {
+  BeginGuards();
+  REQUIRE(OursIsInstalled());
+  REQUIRE(Asked().sa_handler == SIG_DFL && Asked().sa_flags == 0);
+  struct sigaction before;
+  struct sigaction action = {};
+  action.sa_sigaction = &OnDetails;
+  action.sa_flags = SA_SIGINFO | SA_NODEFER | SA_RESTART;
+  sigaddset(&action.sa_mask, SIGUSR2);
+  REQUIRE(sigaction(SIGSEGV, &action, &before) == 0);
+  REQUIRE(before.sa_handler == SIG_DFL && before.sa_flags == 0 && sigismember(&before.sa_mask, SIGUSR2) == 0);
+  constexpr int kFlags = SA_SIGINFO | SA_NODEFER | SA_RESTART | SA_ONSTACK | static_cast<int>(SA_RESETHAND);
+  REQUIRE(Asked().sa_sigaction == &OnDetails && (Asked().sa_flags & kFlags) == action.sa_flags);
+  REQUIRE(Asked().sa_mask.__val[0] == action.sa_mask.__val[0]);
+  // One that wants no details gets none.
+  REQUIRE(AddressOf(signal(SIGSEGV, &OnSignal)) == AddressOf(&OnDetails));
+  REQUIRE(Asked().sa_handler == &OnSignal && (Asked().sa_flags & kFlags) == SA_RESTART);
+  const struct sigaction simple = Asked();
+  REQUIRE(sigismember(&simple.sa_mask, SIGSEGV) == 1 && sigismember(&simple.sa_mask, SIGUSR2) == 0);
+  // In one place, the new one and the old one.
+  action.sa_handler = SIG_DFL;
+  REQUIRE(sigaction(SIGSEGV, &action, Opaque(&action)) == 0 && action.sa_handler == &OnSignal);
+  REQUIRE(OursIsInstalled() && Asked().sa_handler == SIG_DFL && Asked().sa_flags == 0);
+  // The kernel gets SIG_IGN itself, for programs that are executed inherit it.
+  REQUIRE(signal(SIGSEGV, SIG_IGN) == SIG_DFL);
+  REQUIRE(KernelHandler() == 1 && Asked().sa_handler == SIG_IGN);
+  REQUIRE(signal(SIGSEGV, SIG_DFL) == SIG_IGN);
+  errno = 0;
+  REQUIRE(signal(SIGSEGV, SIG_ERR) == SIG_ERR && errno == EINVAL);
+  REQUIRE(signal(SIGKILL, &OnSignal) == SIG_ERR && errno == EINVAL);
+  REQUIRE(sigaction(12345, nullptr, &action) == -1);
+  // Other signals have none of this.
+  REQUIRE(signal(SIGUSR1, &OnSignal) == SIG_DFL && signal(SIGUSR1, SIG_DFL) == &OnSignal);
   return 0;
 }
-struct sigaction action_before_ours;
+// A signal that the program inherits as ignored stays so, for its own children.
+int InheritsIgnored() {
+  signal(SIGSEGV, SIG_IGN);
+  BeginGuards();
+  return KernelHandler() == 1 && Asked().sa_handler == SIG_IGN ? 0 : 3;
+}
+// A child of vfork has actions of its own, with its parent's memory.
+int VforkedChild() {
+  BeginGuards();
+  Install(&OnDetails, 0);
+  const pid_t child = vfork();
+  if (child == 0) {
+    signal(SIGSEGV, SIG_DFL);
+    _exit(KernelHandler() == 0 ? 0 : 1);
+  }
+  int status = 1;
+  REQUIRE(waitpid(child, &status, 0) == child && status == 0);
+  REQUIRE(OursIsInstalled() && Asked().sa_sigaction == &OnDetails);
+  if (sigsetjmp(jump, 1) == 0) ReadHere(Opaque(reinterpret_cast<char*>(1234)));
+  REQUIRE(handled == 1);
+  return 0;
+}
+// A handler that goes past the library's sigaction replaces ours, and may pass on to it.
+struct KernelAction {
+  void (*handler)(int, siginfo_t*, void*);
+  unsigned long flags;
+  void (*restorer)();
+  uint64_t mask;
+} action_before_ours;
 void OnDetailsAndOn(int number, siginfo_t* info, void* context) {
   handled = handled + 1;
-  action_before_ours.sa_sigaction(number, info, context);
+  action_before_ours.handler(number, info, context);
 }
-// Passes on what it gets to who was there before, as libraries do.
-int HandlerAfterPassesOn() {
+int HandlerPastUsPassesOn() {
   BeginGuards();
-  struct sigaction action = {};
-  action.sa_sigaction = &OnDetailsAndOn;
-  action.sa_flags = SA_SIGINFO;
-  REQUIRE(sigaction(SIGSEGV, &action, &action_before_ours) == 0);
+  REQUIRE(syscall(SYS_rt_sigaction, SIGSEGV, nullptr, &action_before_ours, sizeof(uint64_t)) == 0);
+  KernelAction action = action_before_ours;
+  action.handler = &OnDetailsAndOn;
+  REQUIRE(syscall(SYS_rt_sigaction, SIGSEGV, &action, nullptr, sizeof(uint64_t)) == 0);
+  REQUIRE(Asked().sa_sigaction == &OnDetailsAndOn);
   char* object = AllocateHere(100);
   FreeHere(object);
   Say("address", object);
@@ -570,16 +673,12 @@ int FaultOnAlternateStack() {
   return 3;
 }
 int NoHandler() {
-  struct sigaction action = {};
-  REQUIRE(sigaction(SIGSEGV, nullptr, &action) == 0);
-  REQUIRE(action.sa_handler == SIG_DFL);
+  REQUIRE(KernelHandler() == 0);
   return ReadAfterFree();
 }
 // A process that takes no samples has no handler.
 int NoSamples() {
-  struct sigaction action = {};
-  REQUIRE(sigaction(SIGSEGV, nullptr, &action) == 0);
-  REQUIRE(action.sa_handler == SIG_DFL);
+  REQUIRE(KernelHandler() == 0);
   REQUIRE(tarn::ReadMemStats().guard_places == 0);
   return 0;
 }
@@ -619,7 +718,11 @@ const Case kCases[] = {
     {"details-before", DetailsBefore},
     {"one-shot-before", OneShotBefore},
     {"handler-after", HandlerAfter},
-    {"handler-after-passes-on", HandlerAfterPassesOn},
+    {"handler-past-us-passes-on", HandlerPastUsPassesOn},
+    {"one-shot-after", OneShotAfter},
+    {"actions-as-set", ActionsAsSet},
+    {"inherits-ignored", InheritsIgnored},
+    {"vforked-child", VforkedChild},
     {"own-pages", OwnPages},
     {"own-guarded-pages", OwnGuardedPages},
     {"stack-overflow", StackOverflow},

@@ -163,11 +163,12 @@ class GuardsTest(unittest.TestCase):
     def test_handlers(self):
         for case, code in (("null-access", -signal.SIGSEGV), ("signal-sent", -signal.SIGSEGV),
                            ("ignored-fault", -signal.SIGSEGV), ("one-shot-before", -signal.SIGSEGV),
-                           ("sent-and-ignored", 0), ("details-before", 0), ("handler-after", 0), ("own-pages", 0),
-                           ("own-guarded-pages", 0), ("stack-overflow", 0)):
+                           ("one-shot-after", -signal.SIGSEGV), ("sent-and-ignored", 0), ("details-before", 0),
+                           ("own-pages", 0), ("own-guarded-pages", 0), ("stack-overflow", 0), ("actions-as-set", 0),
+                           ("inherits-ignored", 0), ("vforked-child", 0)):
             result = run(case, LATER)
             self.assertEqual((result.returncode, result.stderr), (code, ""), case)
-        for case in ("handler-before", "handler-after-passes-on", "fault-on-alternate-stack"):
+        for case in ("handler-before", "handler-after", "handler-past-us-passes-on", "fault-on-alternate-stack"):
             self.assertEqual(self.report(case, LATER)["kind"], "use-after-free", case)
 
     def test_can_be_switched_off(self):
