@@ -64,6 +64,10 @@ const char* Description(Misuse::Kind kind) {
   return "unknown misuse";
 }
 
+bool IsOverwrite(Misuse::Kind kind) {
+  return kind == Misuse::kEndOverwritten || kind == Misuse::kStartOverwritten || kind == Misuse::kFreedOverwritten;
+}
+
 }  // namespace
 
 void WriteToStderr(std::string_view text) {
@@ -92,8 +96,15 @@ void KeepStderr() {
 }
 
 void DescribeMisuse(const Misuse& misuse, MisuseLine* line) {
-  *line << misuse.call << "(";
-  line->Hex(reinterpret_cast<std::uintptr_t>(misuse.address)) << "): " << Description(misuse.kind);
+  const auto address = reinterpret_cast<std::uintptr_t>(misuse.address);
+  if (IsOverwrite(misuse.kind)) {
+    // The call has found it. Its own argument is another address.
+    *line << misuse.call << ": " << Description(misuse.kind) << " at ";
+    line->Hex(address);
+  } else {
+    *line << misuse.call << "(";
+    line->Hex(address) << "): " << Description(misuse.kind);
+  }
   if (misuse.start != nullptr) {
     *line << ": the object of " << std::uint64_t{misuse.object_bytes} << " bytes starts at ";
     line->Hex(reinterpret_cast<std::uintptr_t>(misuse.start));
