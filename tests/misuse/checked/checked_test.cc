@@ -72,7 +72,7 @@ void ExpectReport(const Outcome& outcome, const std::string& call, const std::st
   const std::string start = "tarn: fatal: " + call + (is_found ? ": " : "(0x");
   EXPECT_EQ(outcome.err.compare(0, start.size(), start), 0) << cell << "\n" << outcome.err;
   EXPECT_NE(outcome.err.substr(0, outcome.err.find('\n')).find(": " + what), std::string::npos) << cell << "\n"
-                                                                                                 << outcome.err;
+                                                                                                << outcome.err;
   EXPECT_EQ(outcome.err.find("The allocation") != std::string::npos, (stacks & kAllocation) != 0) << cell << "\n"
                                                                                                   << outcome.err;
   EXPECT_EQ(outcome.err.find("The free") != std::string::npos, (stacks & kFree) != 0) << cell << "\n" << outcome.err;
