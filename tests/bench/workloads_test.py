@@ -49,6 +49,7 @@ RUNS = [
     ("start_up", "--scale 0.005"),
     ("start_up", "--scale 0.005 --program self"),
     ("fragmentation", "--scale 0.01 --idle-seconds 0"),
+    ("fragmentation", "--scale 0.01 --phase-ms 1"),
     ("growing_sizes", "--scale 0.01"),
     ("memory_return", "--scale 0.05 --idle-seconds 0"),
     ("memory_return", "--scale 0.05 --idle-seconds 0 --bytes 64 --pin"),
