@@ -10,8 +10,7 @@
 // The first fall of a process is answered whatever its size and whenever it comes: no later call may come by. If the
 // memory returns, this first release was in vain, and its cost is the most that a short program loses.
 //
-// A return of three quarters or more shows that the program works in bursts. Then the charge of what returns beyond
-// that is multiplied:
+// A return of an eighth or more shows that the program works in bursts. Then the charge is multiplied:
 //
 //   by 8                memory that was away for less than the default release delay. A program whose use rises and
 //                       falls that fast keeps its memory
@@ -51,9 +50,9 @@ class ReleaseBudget {
   static constexpr unsigned kShortGapDoublings = 3;
   static constexpr unsigned kMostReturnDoublings = 4;
   static constexpr unsigned kMostDoublings = 5;
-  // The share of what was released that a burst leaves free, at most. Where less returns it does not count as a burst:
-  // a cache whose objects change their sizes takes a half or two thirds back, and falls again for good. Chosen.
-  static constexpr std::size_t kBurstDivisor = 4;
+  // A smaller share of what was released does not count as a burst: a program allocates as much while it frees much
+  // more.
+  static constexpr std::size_t kBurstDivisor = 8;
   static constexpr std::int64_t kLongestDebtNs = 60'000'000'000 / kTimeDivisor;
   static constexpr std::uint32_t kMostCreditMs = 10'000;
   static constexpr std::int64_t kMostCreditNs = std::int64_t{kMostCreditMs} * 1'000'000 / kTimeDivisor;
@@ -82,13 +81,12 @@ class ReleaseBudget {
     const auto cost_ns = static_cast<std::int64_t>((release_ns_per_mib + kFaultNsPerMiB) * bytes / kMiB);
     const std::uint32_t gap_ms = MillisecondsBetween(released_at_ms_, now_ms);
     unsigned doublings = 0;
-    const bool is_burst = returned_bytes_ >= released_bytes_ - released_bytes_ / kBurstDivisor;
-    if (is_burst) {
+    if (returned_bytes_ >= released_bytes_ / kBurstDivisor) {
       doublings = std::min(doublings_ + (gap_ms < kShortGapMs ? kShortGapDoublings : 0), kMostDoublings);
     }
     // The part that the multiplication adds stops at kLongestDebtNs, the cost itself does not.
     debt_ns_ = std::max(debt_ns_ + cost_ns, std::min(debt_ns_ + (cost_ns << doublings), kLongestDebtNs));
-    if (is_burst && gap_ms < kLongestGapMs) regretted_ = true;
+    if (returned_bytes_ >= released_bytes_ / 2 && gap_ms < kLongestGapMs) regretted_ = true;
   }
 
   bool Allows(std::uint32_t now_ms) {

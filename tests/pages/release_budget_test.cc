@@ -112,14 +112,6 @@ TEST(ReleaseBudget, AReturnAfterAShortGapIsChargedEightfold) {
   EXPECT_NEAR(RefusedMs(budget, now_ms), 8 * kPaysOneMs - ReleaseBudget::kShortGapMs, 50);
 }
 
-// As in a cache whose objects change their sizes: the use rises again, but not to where it was.
-TEST(ReleaseBudget, AReturnOfAPartIsChargedOnce) {
-  ReleaseBudget budget;
-  budget.NoteRelease(100 * kBudgetMiB, 20'000'000, kBudgetStartMs);
-  budget.NoteReturn(70 * kBudgetMiB, kBudgetStartMs + 500);
-  EXPECT_NEAR(RefusedMs(budget, kBudgetStartMs + 500), kPaysOneMs * 7 / 10 - 500, 50);
-}
-
 TEST(ReleaseBudget, EachReturnDoublesTheNextChargeAndAFallWithoutOneHalvesIt) {
   ReleaseBudget budget;
   std::uint32_t now_ms = kBudgetStartMs;
