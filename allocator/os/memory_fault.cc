@@ -52,12 +52,26 @@ MemoryFault FaultOf(const siginfo_t& info, [[maybe_unused]] const void* context)
   return fault;
 }
 
-void EndByDefault(int number, siginfo_t* info, bool was_sent) {
+// True if what raised the signal happens again when the handler returns: a fault of an access. Not so a signal that was
+// sent, the trap of an instruction that is done, and a signal frame that the kernel refused.
+bool ComesAgain(const siginfo_t& info, [[maybe_unused]] const void* context) {
+  if (info.si_code <= 0) return false;
+#if defined(__x86_64__)
+  // Stack, general protection and page fault (Intel SDM volume 3, 6.3.1).
+  const auto number = static_cast<const ucontext_t*>(context)->uc_mcontext.gregs[REG_TRAPNO];
+  return number >= 12 && number <= 14;
+#else
+  return true;
+#endif
+}
+
+void EndByDefault(int number, siginfo_t* info, const void* context) {
   struct sigaction standard = {};
   standard.sa_handler = SIG_DFL;
   static_cast<void>(LibcAction(&standard, nullptr));
-  // As it came, from whom it came. Blocked until the handler returns.
-  if (was_sent) SystemCall(SYS_rt_tgsigqueueinfo, SystemCall(SYS_getpid), SystemCall(SYS_gettid), number, info);
+  // As it came, from whom it came. Blocked until the handler returns. A fault is repeated instead: the kernel logs it.
+  if (!ComesAgain(*info, context))
+    SystemCall(SYS_rt_tgsigqueueinfo, SystemCall(SYS_getpid), SystemCall(SYS_gettid), number, info);
 }
 
 void PassOn(int number, siginfo_t* info, void* context) {
@@ -65,7 +79,7 @@ void PassOn(int number, siginfo_t* info, void* context) {
   // One of two threads that fault at once gets a handler of one shot.
   while ((word & kOneShot) != 0 && !program_action.compare_exchange_weak(word, 0, std::memory_order_relaxed)) continue;
   const std::uintptr_t handler = HandlerOf(word);
-  if (handler == reinterpret_cast<std::uintptr_t>(SIG_DFL)) return EndByDefault(number, info, info->si_code <= 0);
+  if (handler == reinterpret_cast<std::uintptr_t>(SIG_DFL)) return EndByDefault(number, info, context);
   (word & kHasDetails) != 0 ? reinterpret_cast<void (*)(int, siginfo_t*, void*)>(handler)(number, info, context)
                             : reinterpret_cast<void (*)(int)>(handler)(number);
 }
@@ -117,8 +131,9 @@ bool HandleMemoryFaults(OnMemoryFault on_fault) {
 int SetFaultAction(SignalAction next, const struct sigaction* action, struct sigaction* before) {
   const std::uint64_t word_before = program_action.load(std::memory_order_relaxed);
   struct sigaction ours;
-  // The child of vfork has its parent's word, but an action of its own.
-  if (action != nullptr && action->sa_handler != SIG_IGN && thread_state.vfork_calls == 0 &&
+  // The child of vfork has its parent's word, but an action of its own. A library between this one and libc may do
+  // something of its own with each handler: the JVM's libjsig keeps the program's behind that of the JVM.
+  if (action != nullptr && action->sa_handler != SIG_IGN && thread_state.vfork_calls == 0 && next == &__sigaction &&
       handle_fault.load(std::memory_order_acquire) != nullptr) {
     ours = InFrontOf(*action);
     // Ours came to the program past this function. It stands for what was behind it.

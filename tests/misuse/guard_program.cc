@@ -579,6 +579,25 @@ int InheritsIgnored() {
   BeginGuards();
   return KernelHandler() == 1 && Asked().sa_handler == SIG_IGN ? 0 : 3;
 }
+// signal_library.cc stands between tarn and libc, and keeps the first handler where it is.
+int LibraryBetween() {
+  BeginGuards();
+  Install(&OnDetails, 0);
+  Install(&OnSignal, 0);
+  if (sigsetjmp(jump, 1) == 0) ReadHere(Opaque(reinterpret_cast<char*>(1234)));
+  REQUIRE(handled == 1 && handled_address == 1234);
+  return 0;
+}
+// A trap: the instruction is done when the signal comes.
+int Trap() {
+  BeginGuards();
+#if defined(__x86_64__)
+  asm volatile("int $4");
+#else
+  raise(SIGSEGV);
+#endif
+  return 3;
+}
 // A child of vfork has actions of its own, with its parent's memory.
 int VforkedChild() {
   BeginGuards();
@@ -723,6 +742,8 @@ const Case kCases[] = {
     {"actions-as-set", ActionsAsSet},
     {"inherits-ignored", InheritsIgnored},
     {"vforked-child", VforkedChild},
+    {"library-between", LibraryBetween},
+    {"trap", Trap},
     {"own-pages", OwnPages},
     {"own-guarded-pages", OwnGuardedPages},
     {"stack-overflow", StackOverflow},

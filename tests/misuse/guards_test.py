@@ -14,6 +14,7 @@ import tempfile
 import unittest
 
 PROGRAM = sys.argv.pop(1)
+SIGNAL_LIBRARY = sys.argv.pop(1)
 MODE = os.environ.get("TARN_MODE", "auto")
 ALL = {"TARN_PROFILE_RATE": "1", "TARN_GUARD_RATE": "1", "TARN_GUARD_OBJECTS": "256"}
 LATER = ALL | {"TARN_PROFILE_RATE": "0"}
@@ -161,13 +162,14 @@ class GuardsTest(unittest.TestCase):
         self.assertEqual((report["kind"], report["object"]["bytes"]), ("use-after-free", 2000))
 
     def test_handlers(self):
-        for case, code in (("null-access", -signal.SIGSEGV), ("signal-sent", -signal.SIGSEGV),
+        for case, code in (("null-access", -signal.SIGSEGV), ("trap", -signal.SIGSEGV), ("signal-sent", -signal.SIGSEGV),
                            ("ignored-fault", -signal.SIGSEGV), ("one-shot-before", -signal.SIGSEGV),
                            ("one-shot-after", -signal.SIGSEGV), ("sent-and-ignored", 0), ("details-before", 0),
                            ("own-pages", 0), ("own-guarded-pages", 0), ("stack-overflow", 0), ("actions-as-set", 0),
                            ("inherits-ignored", 0), ("vforked-child", 0)):
             result = run(case, LATER)
             self.assertEqual((result.returncode, result.stderr), (code, ""), case)
+        self.ends_well("library-between", LATER | {"LD_PRELOAD": os.environ["TARN_LIB"] + ":" + SIGNAL_LIBRARY})
         for case in ("handler-before", "handler-after", "handler-past-us-passes-on", "fault-on-alternate-stack"):
             self.assertEqual(self.report(case, LATER)["kind"], "use-after-free", case)
 
