@@ -58,7 +58,7 @@ TEST_F(FreedObjectsTest, IsBoundedInNumber) {
 
 TEST_F(FreedObjectsTest, GivesEachObjectToOneThread) {
   freed_.Init(places_.get(), 1024, 500);
-  constexpr int kThreads = 4;
+  constexpr std::size_t kThreads = 4;
   constexpr std::uintptr_t kEach = 5000;
   std::vector<std::atomic<int>> left(kThreads * kEach + 1);
   const auto leave = [&](void* object) {
@@ -66,7 +66,7 @@ TEST_F(FreedObjectsTest, GivesEachObjectToOneThread) {
     ++left[reinterpret_cast<std::uintptr_t>(object) / 16];
   };
   std::vector<std::thread> threads;
-  for (int t = 0; t < kThreads; ++t) {
+  for (std::size_t t = 0; t < kThreads; ++t) {
     threads.emplace_back([&, t] {
       for (std::uintptr_t i = 1; i <= kEach; ++i) {
         if (void* out = freed_.Push(Object(t * kEach + i), 1)) leave(out);

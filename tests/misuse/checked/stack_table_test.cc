@@ -78,10 +78,10 @@ TEST(StackTable, ServesThreads) {
   StackTable table;
   table.Init(memory.get(), StackTable::kBytes);
   constexpr std::uintptr_t kStacks = 2000;
-  constexpr int kThreads = 4;
+  constexpr std::size_t kThreads = 4;
   std::vector<std::thread> threads;
   std::vector<std::vector<std::uint32_t>> numbers(kThreads);
-  for (int t = 0; t < kThreads; ++t) {
+  for (std::size_t t = 0; t < kThreads; ++t) {
     threads.emplace_back([&, t] {
       for (std::uintptr_t i = 1; i <= kStacks; ++i) {
         const std::uintptr_t frames[] = {i, i * 7, i * 31};
