@@ -19,6 +19,9 @@ constexpr int kStealTries = 8;
 constexpr std::size_t kSlowStartBytes = 8192;
 // A class is only freed while its allocations between two flushes are this share of a batch at most. Chosen.
 constexpr std::size_t kOnlyFreedDivisor = 8;
+// A bit of SlabCounters::only_freed_doubt; the others are the steps.
+constexpr std::uint8_t kDrainedSinceRefill = 0x80;
+constexpr std::uint8_t kMostDoubt = 8;
 
 }  // namespace
 
@@ -142,6 +145,25 @@ bool CpuCache::IsOnlyFreed(Slab* slab, SizeClass size_class) {
   const std::size_t capacity = end - SlotsOf(size_class, end).begin;
   return counters.last_miss.load(std::memory_order_relaxed) == static_cast<std::uint8_t>(Miss::kFull) &&
          since_last <= batch / kOnlyFreedDivisor && capacity >= batch;
+}
+
+// The drain of a class that is only freed was wrong if the class is refilled next: a program may free a lot, and then
+// allocate as much. Each wrong drain makes the next ones four times as rare, each right one as frequent as before.
+// Threads that change the doubt at once may lose a step.
+bool CpuCache::MayDrainOnlyFreed(SlabCounters* counters) {
+  std::uint8_t doubt = counters->only_freed_doubt.load(std::memory_order_relaxed);
+  const unsigned steps = doubt & ~kDrainedSinceRefill;
+  if ((counters->flushes.load(std::memory_order_relaxed) & ((1u << 2 * steps) - 1)) != 0) return false;
+  if ((doubt & kDrainedSinceRefill) != 0 && steps != 0) --doubt;
+  counters->only_freed_doubt.store(doubt | kDrainedSinceRefill, std::memory_order_relaxed);
+  return true;
+}
+
+void CpuCache::NoteRefill(SlabCounters* counters) {
+  const std::uint8_t doubt = counters->only_freed_doubt.load(std::memory_order_relaxed);
+  if ((doubt & kDrainedSinceRefill) == 0) return;
+  const auto steps = static_cast<std::uint8_t>(doubt & ~kDrainedSinceRefill);
+  counters->only_freed_doubt.store(std::min<std::uint8_t>(steps + 1, kMostDoubt), std::memory_order_relaxed);
 }
 
 void CpuCache::DrainClass(Slab* slab, SizeClass size_class, const char* call) {

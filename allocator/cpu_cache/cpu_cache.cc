@@ -99,6 +99,7 @@ void* CpuCache::AllocateSlow(SizeClass size_class) {
   if (slab == nullptr) return AllocateDirect(size_class);
   SlabCounters& counters = slab->counters[size_class];
   Count(counters.refills, 1);
+  if (counters.only_freed_doubt.load(std::memory_order_relaxed) != 0) NoteRefill(&counters);
   SweepIfGrown(slab);
   Grow(slab, size_class, Miss::kEmpty);
 
@@ -158,7 +159,7 @@ void CpuCache::DeallocateSlow(SizeClass size_class, void* object, const char* ca
   if (IsLastPushed(slab, size_class, object)) transfer.central().ReportSecondFree(object, call);
   SlabCounters& counters = slab->counters[size_class];
   // Both are asked: the former counts from one such miss to the next.
-  if (IsOnlyFreed(slab, size_class) && transfer.central().IsSparse()) {
+  if (IsOnlyFreed(slab, size_class) && transfer.central().IsSparse() && MayDrainOnlyFreed(&counters)) {
     Count(counters.flushes, 1);
     DrainClass(slab, size_class, call);
   } else {

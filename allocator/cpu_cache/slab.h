@@ -78,7 +78,8 @@ struct SlabCounters {
   // For DrainIdle, under the drain lock: how many times in a row it found the header's word as it was, of which it
   // keeps the low half.
   std::uint8_t idle_looks;
-  std::uint8_t reserved;
+  // See CpuCache::MayDrainOnlyFreed.
+  std::atomic<std::uint8_t> only_freed_doubt;
   std::uint32_t word_at_look;
 };
 

@@ -324,6 +324,31 @@ TEST_P(CpuCacheTest, AClassThatIsOnlyFreedKeepsLittleInCaches) {
   EXPECT_LE(transfer.central().Stats().spans, batch);
 }
 
+// Batches of all lengths, of which the last object is freed first: between two flushes of a long one nothing is allocated,
+// but what is freed is wanted again.
+TEST_P(CpuCacheTest, BatchesOfAllLengthsKeepTheirCache) {
+  constexpr SizeClass kBatched = 3;
+  Floors& floors = StartFloors(GetParam(), tarn_test::kDefaultBudgetBytes, tarn_test::RseqByCpuNumber());
+  const tarn_test::OnOneCpu one_cpu;
+  const AttachedThread attached(floors);
+  std::mt19937 random(1);
+  std::vector<void*> objects;
+  std::size_t allocated = 0;
+  for (int round = 0; round < 600; ++round) {
+    objects.resize(1 + random() % 10'000);
+    allocated += objects.size();
+    for (void*& object : objects) ASSERT_NE(object = floors.Allocate(kBatched), nullptr);
+    while (!objects.empty()) {
+      floors.Free(kBatched, objects.back());
+      objects.pop_back();
+    }
+  }
+  const std::size_t by_batches = allocated / kSizeClasses[kBatched].batch_objects;
+  // A slab of a thread has room for 512 objects, that of a CPU for 4096.
+  const std::size_t most_percent = GetParam() == CacheMode::kThread ? 95 : 50;
+  EXPECT_LT(floors.cpu_cache.ClassStats(kBatched).refills, by_batches * most_percent / 100);
+}
+
 // Of large classes one object that comes and goes leaves nothing in a cache.
 TEST_P(CpuCacheTest, ALargeObjectThatIsUsedOnceIsNotKept) {
   Floors& floors = StartFloors(GetParam(), tarn_test::kDefaultBudgetBytes, tarn_test::RseqByCpuNumber());
