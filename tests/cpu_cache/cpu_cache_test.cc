@@ -324,8 +324,8 @@ TEST_P(CpuCacheTest, AClassThatIsOnlyFreedKeepsLittleInCaches) {
   EXPECT_LE(transfer.central().Stats().spans, batch);
 }
 
-// Batches of all lengths, of which the last object is freed first: between two flushes of a long one nothing is allocated,
-// but what is freed is wanted again.
+// Batches of all lengths, of which the last object is freed first: between two flushes of a long one nothing is
+// allocated, but what is freed is wanted again.
 TEST_P(CpuCacheTest, BatchesOfAllLengthsKeepTheirCache) {
   constexpr SizeClass kBatched = 3;
   Floors& floors = StartFloors(GetParam(), tarn_test::kDefaultBudgetBytes, tarn_test::RseqByCpuNumber());
