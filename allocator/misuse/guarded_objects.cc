@@ -237,7 +237,8 @@ GuardedPlace* GuardedObjects::Allocate(SizeClass size_class, std::size_t bytes, 
   Add(published_.live_objects, 1);
   Add(published_.live_bytes, page_bytes);
   Add(published_.allocations, 1);
-  Add(published_.allocated_bytes, page_bytes);
+  Add(published_.allocated_bytes, kSizeClasses[size_class].size_bytes);
+  Add(published_.live_class_bytes, kSizeClasses[size_class].size_bytes);
   // Release: who sees the object as live sees its facts.
   place->state.store(GuardedPlace::kLive, std::memory_order_release);
   return place;
@@ -265,6 +266,7 @@ std::uint32_t GuardedObjects::Free(GuardedPlace* place, const char* call) {
   place->held_since.store(frees_.fetch_add(1, std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   Add(published_.live_objects, std::uint64_t(-1));
   Add(published_.live_bytes, 0 - pages.bytes);
+  Add(published_.live_class_bytes, std::uint64_t{0} - kSizeClasses[place->size_class].size_bytes);
   Add(published_.held_objects, 1);
   place->state.store(GuardedPlace::kHeld, std::memory_order_release);
   return sample;

@@ -296,8 +296,8 @@ class SnapshotReader {
     stats->frees += Difference(guards.allocations, guards.live_objects);
     stats->heap_objects = stats->mallocs - stats->frees;
     stats->total_alloc_bytes += guards.allocated_bytes;
-    stats->total_freed_bytes += Difference(guards.allocated_bytes, guards.live_bytes);
-    stats->heap_alloc_bytes = stats->small_live_bytes + large_live + guards.live_bytes;
+    stats->total_freed_bytes += Difference(guards.allocated_bytes, guards.live_class_bytes);
+    stats->heap_alloc_bytes = stats->small_live_bytes + large_live + guards.live_class_bytes;
     stats->alloc_bytes = stats->heap_alloc_bytes;
 
     stats->heap_inuse_bytes = pages.in_use_bytes + pages.mapped_bytes + guards.live_bytes;

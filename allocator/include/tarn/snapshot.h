@@ -219,14 +219,15 @@ typedef struct tarn_snapshot_stalls {
 // Guarded objects: samples that have pages of their own between inaccessible ones. They lie beside the page heap and
 // the size classes.
 typedef struct tarn_snapshot_guards {
-  uint64_t places;           // objects that there is room for; 0 until the first one is guarded
-  uint64_t live_objects;     // with the program
-  uint64_t live_bytes;       // of their pages
-  uint64_t held_objects;     // freed, and inaccessible
-  uint64_t allocations;      // cumulative
-  uint64_t allocated_bytes;  // cumulative, of their pages
-  uint64_t refused;          // not guarded, since the kernel refused
-  uint64_t reports;          // of misuse
+  uint64_t places;            // objects that there is room for; 0 until the first one is guarded
+  uint64_t live_objects;      // with the program
+  uint64_t live_bytes;        // of their pages
+  uint64_t held_objects;      // freed, and inaccessible
+  uint64_t allocations;       // cumulative
+  uint64_t allocated_bytes;   // cumulative, of their size classes
+  uint64_t refused;           // not guarded, since the kernel refused
+  uint64_t reports;           // of misuse
+  uint64_t live_class_bytes;  // with the program, of their size classes
 } tarn_snapshot_guards;
 
 // A setting in force. Texts end with a zero byte.
