@@ -147,15 +147,21 @@ bool CpuCache::IsOnlyFreed(Slab* slab, SizeClass size_class) {
          since_last <= batch / kOnlyFreedDivisor && capacity >= batch;
 }
 
+// Sizes are left behind while the heap grows in others. Where the use as a whole falls, the memory goes back by itself,
+// and may be wanted again.
+//
 // The drain of a class that is only freed was wrong if the class is refilled next: a program may free a lot, and then
 // allocate as much. Each wrong drain makes the next ones four times as rare, each right one as frequent as before.
 // Threads that change the doubt at once may lose a step.
-bool CpuCache::MayDrainOnlyFreed(SlabCounters* counters) {
+bool CpuCache::MayDrainOnlyFreed(Slab* slab, SlabCounters* counters) {
+  const auto growth = static_cast<std::uint32_t>(page_heap_->growth());
+  if (slab->policy.growth_at_drain.load(std::memory_order_relaxed) == growth) return false;
   std::uint8_t doubt = counters->only_freed_doubt.load(std::memory_order_relaxed);
   const unsigned steps = doubt & ~kDrainedSinceRefill;
   if ((counters->flushes.load(std::memory_order_relaxed) & ((1u << 2 * steps) - 1)) != 0) return false;
   if ((doubt & kDrainedSinceRefill) != 0 && steps != 0) --doubt;
   counters->only_freed_doubt.store(doubt | kDrainedSinceRefill, std::memory_order_relaxed);
+  slab->policy.growth_at_drain.store(growth, std::memory_order_relaxed);
   return true;
 }
 

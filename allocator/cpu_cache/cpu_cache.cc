@@ -159,7 +159,7 @@ void CpuCache::DeallocateSlow(SizeClass size_class, void* object, const char* ca
   if (IsLastPushed(slab, size_class, object)) transfer.central().ReportSecondFree(object, call);
   SlabCounters& counters = slab->counters[size_class];
   // Both are asked: the former counts from one such miss to the next.
-  if (IsOnlyFreed(slab, size_class) && transfer.central().IsSparse() && MayDrainOnlyFreed(&counters)) {
+  if (IsOnlyFreed(slab, size_class) && transfer.central().IsSparse() && MayDrainOnlyFreed(slab, &counters)) {
     Count(counters.flushes, 1);
     DrainClass(slab, size_class, call);
   } else {

@@ -24,9 +24,9 @@
 // since the sweep before. Empty spans go back, and refills come out of the fullest spans from then on. It costs some
 // microseconds for each 32nd by which the heap grows.
 //
-// A class that is only freed, and whose spans are sparse, is drained at a flush. Sizes that a program has left behind
-// serve it no more, and caches would keep a span for each of their objects. A class that is refilled next was drained
-// in vain, and is drained more seldom from then on.
+// A class that is only freed while the heap grows, and whose spans are sparse, is drained at a flush. Sizes that a
+// program has left behind serve it no more, and caches would keep a span for each of their objects. A class that is
+// refilled next was drained in vain, and is drained more seldom from then on.
 //
 // Ownership. In the CPU mode a slab belongs to the thread that runs under its id, through restartable sequences only.
 // To work on another one's slab, DrainAll stores the empty slab into the table, lets membarrier restart all sequences,
@@ -300,7 +300,7 @@ class CpuCache {
   void Grow(Slab* slab, SizeClass size_class, Miss miss);
   // True if hardly any object was allocated between the last two frees that found the class full.
   bool IsOnlyFreed(Slab* slab, SizeClass size_class);
-  static bool MayDrainOnlyFreed(SlabCounters* counters);
+  bool MayDrainOnlyFreed(Slab* slab, SlabCounters* counters);
   static void NoteRefill(SlabCounters* counters);
   // Flushes all that the slab and the transfer cache hold of the class to the spans. Its room shrinks to a batch.
   void DrainClass(Slab* slab, SizeClass size_class, const char* call);

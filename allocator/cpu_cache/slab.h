@@ -92,7 +92,8 @@ struct SlabPolicy {
   std::atomic<std::uint64_t> growth_at_sweep;
   // The class that the stealing hand points at.
   std::atomic<std::uint32_t> steal_hand;
-  std::uint32_t reserved;
+  // The low half of it when a class was last drained as one that is only freed.
+  std::atomic<std::uint32_t> growth_at_drain;
 };
 
 struct Slab {
