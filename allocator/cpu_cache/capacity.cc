@@ -17,11 +17,6 @@ constexpr int kStealTries = 8;
 // Objects from this size on are cached by need in the CPU mode, too: a few of them are much of a small heap. Chosen:
 // objects that a span holds no more than four of.
 constexpr std::size_t kSlowStartBytes = 8192;
-// A class is only freed while its allocations between two flushes are this share of a batch at most. Chosen.
-constexpr std::size_t kOnlyFreedDivisor = 8;
-// A bit of SlabCounters::only_freed_doubt; the others are the steps.
-constexpr std::uint8_t kDrainedSinceRefill = 0x80;
-constexpr std::uint8_t kMostDoubt = 8;
 
 }  // namespace
 
@@ -115,72 +110,18 @@ void CpuCache::Sweep(Slab* slab) {
     const bool idle = slab->words_at_sweep[c].exchange(low_half, std::memory_order_relaxed) == low_half;
     const bool sparse = central.IsSparse();
     if (idle || sparse) {
-      FlushToSpans(slab, size_class, CachedObjects(size_class, word), "free");
+      // No more than the slab held: the thread may run on another CPU by now and flush there, while others push.
+      const std::size_t cached = CachedObjects(size_class, word);
+      for (std::size_t flushed = 0; flushed < cached;) {
+        const std::size_t popped = FlushBatch(slab, size_class, kMaxBatchObjects, "free", true);
+        if (popped == 0) break;
+        flushed += popped;
+      }
     }
     // Others may use the class.
     if (transfer_caches_[c].WasIdleSinceSweep() && idle) transfer_caches_[c].Drain("free");
     if (sparse) transfer_caches_[c].Drain("free");
   }
-}
-
-void CpuCache::FlushToSpans(Slab* slab, SizeClass size_class, std::size_t count, const char* call) {
-  // No more than the slab held: the thread may run on another CPU by now and flush there, while others push.
-  for (std::size_t flushed = 0; flushed < count;) {
-    const std::size_t popped = FlushBatch(slab, size_class, kMaxBatchObjects, call, true);
-    if (popped == 0) break;
-    flushed += popped;
-  }
-}
-
-bool CpuCache::IsOnlyFreed(Slab* slab, SizeClass size_class) {
-  const SlabCounters& counters = slab->counters[size_class];
-  const std::size_t batch = kSizeClasses[size_class].batch_objects;
-  // Of what was popped, flushes were no allocations. Modulo 2^32; other threads may move the figures in between, and
-  // then this miss tells nothing.
-  const auto allocations = static_cast<std::uint32_t>(LoadWord(slab, size_class) / (kSlabTopMask + 1) -
-                                                      counters.flushed.load(std::memory_order_relaxed));
-  const std::uint32_t since_last =
-      allocations - slab->allocations_at_flush[size_class].exchange(allocations, std::memory_order_relaxed);
-  const std::uint16_t end = LoadEnd(slab, size_class);
-  const std::size_t capacity = end - SlotsOf(size_class, end).begin;
-  return counters.last_miss.load(std::memory_order_relaxed) == static_cast<std::uint8_t>(Miss::kFull) &&
-         since_last <= batch / kOnlyFreedDivisor && capacity >= batch;
-}
-
-// Sizes are left behind while the heap grows in others. Where the use as a whole falls, the memory goes back by itself,
-// and may be wanted again.
-//
-// The drain of a class that is only freed was wrong if the class is refilled next: a program may free a lot, and then
-// allocate as much. Each wrong drain makes the next ones four times as rare, each right one as frequent as before.
-// Threads that change the doubt at once may lose a step.
-bool CpuCache::MayDrainOnlyFreed(Slab* slab, SlabCounters* counters) {
-  const auto growth = static_cast<std::uint32_t>(page_heap_->growth());
-  if (slab->policy.growth_at_drain.load(std::memory_order_relaxed) == growth) return false;
-  std::uint8_t doubt = counters->only_freed_doubt.load(std::memory_order_relaxed);
-  const unsigned steps = doubt & ~kDrainedSinceRefill;
-  if ((counters->flushes.load(std::memory_order_relaxed) & ((1u << 2 * steps) - 1)) != 0) return false;
-  if ((doubt & kDrainedSinceRefill) != 0 && steps != 0) --doubt;
-  counters->only_freed_doubt.store(doubt | kDrainedSinceRefill, std::memory_order_relaxed);
-  slab->policy.growth_at_drain.store(growth, std::memory_order_relaxed);
-  return true;
-}
-
-void CpuCache::NoteRefill(SlabCounters* counters) {
-  const std::uint8_t doubt = counters->only_freed_doubt.load(std::memory_order_relaxed);
-  if ((doubt & kDrainedSinceRefill) == 0) return;
-  const auto steps = static_cast<std::uint8_t>(doubt & ~kDrainedSinceRefill);
-  counters->only_freed_doubt.store(std::min<std::uint8_t>(steps + 1, kMostDoubt), std::memory_order_relaxed);
-}
-
-void CpuCache::DrainClass(Slab* slab, SizeClass size_class, const char* call) {
-  FlushToSpans(slab, size_class, CachedObjects(size_class, LoadWord(slab, size_class)), call);
-  transfer_caches_[size_class].Drain(call);
-  const std::uint16_t end = LoadEnd(slab, size_class);
-  const auto new_end =
-      static_cast<std::uint16_t>(SlotsOf(size_class, end).begin + kSizeClasses[size_class].batch_objects);
-  if (new_end >= end || !SlabSetEnd(size_class, slab, end, new_end)) return;
-  const std::int64_t bytes = static_cast<std::int64_t>(end - new_end) * kSizeClasses[size_class].size_bytes;
-  slab->policy.spare_bytes.fetch_add(bytes, std::memory_order_relaxed);
 }
 
 }  // namespace tarn

@@ -99,7 +99,6 @@ void* CpuCache::AllocateSlow(SizeClass size_class) {
   if (slab == nullptr) return AllocateDirect(size_class);
   SlabCounters& counters = slab->counters[size_class];
   Count(counters.refills, 1);
-  if (counters.only_freed_doubt.load(std::memory_order_relaxed) != 0) NoteRefill(&counters);
   SweepIfGrown(slab);
   Grow(slab, size_class, Miss::kEmpty);
 
@@ -158,16 +157,10 @@ void CpuCache::DeallocateSlow(SizeClass size_class, void* object, const char* ca
   }
   if (IsLastPushed(slab, size_class, object)) transfer.central().ReportSecondFree(object, call);
   SlabCounters& counters = slab->counters[size_class];
-  // Both are asked: the former counts from one such miss to the next.
-  if (IsOnlyFreed(slab, size_class) && transfer.central().IsSparse() && MayDrainOnlyFreed(slab, &counters)) {
-    Count(counters.flushes, 1);
-    DrainClass(slab, size_class, call);
-  } else {
-    Grow(slab, size_class, Miss::kFull);
-    if (SlabPush(size_class, object)) return;
-    Count(counters.flushes, 1);
-    FlushBatch(slab, size_class, kSizeClasses[size_class].batch_objects, call);
-  }
+  Grow(slab, size_class, Miss::kFull);
+  if (SlabPush(size_class, object)) return;
+  Count(counters.flushes, 1);
+  FlushBatch(slab, size_class, kSizeClasses[size_class].batch_objects, call);
   if (SlabPush(size_class, object)) return;
   Count(counters.direct_frees, 1);
   transfer.InsertRange(&object, 1, call);

@@ -24,10 +24,6 @@
 // since the sweep before. Empty spans go back, and refills come out of the fullest spans from then on. It costs some
 // microseconds for each 32nd by which the heap grows.
 //
-// A class that is only freed while the heap grows, and whose spans are sparse, is drained at a flush. Sizes that a
-// program has left behind serve it no more, and caches would keep a span for each of their objects. A class that is
-// refilled next was drained in vain, and is drained more seldom from then on.
-//
 // Ownership. In the CPU mode a slab belongs to the thread that runs under its id, through restartable sequences only.
 // To work on another one's slab, DrainAll stores the empty slab into the table, lets membarrier restart all sequences,
 // and then owns the slab: every sequence from now on finds the empty slab, and a thread that comes to the slow path so
@@ -298,14 +294,6 @@ class CpuCache {
   // A miss of an empty class or of a full one.
   enum class Miss : std::uint8_t { kNone, kEmpty, kFull };
   void Grow(Slab* slab, SizeClass size_class, Miss miss);
-  // True if hardly any object was allocated between the last two frees that found the class full.
-  bool IsOnlyFreed(Slab* slab, SizeClass size_class);
-  bool MayDrainOnlyFreed(Slab* slab, SlabCounters* counters);
-  static void NoteRefill(SlabCounters* counters);
-  // Flushes all that the slab and the transfer cache hold of the class to the spans. Its room shrinks to a batch.
-  void DrainClass(Slab* slab, SizeClass size_class, const char* call);
-  // Flushes about `count` objects past the transfer cache.
-  void FlushToSpans(Slab* slab, SizeClass size_class, std::size_t count, const char* call);
   void SweepIfGrown(Slab* slab);
   void Sweep(Slab* slab);
   std::size_t FlushBatch(Slab* slab, SizeClass size_class, std::size_t count, const char* call, bool to_spans = false);

@@ -78,8 +78,7 @@ struct SlabCounters {
   // For DrainIdle, under the drain lock: how many times in a row it found the header's word as it was, of which it
   // keeps the low half.
   std::uint8_t idle_looks;
-  // See CpuCache::MayDrainOnlyFreed.
-  std::atomic<std::uint8_t> only_freed_doubt;
+  std::uint8_t reserved;
   std::uint32_t word_at_look;
 };
 
@@ -92,8 +91,7 @@ struct SlabPolicy {
   std::atomic<std::uint64_t> growth_at_sweep;
   // The class that the stealing hand points at.
   std::atomic<std::uint32_t> steal_hand;
-  // The low half of it when a class was last drained as one that is only freed.
-  std::atomic<std::uint32_t> growth_at_drain;
+  std::uint32_t reserved;
 };
 
 struct Slab {
@@ -102,8 +100,6 @@ struct Slab {
   SlabCounters counters[kSizeClassCount];
   // The low half of each header's word at the last sweep: equal where the class was neither popped from nor pushed to.
   std::atomic<std::uint32_t> words_at_sweep[kSizeClassCount];
-  // The number of allocations when a free last found the class full, modulo 2^32.
-  std::atomic<std::uint32_t> allocations_at_flush[kSizeClassCount];
   // Slots follow; they are addressed through slots().
 
   void** slots() { return reinterpret_cast<void**>(this); }

@@ -300,9 +300,9 @@ TEST_P(CpuCacheTest, WhatAClassHasNoUseForGoesBackAsTheHeapGrows) {
   for (void* object : objects) floors.Free(kGrowing, object);
 }
 
-// Objects of a size that a program has left behind are freed in random order. Few of them stay in caches, where each
-// keeps a span.
-TEST_P(CpuCacheTest, AClassThatIsOnlyFreedKeepsLittleInCaches) {
+// Objects of a size that a program has left behind are freed in random order, while the heap grows in another. Sweeps
+// take them out of the caches, where each keeps a span.
+TEST_P(CpuCacheTest, AClassThatIsLeftBehindIsSweptOutOfTheCaches) {
   constexpr SizeClass kLeft = 10;
   constexpr SizeClass kOther = 20;
   Floors& floors = StartFloors(GetParam(), tarn_test::kDefaultBudgetBytes, tarn_test::RseqByCpuNumber());
