@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <bit>
 
+#include "allocator/base/mix_bits.h"
 #include "allocator/cpu_cache/slab.h"
 #include "allocator/os/clock.h"
 #include "allocator/os/thread_state.h"
@@ -46,16 +47,12 @@ double OneMinusExp(double x) {
   return result;
 }
 
-// SplitMix64 (Steele, Lea, Flood 2014) with a state per thread, seeded at its first use by what differs between threads
+// SplitMix64 with a state per thread, seeded at its first use by what differs between threads
 // and runs.
 std::uint64_t Random() {
   std::uint64_t& state = thread_state.random;
   if (state == 0) state = RealtimeNanoseconds() ^ (std::uint64_t{ThreadId()} << 40);
-  state += 0x9E3779B97F4A7C15;
-  std::uint64_t z = state;
-  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9;
-  z = (z ^ (z >> 27)) * 0x94D049BB133111EB;
-  return z ^ (z >> 31);
+  return MixBits(state += kMixStep);
 }
 
 // Uniform in (0, 1], in units of 2^-53.

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "allocator/base/mix_bits.h"
 #include "allocator/os/clock.h"
 #include "allocator/os/sanitizer.h"
 #include "allocator/os/thread_state.h"
@@ -28,13 +29,7 @@ GuardedObjects* handled_objects;
 
 bool OnProgramFault(const MemoryFault& fault) { return handled_objects->OnFault(fault); }
 
-// The finalizer of splitmix64 (Steele, Lea, Flood 2014).
-std::uint64_t Mix(std::uint64_t z) {
-  z *= 0x9E3779B97F4A7C15;
-  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9;
-  z = (z ^ (z >> 27)) * 0x94D049BB133111EB;
-  return z ^ (z >> 31);
-}
+std::uint64_t Mix(std::uint64_t bits) { return MixBits(bits * kMixStep); }
 
 // Counters are read without a lock, from other processes too.
 void Add(std::uint64_t& counter, std::uint64_t by) {

@@ -16,6 +16,7 @@
 #include <cstring>
 
 #include "allocator/base/attributes.h"
+#include "allocator/base/mix_bits.h"
 #include "allocator/os/stall.h"
 #include "allocator/os/system_call.h"
 
@@ -59,7 +60,7 @@ bool HasRandomAddresses() {
 }
 
 // 0: the kernel is to choose. From the kernel's random bytes for this process (getauxval(3), AT_RANDOM), which libc
-// makes its secrets of: mixed (SplitMix64; Steele, Lea, Flood 2014), so that an address does not tell them. Asks the
+// makes its secrets of: mixed, so that an address does not tell them. Asks the
 // kernel nothing, for a sandbox may forbid getrandom.
 std::uintptr_t RandomAddress() {
   // 256 GiB that every sanitizer of x86-64 allows a program to map.
@@ -70,12 +71,9 @@ std::uintptr_t RandomAddress() {
   if (random == nullptr || !HasRandomAddresses()) return 0;
   std::uint64_t bits[2];
   std::memcpy(bits, random, sizeof bits);
-  std::uint64_t z = (bits[0] ^ std::rotl(bits[1], 29)) + calls.fetch_add(1, std::memory_order_relaxed) + 1;
-  z *= 0x9E3779B97F4A7C15;
-  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9;
-  z = (z ^ (z >> 27)) * 0x94D049BB133111EB;
-  z ^= z >> 31;
-  return kFirst + z % kBytes / OsPageBytes() * OsPageBytes();
+  const std::uint64_t call = calls.fetch_add(1, std::memory_order_relaxed) + 1;
+  const std::uint64_t mixed = MixBits(((bits[0] ^ std::rotl(bits[1], 29)) + call) * kMixStep);
+  return kFirst + mixed % kBytes / OsPageBytes() * OsPageBytes();
 }
 
 TARN_COLD long TryAdvise(void* start, std::size_t bytes, int advice) {
