@@ -24,42 +24,19 @@
 #include "allocator/include/tarn/check.h"
 #include "tests/entry/on_tarn.h"
 #include "tests/entry/surface.h"
+#include "tests/misuse/checked/child_outcome.h"
 
 namespace tarn_test {
 namespace {
 
-struct Outcome {
-  int status = 0;
-  std::string err;
-
-  bool aborted() const { return WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT; }
-  bool ended_well() const { return WIFEXITED(status) && WEXITSTATUS(status) == 0; }
-  bool says(const std::string& text) const { return err.find(text) != std::string::npos; }
-};
-
+using Outcome = ChildOutcome;
 using Settings = std::map<std::string, std::string>;
 
 Outcome RunSelf(const std::string& body, const Settings& settings) {
-  Outcome outcome;
-  int err[2];
-  if (pipe(err) != 0) return outcome;
-  const pid_t child = fork();
-  if (child == 0) {
+  return OutcomeOfChild([&] {
     for (const auto& [name, value] : settings) setenv(name.c_str(), value.c_str(), 1);
-    dup2(err[1], 2);
-    close(err[0]);
-    close(err[1]);
     execl("/proc/self/exe", "checked_parts_test", ("--run=" + body).c_str(), nullptr);
-    _exit(127);
-  }
-  close(err[1]);
-  char part[4096];
-  for (ssize_t length; (length = read(err[0], part, sizeof(part))) > 0;) {
-    outcome.err.append(part, static_cast<size_t>(length));
-  }
-  close(err[0]);
-  waitpid(child, &outcome.status, 0);
-  return outcome;
+  });
 }
 
 // --- What the children do ------------------------------------------------------------------------------------------

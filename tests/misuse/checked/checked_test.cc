@@ -23,38 +23,21 @@
 #include "allocator/include/tarn/check.h"
 #include "tests/entry/on_tarn.h"
 #include "tests/entry/surface.h"
+#include "tests/misuse/checked/child_outcome.h"
 
 namespace tarn_test {
 namespace {
 
-struct Outcome {
-  int status = 0;
-  std::string err;
-};
+using Outcome = ChildOutcome;
 
 Outcome RunInChild(const std::function<void()>& body) {
-  Outcome outcome;
-  int err[2];
-  if (pipe(err) != 0) return outcome;
-  const pid_t child = fork();
-  if (child == 0) {
+  return OutcomeOfChild([&] {
     const struct rlimit no_core = {0, 0};
     setrlimit(RLIMIT_CORE, &no_core);
-    dup2(err[1], 2);
-    close(err[0]);
-    close(err[1]);
     body();
     // By way of the destructors, which look at the heap.
     exit(0);
-  }
-  close(err[1]);
-  char part[4096];
-  for (ssize_t length; (length = read(err[0], part, sizeof(part))) > 0;) {
-    outcome.err.append(part, static_cast<size_t>(length));
-  }
-  close(err[0]);
-  waitpid(child, &outcome.status, 0);
-  return outcome;
+  });
 }
 
 const char kBehind[] = "memory behind the object was overwritten at 0x";
