@@ -282,10 +282,11 @@ class CpuCache {
   void Cool(SizeClass size_class) { uses_[size_class].store(0, std::memory_order_relaxed); }
   // Makes cold what is used seldom.
   void CoolClasses() TARN_REQUIRES(drain_lock_);
-  // Of a cold class. Of two threads that count at once, one may count for both.
+  // Of two threads that count at once, one may count for both. A class that is hot comes here when memory is short; its
+  // count stays.
   void CountUse(SizeClass size_class) {
-    const int uses = uses_[size_class].load(std::memory_order_relaxed) + 1;
-    uses_[size_class].store(static_cast<std::uint8_t>(uses), std::memory_order_relaxed);
+    const int uses = uses_[size_class].load(std::memory_order_relaxed);
+    if (uses < kColdUses) uses_[size_class].store(static_cast<std::uint8_t>(uses + 1), std::memory_order_relaxed);
     uses_in_all_.store(uses_in_all_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   }
 

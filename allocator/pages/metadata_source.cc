@@ -28,7 +28,9 @@ bool MetadataSource::CommitNext(std::size_t bytes) {
   // The process may have no mappings left. Where the rest of the reservation belongs to core dumps, as what lies before
   // it does, no border is new.
   Dump(start, end_ - next_);
-  return Commit(start, bytes);
+  if (Commit(start, bytes)) return true;
+  LeaveOutOfDumps(start, end_ - next_);
+  return false;
 }
 
 bool MetadataSource::Reserve(std::size_t bytes, bool limited) {
