@@ -31,6 +31,10 @@ macro(tarn_common_flags)
     add_compile_options(-fsanitize=address,undefined -fno-sanitize=vptr
                         -fno-sanitize-recover=all -fno-omit-frame-pointer)
     add_link_options(-fsanitize=address,undefined)
+    # Counts which edges of the code an input takes; libFuzzer itself is linked with fuzzers alone.
+    if(TARN_FUZZ)
+      add_compile_options(-fsanitize=fuzzer-no-link)
+    endif()
   elseif(TARN_SANITIZE STREQUAL "thread")
     add_compile_options(-fsanitize=thread -fno-omit-frame-pointer)
     add_link_options(-fsanitize=thread)

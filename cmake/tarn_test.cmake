@@ -47,6 +47,10 @@ function(tarn_test_wanted result link labels)
   if(TARN_SANITIZE AND NOT link MATCHES "^(core|none)$")
     set(wanted FALSE)
   endif()
+  # That build is for fuzzers.
+  if(TARN_FUZZ)
+    set(wanted FALSE)
+  endif()
   set(${result} ${wanted} PARENT_SCOPE)
 endfunction()
 
