@@ -5,11 +5,14 @@
 #include <cstring>
 
 #include "allocator/base/text.h"
+#include "allocator/cpu_cache/slab.h"
 #include "allocator/observe/snapshot_reader.h"
 #include "allocator/os/crash.h"
 #include "allocator/os/process.h"
 
 namespace tarn {
+
+static_assert(SnapshotReader<OwnMemory>::kMaxSlabs == kMaxSlabs);
 
 void ReadMemStats(const tarn_snapshot_block& block, bool ask_kernel, tarn_memstats_t* stats) {
   std::memset(stats, 0, sizeof *stats);

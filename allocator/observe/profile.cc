@@ -6,6 +6,7 @@
 #include <atomic>
 #include <new>
 
+#include "allocator/observe/snapshot_reader.h"
 #include "allocator/os/clock.h"
 #include "allocator/unwind/stack_walk.h"
 
@@ -43,6 +44,7 @@ bool Profile::HasRoom(std::size_t bucket_bytes) const {
 // Each piece is allocated without the lock and put into place with it; what another thread was quicker with is lost,
 // which happens a few times in a process's life.
 bool Profile::MakeRoom(std::size_t bucket_bytes) {
+  static_assert(2 * kMaxBucketBytes == SnapshotReader<OwnMemory>::kMaxBucketBytes);
   lock_.Acquire();
   const bool need_heads = heads_ == nullptr;
   const bool need_block =

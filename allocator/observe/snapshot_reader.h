@@ -7,7 +7,8 @@
 //   bool Read(std::uint64_t address, void* to, std::size_t bytes)   false: the address cannot be read
 //
 // Nothing in here allocates or waits. What is read may change while it is read, and in another process may be anything:
-// every number that steers a loop is bounded, and sums that cannot be are cut off at zero.
+// every number that steers a loop is bounded by what a library of this version can have. Sums that cannot be are cut
+// off at zero. tests/observe/snapshot_fuzzer.cc counts the reads.
 #pragma once
 
 #include <algorithm>
@@ -55,6 +56,8 @@ class SnapshotReader {
     if (!memory_.Read(block_address, &block_, sizeof block_)) return SnapshotError::kUnreadable;
     if (std::memcmp(block_.magic, TARN_SNAPSHOT_MAGIC, sizeof block_.magic) != 0) return SnapshotError::kNoMagic;
     if (block_.version != TARN_SNAPSHOT_VERSION || block_.bytes != sizeof block_) return SnapshotError::kOtherVersion;
+    // A text for people, and read as one.
+    block_.library_version[sizeof block_.library_version - 1] = '\0';
     if (block_.started == 0) return SnapshotError::kNotStarted;
     if (block_.size_class_count < 2 || block_.size_class_count > kMaxClasses) return SnapshotError::kOtherVersion;
     if (!memory_.Read(block_.size_classes_address, size_classes_,
@@ -84,12 +87,15 @@ class SnapshotReader {
     return block_.profile_address == 0 || memory_.Read(block_.profile_address, profile, sizeof *profile);
   }
 
+  // As many slabs as the library has at most (cpu_cache/slab.h).
+  static constexpr std::uint32_t kMaxSlabs = 8192;
   // Calls f(index, const tarn_snapshot_slab_header*, const tarn_snapshot_slab_counters*) for each slab.
   template <typename F>
   bool ForEachSlab(F f) const {
     tarn_snapshot_slab_header headers[kMaxClasses];
     tarn_snapshot_slab_counters counters[kMaxClasses];
-    for (std::uint32_t i = 0; i < block_.slab_entry_count; ++i) {
+    const std::uint32_t slabs = std::min(block_.slab_entry_count, kMaxSlabs);
+    for (std::uint32_t i = 0; i < slabs; ++i) {
       std::uint64_t slab = 0;
       const std::uint64_t entry = block_.slab_entries_address + std::uint64_t{i} * block_.slab_entry_stride;
       if (!memory_.Read(entry, &slab, sizeof slab)) return false;
@@ -108,21 +114,26 @@ class SnapshotReader {
   }
 
   // Calls f(const tarn_snapshot_bucket&, const std::uint64_t* frames) for each bucket of the profile; f returns false
-  // to end. No version of the library keeps more frames.
+  // to end. No version of the library keeps more frames. Of buckets it keeps half as many bytes (observe/profile.h),
+  // which threads that add a block at the same time may exceed.
   static constexpr std::size_t kMaxFrames = 64;
+  static constexpr std::uint64_t kMaxBucketBytes = std::uint64_t{128} << 20;
   template <typename F>
   bool ForEachBucket(F f) const {
     tarn_snapshot_profile profile;
     if (!ReadProfile(&profile)) return false;
     std::uint64_t frames[kMaxFrames];
-    // A bound for lists that run in circles: a block is never smaller than this.
-    constexpr std::uint64_t kMaxBlocks = 1 << 20;
+    // For lists that run in circles. A block is never smaller than 64 KiB.
+    constexpr std::uint64_t kMaxBlocks = kMaxBucketBytes >> 16;
+    std::uint64_t left_bytes = kMaxBucketBytes;
     std::uint64_t block_address = profile.first_block_address;
     for (std::uint64_t blocks = 0; block_address != 0 && blocks < kMaxBlocks; ++blocks) {
       tarn_snapshot_bucket_block block;
       if (!memory_.Read(block_address, &block, sizeof block)) return false;
       std::uint64_t at = block_address + sizeof block;
-      const std::uint64_t end = at + block.used_bytes;
+      const std::uint64_t used_bytes = std::min(block.used_bytes, left_bytes);
+      left_bytes -= used_bytes;
+      const std::uint64_t end = at + used_bytes;
       while (at + sizeof(tarn_snapshot_bucket) <= end) {
         tarn_snapshot_bucket bucket;
         if (!memory_.Read(at, &bucket, sizeof bucket)) return false;

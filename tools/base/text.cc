@@ -53,6 +53,48 @@ std::string EscapeHtml(std::string_view text) {
   return escaped;
 }
 
+namespace {
+
+// The length of "\033[1m" or "\033[32m" at the start, or 0.
+std::size_t StyleLength(std::string_view text) {
+  if (!text.starts_with("\033[")) return 0;
+  std::size_t at = 2;
+  while (at < text.size() && at < 4 && text[at] >= '0' && text[at] <= '9') ++at;
+  return at > 2 && at < text.size() && text[at] == 'm' ? at + 1 : 0;
+}
+
+bool IsObeyed(std::string_view character) {
+  const auto lead = static_cast<unsigned char>(character[0]);
+  if (character.size() == 1) return (lead < 0x20 && lead != '\n' && lead != '\t') || lead == 0x7F;
+  // U+0080 to U+009F.
+  return lead == 0xC2 && static_cast<unsigned char>(character[1]) < 0xA0;
+}
+
+}  // namespace
+
+std::string PrintableText(std::string_view text, bool keeps_styles) {
+  constexpr std::string_view kDigits = "0123456789abcdef";
+  std::string result;
+  result.reserve(text.size());
+  while (!text.empty()) {
+    const std::size_t style = keeps_styles ? StyleLength(text) : 0;
+    const std::size_t line_end = text.starts_with("\r\n") ? 2 : 0;
+    const std::size_t known = Utf8Length(text);
+    const std::size_t length = style != 0 ? style : line_end != 0 ? line_end : std::max<std::size_t>(known, 1);
+    const std::string_view part = text.substr(0, length);
+    if (style != 0 || line_end != 0 || (known != 0 && !IsObeyed(part))) {
+      result += part;
+    } else {
+      for (const char c : part) {
+        const auto byte = static_cast<unsigned char>(c);
+        result += {'\\', 'x', kDigits[byte >> 4], kDigits[byte & 15]};
+      }
+    }
+    text.remove_prefix(length);
+  }
+  return result;
+}
+
 std::string HexDigits(std::span<const unsigned char> bytes) {
   constexpr std::string_view kDigits = "0123456789abcdef";
   std::string digits;

@@ -77,7 +77,9 @@ Profile ReadHeapProfile(const Target& target) {
     target.Lost();
 
   // Only now, because a stack may lead through a library that was loaded while the table was read.
-  AddMappings(ReadCode(target.pid(), MapsOfTarget(target.pid())), &profile);
+  AddMappings(ReadCode(target.memory(), MapsOfTarget(target.memory())), &profile);
+  // Behind it: these may be the mappings of another program by now.
+  if (!target.reader().ReadProfile(&table)) target.Lost();
   for (Profile::Location& location : profile.locations) location.mapping = FindMapping(profile, location.address);
 
   using namespace std::chrono;

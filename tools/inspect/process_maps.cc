@@ -16,7 +16,6 @@
 
 #include "tools/base/error.h"
 #include "tools/base/text.h"
-#include "tools/inspect/process_memory.h"
 
 namespace tarn::tool {
 
@@ -61,14 +60,18 @@ bool ParseLine(std::string_view line, ProcessMapping* result) {
 }
 
 // The build-id of the ELF file whose first page is mapped at `base`. The process may damage its own headers, so nothing
-// in them is believed.
-std::string ReadBuildId(pid_t pid, std::uint64_t base) {
+// in them is believed, and little is read by them.
+std::string ReadBuildId(const ProcessMemory& memory, std::uint64_t base) {
+  // Chosen: linkers write a dozen segments, and notes of some hundred bytes.
+  constexpr std::size_t kMaxSegments = 128;
+  constexpr std::uint64_t kMaxNotesBytes = std::uint64_t{64} << 10;
   Elf64_Ehdr header;
-  if (!ReadProcessMemory(pid, base, &header, sizeof(header)) || std::memcmp(header.e_ident, ELFMAG, SELFMAG) != 0 ||
-      header.e_ident[EI_CLASS] != ELFCLASS64 || header.e_phentsize != sizeof(Elf64_Phdr))
+  if (!memory.Read(base, &header, sizeof(header)) || std::memcmp(header.e_ident, ELFMAG, SELFMAG) != 0 ||
+      header.e_ident[EI_CLASS] != ELFCLASS64 || header.e_phentsize != sizeof(Elf64_Phdr) ||
+      header.e_phnum > kMaxSegments)
     return "";
   std::vector<Elf64_Phdr> segments(header.e_phnum);
-  if (!ReadProcessMemory(pid, base + header.e_phoff, segments.data(), segments.size() * sizeof(Elf64_Phdr))) return "";
+  if (!memory.Read(base + header.e_phoff, segments.data(), segments.size() * sizeof(Elf64_Phdr))) return "";
   // The notes' address is relative to where the file's first loaded segment would like to be.
   std::uint64_t first = 0;
   for (const Elf64_Phdr& segment : segments) {
@@ -76,11 +79,12 @@ std::string ReadBuildId(pid_t pid, std::uint64_t base) {
     first = segment.p_vaddr - segment.p_offset;
     break;
   }
-  constexpr std::uint64_t kMaxNotesBytes = std::uint64_t{64} << 10;
+  std::uint64_t left_bytes = kMaxNotesBytes;
   for (const Elf64_Phdr& segment : segments) {
-    if (segment.p_type != PT_NOTE || segment.p_filesz > kMaxNotesBytes) continue;
+    if (segment.p_type != PT_NOTE || segment.p_filesz > left_bytes) continue;
+    left_bytes -= segment.p_filesz;
     std::string notes(segment.p_filesz, '\0');
-    if (!ReadProcessMemory(pid, base + (segment.p_vaddr - first), notes.data(), notes.size())) continue;
+    if (!memory.Read(base + (segment.p_vaddr - first), notes.data(), notes.size())) continue;
     if (std::string id = FindBuildId(notes); !id.empty()) return id;
   }
   return "";
@@ -116,19 +120,30 @@ std::vector<ProcessMapping> ParseMaps(const std::string& text) {
   return maps;
 }
 
+bool IsOf32Bits(const std::vector<ProcessMapping>& maps) {
+  constexpr std::uint64_t kEnd = std::uint64_t{1} << 32;
+  return !maps.empty() && maps.back().limit <= kEnd;
+}
+
 std::vector<ProcessMapping> ReadMaps(pid_t pid) {
   const std::string path = "/proc/" + std::to_string(pid) + "/maps";
   errno = 0;
   std::ifstream file(path);
-  std::ostringstream text;
-  // The maps of a kernel thread or a zombie are empty, which the stream takes for a failure.
-  if (file) text << file.rdbuf();
-  if (text.str().empty())
-    throw ToolError(path + " cannot be read: " + (errno != 0 ? std::strerror(errno) : "it is empty"));
-  return ParseMaps(text.str());
+  constexpr std::size_t kMaxBytes = std::size_t{64} << 20;
+  constexpr std::size_t kChunkBytes = std::size_t{64} << 10;
+  std::string text;
+  while (file && text.size() < kMaxBytes) {
+    const std::size_t start = text.size();
+    text.resize(start + kChunkBytes);
+    file.read(text.data() + start, static_cast<std::streamsize>(kChunkBytes));
+    text.resize(start + static_cast<std::size_t>(file.gcount()));
+  }
+  // The maps of a kernel thread or a zombie are empty.
+  if (text.empty()) throw ToolError(path + " cannot be read: " + (errno != 0 ? std::strerror(errno) : "it is empty"));
+  return ParseMaps(text);
 }
 
-std::vector<ProcessMapping> ReadCode(pid_t pid, const std::vector<ProcessMapping>& maps) {
+std::vector<ProcessMapping> ReadCode(const ProcessMemory& memory, const std::vector<ProcessMapping>& maps) {
   std::vector<ProcessMapping> result;
   std::map<std::uint64_t, std::string> build_ids;  // by the address of the file's headers
   // A file's headers are in its mapping of offset 0, which is the last such before its executable part.
@@ -140,8 +155,11 @@ std::vector<ProcessMapping> ReadCode(pid_t pid, const std::vector<ProcessMapping
     const bool is_vdso = mapping.file == "[vdso]";
     if (head == nullptr || head->inode != mapping.inode || head->file != mapping.file) continue;
     if (mapping.inode == 0 && !is_vdso) continue;
+    // Chosen: many times the libraries of a large program.
+    constexpr std::size_t kMaxFiles = 10'000;
+    if (build_ids.size() >= kMaxFiles) continue;
     const auto [found, is_new] = build_ids.try_emplace(head->start);
-    if (is_new) found->second = ReadBuildId(pid, head->start);
+    if (is_new) found->second = ReadBuildId(memory, head->start);
     code.build_id = found->second;
   }
   return result;

@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "tools/inspect/process_memory.h"
+
 namespace tarn::tool {
 
 // A line of /proc/PID/maps.
@@ -25,11 +27,15 @@ struct ProcessMapping {
   std::string build_id;     // filled in by ReadCode alone; empty where there is none or it cannot be read
 };
 
-// In the order of addresses. Throws ToolError when /proc/PID/maps cannot be read, with the reason.
+// In the order of addresses. Throws ToolError when /proc/PID/maps cannot be read, with the reason. A process may have
+// very many mappings with very long names; what is beyond 64 MiB of text is left out.
 std::vector<ProcessMapping> ReadMaps(pid_t pid);
 
 // The executable ones of these, with build-ids from the memory of the process.
-std::vector<ProcessMapping> ReadCode(pid_t pid, const std::vector<ProcessMapping>& maps);
+std::vector<ProcessMapping> ReadCode(const ProcessMemory& memory, const std::vector<ProcessMapping>& maps);
+
+// True of a program of 32 bits: nothing of it lies above 4 GiB, where other programs have their stack.
+bool IsOf32Bits(const std::vector<ProcessMapping>& maps);
 
 // The text of a maps file. Lines that are none are left out.
 std::vector<ProcessMapping> ParseMaps(const std::string& text);

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <string>
 
 namespace tarn::tool {
 
@@ -30,26 +31,45 @@ ssize_t OwnMemory(int flags, const Access& access) {
   return count;
 }
 
-}  // namespace
-
-bool ReadProcessMemory(pid_t pid, std::uint64_t address, void* to, std::size_t bytes) {
-  iovec local{to, bytes};
-  iovec remote{reinterpret_cast<void*>(address), bytes};
-  ssize_t count = process_vm_readv(pid, &local, 1, &remote, 1, 0);
-  if (IsRefusedForOurselves(pid, count))
-    count = OwnMemory(O_RDONLY, [&](int file) { return pread(file, to, bytes, static_cast<off_t>(address)); });
-  if (count >= 0 && count != static_cast<ssize_t>(bytes)) errno = EFAULT;
-  return count == static_cast<ssize_t>(bytes);
+// All of it, or errno says why not. An end means that the memory has gone with its program.
+bool IsWhole(ssize_t count, std::size_t bytes) {
+  if (count == static_cast<ssize_t>(bytes)) return true;
+  if (count >= 0 || errno == EIO || errno == EINVAL) errno = EFAULT;
+  return false;
 }
 
-bool WriteProcessMemory(pid_t pid, std::uint64_t address, const void* from, std::size_t bytes) {
+}  // namespace
+
+ProcessMemory::ProcessMemory(pid_t pid) : pid_(pid) {
+  if (pid == getpid()) return;
+  const std::string path = "/proc/" + std::to_string(pid) + "/mem";
+  file_ = open(path.c_str(), O_RDWR | O_CLOEXEC);
+  writes_ = file_ >= 0;
+  if (file_ < 0) file_ = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+}
+
+ProcessMemory::~ProcessMemory() {
+  if (file_ >= 0) close(file_);
+}
+
+bool ProcessMemory::Read(std::uint64_t address, void* to, std::size_t bytes) const {
+  if (file_ >= 0) return IsWhole(pread(file_, to, bytes, static_cast<off_t>(address)), bytes);
+  iovec local{to, bytes};
+  iovec remote{reinterpret_cast<void*>(address), bytes};
+  ssize_t count = process_vm_readv(pid_, &local, 1, &remote, 1, 0);
+  if (IsRefusedForOurselves(pid_, count))
+    count = OwnMemory(O_RDONLY, [&](int file) { return pread(file, to, bytes, static_cast<off_t>(address)); });
+  return IsWhole(count, bytes);
+}
+
+bool ProcessMemory::Write(std::uint64_t address, const void* from, std::size_t bytes) const {
+  if (writes_) return IsWhole(pwrite(file_, from, bytes, static_cast<off_t>(address)), bytes);
   iovec local{const_cast<void*>(from), bytes};
   iovec remote{reinterpret_cast<void*>(address), bytes};
-  ssize_t count = process_vm_writev(pid, &local, 1, &remote, 1, 0);
-  if (IsRefusedForOurselves(pid, count))
+  ssize_t count = process_vm_writev(pid_, &local, 1, &remote, 1, 0);
+  if (IsRefusedForOurselves(pid_, count))
     count = OwnMemory(O_WRONLY, [&](int file) { return pwrite(file, from, bytes, static_cast<off_t>(address)); });
-  if (count >= 0 && count != static_cast<ssize_t>(bytes)) errno = EFAULT;
-  return count == static_cast<ssize_t>(bytes);
+  return IsWhole(count, bytes);
 }
 
 }  // namespace tarn::tool

@@ -29,6 +29,10 @@ constexpr std::string_view kMagicStart = "tarn.snapshot.";
 constexpr std::size_t kBlockAlignment = 64;
 // Chosen: far more than the initialised data of any program.
 constexpr std::uint64_t kMaxDataBytes = std::uint64_t{256} << 20;
+// Of all mappings. Chosen: a fraction of a second.
+constexpr std::uint64_t kMaxSearchedBytes = std::uint64_t{1} << 30;
+// Chosen: a program has one, and one more for each further copy of the library.
+constexpr int kMaxBlocks = 64;
 
 std::string ProcPath(pid_t pid, std::string_view what) { return fmt::format("/proc/{}/{}", pid, what); }
 
@@ -84,7 +88,8 @@ pid_t ParsePid(const std::string& text) {
   return pid;
 }
 
-std::vector<ProcessMapping> MapsOfTarget(pid_t pid) {
+std::vector<ProcessMapping> MapsOfTarget(const ProcessMemory& memory) {
+  const pid_t pid = memory.pid();
   if (kill(pid, 0) != 0 && errno == ESRCH) ThrowGone(pid);
   std::vector<ProcessMapping> maps;
   try {
@@ -98,20 +103,94 @@ std::vector<ProcessMapping> MapsOfTarget(pid_t pid) {
       throw ToolError(fmt::format("process {} has ended, and only waits for its parent to notice", Describe(pid)));
     throw ToolError(fmt::format("process {} is a part of the kernel, without memory of its own", Describe(pid)));
   }
+  if (IsOf32Bits(maps))
+    throw ToolError(fmt::format("process {} runs a program of 32 bits, for which there is no tarn", Describe(pid)),
+                    kExitNotTarn);
   char byte = 0;
-  if (!ReadProcessMemory(pid, maps.front().start, &byte, 1)) {
+  if (!memory.Read(maps.front().start, &byte, 1)) {
     if (errno == EPERM) ThrowForbidden(pid);
     if (errno == ENOSYS)
-      throw ToolError(
-          fmt::format("process {} cannot be read, for there is no process_vm_readv here: a sandbox or a "
-                      "container's seccomp profile forbids it, or the kernel was built without "
-                      "CONFIG_CROSS_MEMORY_ATTACH; run this outside of the container",
-                      Describe(pid)));
+      throw ToolError(fmt::format(
+          "process {} cannot be read, for its /proc/PID/mem cannot be opened and there is no process_vm_readv "
+          "here: a sandbox or a container's seccomp profile forbids it, or the kernel was built without "
+          "CONFIG_CROSS_MEMORY_ATTACH; run this outside of the container",
+          Describe(pid)));
   }
   return maps;
 }
 
-SnapshotPlace FindSnapshot(pid_t pid, const std::vector<ProcessMapping>& maps) {
+namespace {
+
+// The blocks in a process, as far as they look like one.
+class SnapshotSearch {
+ public:
+  explicit SnapshotSearch(const ProcessMemory& memory) : memory_(memory), bytes_(kChunkBytes, '\0') {}
+
+  // True where a block that is in use was found.
+  bool SearchMapping(const ProcessMapping& mapping);
+  SnapshotPlace Take() { return std::move(found_); }
+
+ private:
+  static constexpr std::size_t kChunkBytes = std::size_t{1} << 20;
+  static_assert(kChunkBytes % kBlockAlignment == 0);
+
+  bool Consider(std::uint64_t address, const std::string& file);
+
+  const ProcessMemory& memory_;
+  std::string bytes_;
+  std::uint64_t left_bytes_ = kMaxSearchedBytes;
+  int blocks_ = 0;
+  SnapshotPlace found_;
+};
+
+bool SnapshotSearch::SearchMapping(const ProcessMapping& mapping) {
+  const std::uint64_t size = mapping.limit - mapping.start;
+  if (size > kMaxDataBytes || size > left_bytes_) return false;
+  left_bytes_ -= size;
+  for (std::uint64_t done = 0; done < size; done += kChunkBytes) {
+    const std::uint64_t start = mapping.start + done;
+    const std::size_t count = static_cast<std::size_t>(std::min<std::uint64_t>(kChunkBytes, size - done));
+    if (!memory_.Read(start, bytes_.data(), count)) {
+      if (errno == EPERM) ThrowForbidden(memory_.pid());
+      if (errno == ESRCH) ThrowGone(memory_.pid());
+      continue;
+    }
+    for (std::size_t at = 0; at + kMagicStart.size() <= count; at += kBlockAlignment) {
+      if (std::memcmp(bytes_.data() + at, kMagicStart.data(), kMagicStart.size()) != 0) continue;
+      if (Consider(start + at, mapping.file)) return true;
+    }
+  }
+  return false;
+}
+
+bool SnapshotSearch::Consider(std::uint64_t address, const std::string& file) {
+  tarn_snapshot_block block;
+  if (!memory_.Read(address, &block, sizeof(block))) return false;
+  if (++blocks_ > kMaxBlocks)
+    throw ToolError(
+        fmt::format("process {} has more than {} places that look like tarn's snapshot, which no program "
+                    "has; it is not looked into",
+                    Describe(memory_.pid()), kMaxBlocks));
+  SnapshotPlace place;
+  place.address = address;
+  place.file = file;
+  SnapshotReader<ProcessMemory> reader(memory_);
+  place.error = reader.Open(address);
+  // A library that another allocator comes before has started, but nobody calls it.
+  tarn_memstats_t stats;
+  if (place.error == SnapshotError::kNone && reader.ReadMemStats(&stats) && stats.mallocs == 0)
+    place.error = SnapshotError::kNotStarted;
+  // The magic has changed with the version, so the layout is unknown.
+  if (place.error == SnapshotError::kNoMagic) place.error = SnapshotError::kOtherVersion;
+  place.library_version.assign(block.library_version, strnlen(block.library_version, sizeof(block.library_version)));
+  const bool is_used = place.error == SnapshotError::kNone;
+  if (is_used || found_.address == 0) found_ = std::move(place);
+  return is_used;
+}
+
+}  // namespace
+
+SnapshotPlace FindSnapshot(const ProcessMemory& memory, const std::vector<ProcessMapping>& maps) {
   // libtarn.so first: as a rule the search ends there.
   std::vector<const ProcessMapping*> parts;
   for (const ProcessMapping& mapping : maps)
@@ -119,46 +198,24 @@ SnapshotPlace FindSnapshot(pid_t pid, const std::vector<ProcessMapping>& maps) {
   std::stable_partition(parts.begin(), parts.end(), [](const ProcessMapping* mapping) {
     return mapping->file.substr(mapping->file.rfind('/') + 1).starts_with("libtarn");
   });
-  SnapshotPlace found;
-  std::string bytes;
-  const ProcessMemory memory(pid);
+  SnapshotSearch search(memory);
   for (const ProcessMapping* mapping : parts) {
-    const std::uint64_t size = mapping->limit - mapping->start;
-    if (size > kMaxDataBytes || mapping->file.starts_with("/dev/") || mapping->file.starts_with("/memfd:")) continue;
-    bytes.resize(size);
-    if (!ReadProcessMemory(pid, mapping->start, bytes.data(), size)) {
-      if (errno == EPERM) ThrowForbidden(pid);
-      if (errno == ESRCH) ThrowGone(pid);
-      continue;
-    }
-    for (std::size_t at = 0; at + sizeof(tarn_snapshot_block) <= size; at += kBlockAlignment) {
-      if (std::memcmp(bytes.data() + at, kMagicStart.data(), kMagicStart.size()) != 0) continue;
-      SnapshotPlace place;
-      place.address = mapping->start + at;
-      place.file = mapping->file;
-      SnapshotReader<ProcessMemory> reader(memory);
-      place.error = reader.Open(place.address);
-      tarn_snapshot_block block;
-      std::memcpy(&block, bytes.data() + at, sizeof(block));
-      // A library that another allocator comes before has started, but nobody calls it.
-      tarn_memstats_t stats;
-      if (place.error == SnapshotError::kNone && reader.ReadMemStats(&stats) && stats.mallocs == 0)
-        place.error = SnapshotError::kNotStarted;
-      // The magic has changed with the version, so the layout is unknown.
-      if (place.error == SnapshotError::kNoMagic) place.error = SnapshotError::kOtherVersion;
-      place.library_version.assign(block.library_version,
-                                   strnlen(block.library_version, sizeof(block.library_version)));
-      if (place.error == SnapshotError::kNone) return place;
-      if (found.address == 0) found = std::move(place);
-    }
+    if (mapping->file.starts_with("/dev/") || mapping->file.starts_with("/memfd:")) continue;
+    if (search.SearchMapping(*mapping)) break;
   }
-  return found;
+  return search.Take();
 }
 
 Target::Target(pid_t pid) : pid_(pid), memory_(pid), reader_(memory_) {
-  place_ = FindSnapshot(pid, MapsOfTarget(pid));
+  const std::vector<ProcessMapping> maps = MapsOfTarget(memory_);
+  char byte = 0;
+  const bool was_readable = memory_.Read(maps.front().start, &byte, 1);
+  place_ = FindSnapshot(memory_, maps);
   name_ = ProcessName(pid);
   const std::string who = Describe(pid);
+  // Nothing is found where the program has gone during the search.
+  if (place_.address == 0 && kill(pid, 0) != 0 && errno == ESRCH) ThrowGone(pid);
+  if (place_.address == 0 && was_readable && memory_.is_tied() && !memory_.Read(maps.front().start, &byte, 1)) Lost();
   if (place_.address == 0)
     throw ToolError(
         fmt::format("process {} does not use tarn; tarn check {} says why, and tarn run -- COMMAND starts a "
@@ -209,16 +266,23 @@ void Target::ReadWords(std::uint64_t address, void* to, std::size_t bytes, const
 }
 
 void Target::WriteWords(std::uint64_t address, const void* from, std::size_t bytes) const {
-  // An exec between these two cannot be excluded. It leaves other mappings behind, so that as a rule the write fails.
+  // The memory of a descriptor is that of one program. Without a descriptor an exec between these two cannot be
+  // excluded; it leaves other mappings behind, so that as a rule the write fails.
   RequireSameProgram();
-  if (WriteProcessMemory(pid_, address, from, bytes)) return;
+  // A descriptor would write over what the process itself may only read.
+  const auto holds = [&](const ProcessMapping& mapping) {
+    return mapping.is_writable && mapping.start <= address && address < mapping.limit &&
+           bytes <= mapping.limit - address;
+  };
+  errno = EFAULT;
+  if (std::ranges::any_of(ReadMaps(pid_), holds) && memory_.Write(address, from, bytes)) return;
   const int error = errno;
   if (error == ESRCH) Lost();
   if (error == ENOSYS || error == EPERM)
-    throw ToolError(
-        fmt::format("process {} can be read but not written to, for process_vm_writev is refused: a sandbox or a "
-                    "container's seccomp profile forbids it; run this outside of the container",
-                    Describe(pid_)));
+    throw ToolError(fmt::format(
+        "process {} can be read but not written to, for its /proc/PID/mem and process_vm_writev are refused: a "
+        "sandbox or a container's seccomp profile forbids it; run this outside of the container",
+        Describe(pid_)));
   RequireSameProgram();
   throw ToolError(fmt::format("process {} cannot be asked: {:#x}, where the request belongs, cannot be written ({})",
                               Describe(pid_), address, strerror(error)));

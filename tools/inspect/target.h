@@ -2,8 +2,9 @@
 //
 // A running process that uses tarn, and what the allocator in it publishes (tarn/snapshot.h).
 //
-// Nothing runs in that process: its memory is copied by process_vm_readv(2), which needs the rights of a debugger. Only
-// requests write, a few words by process_vm_writev(2): see requests.h.
+// Nothing runs in that process: its memory is copied (process_memory.h), which needs the rights of a debugger. Only
+// requests write, a few words: see requests.h. Nothing in the process is trusted. Each loop over what it publishes has
+// a bound.
 #pragma once
 
 #include <sys/types.h>
@@ -30,8 +31,8 @@ struct SnapshotPlace {
 };
 
 // Looks for the block in all writable parts of files. One that is in use is preferred to one that is not. Throws
-// ToolError when the process cannot be read.
-SnapshotPlace FindSnapshot(pid_t pid, const std::vector<ProcessMapping>& maps);
+// ToolError when the process cannot be read, or has more that looks like a block than any program.
+SnapshotPlace FindSnapshot(const ProcessMemory& memory, const std::vector<ProcessMapping>& maps);
 
 // The process has ended, or runs another program now.
 class TargetGone : public ToolError {
@@ -51,6 +52,7 @@ class Target {
   const std::string& name() const { return name_; }  // of the program, as ps shows it
   const SnapshotReader<ProcessMemory>& reader() const { return reader_; }
   const std::string& library() const { return place_.file; }
+  const ProcessMemory& memory() const { return memory_; }
 
   // Throws TargetGone: a process that could be read before and cannot now has ended, as a rule.
   [[noreturn]] void Lost() const;
@@ -94,7 +96,7 @@ std::string ProcessName(pid_t pid);
 std::string Describe(pid_t pid);
 
 // The maps of a process, or a ToolError that says why not and what to do.
-std::vector<ProcessMapping> MapsOfTarget(pid_t pid);
+std::vector<ProcessMapping> MapsOfTarget(const ProcessMemory& memory);
 
 // A PID as the user typed it.
 pid_t ParsePid(const std::string& text);

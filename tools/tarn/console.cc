@@ -12,6 +12,8 @@
 #include <cstring>
 #include <filesystem>
 
+#include "tools/base/text.h"
+
 namespace tarn::tool {
 
 namespace {
@@ -31,7 +33,7 @@ int WriteAll(int file, std::string_view text) {
 
 }  // namespace
 
-void WriteFile(const std::string& path, std::string_view text) {
+void WriteFile(const std::string& path, std::string_view bytes) {
   // The old content of a file stays until all of the new text has found room beside it.
   std::error_code unresolved;
   const std::string target = std::filesystem::weakly_canonical(path, unresolved).string();
@@ -42,7 +44,7 @@ void WriteFile(const std::string& path, std::string_view text) {
   const bool is_beside = file >= 0;
   if (!is_beside) file = open(path.c_str(), flags, 0666);
   if (file < 0) throw ToolError(fmt::format("cannot write {}: {}; name another file with -o", path, strerror(errno)));
-  int error = WriteAll(file, text);
+  int error = WriteAll(file, bytes);
   // Some file systems report a full disk only here.
   if (close(file) != 0 && error == 0) error = errno;
   if (is_beside && error == 0 && rename(beside.c_str(), target.c_str()) != 0) error = errno;
@@ -51,21 +53,33 @@ void WriteFile(const std::string& path, std::string_view text) {
     throw ToolError(fmt::format("cannot write all of {}: {}; name a file elsewhere with -o", path, strerror(error)));
 }
 
-void WriteStdout(std::string_view text) {
-  const int error = WriteAll(STDOUT_FILENO, text);
+void WriteStdoutBytes(std::string_view bytes) {
+  const int error = WriteAll(STDOUT_FILENO, bytes);
   // A reader may have seen enough (head, a pager). Then there is nobody left to write for.
   if (error != 0) throw ToolError(fmt::format("cannot write to stdout: {}", strerror(error)));
+}
+
+void WriteStdout(std::string_view text) { WriteStdoutBytes(PrintableText(text, StdoutHasColour())); }
+
+void WriteResultBytes(const Invocation& invocation, std::string_view bytes) {
+  if (invocation.output == "-") {
+    WriteStdoutBytes(bytes);
+  } else {
+    WriteFile(invocation.output, bytes);
+  }
 }
 
 void WriteResult(const Invocation& invocation, std::string_view text) {
   if (invocation.output == "-") {
     WriteStdout(text);
   } else {
-    WriteFile(invocation.output, text);
+    WriteFile(invocation.output, PrintableText(text));
   }
 }
 
-void Message(std::string_view text) { WriteAll(STDERR_FILENO, fmt::format("tarn: {}\n", text)); }
+void WriteStderr(std::string_view text) { WriteAll(STDERR_FILENO, PrintableText(text)); }
+
+void Message(std::string_view text) { WriteStderr(fmt::format("tarn: {}\n", text)); }
 
 void Note(const Invocation& invocation, std::string_view text) {
   if (!invocation.quiet) Message(text);

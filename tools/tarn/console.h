@@ -11,11 +11,17 @@
 namespace tarn::tool {
 
 // Writes to the file of -o, or to stdout. Throws ToolError where it cannot be written in full; a file that was there
-// before is then as it was.
+// before is then as it was. Names and logs of other processes may be in the text, so control characters are written as
+// "\x1b" (PrintableText).
 void WriteResult(const Invocation& invocation, std::string_view text);
-void WriteFile(const std::string& path, std::string_view text);
 void WriteStdout(std::string_view text);
+// The same for bytes that are not a text: they stay as they are.
+void WriteResultBytes(const Invocation& invocation, std::string_view bytes);
+void WriteStdoutBytes(std::string_view bytes);
+void WriteFile(const std::string& path, std::string_view bytes);
 
+// Writes a text to stderr as it is, but for control characters.
+void WriteStderr(std::string_view text);
 // "tarn: " and the text, on stderr.
 void Message(std::string_view text);
 // The same, unless -q was given.

@@ -12,6 +12,7 @@
 #include <csignal>
 #include <cstdint>
 
+#include "tools/base/text.h"
 #include "tools/inspect/target.h"
 #include "tools/tarn/console.h"
 #include "tools/tarn/verb.h"
@@ -37,14 +38,14 @@ class Terminal {
       tcsetattr(STDIN_FILENO, TCSANOW, &keys);
     }
     // The other screen, so that the user's own is there again afterwards; without a cursor.
-    if (is_screen_) WriteStdout("\033[?1049h\033[?25l");
+    if (is_screen_) WriteStdoutBytes("\033[?1049h\033[?25l");
   }
   ~Terminal() {
     if (reads_keys_) tcsetattr(STDIN_FILENO, TCSANOW, &old_keys_);
     sigaction(SIGINT, &old_interrupt_, nullptr);
     sigaction(SIGTERM, &old_terminate_, nullptr);
     try {
-      if (is_screen_) WriteStdout("\033[?25h\033[?1049l");
+      if (is_screen_) WriteStdoutBytes("\033[?25h\033[?1049l");
     } catch (const ToolError&) {
       // The terminal has gone, so there is nothing left to put in order.
     }
@@ -111,14 +112,14 @@ void Watch(const Invocation& invocation, const WatchOptions& options,
       return;
     }
     if (view.is_screen) {
-      WriteStdout(OverScreen(text, view.lines));
+      WriteStdoutBytes(OverScreen(PrintableText(text, StdoutHasColour()), view.lines));
     } else {
       if (!view.is_first && !invocation.json) text = "\n" + text;
       if (invocation.output == "-") {
         WriteStdout(text);
       } else {
         // The file is whole after each time.
-        all += text;
+        all += PrintableText(text);
         WriteFile(invocation.output, all);
       }
     }

@@ -59,6 +59,25 @@ TEST(EscapeHtml, ReplacesWhatAPageMayNotHold) {
   EXPECT_EQ(EscapeHtml("\xC3<"), "\xEF\xBF\xBD&lt;");
 }
 
+TEST(PrintableText, LeavesNothingThatATerminalObeys) {
+  EXPECT_EQ(PrintableText("a\n\tb\r\n \xC3\xA4\xE2\x82\xAC"), "a\n\tb\r\n \xC3\xA4\xE2\x82\xAC");
+  EXPECT_EQ(PrintableText("\x1B]0;title\x07"), "\\x1b]0;title\\x07");
+  // CSI as one character of Unicode, as a byte of another encoding, a carriage return over a line, and a zero byte.
+  EXPECT_EQ(PrintableText("\xC2\x9B\x9B\rx\x7F"), "\\xc2\\x9b\\x9b\\x0dx\\x7f");
+  EXPECT_EQ(PrintableText(std::string_view("\0", 1)), "\\x00");
+  for (int byte = 0; byte < 256; ++byte) {
+    const std::string text(3, static_cast<char>(byte));
+    for (const char c : PrintableText(text)) EXPECT_TRUE((c >= 0x20 && c < 0x7F) || c == '\n' || c == '\t') << byte;
+  }
+}
+
+TEST(PrintableText, KeepsTheStylesOfTheTool) {
+  EXPECT_EQ(PrintableText("\x1B[1mbold\x1B[0m \x1B[32mgood\x1B[0m", true), "\x1B[1mbold\x1B[0m \x1B[32mgood\x1B[0m");
+  EXPECT_EQ(PrintableText("\x1B[1m"), "\\x1b[1m");
+  for (const char* other : {"\x1B[2J", "\x1B[m", "\x1B[1;31m", "\x1B[123m", "\x1B[", "\x1B"})
+    EXPECT_EQ(PrintableText(other, true), "\\x1b" + std::string(other + 1));
+}
+
 TEST(HexDigits, AreLowerCase) {
   const std::array<unsigned char, 3> bytes = {0x00, 0x7A, 0xFF};
   EXPECT_EQ(HexDigits(bytes), "007aff");

@@ -27,7 +27,7 @@ int main(int argc, char** argv) {
   try {
     const pid_t pid = std::atoi(argv[1]);
     Profile profile = tarn::tool::NewHeapProfile(524288);
-    tarn::tool::AddMappings(tarn::tool::ReadCode(pid, tarn::tool::ReadMaps(pid)), &profile);
+    tarn::tool::AddMappings(tarn::tool::ReadCode(tarn::tool::ProcessMemory(pid), tarn::tool::ReadMaps(pid)), &profile);
     std::unordered_map<std::uint64_t, std::uint32_t> locations;
     for (std::string line; std::getline(std::cin, line);) {
       std::istringstream words(line);

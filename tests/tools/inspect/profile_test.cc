@@ -314,7 +314,7 @@ TEST(ProcessMaps, AreParsed) {
 TEST(Symbolizer, NamesThisProcess) {
   EXPECT_THROW(ReadMaps(999999999), ToolError);
   Profile profile;
-  AddMappings(ReadCode(getpid(), ReadMaps(getpid())), &profile);
+  AddMappings(ReadCode(ProcessMemory(getpid()), ReadMaps(getpid())), &profile);
   void* vdso = dlopen("linux-vdso.so.1", RTLD_LAZY | RTLD_NOLOAD);
   ASSERT_NE(vdso, nullptr);
   const auto here = reinterpret_cast<std::uint64_t>(&ReadMaps);

@@ -16,15 +16,15 @@ import time
 import unittest
 
 from patience import PATIENCE_SECONDS
-from system_calls import refuse_system_call
+from system_calls import refuse_system_call, without_memory_file
 
 TARN = PROGRAM = None
 LIBRARY = os.environ["TARN_LIB"]
 MIB = 1 << 20
 
 
-def start(*arguments, verb="release", **options):
-    return subprocess.Popen([TARN, verb, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+def start(*arguments, verb="release", within=(), **options):
+    return subprocess.Popen([*within, TARN, verb, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                             text=True, **options)
 
 
@@ -236,9 +236,20 @@ class ReleaseTest(unittest.TestCase):
     @unittest.skipUnless(platform.machine() == "x86_64", "the number of the system call is x86-64's")
     def test_a_sandbox_without_process_vm_writev(self):
         with Program() as program:
+            program.send("busy")
             for error in errno.EPERM, errno.ENOSYS:
-                said = release(program.pid, code=1, preexec_fn=lambda error=error: refuse_system_call(311, error))[1]
-                self.assertRegex(said, "can be read but not written to, for process_vm_writev is refused")
+                # /proc/PID/mem serves as well.
+                release(program.pid, "--wait", PATIENCE_SECONDS,
+                        preexec_fn=lambda error=error: refuse_system_call(311, error))
+            readable = without_memory_file(program.pid, None, readable=True)
+            if readable is None:
+                self.skipTest("no namespaces here")
+            release(program.pid, "--wait", PATIENCE_SECONDS, within=readable)
+            for error in errno.EPERM, errno.ENOSYS:
+                said = release(program.pid, code=1, within=readable,
+                               preexec_fn=lambda error=error: refuse_system_call(311, error))[1]
+                self.assertRegex(said, "can be read but not written to, for its /proc/PID/mem and process_vm_writev are "
+                                       "refused")
 
 
 class LimitTest(unittest.TestCase):

@@ -102,7 +102,7 @@ HttpResponse CommandLine(pid_t pid) {
 // "?0x4711+0x4712", or the same as the body of a POST: a line with the name for each address that has one.
 HttpResponse Symbols(const HttpRequest& request, Life* life) {
   Profile profile;
-  AddMappings(ReadCode(life->target.pid(), MapsOfTarget(life->target.pid())), &profile);
+  AddMappings(ReadCode(life->target.memory(), MapsOfTarget(life->target.memory())), &profile);
   std::string_view rest = request.method == "POST" ? request.body : request.query;
   while (!rest.empty()) {
     const std::size_t length = std::min(rest.find('+'), rest.size());

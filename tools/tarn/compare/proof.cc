@@ -82,11 +82,12 @@ MallocUse LookAtMalloc(pid_t pid) {
   for (const auto& [path, file] : files) {
     for (const std::uint64_t stub : file.elf->malloc_stubs) stubs.insert(stub + file.shift);
   }
+  const ProcessMemory memory(pid);
   std::set<std::pair<std::string, std::string>> slots;
   for (const auto& [path, file] : files) {
     for (const std::uint64_t slot : file.elf->malloc_slots) {
       std::uint64_t address = 0;
-      if (!ReadProcessMemory(pid, slot + file.shift, &address, sizeof(address)) || stubs.contains(address)) continue;
+      if (!memory.Read(slot + file.shift, &address, sizeof(address)) || stubs.contains(address)) continue;
       const auto owner = std::ranges::find_if(maps, [&](const ProcessMapping& mapping) {
         return mapping.start <= address && address < mapping.limit && mapping.file.starts_with("/");
       });

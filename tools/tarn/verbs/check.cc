@@ -169,8 +169,9 @@ void ExplainIdleness(pid_t pid, const std::vector<ProcessMapping>& maps, Finding
 }
 
 void CheckProcess(pid_t pid, Findings* findings) {
-  const std::vector<ProcessMapping> maps = MapsOfTarget(pid);
-  const SnapshotPlace place = FindSnapshot(pid, maps);
+  const ProcessMemory memory(pid);
+  const std::vector<ProcessMapping> maps = MapsOfTarget(memory);
+  const SnapshotPlace place = FindSnapshot(memory, maps);
   if (place.address == 0) {
     findings->push_back({false, "libtarn.so is not in the process, and tarn is not linked into it"});
     ExplainAbsence(pid, findings);

@@ -59,7 +59,7 @@ int RunHeap(const HeapOptions& options, const Invocation& invocation) {
     symbolizer.Symbolize(&profile);
     for (const std::string& note : symbolizer.TakeNotes()) Note(invocation, "heap: " + note);
   }
-  WriteResult(invocation, ProfileFileBytes(profile));
+  WriteResultBytes(invocation, ProfileFileBytes(profile));
   if (invocation.output != "-" && StderrIsTerminal())
     Note(invocation, fmt::format("heap: {} samples in {}; look at it by: go tool pprof -http=: {}",
                                  profile.samples.size(), invocation.output, invocation.output));

@@ -76,7 +76,7 @@ int RunChecked(const std::string& program, const Invocation& invocation) {
     ReportSymbols symbols;
     const std::string symbolized = symbols.Symbolize(text);
     for (const std::string& note : symbols.TakeNotes()) Note(invocation, fmt::format("run: {}", note));
-    fmt::print(stderr, "{}", symbolized);
+    WriteStderr(symbolized);
   }
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }

@@ -295,7 +295,7 @@ int RunServe(const ServeOptions& options, const Invocation& invocation) {
   const auto log = [&invocation](std::string_view line) {
     // Alerts as they are in the programs that people know; other lines as messages of ours.
     if (line.starts_with("ALERT")) {
-      fmt::print(stderr, "{}\n", line);
+      WriteStderr(fmt::format("{}\n", line));
     } else {
       Note(invocation, fmt::format("serve: {}", line));
     }
