@@ -46,7 +46,8 @@ class FreedObjects {
       const std::uint64_t head = head_.load(std::memory_order_relaxed);
       if (tail >= head) return nullptr;
       // Places below were taken over by later pushes.
-      const std::uint64_t first = head > tail + mask_ ? head - mask_ : tail;
+      const std::uint64_t places = mask_ + 1;
+      const std::uint64_t first = head > tail + places ? head - places : tail;
       if (!tail_.compare_exchange_weak(tail, first + 1, std::memory_order_relaxed)) continue;
       void* object = places_[first & mask_].exchange(nullptr, std::memory_order_acq_rel);
       if (object != nullptr) return object;

@@ -202,6 +202,7 @@ bool GuardedObjects::PutsAtEnd() {
 }
 
 GuardedPlace* GuardedObjects::Allocate(SizeClass size_class, std::size_t bytes, std::size_t alignment) {
+  if (bytes > kPlaceBytes) return nullptr;
   const std::size_t page_bytes = RoundUp(std::max<std::size_t>(bytes, 1), OsPageBytes());
   if (page_bytes > kPlaceBytes) return nullptr;
   if (!has_region() && !MakeRegion()) return nullptr;

@@ -15,9 +15,12 @@ namespace tarn {
 std::uint32_t CoarseMilliseconds();
 
 // How far `later` is behind `earlier`; 0 where the order is the other way round, as it may be when two threads looked.
+// One of them may have stood still in between: by no more than this. Chosen. All other differences are taken for time
+// that has passed, up to 49 days. State that is all zero at the start has 0 for a moment long ago. It is long ago on
+// each machine, but for ten minutes in 49 days.
+inline constexpr std::uint32_t kMostDisorderMs = 600'000;
 inline std::uint32_t MillisecondsBetween(std::uint32_t earlier, std::uint32_t later) {
-  const auto difference = static_cast<std::int32_t>(later - earlier);
-  return difference < 0 ? 0 : static_cast<std::uint32_t>(difference);
+  return earlier - later <= kMostDisorderMs ? 0 : later - earlier;
 }
 
 // Nanoseconds since some moment before the process's start (CLOCK_MONOTONIC).

@@ -127,14 +127,20 @@ Reservations::Place Reservations::Find(std::size_t count, std::size_t alignment,
 Reservations::Window Reservations::WarmestWindow(const Reservation* reservation, HugePageRun run, std::size_t count,
                                                  std::size_t alignment) {
   const auto is_warm = [reservation](std::size_t index) { return reservation->warm.Test(index) ? 1u : 0u; };
-  std::size_t warm = reservation->warm.CountRange(run.first, count);
-  std::size_t warm_behind = reservation->warm.CountRange(run.first + count, run.count - count);
-  Window best{run.first, warm};
-  for (std::size_t first = run.first + 1; warm_behind != 0 && best.warm != count; ++first) {
-    warm_behind -= is_warm(first + count - 1);
-    warm += is_warm(first + count - 1);
-    warm -= is_warm(first - 1);
-    if (warm > best.warm && (first - run.first) % alignment == 0) best = {first, warm};
+  const std::size_t last = run.first + run.count - count;
+  std::size_t first = run.first;
+  std::size_t warm = reservation->warm.CountRange(first, count);
+  std::size_t warm_behind = reservation->warm.CountRange(first + count, run.count - count);
+  Window best{first, warm};
+  // The last warm one comes in where no window may begin, perhaps: then on to the next one that may.
+  bool may_begin = true;
+  while ((warm_behind != 0 || !may_begin) && best.warm != count && first != last) {
+    warm_behind -= is_warm(first + count);
+    warm += is_warm(first + count);
+    warm -= is_warm(first);
+    ++first;
+    may_begin = (first - run.first) % alignment == 0;
+    if (may_begin && warm > best.warm) best = {first, warm};
   }
   return best;
 }

@@ -75,6 +75,7 @@ TEST(GuardedObjects, AreNotTooLarge) {
   EXPECT_FALSE(guards.guards.has_region());
   EXPECT_NE(guards.Allocate(GuardedObjects::kPlaceBytes), nullptr);
   EXPECT_EQ(guards.Allocate(SIZE_MAX - 5000), nullptr);
+  EXPECT_EQ(guards.Allocate(SIZE_MAX - 5), nullptr);
 }
 
 TEST(GuardedObjects, TheOldestPlaceIsUsedFirst) {

@@ -78,5 +78,15 @@ TEST(Demand, TheClockMayWrap) {
   EXPECT_EQ(demand.KeptHugePages(1500), 3u);
 }
 
+// The clock counts from the start of the machine, which may be weeks ago.
+TEST(Demand, PeaksAreForgottenWheneverTheProcessBegan) {
+  for (const std::uint32_t start_ms : {1u, 0x7FFF'FFFFu, 0x8000'0000u, 0xC000'0000u, 0xFFFF'FFFFu - kMostDisorderMs}) {
+    Demand demand;
+    demand.NoteFree(500, start_ms);
+    EXPECT_EQ(demand.RecentPeakBytes(start_ms + 1), 500u);
+    EXPECT_EQ(demand.RecentPeakBytes(start_ms + 4 * Demand::kDefaultWindowMs), 0u) << start_ms;
+  }
+}
+
 }  // namespace
 }  // namespace tarn

@@ -89,6 +89,20 @@ TEST_F(ReservationsTest, ZeroOnesAndWarmOnesArePreferred) {
   EXPECT_EQ(Find(5, 1, Preference::kZero), nullptr);
 }
 
+// The last warm one may lie where no aligned place begins.
+TEST_F(ReservationsTest, AnAlignedPlaceIsWhereMostAreWarm) {
+  Reservation* const reservation = Add(8, 64);
+  Commit(reservation, 2, 5);
+  EXPECT_EQ(Find(2, 2, Preference::kMostWarm), &reservation->huge_pages[2]);
+  Commit(reservation, 3, 5);
+  Commit(reservation, 5, 5);
+  EXPECT_EQ(Find(3, 4, Preference::kMostWarm), &reservation->huge_pages[0]);
+  EXPECT_EQ(Find(4, 4, Preference::kMostWarm), &reservation->huge_pages[0]);
+  Commit(reservation, 6, 5);
+  Commit(reservation, 7, 5);
+  EXPECT_EQ(Find(4, 4, Preference::kMostWarm), &reservation->huge_pages[4]);
+}
+
 TEST_F(ReservationsTest, KnowsWhoseAnAddressIs) {
   Reservation* const first = Add(4, 64);
   Add(4, 32);

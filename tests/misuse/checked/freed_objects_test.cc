@@ -49,11 +49,12 @@ TEST_F(FreedObjectsTest, IsBoundedInNumber) {
     freed_.Leave(1);
   }
   EXPECT_EQ(freed_.bytes(), kPlaces);
-  // Each of the rest comes out once.
-  std::size_t rest = 0;
-  for (; freed_.Pop(0) != nullptr; ++rest) freed_.Leave(1);
-  EXPECT_GE(rest, kPlaces - 1);
-  EXPECT_LE(rest, kPlaces);
+  // Each of the rest comes out once, the oldest first.
+  for (std::uintptr_t i = 1; i <= kPlaces; ++i) {
+    EXPECT_EQ(freed_.Pop(0), Object(40 + i));
+    freed_.Leave(1);
+  }
+  EXPECT_EQ(freed_.Pop(0), nullptr);
 }
 
 TEST_F(FreedObjectsTest, GivesEachObjectToOneThread) {
