@@ -24,7 +24,9 @@
 
 #include <type_traits>
 
-#if defined(__x86_64__) && defined(__LP64__)
+#if defined(TARN_HOOKED_SYSTEM_CALLS)
+#include "allocator/os/system_call_hooked.h"
+#elif defined(__x86_64__) && defined(__LP64__)
 #include "allocator/os/system_call_x86_64.h"
 #else
 #include "allocator/os/system_call_portable.h"

@@ -5,15 +5,18 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <iterator>
 #include <map>
+#include <new>
 
 #include "allocator/os/clock.h"
 #include "allocator/os/huge_page_setting.h"
 #include "allocator/os/move_pages.h"
 #include "allocator/os/virtual_memory.h"
+#include "allocator/pages/page_map.h"
 
 namespace tarn_test {
 
@@ -27,6 +30,8 @@ constexpr std::size_t kGiB = std::size_t{1} << 30;
 Random random_bits(0);
 // Free addresses, as start and end.
 std::map<std::uintptr_t, std::uintptr_t> free_ranges;
+// The end of the addresses that were ever handed out.
+std::uintptr_t highest = 0;
 
 void MapSpace() {
   void* start = mmap(nullptr, kSpaceBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -80,6 +85,16 @@ void SimulatedMemory::Reset(std::uint64_t seed) {
   now_ms = 1;
 }
 
+void SimulatedMemory::ForgetAll(std::uint64_t seed) {
+  Reset(seed);
+  if (highest != 0) Empty(reinterpret_cast<void*>(base), highest - base);
+  free_ranges.clear();
+  free_ranges.emplace(base, base + kSpaceBytes - kGiB);
+  highest = 0;
+  reserved_bytes = 0;
+  ::new (&tarn::page_map) tarn::PageMap;
+}
+
 }  // namespace tarn_test
 
 namespace tarn {
@@ -103,6 +118,8 @@ void* Reserve(std::size_t bytes, std::size_t alignment) {
     if (first != range_start) tarn_test::free_ranges.emplace(range_start, first);
     if (first + bytes != range_end) tarn_test::free_ranges.emplace(first + bytes, range_end);
     memory.Note(first - memory.base);
+    memory.reserved_bytes += bytes;
+    tarn_test::highest = std::max(tarn_test::highest, first + bytes);
     return reinterpret_cast<void*>(first);
   }
   return nullptr;
@@ -113,6 +130,7 @@ void* ReserveApart(std::size_t bytes) { return Reserve(bytes, OsPageBytes()); }
 void Unreserve(void* start, std::size_t bytes) {
   static_cast<void>(Call("unreserve", start, bytes));
   Empty(start, bytes);
+  memory.reserved_bytes -= bytes;
   tarn_test::FreeAddresses(reinterpret_cast<std::uintptr_t>(start), bytes);
 }
 

@@ -33,6 +33,8 @@ class Random {
 struct SimulatedMemory {
   // Starts over with this seed; addresses that were handed out stay so.
   void Reset(std::uint64_t seed);
+  // Starts over with all addresses free, and with a page map that knows none. Page heaps that had some end with that.
+  void ForgetAll(std::uint64_t seed);
 
   // One call of this number is refused; 0: none.
   std::size_t refusals = 0;
@@ -47,6 +49,8 @@ struct SimulatedMemory {
   void Note(std::uint64_t value) { digest = (digest ^ value) * 0x9E3779B97F4A7C15 + (digest >> 29); }
   // The start of all addresses, which is another one in each process.
   std::uintptr_t base = 0;
+  // Of reservations that exist.
+  std::size_t reserved_bytes = 0;
 };
 
 extern SimulatedMemory memory;
