@@ -24,7 +24,14 @@ Span* CentralFreeList::FullestSpan() {
 void CentralFreeList::Enlist(Span* span) {
   span->bucket = static_cast<std::uint8_t>(BucketOf(span));
   listed_ = static_cast<std::uint8_t>(listed_ | 1u << span->bucket);
-  buckets_[span->bucket].PushFront(span);
+  const bool at_end = random_ != nullptr && (random_->Next() & 1) != 0;
+  at_end ? buckets_[span->bucket].PushBack(span) : buckets_[span->bucket].PushFront(span);
+}
+
+inline void* CentralFreeList::Take(Span* span) {
+  if (random_ == nullptr) [[likely]]
+    return TakeObject(span);
+  return TakeObjectAtRandom(span, static_cast<std::uint32_t>(random_->Next()));
 }
 
 TARN_ALWAYS_INLINE void CentralFreeList::Relist(Span* span) {
@@ -36,7 +43,7 @@ TARN_ALWAYS_INLINE void CentralFreeList::Relist(Span* span) {
 void* CentralFreeList::RemoveOne() {
   lock_.Acquire();
   if (Span* const span = FullestSpan()) [[likely]] {
-    void* const object = TakeObject(span);
+    void* const object = Take(span);
     live_objects_.store(live_objects_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
     span->live_objects == span->object_count ? IntrusiveList<Span>::Remove(span) : Relist(span);
     lock_.Release();
@@ -60,7 +67,7 @@ std::size_t CentralFreeList::RemoveRange(void** objects, std::size_t count) {
       // The span that went would have served.
       const std::size_t span_bytes = kSizeClasses[size_class_].span_pages * kPageBytes;
       const std::size_t most = kMostKeptBytes / span_bytes;
-      if (gave_back_ && may_keep_ < most && kind_ != SpanKind::kSampled) ++may_keep_;
+      if (gave_back_ && may_keep_ < most && KeepsSpans()) ++may_keep_;
       gave_back_ = false;
       const bool grows = spans_.load(std::memory_order_relaxed) * span_bytes >= kGrownBytes;
       // Another thread that finds the list empty now gets a span, too, which suits a class in demand.
@@ -71,7 +78,12 @@ std::size_t CentralFreeList::RemoveRange(void** objects, std::size_t count) {
       spans_.store(spans_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
       Enlist(span);
     }
-    const std::size_t here = TakeObjects(span, objects + taken, count - taken);
+    std::size_t here = 1;
+    if (random_ == nullptr) [[likely]] {
+      here = TakeObjects(span, objects + taken, count - taken);
+    } else {
+      objects[taken] = Take(span);
+    }
     taken += here;
     live_objects_.store(live_objects_.load(std::memory_order_relaxed) + here, std::memory_order_relaxed);
     span->live_objects == span->object_count ? IntrusiveList<Span>::Remove(span) : Relist(span);

@@ -10,8 +10,12 @@
 // A span whose last object came back goes to the page heap at once, unless the class may keep it. Each time that a
 // class needs a span after it gave one back, it may keep one more, up to kMostKeptBytes. Kept spans go when the class
 // is idle for a while, when the heap grows, and when memory is short (ReleaseKept). Sampled objects are few; their
-// spans are not kept. The last span of a class without caches stays, too: else a program that allocates and frees one
-// object time and again would get and give back a span each time.
+// spans are not kept, but for the hardened mode, where all objects are among them. The last span of a class without
+// caches stays, too: else a program that allocates and frees one object time and again would get and give back a span
+// each time.
+//
+// With PlaceAtRandom, each object is any of the free ones of its span. A span that changes its bucket becomes the first
+// or the last of its new one, as chance has it.
 //
 // This is where misuse of a small object is seen exactly: an address that no object of the class starts at, an object
 // that is free already, a span that went back.
@@ -23,6 +27,7 @@
 #include <cstdint>
 
 #include "allocator/base/intrusive_list.h"
+#include "allocator/base/random_stream.h"
 #include "allocator/os/lock.h"
 #include "allocator/pages/page_heap.h"
 
@@ -44,6 +49,13 @@ class alignas(64) CentralFreeList {
     size_class_ = size_class;
     page_heap_ = page_heap;
     kind_ = kind;
+  }
+  // From now on objects are placed at random, by numbers of the stream, which the list's lock guards. Before the first
+  // object is taken.
+  void PlaceAtRandom(RandomStream* random) { random_ = random; }
+  // In the child of a fork, which shall not know what its parent draws.
+  void RestartRandom() TARN_NO_THREAD_SAFETY_ANALYSIS {
+    if (random_ != nullptr) random_->Restart();
   }
 
   // Takes up to `count` objects; fewer only when there is no memory for more. `count` is at most kMaxBatchObjects.
@@ -103,6 +115,8 @@ class alignas(64) CentralFreeList {
   void Relist(Span* span) TARN_REQUIRES(lock_);
   bool KeepsEmpty(bool keep_last) const TARN_REQUIRES(lock_);
   Span* FullestSpan() TARN_REQUIRES(lock_);
+  bool KeepsSpans() const { return kind_ != SpanKind::kSampled || random_ != nullptr; }
+  void* Take(Span* span) TARN_REQUIRES(lock_);
   void Enlist(Span* span) TARN_REQUIRES(lock_);
 
   // Chosen: eight batches, as a transfer cache holds.
@@ -112,6 +126,7 @@ class alignas(64) CentralFreeList {
   SizeClass size_class_ = 0;
   SpanKind kind_ = SpanKind::kFree;  // set by Init
   PageHeap* page_heap_ = nullptr;
+  RandomStream* random_ = nullptr;  // null: lowest address first
   IntrusiveList<Span> buckets_[kBuckets] TARN_GUARDED_BY(lock_);
   // Spans with no object out, on no bucket list.
   IntrusiveList<Span> kept_ TARN_GUARDED_BY(lock_);

@@ -45,6 +45,24 @@ inline void* TakeObject(Span* span) {
   return reinterpret_cast<void*>(span->start_address() + index * kSizeClasses[span->size_class].size_bytes);
 }
 
+// Takes the free object that `random` chooses among those of the span, which has one; each is as likely.
+inline void* TakeObjectAtRandom(Span* span, std::uint32_t random) {
+  std::uint64_t* words = span->free_bits();
+  const std::uint32_t free_objects = std::uint32_t{span->object_count} - span->live_objects;
+  auto skip = static_cast<std::uint32_t>(std::uint64_t{random} * free_objects >> 32);
+  std::size_t w = 0;
+  for (; skip >= static_cast<std::uint32_t>(std::popcount(words[w])); ++w) {
+    skip -= static_cast<std::uint32_t>(std::popcount(words[w]));
+  }
+  std::uint64_t left = words[w];
+  for (; skip != 0; --skip) left &= left - 1;
+  const auto bit = static_cast<std::size_t>(std::countr_zero(left));
+  std::atomic_ref<std::uint64_t>(words[w]).store(words[w] & ~(std::uint64_t{1} << bit), std::memory_order_relaxed);
+  ++span->live_objects;
+  const std::size_t index = w * 64 + bit;
+  return reinterpret_cast<void*>(span->start_address() + index * kSizeClasses[span->size_class].size_bytes);
+}
+
 // The index of the object that starts at `address`, which lies in the span; or -1 when none starts there.
 inline int FindObject(const Span* span, std::uintptr_t address) {
   const auto offset_bytes = static_cast<std::uint32_t>(address - span->start_address());

@@ -10,6 +10,7 @@
 #include "allocator/entry/sizes.h"
 #include "allocator/heap/checked_objects.h"
 #include "allocator/heap/deferred_frees.h"
+#include "allocator/heap/hardened_objects.h"
 #include "allocator/heap/process_heap.h"
 #include "allocator/heap/reclaim.h"
 #include "allocator/heap/sampled_objects.h"
@@ -24,6 +25,7 @@ namespace {
 TARN_NOINLINE void* RefillClass(SizeClass size_class, std::size_t bytes, std::size_t alignment) {
   SlowPath path;
   if (path.nested()) return nullptr;
+  if (Hardens()) return AllocateHardened(size_class, bytes, alignment);
   CpuCache& cache = process_heap.cpu_cache;
   const bool cold = cache.IsCold(size_class);
   unsigned shift;
@@ -122,7 +124,8 @@ Family FamilyOf(Request request) {
   }
 }
 
-// The hit path is closed: the heap has not started, a sanitizer serves, or objects are checked.
+// The hit path is closed: the heap has not started, a sanitizer serves, or objects are checked or
+// hardened.
 TARN_NOINLINE void* AllocateClosed(std::size_t bytes, std::size_t alignment, Request request) {
   if (SanitizerServes()) return alignment == 0 ? SanitizerMalloc(bytes) : SanitizerMemalign(alignment, bytes);
   if (ChecksThis()) return AllocateChecked(bytes, alignment, FamilyOf(request), false);

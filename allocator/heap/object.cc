@@ -4,6 +4,7 @@
 
 #include "allocator/central/span_objects.h"
 #include "allocator/heap/checked_objects.h"
+#include "allocator/heap/hardened_objects.h"
 #include "allocator/heap/process_heap.h"
 #include "allocator/heap/sampled_objects.h"
 #include "allocator/os/crash.h"
@@ -77,6 +78,7 @@ Object ResolveUnclassed(void* pointer, const char* call) {
 }
 
 void RequireStart(const Object& object, const char* call) {
+  if (object.kind == Object::Kind::kSampled) return RequireLiveSampled(object, call);
   if (object.kind != Object::Kind::kSmall) return;
   Span* const span = page_map.SpanOf(PageId::Containing(object.start));
   const int index = FindObject(span, AddressOf(object.start));
@@ -104,6 +106,7 @@ void* Disclaim(Span* span) {
 
 void DeallocateClaimed(Span* span) {
   process_heap.profile.Remove(span->large_sample());
+  if (Hardens() && RetireLarge(span)) return;
   process_heap.page_heap.Deallocate(span);
 }
 

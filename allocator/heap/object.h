@@ -74,8 +74,8 @@ inline Object Resolve(void* pointer, const char* call) {
   return {pointer, {nullptr}, size_class, Object::Kind::kSmall};
 }
 
-// Aborts when the object is small and none of its class starts there, or when its span has it as free. Frees leave this
-// to the central free list, where it costs no cache miss of its own.
+// Aborts when the object is small and none of its class starts there, or when it is free already. Frees leave this to
+// the central free list, where it costs no cache miss of its own.
 void RequireStart(const Object& object, const char* call);
 
 // Reports the misuse: no object starts at the pointer.

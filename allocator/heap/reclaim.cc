@@ -3,6 +3,7 @@
 #include "allocator/heap/reclaim.h"
 
 #include "allocator/heap/deferred_frees.h"
+#include "allocator/heap/hardened_objects.h"
 #include "allocator/heap/process_heap.h"
 #include "allocator/heap/regions.h"
 #include "allocator/heap/slow_path.h"
@@ -13,6 +14,7 @@ namespace tarn {
 Reclaimed Reclaim(ReclaimDepth depth, const char* call, std::size_t keep_bytes) {
   Reclaimed reclaimed;
   FreeKeptRegions();
+  if (depth == ReclaimDepth::kToKernel && Hardens()) EmptyHardenedQuarantine(call);
   reclaimed.drained_bytes = process_heap.cpu_cache.DrainAll(call);
   if (depth == ReclaimDepth::kToKernel) {
     reclaimed.released_bytes = process_heap.page_heap.ReleaseFree(keep_bytes, keep_bytes == 0);

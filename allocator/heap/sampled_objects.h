@@ -22,8 +22,13 @@ void* AllocateSampled(SizeClass size_class, std::size_t bytes, std::size_t align
 // A small object among the sampled ones, without a sample. At a limit, a free of a sampled object makes room for its
 // size like any other: there may be no memory but that object. The same holds for guarded ones. Null: there is none.
 void* AllocateFromSampled(SizeClass size_class, std::size_t bytes, std::size_t alignment);
+// The same, and nothing but that.
+void* AllocateUnsampled(SizeClass size_class);
 // Frees an object of kSampled; aborts when another call was first.
 void FreeSampled(const Object& object, const char* call);
+
+// Aborts when the object of kSampled is free. Needs no slow path.
+void RequireLiveSampled(const Object& object, const char* call);
 
 // Takes a sample of a large object that was just made or resized, or none, as chance has it.
 void SampleLarge(Span* span, std::size_t bytes);

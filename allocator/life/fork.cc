@@ -37,6 +37,7 @@
 
 #include "allocator/heap/process_heap.h"
 #include "allocator/life/fork_locks.h"
+#include "allocator/misuse/hardened_mode.h"
 #include "allocator/os/fork_mark.h"
 #include "allocator/os/process.h"
 #include "allocator/os/signals.h"
@@ -143,6 +144,13 @@ void AfterForkInParent() TARN_NO_THREAD_SAFETY_ANALYSIS {
   RestoreSignals(signals);
 }
 
+// A child must not place objects where its parent will.
+void RenewRandomInChild() {
+  if (!Hardens()) return;
+  RenewRandom();
+  for (CentralFreeList& list : process_heap.sampled_lists) list.RestartRandom();
+}
+
 void AfterForkInChild() {
   const bool interrupted_drain = process_heap.cpu_cache.drain_lock().HeldByThisThread();
   // The state may be an earlier fork's.
@@ -179,6 +187,7 @@ void AfterForkInChild() {
   // A thread that forks from a handler may be getting a slab or giving one up, without a lock.
   const bool may_lock = was_locked && !interrupted_slow_path && InNoSlowPath();
   process_heap.cpu_cache.RepairInForkedChild(may_lock, interrupted_drain);
+  RenewRandomInChild();
   fork_mark.Renew();
   if (was_locked) RestoreSignals(fork_state.signals);
 }
@@ -224,6 +233,7 @@ void RepairUnpreparedChild() {
   process_heap.page_heap.RepairInForkedChild();
   // The forker is the child's first thread. Where one that it has started comes here before it, its slab is in use.
   process_heap.cpu_cache.RepairInForkedChild(KernelThreadId() == ProcessId(), false);
+  RenewRandomInChild();
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 
 #include "allocator/base/text.h"
 #include "allocator/heap/checked_objects.h"
+#include "allocator/heap/hardened_objects.h"
 #include "allocator/heap/reclaim.h"
 #include "allocator/life/start_line.h"
 #include "allocator/misuse/report.h"
@@ -106,6 +107,10 @@ void ProcessHeap::SetUp() {
     if (ChecksMalloc()) {
       EnsureSampledLists();
       if (Checks(kCheckGuard)) guards.GuardAll(kMostGuardedObjects);
+    } else if (options.harden) {
+      // So does a hardened one's, see heap/hardened_objects.h.
+      BeginHardening(options.harden_quarantine_bytes);
+      EnsureSampledLists();
     } else {
       slab_table.hit_limit_bytes = kSmallLookupMaxBytes + 1;
     }
@@ -193,6 +198,7 @@ void ProcessHeap::SetUpSampledLists() {
   const SpanKind kind = ChecksMalloc() ? SpanKind::kChecked : SpanKind::kSampled;
   for (int c = 1; c < kSizeClassCount; ++c) {
     sampled_lists[c].Init(static_cast<SizeClass>(c), &page_heap, kind);
+    if (Hardens()) sampled_lists[c].PlaceAtRandom(&hardened_mode.placement[c]);
   }
   // Release pairs with the acquire in has_sampled_lists(): a thread that sees the mark sees the lists. A thread that
   // frees a sampled object got it from one that saw the mark.

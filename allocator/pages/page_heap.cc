@@ -113,6 +113,15 @@ Span* PageHeap::AllocateLarge(PageCount pages, PageCount alignment, bool* zero, 
   return span;
 }
 
+void PageHeap::BeginRest(Span* span) {
+  span->bucket = Span::kRestingBucket;
+  if (IsAbandoned(span)) [[unlikely]]
+    return;
+  LockHolder holder(lock_);
+  const PublishAtEnd publish{this};
+  usage_.RemoveLarge(span->pages);
+}
+
 void PageHeap::Deallocate(Span* span) {
   if (IsAbandoned(span)) [[unlikely]]
     return DeallocateAbandoned(span);
@@ -130,9 +139,10 @@ void PageHeap::Deallocate(Span* span) {
     Unreserve(first_page.start(), PageCount(span->mapping_pages).bytes());
   }
   // A table that stayed nearly empty must not count as resident: its few pages go back, and all of it is zero.
-  const bool zero = kind == SpanKind::kLarge && span->bucket == Span::kTableBucket &&
-                    pages.bytes() % OsPageBytes() == 0 && LooksEmpty(first_page.start(), pages.bytes()) &&
-                    Release(first_page.start(), pages.bytes());
+  const bool rested = kind == SpanKind::kLarge && span->bucket == Span::kRestingBucket;
+  const bool is_table = kind == SpanKind::kLarge && span->bucket == Span::kTableBucket;
+  const bool zero = (is_table || rested) && pages.bytes() % OsPageBytes() == 0 &&
+                    LooksEmpty(first_page.start(), pages.bytes()) && Release(first_page.start(), pages.bytes());
   std::size_t keep_warm_bytes;
   bool too_warm;
   {
@@ -144,7 +154,7 @@ void PageHeap::Deallocate(Span* span) {
     if (kind == SpanKind::kMapped) {
       usage_.RemoveMappedObject(pages);
     } else {
-      if (kind == SpanKind::kLarge) usage_.RemoveLarge(pages);
+      if (kind == SpanKind::kLarge && !rested) usage_.RemoveLarge(pages);
       FreeRun(huge_page, first_page, pages, now_ms, zero);
     }
     keep_warm_bytes = KeepWarmBytes(now_ms);

@@ -76,6 +76,10 @@ class PageHeap {
   // The span must not be in use by anybody. Its record is gone afterwards.
   void Deallocate(Span* span) TARN_EXCLUDES(lock_);
 
+  // A large object was freed, and its pages stay out of use until Deallocate: it does not count as an object from now
+  // on. Not for one with a mapping of its own. All of it is zero, and should not be resident.
+  void BeginRest(Span* span) TARN_EXCLUDES(lock_);
+
   // Makes a large span end at `pages`: growing takes the pages behind it if they are free, or reserved for it (false
   // otherwise), shrinking gives the tail back and always works within a reservation.
   [[nodiscard]] bool ResizeLarge(Span* span, PageCount pages) TARN_EXCLUDES(lock_);

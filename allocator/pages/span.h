@@ -42,7 +42,8 @@ struct Span : ListLink<Span> {
   SizeClass size_class = 0;
   // Small spans: the bucket list that the span is on, by how full it is. Others: kApiBucket if an arena or a pool owns
   // the span, so that nobody may give it to free; kTableBucket if it was asked for as large zero memory; kCheckedBucket
-  // if the checked mode keeps a record of the object; else 0.
+  // if the checked mode keeps a record of the object; kRestingBucket if the object was freed and its pages stay out of
+  // use for a while; else 0.
   std::uint8_t bucket = 0;
   // Bytes of this record in units of kRecordUnitBytes, for its way back to the page heap's free records.
   std::uint8_t record_units = 0;
@@ -54,6 +55,7 @@ struct Span : ListLink<Span> {
   static constexpr std::uint8_t kApiBucket = 255;
   static constexpr std::uint8_t kTableBucket = 254;
   static constexpr std::uint8_t kCheckedBucket = 253;
+  static constexpr std::uint8_t kRestingBucket = 252;
 
   // Bit i is set when object i is free. The words lie behind the record.
   std::uint64_t* free_bits() { return reinterpret_cast<std::uint64_t*>(this + 1); }

@@ -87,6 +87,8 @@ struct Options {
   std::string_view check_log;
   ReportFormat check_format;
   bool check_continue;
+  bool harden;
+  std::size_t harden_quarantine_bytes;
   std::uint32_t guard_rate;
   std::uint32_t guard_objects;
   bool guard_signal;

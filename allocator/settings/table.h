@@ -372,6 +372,29 @@ inline constexpr Setting kSettings[] = {
         .page = "misuse",
     },
     {
+        .name = "TARN_HARDEN",
+        .kind = SettingKind::kSwitch,
+        .field = kFieldOf<&Options::harden>,
+        .words = "off|on",
+        .synonyms = true,
+        .default_value = "off",
+        .expected = "on or off",
+        .text = "the hardened mode, from the start only: objects at random places, freed memory zeroed and kept from "
+                "reuse for a while, second frees seen at the call; slower. The checked mode of malloc comes before it",
+        .page = "misuse",
+    },
+    {
+        .name = "TARN_HARDEN_QUARANTINE",
+        .kind = SettingKind::kBytes,
+        .field = kFieldOf<&Options::harden_quarantine_bytes>,
+        .most = std::uint64_t{16} << 20,
+        .default_value = "128KiB",
+        .expected = "a number of bytes such as 128KiB, at most 16MiB, or 0",
+        .text = "the most freed memory of each size class that the hardened mode keeps from reuse; 0: none, and of "
+                "large objects neither",
+        .page = "misuse",
+    },
+    {
         .name = "TARN_GUARD_RATE",
         .kind = SettingKind::kCount,
         .field = kFieldOf<&Options::guard_rate>,

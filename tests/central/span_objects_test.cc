@@ -53,6 +53,29 @@ TEST_P(SpanObjects, AllAreHandedOutOnceLowestFirst) {
   EXPECT_EQ(TakeObjects(span_, objects.data(), 1), 0u);
 }
 
+// The lowest numbers mean the first free object, the highest the last, and each object stands for an equal share.
+TEST_P(SpanObjects, ARandomNumberChoosesAnyFreeObject) {
+  std::mt19937 random(static_cast<std::uint32_t>(GetParam()));
+  EXPECT_EQ(TakeObjectAtRandom(span_, 0), ObjectAt(0));
+  if (object_count() > 1) {
+    EXPECT_EQ(TakeObjectAtRandom(span_, UINT32_MAX), ObjectAt(object_count() - 1));
+  }
+  std::vector<bool> free(object_count(), true);
+  free.front() = free.back() = false;
+  for (std::size_t left = object_count() > 1 ? object_count() - 2 : 0; left != 0; --left) {
+    const std::size_t rank = random() % left;
+    std::size_t expected = 0;
+    for (std::size_t seen = 0; seen <= rank; ++expected) seen += free[expected] ? 1 : 0;
+    --expected;
+    // A number within the share of that one.
+    const auto number = static_cast<std::uint32_t>(((std::uint64_t{rank} << 32) + left - 1) / left);
+    ASSERT_EQ(TakeObjectAtRandom(span_, number), ObjectAt(expected));
+    free[expected] = false;
+    ASSERT_FALSE(IsFree(span_, expected));
+  }
+  EXPECT_EQ(span_->live_objects, object_count());
+}
+
 TEST_P(SpanObjects, OnlyStartsOfObjectsAreFound) {
   std::size_t found = 0;
   for (std::uintptr_t offset = 0; offset < span_->bytes(); ++offset) {

@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the misuse matrix (matrix_cells.cc) and compares it with matrix.txt, and docs/misuse.md with that.
+"""Runs the misuse matrix (matrix_cells.cc) and compares it with matrix.txt and matrix_hardened.txt, and docs/misuse.md
+with these.
 
 Usage: matrix_test.py CELLS              compares; CELLS is the path of matrix_cells, TARN_LIB that of libtarn.so
-       matrix_test.py CELLS --write      writes matrix.txt, and the table in docs/misuse.md
+       matrix_test.py CELLS --write      writes both files, and the table in docs/misuse.md
        matrix_test.py CELLS --glibc      prints the cells that glibc sees earlier than tarn
+       matrix_test.py CELLS --other LIB  prints the cells as the allocator LIB sees them, preloaded
 
-A line of matrix.txt has the kind, the size, the state of the class, and when the misuse is seen. The words are those of
-matrix_cells.cc. Where the cache modes differ it has two words: that of the CPU mode, and that of the thread mode.
+A line of these files has the kind, the size, the state of the class, and when the misuse is seen. The words are those
+of matrix_cells.cc, and `reuse` where chance decides between `before` and `whole`. Where the cache modes differ it has
+two words: that of the CPU mode, and that of the thread mode.
 """
 
 import argparse
@@ -17,9 +20,10 @@ import subprocess
 import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-GOLDEN = os.path.join(HERE, "matrix.txt")
+GOLDEN = {"ordinary": os.path.join(HERE, "matrix.txt"), "hardened": os.path.join(HERE, "matrix_hardened.txt")}
+SETTINGS = {"ordinary": {}, "hardened": {"TARN_HARDEN": "on"}}
 PAGE = os.path.join(HERE, "..", "..", "docs", "misuse.md")
-HEADER = "# When misuse is seen in the ordinary mode. Written by matrix_test.py --write.\n"
+HEADER = "# When misuse is seen in the %s mode. Written by matrix_test.py --write.\n"
 MODES = ("cpu", "thread")
 
 # The first line on stderr, by the kind, where something is seen.
@@ -29,13 +33,15 @@ MESSAGES = {
     "foreign": r"pointer was not allocated by tarn",
     "free_of_gone_span": r"object is already free|span is already free|was not allocated by tarn",
     "realloc_of_freed": r"object is already free|span is already free|was not allocated by tarn",
+    "write_": r"freed memory was overwritten",
     "usable_size_of_freed": r"object is already free|span is already free|was not allocated by tarn",
 }
 # From early to late.
-ORDER = ["call", "before", "whole", "later", "never", "crash"]
+ORDER = ["call", "before", "reuse", "whole", "later", "never", "crash"]
 IN_WORDS = {
     "call": "at the call",
     "before": "before the memory is handed out again",
+    "reuse": "when a freed neighbour is handed out again, else not seen",
     "later": "when the caches are emptied",
     "never": "not seen",
     "whole": "not seen, no harm",
@@ -63,12 +69,14 @@ TABLE_BEGIN = "<!-- The table is written by tests/misuse/matrix_test.py --write.
 TABLE_END = "<!-- The end of the table. -->\n"
 
 
-def run_cells(cells, mode):
-    """The outcome and the message of each cell, in a process with this cache mode; None: of glibc."""
+def run_cells(cells, mode, kind="ordinary", library=None):
+    """The outcome and the message of each cell, with this cache mode; None: of glibc, or of the library."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TARN_")}
     if mode is not None:
         # A sampled object has a span of its own, where all misuse is seen.
-        environment.update(LD_PRELOAD=os.environ["TARN_LIB"], TARN_MODE=mode, TARN_PROFILE_RATE="0")
+        environment.update(LD_PRELOAD=os.environ["TARN_LIB"], TARN_MODE=mode, TARN_PROFILE_RATE="0", **SETTINGS[kind])
+    elif library is not None:
+        environment["LD_PRELOAD"] = library
     output = subprocess.run([cells], env=environment, stdout=subprocess.PIPE, check=True, text=True, errors="replace")
     found = {}
     for line in output.stdout.splitlines():
@@ -87,16 +95,23 @@ def complaints_about_messages(found, mode):
             yield "%s %d %s (%s): seen %s, with the line: %s" % (kind, size, state, mode, outcome, message)
 
 
-def text_of(found):
-    lines = [HEADER]
+def without_chance(found, kind):
+    """A write outside of an object is seen in the hardened mode where chance has a freed object there."""
+    for (what, size, state), (outcome, message) in found.items():
+        if kind == "hardened" and what.startswith("write_") and size < 1 << 18 and outcome in ("before", "whole"):
+            found[what, size, state] = ("reuse", message)
+
+
+def text_of(found, kind):
+    lines = [HEADER % kind]
     for cell in found[MODES[0]]:
         outcomes = [found[mode][cell][0] for mode in MODES]
         lines.append("%s %d %s %s\n" % (*cell, " ".join(dict.fromkeys(outcomes))))
     return "".join(lines)
 
 
-def read_golden():
-    with open(GOLDEN, encoding="utf-8") as file:
+def read_golden(kind="ordinary"):
+    with open(GOLDEN[kind], encoding="utf-8") as file:
         rows = [line.split() for line in file if not line.startswith("#")]
     return {(row[0], int(row[1]), row[2]): row[3:] for row in rows}
 
@@ -108,17 +123,24 @@ def size_range(sizes, all_sizes):
     return " (%s)" % ", ".join(names)
 
 
+# Of the table: the mode, the states of which the latest moment counts, and whether it is about small objects.
+COLUMNS = (("ordinary", ("cold",), True), ("ordinary", ("hot",), True), ("ordinary", ("hot",), False),
+           ("hardened", ("cold", "hot"), True), ("hardened", ("cold", "hot"), False))
+
+
 def table():
     """The table of the page: of each kind and state, when it is seen at the latest, with the sizes that differ."""
-    golden = read_golden()
-    rows = ["| what the program does | small, class used seldom | small, class used much | above 256 KiB |\n", "|---|---|---|---|\n"]
+    rows = ["| what the program does | small, class used seldom | small, class used much | above 256 KiB "
+            "| hardened, small | hardened, above 256 KiB |\n", "|---|---|---|---|---|---|\n"]
     for kind, name in KINDS.items():
         columns = []
-        for state, small in (("cold", True), ("hot", True), ("hot", False)):
-            sizes = [size for (of, size, at) in golden if of == kind and at == state and (size < 1 << 18) == small]
+        for of_mode, states, small in COLUMNS:
+            golden = read_golden(of_mode)
+            sizes = [size for (of, size, at) in golden
+                     if of == kind and at == states[0] and (size < 1 << 18) == small]
             by_outcome = {}
             for size in sizes:
-                latest = max(golden[kind, size, state], key=ORDER.index)
+                latest = max((word for state in states for word in golden[kind, size, state]), key=ORDER.index)
                 by_outcome.setdefault(latest, []).append(size)
             columns.append("; ".join(
                 IN_WORDS[outcome] + size_range(by_outcome[outcome], sizes) for outcome in ORDER if outcome in by_outcome))
@@ -143,40 +165,57 @@ def compare_with_glibc(cells):
             print("%s %d %s: tarn %s, glibc %s" % (*cell, ours, theirs))
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("cells")
-    parser.add_argument("--write", action="store_true")
-    parser.add_argument("--glibc", action="store_true")
-    arguments = parser.parse_args()
-    if arguments.glibc:
-        compare_with_glibc(arguments.cells)
-        return 0
-    # ctest runs the script once for each mode, and both modes are in one file: each run looks at its own.
-    one = os.environ.get("TARN_MODE")
-    modes = MODES if one is None else (one,)
-    found = {mode: run_cells(arguments.cells, mode) for mode in modes}
-    complaints = [text for mode in modes for text in complaints_about_messages(found[mode], mode)]
-    if arguments.write and one is None:
-        with open(GOLDEN, "w", encoding="utf-8") as file:
-            file.write(text_of(found))
-        with open(PAGE, "r+", encoding="utf-8") as file:
-            page = page_with_table()[1]
-            file.truncate(0)
-            file.write(page)
-    golden = read_golden()
+def compare(cells, kind, modes, write):
+    """Complaints about what the cells say in a kind of mode, with each of the cache modes."""
+    found = {mode: run_cells(cells, mode, kind) for mode in modes}
+    complaints = [text for mode in modes for text in complaints_about_messages(found[mode], "%s, %s" % (kind, mode))]
+    for mode in modes:
+        without_chance(found[mode], kind)
+    if write:
+        with open(GOLDEN[kind], "w", encoding="utf-8") as file:
+            file.write(text_of(found, kind))
+    golden = read_golden(kind)
     for mode in modes:
         if found[mode].keys() != golden.keys():
-            complaints.append("matrix.txt has other cells than the program; see --write")
+            complaints.append("%s has other cells than the program; see --write" % GOLDEN[kind])
             break
         for cell, (outcome, message) in found[mode].items():
             expected = golden[cell][-1 if mode == MODES[1] else 0]
             # Two threads of one CPU have one slab or two, as the kernel numbers them.
             if outcome != expected and not (cell[0] == "second_free_in_thread" and outcome in golden[cell]):
-                complaints.append("%s %d %s (%s): seen %s, not %s: %s" % (*cell, mode, outcome, expected, message))
+                complaints.append("%s %d %s (%s, %s): seen %s, not %s: %s"
+                                  % (*cell, kind, mode, outcome, expected, message))
+    return complaints
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("cells")
+    parser.add_argument("--write", action="store_true")
+    parser.add_argument("--glibc", action="store_true")
+    parser.add_argument("--other", metavar="LIB")
+    arguments = parser.parse_args()
+    if arguments.glibc:
+        compare_with_glibc(arguments.cells)
+        return 0
+    if arguments.other:
+        for cell, (outcome, message) in run_cells(arguments.cells, None, library=arguments.other).items():
+            print("%s %d %s: %s\t%s" % (*cell, outcome, message))
+        return 0
+    # ctest runs the script once for each mode, and both modes are in one file: each run looks at its own.
+    one = os.environ.get("TARN_MODE")
+    modes = MODES if one is None else (one,)
+    complaints = []
+    for kind in GOLDEN:
+        complaints += compare(arguments.cells, kind, modes, arguments.write and one is None)
+    if arguments.write and one is None:
+        with open(PAGE, "r+", encoding="utf-8") as file:
+            page = page_with_table()[1]
+            file.truncate(0)
+            file.write(page)
     old, new = page_with_table()
     if old != new:
-        complaints.append("docs/misuse.md has another table than matrix.txt; see --write")
+        complaints.append("docs/misuse.md has another table than these files; see --write")
     for text in complaints:
         print(text, file=sys.stderr)
     return 1 if complaints else 0
