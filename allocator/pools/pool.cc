@@ -54,8 +54,11 @@ struct tarn_pool {
   std::size_t shared_capacity;
   void** victims;
   std::size_t victim_count;
-  void** dying;  // of the tick under way
-  // The process whose thread is in Tick, or 0: in the child of a fork such a thread is no more.
+  // Of the tick under way, taken from the end, under the lock. Not empty between two ticks in the child of a fork.
+  void** dying;
+  std::size_t dying_count;
+  // The process whose thread is in Tick, or 0: in the child of a fork such a thread is no more, or has forked in a
+  // drop.
   std::uint64_t ticking;
   tarn::Duty duty;
   bool watched;
@@ -194,30 +197,56 @@ bool EmptyStacks(tarn_pool* pool, bool alone) TARN_REQUIRES(pool->lock.lock) {
   return owned;
 }
 
-// Ends an epoch.
+// Destroys the victims of the epoch before. Each leaves under the lock, one by one: a drop may fork, and a tick of the
+// child may come before this one goes on.
+void DropDying(tarn_pool* pool) {
+  while (true) {
+    void* object;
+    {
+      SlowPathScope scope;
+      LockHolder holder(pool->lock.lock);
+      if (pool->dying_count == 0) return;
+      object = pool->dying[--pool->dying_count];
+    }
+    Drop(pool, object);
+  }
+}
+
+// Nothing is dying: the victims do from now on, and what the pool holds becomes victims.
+void BeginEpoch(tarn_pool* pool, bool alone) TARN_REQUIRES(pool->lock.lock) {
+  __atomic_store_n(&pool->epoch_began_ms, CoarseMilliseconds(), __ATOMIC_RELAXED);
+  std::swap(pool->victims, pool->dying);
+  pool->dying_count = pool->victim_count;
+  std::copy(pool->shared, pool->shared + pool->shared_count, pool->victims);
+  pool->victim_count = pool->shared_count;
+  pool->shared_count = 0;
+  const bool all = EmptyStacks(pool, alone);
+  // The objects that are in here now are gone after the next epoch, unless a Get takes them.
+  pool->watched = !all || pool->victim_count != 0;
+}
+
+// Ends an epoch. The model tests/models/pool_epochs.pml searches its states.
 void Tick(tarn_pool* pool, bool alone = false) {
   RequireHandle(pool, HandleKind::kPool, "tarn_pool_tick");
   PrepareThread();
   const std::uint64_t process = fork_mark.generation();
-  std::size_t dying;
   {
     SlowPathScope scope;
     if (scope.nested()) return;
     LockHolder holder(pool->lock.lock);
     if (pool->ticking == process) return;
     pool->ticking = process;
-    __atomic_store_n(&pool->epoch_began_ms, CoarseMilliseconds(), __ATOMIC_RELAXED);
-    std::swap(pool->victims, pool->dying);
-    dying = pool->victim_count;
-    pool->victim_count = 0;
-    std::copy(pool->shared, pool->shared + pool->shared_count, pool->victims);
-    pool->victim_count = pool->shared_count;
-    pool->shared_count = 0;
-    const bool all = EmptyStacks(pool, alone);
-    // The objects that are in here now are gone after the next epoch, unless a Get takes them.
-    pool->watched = !all || pool->victim_count != 0;
   }
-  for (std::size_t i = 0; i < dying; ++i) Drop(pool, pool->dying[i]);
+  while (true) {
+    // Those that a tick of the parent has left.
+    DropDying(pool);
+    SlowPathScope scope;
+    LockHolder holder(pool->lock.lock);
+    if (pool->dying_count != 0) continue;
+    BeginEpoch(pool, alone);
+    break;
+  }
+  DropDying(pool);
   SlowPathScope scope;
   LockHolder holder(pool->lock.lock);
   pool->ticking = 0;

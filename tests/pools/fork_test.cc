@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <tarn/object_pool.h>
+#include <tarn/pool.h>
 #include <unistd.h>
 
 #include <array>
@@ -47,6 +48,52 @@ TEST(ObjectPool, AForkWhileThreadsWorkLeavesAPoolThatWorks) {
   }
   stop = true;
   for (auto& thread : threads) thread.join();
+}
+
+constexpr std::size_t kDying = 5;
+constexpr std::size_t kVictims = 4;
+
+// A pool whose first drop forks, and whose child ends an epoch before its drop returns.
+struct ForksInDrop {
+  tarn_pool* pool = nullptr;
+  std::array<int, kDying + kVictims> drops = {};
+  bool forked = false;
+  pid_t child = -1;
+
+  static void Drop(void* object, void* context) {
+    auto* self = static_cast<ForksInDrop*>(context);
+    ++*static_cast<int*>(object);
+    if (self->forked) return;
+    self->forked = true;
+    self->child = fork();
+    if (self->child != 0) return;
+    alarm(tarn_test::kPatienceSeconds);
+    tarn_pool_tick(self->pool);
+  }
+};
+
+TEST(Pool, AForkInADropLeavesEachObjectOneDrop) {
+  ForksInDrop state;
+  tarn_pool_options options = {};
+  options.drop = &ForksInDrop::Drop;
+  options.context = &state;
+  options.max_objects = 64;
+  options.epoch_ms = TARN_POOL_NO_EPOCHS;
+  state.pool = tarn_pool_create(&options);
+  ASSERT_NE(state.pool, nullptr);
+  for (std::size_t i = 0; i < kDying; ++i) tarn_pool_put(state.pool, &state.drops[i]);
+  tarn_pool_tick(state.pool);
+  for (std::size_t i = kDying; i < kDying + kVictims; ++i) tarn_pool_put(state.pool, &state.drops[i]);
+  tarn_pool_tick(state.pool);
+  const bool is_child = state.child == 0;
+  tarn_pool_destroy(state.pool);
+  bool each_once = true;
+  for (const int drops : state.drops) each_once = each_once && drops == 1;
+  if (is_child) _exit(each_once ? 0 : 1);
+  EXPECT_TRUE(each_once);
+  int status = 0;
+  waitpid(state.child, &status, 0);
+  EXPECT_EQ(status, 0);
 }
 
 }  // namespace
