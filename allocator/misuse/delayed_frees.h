@@ -24,28 +24,28 @@ class DelayedFrees {
  public:
   constexpr DelayedFrees() = default;
 
-  // `places` is an array of 2 * count, all null, that stays. Without Init nothing is kept.
-  void Init(std::atomic<void*>* places, std::size_t count) {
-    places_ = places;
-    count_ = count;
+  // `memory` is an array of 2 * half, all null, that stays. Without Init nothing is kept.
+  void Init(std::atomic<void*>* memory, std::size_t half) {
+    places_ = memory;
+    half_ = half;
   }
   // Chooses places by this number from now on.
   void Seed(std::uint64_t secret) { draws_.store(secret, std::memory_order_relaxed); }
 
   // Takes an object; returns the one that leaves, which is this one where nothing is kept, or null.
   [[nodiscard]] void* Push(void* object) {
-    if (count_ == 0) return object;
+    if (half_ == 0) return object;
     const std::uint64_t draw = MixBits(draws_.fetch_add(kMixStep, std::memory_order_relaxed));
     // Release and acquire: what the thread that freed an object wrote into it is seen by the one that hands it out.
-    void* const moved = places_[draw % count_].exchange(object, std::memory_order_acq_rel);
+    void* const moved = places_[draw % half_].exchange(object, std::memory_order_acq_rel);
     if (moved == nullptr) return nullptr;
-    const std::size_t turn = turns_.fetch_add(1, std::memory_order_relaxed) % count_;
-    return places_[count_ + turn].exchange(moved, std::memory_order_acq_rel);
+    const std::size_t turn = turns_.fetch_add(1, std::memory_order_relaxed) % half_;
+    return places_[half_ + turn].exchange(moved, std::memory_order_acq_rel);
   }
 
   // An object that leaves, from the place `*from` on, which becomes the next place to look at; null: there is none.
   [[nodiscard]] void* Pop(std::size_t* from) {
-    while (*from < 2 * count_) {
+    while (*from < 2 * half_) {
       std::atomic<void*>& place = places_[(*from)++];
       if (place.load(std::memory_order_relaxed) == nullptr) continue;
       if (void* const object = place.exchange(nullptr, std::memory_order_acq_rel)) return object;
@@ -55,7 +55,7 @@ class DelayedFrees {
 
  private:
   std::atomic<void*>* places_ = nullptr;
-  std::size_t count_ = 0;
+  std::size_t half_ = 0;
   std::atomic<std::uint64_t> draws_ = 0;
   std::atomic<std::size_t> turns_ = 0;
 };
