@@ -9,8 +9,8 @@ Usage: matrix_test.py CELLS              compares; CELLS is the path of matrix_c
        matrix_test.py CELLS --other LIB  prints the cells as the allocator LIB sees them, preloaded
 
 A line of these files has the kind, the size, the state of the class, and when the misuse is seen. The words are those
-of matrix_cells.cc, and `reuse` where chance decides between `before` and `whole`. Where the cache modes differ it has
-two words: that of the CPU mode, and that of the thread mode.
+of matrix_cells.cc, and `reuse` where chance decides between `before`, `whole` and `crash`. Where the cache modes differ
+it has two words: that of the CPU mode, and that of the thread mode.
 """
 
 import argparse
@@ -96,9 +96,10 @@ def complaints_about_messages(found, mode):
 
 
 def without_chance(found, kind):
-    """A write outside of an object is seen in the hardened mode where chance has a freed object there."""
+    """A write outside of an object is seen in the hardened mode where chance has a freed object there. It faults where
+    chance has the object at the start of all memory that can be accessed."""
     for (what, size, state), (outcome, message) in found.items():
-        if kind == "hardened" and what.startswith("write_") and size < 1 << 18 and outcome in ("before", "whole"):
+        if kind == "hardened" and what.startswith("write_") and size < 1 << 18 and outcome in ("before", "whole", "crash"):
             found[what, size, state] = ("reuse", message)
 
 
