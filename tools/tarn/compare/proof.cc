@@ -42,15 +42,16 @@ bool IsLibc(const std::string& path) { return std::filesystem::path(path).filena
 // Each slot is a pair: the file that it leads to, and the file that holds it.
 //
 // A slot that leads into its own file is a lazy one that was not called yet, and says nothing. Only libc calls itself.
-// That counts where no other slot speaks, because libc's own slots are lazy under another allocator, too.
-std::set<std::string> OwnersOf(const std::set<std::pair<std::string, std::string>>& slots) {
+// That counts where no other slot speaks, because libc's own slots are lazy under another allocator, too. It does not
+// while the loader is at work: it relocates libc first, and the slots of the program lead nowhere yet.
+std::set<std::string> OwnersOf(const std::set<std::pair<std::string, std::string>>& slots, bool is_relocated) {
   std::set<std::string> others;
   std::set<std::string> libc;
   for (const auto& [owner, holder] : slots) {
     if (owner != holder) others.insert(owner);
     if (IsLibc(owner)) libc.insert(owner);
   }
-  return others.empty() ? libc : others;
+  return others.empty() && is_relocated ? libc : others;
 }
 
 }  // namespace
@@ -84,17 +85,22 @@ MallocUse LookAtMalloc(pid_t pid) {
   }
   const ProcessMemory memory(pid);
   std::set<std::pair<std::string, std::string>> slots;
+  bool is_relocated = true;
   for (const auto& [path, file] : files) {
     for (const std::uint64_t slot : file.elf->malloc_slots) {
       std::uint64_t address = 0;
       if (!memory.Read(slot + file.shift, &address, sizeof(address)) || stubs.contains(address)) continue;
       const auto owner = std::ranges::find_if(maps, [&](const ProcessMapping& mapping) {
-        return mapping.start <= address && address < mapping.limit && mapping.file.starts_with("/");
+        return mapping.start <= address && address < mapping.limit;
       });
-      if (owner != maps.end()) slots.emplace(owner->file, path);
+      if (owner == maps.end()) {
+        is_relocated = false;
+      } else if (owner->file.starts_with("/")) {
+        slots.emplace(owner->file, path);
+      }
     }
   }
-  use.owners = OwnersOf(slots);
+  use.owners = OwnersOf(slots, is_relocated);
   return use;
 }
 
