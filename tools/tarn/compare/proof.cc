@@ -90,9 +90,8 @@ MallocUse LookAtMalloc(pid_t pid) {
     for (const std::uint64_t slot : file.elf->malloc_slots) {
       std::uint64_t address = 0;
       if (!memory.Read(slot + file.shift, &address, sizeof(address)) || stubs.contains(address)) continue;
-      const auto owner = std::ranges::find_if(maps, [&](const ProcessMapping& mapping) {
-        return mapping.start <= address && address < mapping.limit;
-      });
+      const auto owner = std::ranges::find_if(
+          maps, [&](const ProcessMapping& mapping) { return mapping.start <= address && address < mapping.limit; });
       if (owner == maps.end()) {
         is_relocated = false;
       } else if (owner->file.starts_with("/")) {
