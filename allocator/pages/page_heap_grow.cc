@@ -189,7 +189,15 @@ bool PageHeap::AddReservation(std::size_t huge_pages) {
   if (start == nullptr) return false;
   const PageId first_page = PageId::Containing(start);
   const bool is_first = metadata_.block_bytes() == 0;
-  if (!EnsureMetadataFor(first_page, count) || (is_first && !Commit(start, kHugePageBytes))) {
+  bool has_metadata = EnsureMetadataFor(first_page, count);
+  // Under a limit of addresses, the reservation may have taken what its own metadata needs.
+  while (!has_metadata && count > huge_pages) {
+    const std::size_t kept = std::max(count / 2, huge_pages);
+    Unreserve((first_page + PageCount::FromHugePages(kept)).start(), (count - kept) * kHugePageBytes);
+    count = kept;
+    has_metadata = EnsureMetadataFor(first_page, count);
+  }
+  if (!has_metadata || (is_first && !Commit(start, kHugePageBytes))) {
     Unreserve(start, count * kHugePageBytes);
     return false;
   }

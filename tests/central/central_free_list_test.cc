@@ -244,8 +244,7 @@ TEST_F(CentralFreeListTest, WithoutMemoryThereIsLessOrNothing) {
   if (tarn_test::kSanitized) GTEST_SKIP() << "a sanitizer needs address space of its own";
   EXPECT_EQ(tarn_test::ComplaintOfChild([this] {
               List(58);
-              // The first reservation has 32 MiB of objects. The rest is for metadata and for a smaller reservation.
-              tarn_test::LimitFurtherAddressSpace(std::size_t{48} << 20);
+              tarn_test::LimitFurtherAddressSpace(std::size_t{32} << 20);
               std::size_t taken = 0;
               void* batch[kMaxBatchObjects];
               while (true) {
@@ -253,7 +252,7 @@ TEST_F(CentralFreeListTest, WithoutMemoryThereIsLessOrNothing) {
                 taken += got;
                 if (got < kMaxBatchObjects) break;
               }
-              TARN_REQUIRE(taken >= 32 && taken <= 192);
+              TARN_REQUIRE(taken >= 32 && taken <= 128);
               TARN_REQUIRE(list_.RemoveRange(batch, 1) == 0);
               TARN_REQUIRE(list_.Stats().live_objects == taken);
               list_.CheckInvariants();

@@ -65,7 +65,7 @@ inline void FindReference() {
 
 // Failures and interruptions of the system calls of this thread.
 struct Trouble {
-  bool in_call = false;  // a function of tarn's is called by the program
+  bool in_call = false;  // the program is in a call of malloc or the like
   unsigned one_fails_in = 0;
   unsigned one_is_interrupted_in = 0;
   std::uint64_t state = 0;
